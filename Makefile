@@ -1,0 +1,56 @@
+# Short commands. Everything is installed into .venv; nothing else on the machine changes.
+#   make demo    render examples/face.png + examples/talk.wav to out/demo.mp4
+#   make test    install the development extra and run the test suite
+#   make check   formatting, lint, types, import directions, then the tests
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTEST_ARGS ?=
+
+# Stamps: a second call installs again only when what it depends on has changed. An editable
+# development install always runs the sources as they are, so `demo` uses it where there is one.
+READY := $(VENV)/.ready
+PACKAGE := $(VENV)/.package
+DEVELOPMENT := $(VENV)/.development
+SOURCES := weights.toml README.md LICENSE NOTICE \
+	$(shell find joyflash_cli -type f -not -name '*.pyc' -not -path '*/.*')
+INSTALLED := $(if $(wildcard $(DEVELOPMENT)),$(DEVELOPMENT),$(PACKAGE))
+
+.DELETE_ON_ERROR:
+.PHONY: demo test check clean
+
+demo: $(INSTALLED)
+	mkdir -p out
+	$(BIN)/joyflash render --image examples/face.png --audio examples/talk.wav \
+		--output out/demo.mp4 --overwrite
+	@echo "The video is in $(CURDIR)/out/demo.mp4"
+
+test: $(DEVELOPMENT)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(DEVELOPMENT)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy joyflash_cli
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV) out build dist
+
+# torch goes first and by its exact version: the resolver must not weigh it against newer builds.
+$(READY): constraints.txt
+	@echo "Preparing $(VENV) (a few minutes the first time) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) "$$(grep '^torch==' constraints.txt)"
+	@touch $@
+
+$(PACKAGE): $(READY) pyproject.toml $(SOURCES)
+	$(PIP_INSTALL) .
+	@touch $@
+
+$(DEVELOPMENT): $(READY) pyproject.toml
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@

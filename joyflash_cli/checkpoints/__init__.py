@@ -1,0 +1,1 @@
+"""Weights: the manifest, the store, state dicts and conversion."""

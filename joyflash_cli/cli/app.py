@@ -1,0 +1,128 @@
+"""The ``joyflash`` command: its verbs, and the one place where errors become exit codes.
+
+Nothing imported here loads torch, PyAV or Rich: ``joyflash --help`` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from joyflash_cli import __version__
+from joyflash_cli.cli.evaluate import evaluate
+from joyflash_cli.cli.exit_codes import ExitCode
+from joyflash_cli.cli.render import render
+from joyflash_cli.cli.train import train
+from joyflash_cli.cli.weights import weights
+from joyflash_cli.errors import JoyFlashError
+
+# Rich help costs a third of the 0.3 s that --help may take, and plain text pipes better.
+app = typer.Typer(
+    name="joyflash",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command()(render)
+app.command()(evaluate)
+app.command()(train)
+app.add_typer(weights, name="weights")
+
+# Typer vendors Click and exports only this subclass of Click's usage error.
+_UsageException: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"joyflash {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def joyflash(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """A talking-head video from one picture and one voice, of any length, in real time.
+
+    joyflash render --image face.png --audio talk.wav
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line and returns its exit code; errors are one line on stderr.
+
+    ``--debug`` is looked up here rather than in the verbs, so that it works wherever they fail.
+    """
+    try:
+        result = _invoke(arguments)
+        sys.stdout.flush()
+        return result
+    except BrokenPipeError:
+        # Whoever read stdout has gone. Python would complain once more while closing it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.CLOSED_PIPE
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except JoyFlashError as error:
+        _print_traceback(arguments)
+        _print_error(error.code, str(error))
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the last line of defence; the text says it is a bug
+        _print_traceback(arguments)
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        _print_error("E-INTERNAL", f"{what} (hint: this is a bug; --debug shows where)")
+        return ExitCode.BUG
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    command: Any = typer.main.get_command(app)
+    try:
+        result = command.main(args=list(arguments), prog_name="joyflash", standalone_mode=False)
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    except SystemExit as error:
+        # Click turns a closed pipe into exit status 1, which is ours for bugs.
+        if isinstance(error.__context__, BrokenPipeError):
+            raise error.__context__ from None
+        raise
+    except _UsageException as error:
+        _print_error("E-USAGE", _usage_text(error))
+        return ExitCode.USAGE
+    return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _usage_text(error: Any) -> str:
+    """Click's message with the nearest option, or the way to the help, as the hint."""
+    near = sorted(getattr(error, "possibilities", None) or ())
+    message = (error.message if near else error.format_message()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "joyflash"
+    hint = f"did you mean {near[0]}?" if near else f"see {path} --help"
+    return f"{message} (hint: {hint})"
+
+
+def _print_traceback(arguments: Sequence[str]) -> None:
+    if "--debug" in arguments:
+        import traceback
+
+        traceback.print_exc()
+
+
+def _print_error(code: str, text: str) -> None:
+    one_line = " ".join(text.split())
+    typer.echo(f"joyflash: error[{code}]: {one_line}", err=True)

@@ -1,0 +1,31 @@
+"""``joyflash train``: one stage of training, from a configuration file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from joyflash_cli.errors import ConfigError
+
+
+def train(
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="Which part to train.")],
+    config: Annotated[
+        Path, typer.Option("--config", metavar="FILE", help="Settings of the stage (TOML).")
+    ],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the last saved state.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Run one stage of training; needs the extra joyflash[train].
+
+    \b
+    Example:
+      joyflash train codec --config runs/tiny/codec.toml
+    """  # noqa: D301 - \b tells the help not to fold the example
+    if not config.is_file():
+        raise ConfigError(f"{config} does not exist", hint="give --config FILE")
+    from joyflash_cli.training.stages import run_stage
+
+    run_stage(stage, config, resume=resume)

@@ -1,0 +1,53 @@
+"""What a codec is: latents to frames and back, with every bit of stream state outside the module.
+
+Time: latent frame 0 is video frame 0; latent frame i >= 1 is video frames 4i-3 .. 4i. T latent
+frames are 4T-3 video frames, so blocks of three latents decode to 9, 12, 12, ... frames.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable  # so that tests may check annotations
+class Codec(Protocol):
+    """Latents <-> frames; a stream's state is made by ``start_*`` and passed to every call."""
+
+    latent_channels: int
+    spatial_stride: int
+    """Pixels per latent row or column."""
+
+    def reference_latents(self, reference: Tensor) -> Tensor:
+        """Conditioning latents of the reference picture.
+
+        Args:
+            reference: ``(B, 3, H, W)`` in -1..1.
+
+        Returns:
+            ``(B, C, h, w)``; what the transformer sees as the reference.
+        """
+        ...
+
+    def start_decoding(self, reference: Tensor) -> Any:
+        """A fresh decoding state for a stream with this reference picture ``(B, 3, H, W)``."""
+        ...
+
+    def decode(self, latents: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Frames of the next latents and the state after them.
+
+        Args:
+            latents: ``(B, T, C, h, w)``, any T >= 1.
+            state: From ``start_decoding`` or the previous call; not changed in place.
+
+        Returns:
+            ``(B, F, 3, H, W)`` in -1..1 and the new state. Any chunking of the latents gives the
+            same bits.
+        """
+        ...
+
+    def encode(self, frames: Tensor, reference: Tensor) -> Tensor:
+        """Latents ``(B, T, C, h, w)`` of a whole clip ``(B, 4T-3, 3, H, W)`` in -1..1.
+
+        ``reference`` is ``(B, 3, H, W)``; the clip's first frame for codecs that ignore it.
+        """
+        ...

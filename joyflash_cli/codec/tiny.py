@@ -1,0 +1,261 @@
+"""The codec of the embedded model: four frames to 64 tokens, beside the reference picture.
+
+Latents are the *residual* to the reference picture, so a latent of zeros is a copy of it. Analysis
+and synthesis are linear on patches of 4 x 16 x 16 pixels, started from principal components; a
+small network on the quarter-resolution grid corrects both. The decoder sees the reference picture
+at every frame, so latents carry only what changes, and remembers the previous latent, so blocks
+join without a seam.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from joyflash_cli.errors import ConfigError
+
+FRAMES_PER_LATENT = 4
+GRID = 4
+"""The correcting networks work on pixels folded 4 x 4 into channels."""
+
+
+@dataclass(frozen=True)
+class TinyCodecConfig:
+    """Sizes of the codec.
+
+    Attributes:
+        patch_px: Pixels of a token's side.
+        num_coefficients: Numbers per token; four times ``latent_channels``.
+        decoder_dim: Width of the decoder's correcting network.
+        num_decoder_layers: Residual layers of it.
+        reference_dim: Width of the reference features kept in the stream state.
+        encoder_dim: Width of the encoder's correcting network.
+    """
+
+    patch_px: int = 16
+    num_coefficients: int = 64
+    decoder_dim: int = 112
+    num_decoder_layers: int = 5
+    reference_dim: int = 64
+    encoder_dim: int = 96
+
+    def __post_init__(self) -> None:
+        if self.patch_px % (2 * GRID) or self.num_coefficients % 4:
+            raise ConfigError(
+                f"patch_px {self.patch_px} must be a multiple of {2 * GRID} and "
+                f"num_coefficients {self.num_coefficients} a multiple of 4."
+            )
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TinyCodecConfig":
+        """The configuration of a checkpoint.
+
+        Raises:
+            ConfigError: For an unknown key.
+        """
+        unknown = set(values) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise ConfigError(f"Unknown codec keys: {', '.join(sorted(unknown))}.")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TinyDecodingState:
+    """State of one decoded stream.
+
+    Attributes:
+        reference_coefficients: ``(B, K, h, w)`` of the still reference.
+        reference_features: ``(B, D, H/4, W/4)``.
+        memories: What each remembering layer saw at the previous latent; empty at the start.
+    """
+
+    reference_coefficients: Tensor
+    reference_features: Tensor
+    memories: tuple[Tensor, ...] = ()
+
+
+class ResidualLayer(nn.Module):
+    """Two 3 x 3 convolutions around a SiLU, added to the input."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(dim, dim, 3, padding=1)
+        self.second = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, D, H, W)`` to the same."""
+        return x + self.second(functional.silu(self.first(functional.silu(x))))
+
+
+class MemoryLayer(nn.Module):
+    """A residual layer that also sees its input at the previous latent frame."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(2 * dim, dim, 1)
+        self.residual = ResidualLayer(dim)
+
+    def forward(self, x: Tensor, previous: Tensor) -> Tensor:
+        """``x`` and ``previous`` are ``(B, D, H, W)``."""
+        return self.residual(x + self.mix(torch.cat([x, previous], 1)))
+
+
+class TinyCodec(nn.Module):
+    """Latents <-> frames at small sizes; see ``codec.protocol.Codec``."""
+
+    def __init__(self, config: TinyCodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.latent_channels = config.num_coefficients // 4
+        self.spatial_stride = config.patch_px // 2
+        size = 3 * FRAMES_PER_LATENT * config.patch_px**2
+        k, folded, folded_reference = (
+            config.num_coefficients,
+            3 * FRAMES_PER_LATENT * GRID**2,
+            3 * GRID**2,
+        )
+        self.patch_mean = nn.Parameter(torch.zeros(size), requires_grad=False)
+        self.analysis = nn.Parameter(torch.randn(size, k) * size**-0.5)
+        self.synthesis = nn.Parameter(torch.randn(k, size) * size**-0.5)
+        self.register_buffer("coefficient_mean", torch.zeros(k))
+        self.register_buffer("coefficient_std", torch.ones(k))
+        self.register_buffer("residual_gain", torch.ones(()))
+        steps = config.patch_px // GRID
+        self.encoder = nn.Sequential(
+            nn.Conv2d(folded + folded_reference, config.encoder_dim, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(config.encoder_dim, 128, steps, stride=steps),
+            nn.SiLU(),
+            nn.Conv2d(128, k, 1),
+        )
+        self.reference_encoder = nn.Sequential(
+            nn.Conv2d(folded_reference, config.reference_dim, 3, padding=1),
+            ResidualLayer(config.reference_dim),
+            ResidualLayer(config.reference_dim),
+            ResidualLayer(config.reference_dim),
+        )
+        dim = config.decoder_dim
+        self.from_frames = nn.Conv2d(
+            folded + folded_reference + config.reference_dim, dim, 3, padding=1
+        )
+        self.from_coefficients = nn.Conv2d(k, 32 * steps**2, 1)
+        self.from_coefficients_out = nn.Conv2d(32, dim, 3, padding=1)
+        self.layers = nn.ModuleList(
+            MemoryLayer(dim) if i in (1, 3) else ResidualLayer(dim)
+            for i in range(config.num_decoder_layers)
+        )
+        self.to_frames = nn.Conv2d(dim, folded, 3, padding=1)
+        for last in (self.encoder[-1], self.to_frames):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def _patches(self, frames: Tensor) -> Tensor:
+        """``(B, 4, 3, H, W)`` to ``(B, 3072, h, w)``; a patch's numbers are (time, colour, y, x)."""
+        batch, time, channels, height, width = frames.shape
+        folded = frames.reshape(batch, time * channels, height, width)
+        return functional.pixel_unshuffle(folded, self.config.patch_px)
+
+    def _coefficients(self, frames: Tensor) -> Tensor:
+        patches = self._patches(frames) - self.patch_mean[:, None, None]
+        return torch.einsum("bnhw,nk->bkhw", patches, self.analysis)
+
+    def _still_coefficients(self, reference: Tensor) -> Tensor:
+        return self._coefficients(reference[:, None].expand(-1, FRAMES_PER_LATENT, -1, -1, -1))
+
+    def _fold(self, coefficients: Tensor) -> Tensor:
+        return functional.pixel_shuffle(coefficients, 2)
+
+    def reference_latents(
+        self, reference: Float[Tensor, "B 3 H W"]
+    ) -> Float[Tensor, "B C h w"]:
+        """Whitened coefficients of the still reference; what the transformer sees."""
+        still = self._still_coefficients(reference)
+        mean, std = self.coefficient_mean[:, None, None], self.coefficient_std[:, None, None]
+        return self._fold((still - mean) / std)
+
+    def encode_latent(self, frames: Tensor, reference: Tensor) -> Tensor:
+        """Latent ``(B, C, h, w)`` of four frames ``(B, 4, 3, H, W)``."""
+        batch, time, channels, height, width = frames.shape
+        grid = functional.pixel_unshuffle(
+            torch.cat([frames.reshape(batch, time * channels, height, width), reference], 1), GRID
+        )
+        correction = self.encoder(grid) * self.coefficient_std[:, None, None]
+        residual = self._coefficients(frames) + correction - self._still_coefficients(reference)
+        return self._fold(residual * self.residual_gain)
+
+    def encode(
+        self, frames: Float[Tensor, "B F 3 H W"], reference: Float[Tensor, "B 3 H W"]
+    ) -> Float[Tensor, "B T C h w"]:
+        """Latents of a clip of 4T-3 frames; the first frame fills the first latent alone."""
+        still = frames[:, :1].expand(-1, FRAMES_PER_LATENT - 1, -1, -1, -1)
+        padded = torch.cat([still, frames], 1)
+        if padded.shape[1] % FRAMES_PER_LATENT:
+            raise ConfigError(f"{frames.shape[1]} frames are not 4T-3.")
+        groups = padded.split(FRAMES_PER_LATENT, 1)
+        return torch.stack([self.encode_latent(group, reference) for group in groups], 1)
+
+    def start_decoding(self, reference: Float[Tensor, "B 3 H W"]) -> TinyDecodingState:
+        """A fresh stream with this reference picture."""
+        folded = functional.pixel_unshuffle(reference, GRID)
+        features = torch.cat([folded, self.reference_encoder(folded)], 1)
+        return TinyDecodingState(self._still_coefficients(reference), features)
+
+    def decode_together(
+        self, latents: Tensor, state: TinyDecodingState
+    ) -> tuple[Tensor, TinyDecodingState]:
+        """Four frames per latent, ``(B, T, 4, 3, H, W)``, all latents in one batch.
+
+        The fast form for training; ``decode`` is the streaming form with the same numbers.
+        """
+        batch, time = latents.shape[:2]
+        residual = functional.pixel_unshuffle(latents.flatten(0, 1), 2) / self.residual_gain
+        still = state.reference_coefficients.repeat_interleave(time, 0)
+        coefficients = residual + still
+        patches = torch.einsum("bkhw,kn->bnhw", coefficients, self.synthesis)
+        linear = functional.pixel_shuffle(
+            patches + self.patch_mean[:, None, None], self.config.patch_px
+        )
+        features = state.reference_features.repeat_interleave(time, 0)
+        hidden = self.from_frames(
+            torch.cat([functional.pixel_unshuffle(linear, GRID), features], 1)
+        )
+        fine = functional.pixel_shuffle(
+            self.from_coefficients(coefficients / self.coefficient_std[:, None, None]),
+            self.config.patch_px // GRID,
+        )
+        hidden = hidden + self.from_coefficients_out(fine)
+        memories = []
+        for layer in self.layers:
+            if isinstance(layer, MemoryLayer):
+                steps = hidden.unflatten(0, (batch, time))
+                first = state.memories[len(memories)] if state.memories else steps[:, 0]
+                memories.append(steps[:, -1])
+                previous = torch.cat([first[:, None], steps[:, :-1]], 1).flatten(0, 1)
+                hidden = layer(hidden, previous)
+            else:
+                hidden = layer(hidden)
+        fine_frames = functional.pixel_shuffle(self.to_frames(functional.silu(hidden)), GRID)
+        frames = (linear + fine_frames).unflatten(1, (FRAMES_PER_LATENT, 3))
+        new_state = TinyDecodingState(
+            state.reference_coefficients, state.reference_features, tuple(memories)
+        )
+        return frames.unflatten(0, (batch, time)), new_state
+
+    def decode(
+        self, latents: Float[Tensor, "B T C h w"], state: TinyDecodingState
+    ) -> tuple[Float[Tensor, "B F 3 H W"], TinyDecodingState]:
+        """Frames of the next latents, one latent at a time so that chunking changes no bit."""
+        chunks = []
+        for index in range(latents.shape[1]):
+            is_first = not state.memories
+            frames, state = self.decode_together(latents[:, index : index + 1], state)
+            # The very first latent stands for a single frame, as in the Wan VAE.
+            chunks.append(frames[:, 0, FRAMES_PER_LATENT - 1 :] if is_first else frames[:, 0])
+        return torch.cat(chunks, 1).clamp(-1, 1), state

@@ -1,0 +1,1 @@
+"""From inputs to the conditioning of each latent frame."""

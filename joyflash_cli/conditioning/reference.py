@@ -1,0 +1,115 @@
+"""The reference picture: from pixels to the channels that accompany the noisy latents."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from joyflash_cli.errors import ConfigError
+
+ImageConvention = Literal["avatar", "wan-i2v"]
+"""``"avatar"``: 16 reference channels, then one mask channel, 0 = known (OmniAvatar family).
+``"wan-i2v"``: 4 mask channels, 1 = known, then 16 channels of the padded clip (Wan 2.1)."""
+
+_WAN_MASK_CHANNELS = 4
+
+
+def num_image_channels(latent_channels: int, convention: ImageConvention) -> int:
+    """Channels that ``assemble_image_channels`` gives."""
+    return latent_channels + (1 if convention == "avatar" else _WAN_MASK_CHANNELS)
+
+
+def assemble_image_channels(
+    reference_latents: Float[Tensor, "B C h w"] | Float[Tensor, "B R C h w"],
+    start: int,
+    stop: int,
+    *,
+    convention: ImageConvention,
+) -> Float[Tensor, "B T Cimg h w"]:
+    """Image channels of latent frames ``start <= i < stop``, counted from the stream's begin.
+
+    The model's input is ``[noisy | these channels]``. Source: paper, image condition; conventions
+    of OmniAvatar/LiveTalk/AvatarForcing and of Wan 2.1 image-to-video (decision D9).
+
+    Args:
+        reference_latents: ``"avatar"``: the picture's latent, repeated over all frames.
+            ``"wan-i2v"``: the R latents of the picture followed by empty frames; beyond them the
+            last one is repeated.
+        start: First latent frame.
+        stop: Latent frame after the last.
+        convention: Order and sign of the mask.
+
+    Raises:
+        ConfigError: If the latents have the wrong number of axes or the range is none.
+    """
+    if not 0 <= start <= stop:
+        raise ConfigError(f"latent frames {start} to {stop} are no range")
+    expected_axes = 4 if convention == "avatar" else 5
+    if reference_latents.ndim != expected_axes:
+        raise ConfigError(
+            f'"{convention}" image channels need reference latents of {expected_axes} axes, '
+            f"not of shape {tuple(reference_latents.shape)}",
+            hint='"wan-i2v" takes the latents of the zero-padded clip, "avatar" a single latent',
+        )
+    frames = torch.arange(start, stop, device=reference_latents.device)
+    if convention == "avatar":
+        latents = reference_latents[:, None].expand(-1, len(frames), -1, -1, -1)
+        mask = _frame_mask(frames != 0, latents, channels=1)
+        return torch.cat([latents, mask], dim=2)
+    latents = reference_latents[:, frames.clamp_max(reference_latents.shape[1] - 1)]
+    mask = _frame_mask(frames == 0, latents, channels=_WAN_MASK_CHANNELS)
+    return torch.cat([mask, latents], dim=2)
+
+
+def _frame_mask(values: Tensor, like: Tensor, *, channels: int) -> Tensor:
+    """One value per frame, spread over ``(B, T, channels, h, w)`` of these latents."""
+    batch, frames, _, height, width = like.shape
+    mask = values.to(like.dtype).view(1, frames, 1, 1, 1)
+    return mask.expand(batch, frames, channels, height, width)
+
+
+def prepare_picture(
+    picture: Tensor,
+    height: int,
+    width: int,
+    *,
+    lost_pixel: Literal["keep", "black"] = "keep",
+) -> Float[Tensor, "1 3 height width"]:
+    """Scale a picture until it covers the target, cut the rest away, scale to -1..1.
+
+    As LiveTalk prepares its reference: bilinear with antialiasing, centre crop whose larger half
+    is at the top and left.
+
+    Args:
+        picture: ``(H, W, 3)`` RGB with values 0..255, any dtype.
+        height: Rows wanted.
+        width: Columns wanted.
+        lost_pixel: The scaled size is truncated, and for some sizes truncation loses the last row
+            or column. ``"keep"`` scales to the full target then; ``"black"`` adds a black one, as
+            the reference does.
+
+    Raises:
+        ConfigError: If the array is no RGB picture.
+    """
+    if picture.ndim != 3 or picture.shape[-1] != 3 or 0 in picture.shape:
+        raise ConfigError(f"an array of shape {tuple(picture.shape)} is no RGB picture (H, W, 3)")
+    pixels = picture.permute(2, 0, 1)[None].float() / 255.0
+    rows, columns = pixels.shape[-2:]
+    scale = max(height / rows, width / columns)
+    size = [int(rows * scale), int(columns * scale)]
+    if lost_pixel == "keep":
+        size = [max(size[0], height), max(size[1], width)]
+    scaled = functional.interpolate(
+        pixels, size=size, mode="bilinear", antialias=True, align_corners=False
+    )
+    # A negative surplus adds the lost pixel at the bottom or right; floor division puts the larger
+    # half of a positive one at the top and left.
+    surplus = (size[0] - height, size[1] - width)
+    top, left = (-(-amount // 2) for amount in surplus)
+    bottom, right = surplus[0] - top, surplus[1] - left
+    cropped = functional.pad(scaled, (-left, -right, -top, -bottom))
+    return cropped * 2.0 - 1.0

@@ -1,0 +1,1 @@
+"""Talking heads to train on."""

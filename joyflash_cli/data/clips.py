@@ -1,0 +1,269 @@
+"""Rendered talking clips on disk: made in resumable shards, read by memory map.
+
+A shard is three files: ``shard-0000.frames.npy`` (uint8 ``(n, F, S, S, 3)``),
+``shard-0000.safetensors`` (tracks, boxes, sound) and ``shard-0000.json`` (who and what).
+"""
+
+import functools
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from joyflash_cli.data.face_state import HELD_OUT_EVERY, FaceState, Head, Split
+from joyflash_cli.data.motion import MotionConfig, MotionTracks, sample_motion
+from joyflash_cli.errors import DataError
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
+
+MARGIN_FRAMES = 20
+"""Video frames of sound kept before and after a clip, so that audio features need no edge."""
+
+
+@dataclass(frozen=True)
+class ClipsConfig:
+    """What to render.
+
+    Attributes:
+        num_clips: Identities, one clip each.
+        num_frames: Video frames per clip; 81 are 21 latents, seven blocks.
+        size_px: Width and height.
+        fps: Video frames per second.
+        drawn_share: Share of drawn heads; the others are MakeHuman people.
+        split: Identities, assets and voices of this split only.
+        seed: First identity seed.
+        clips_per_shard: A killed run loses at most one shard.
+        motion: Amplitudes of sway and blinks.
+    """
+
+    num_clips: int = 1500
+    num_frames: int = 81
+    size_px: int = 128
+    fps: int = 25
+    drawn_share: float = 0.25
+    split: Split = "train"
+    seed: int = 1000
+    clips_per_shard: int = 20
+    motion: MotionConfig = field(default_factory=MotionConfig)
+
+
+def identity_index(clip_index: int, *, split: Split) -> int:
+    """The clip's identity: every tenth index belongs to the held-out split, the others to train."""
+    if split == "held-out":
+        return clip_index * HELD_OUT_EVERY + HELD_OUT_EVERY - 1
+    return clip_index + clip_index // (HELD_OUT_EVERY - 1)
+
+
+def sample_head(config: ClipsConfig, rng: np.random.Generator, *, assets) -> tuple[str, Head]:
+    """A random identity of the configured mix and its kind, ``makehuman`` or ``drawn``."""
+    if rng.random() < config.drawn_share:
+        from joyflash_cli.data.heads.drawn import sample_drawn
+
+        return "drawn", sample_drawn(rng, size_px=config.size_px, split=config.split)
+    from joyflash_cli.data.heads.makehuman import sample_makehuman
+
+    head = sample_makehuman(assets, rng, size_px=config.size_px, split=config.split)
+    return "makehuman", head
+
+
+def _face_states(visemes: np.ndarray, motion: MotionTracks) -> Iterator[FaceState]:
+    for i, weights in enumerate(visemes):
+        yield FaceState(
+            visemes=weights,
+            blink=float(motion.blink[i]),
+            smile=float(motion.smile[i]),
+            brow=float(motion.brow[i]),
+            yaw=float(motion.yaw[i]),
+            pitch=float(motion.pitch[i]),
+            roll=float(motion.roll[i]),
+            shift_x=float(motion.shift_x[i]),
+            shift_y=float(motion.shift_y[i]),
+        )
+
+
+def cut_speech(utterance, rng: np.random.Generator, *, config: ClipsConfig) -> tuple:
+    """Visemes ``(F, 6)`` and sound with margins of a random stretch of an utterance.
+
+    The stretch may run past the utterance's end: then it is silent and the mouth rests.
+    """
+    step = MODEL_SAMPLE_RATE_HZ // config.fps
+    total = len(utterance.visemes)
+    start = int(rng.integers(0, max(1, total - config.num_frames + 10)))
+    rows = np.arange(start, start + config.num_frames)
+    visemes = np.zeros((config.num_frames, utterance.visemes.shape[1]), np.float32)
+    inside = rows < total
+    visemes[inside] = utterance.visemes[rows[inside]]
+    if not inside.all():
+        visemes[~inside] = utterance.visemes[-1]
+    margin = MARGIN_FRAMES * step
+    length = config.num_frames * step + 2 * margin
+    padded = np.concatenate(
+        [np.zeros(margin, np.float32), utterance.waveform, np.zeros(length, np.float32)]
+    )
+    return visemes, padded[start * step : start * step + length].astype(np.float32)
+
+
+def render_clip(clip_index: int, config: ClipsConfig, *, assets, speech: list) -> dict:
+    """One clip: frames, tracks, sound and description. Depends on its index and seed alone."""
+    identity = identity_index(clip_index, split=config.split)
+    rng = np.random.default_rng([config.seed, identity])
+    kind, head = sample_head(config, rng, assets=assets)
+    utterance = speech[int(rng.integers(len(speech)))]
+    visemes, waveform = cut_speech(utterance, rng, config=config)
+    visemes = visemes.copy()
+    visemes[:, 0] *= rng.uniform(0.85, 1.15)
+    motion = sample_motion(config.num_frames, rng, config=config.motion, fps=config.fps)
+    frames = np.stack([head.render(state) for state in _face_states(visemes, motion)])
+    return {
+        "frames": frames,
+        "visemes": visemes,
+        "blink": motion.blink.astype(np.float32),
+        "waveform": waveform,
+        "mouth_box": np.array(head.mouth_box, np.int32),
+        "eyes_box": np.array(head.eyes_box, np.int32),
+        "about": {
+            "identity": identity,
+            "kind": kind,
+            "split": config.split,
+            "voice": utterance.voice,
+            "text": utterance.text,
+        },
+    }
+
+
+def write_shard(stem: Path, clips: list[dict]) -> None:
+    """Write a shard; its ``.json`` comes last and marks it complete."""
+    from safetensors.numpy import save_file
+
+    np.save(f"{stem}.frames.npy", np.stack([clip["frames"] for clip in clips]))
+    names = ("visemes", "blink", "waveform", "mouth_box", "eyes_box")
+    tensors = {name: np.stack([clip[name] for clip in clips]) for name in names}
+    save_file(tensors, f"{stem}.safetensors")
+    partial = Path(f"{stem}.json.part")
+    partial.write_text(json.dumps([clip["about"] for clip in clips]))
+    os.replace(partial, f"{stem}.json")
+
+
+@functools.cache
+def _resources(assets_dir: Path, speech_path: Path, split: Split) -> tuple:
+    """Assets and utterances, loaded once per worker process."""
+    from joyflash_cli.data.heads.assets import load_makehuman
+    from joyflash_cli.data.speech import load_speech
+
+    speech = [u for u in load_speech(speech_path) if u.split == split]
+    if not speech:
+        raise DataError(f"{speech_path} has no utterance of split {split}.")
+    return load_makehuman(assets_dir), speech
+
+
+def _render_shard(
+    shard_index: int, *, config: ClipsConfig, assets_dir: Path, speech_path: Path, out_dir: Path
+) -> int:
+    assets, speech = _resources(assets_dir, speech_path, config.split)
+    first = shard_index * config.clips_per_shard
+    stop = min(first + config.clips_per_shard, config.num_clips)
+    clips = [render_clip(i, config, assets=assets, speech=speech) for i in range(first, stop)]
+    write_shard(out_dir / f"shard-{shard_index:04d}", clips)
+    return shard_index
+
+
+def build_clips(
+    config: ClipsConfig,
+    *,
+    assets_dir: Path,
+    speech_path: Path,
+    out_dir: Path,
+    processes: int = 2,
+    on_shard: Callable[[int, int], None] | None = None,
+) -> None:
+    """Render every missing shard; run again after a kill to go on.
+
+    Args:
+        config: What to render.
+        assets_dir: Folder of the MakeHuman pack.
+        speech_path: File written by ``build_speech``.
+        out_dir: Folder of the shards.
+        processes: Worker processes.
+        on_shard: Told (shards done, shards in all).
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    num_shards = -(-config.num_clips // config.clips_per_shard)
+    missing = [i for i in range(num_shards) if not (out_dir / f"shard-{i:04d}.json").exists()]
+    context = multiprocessing.get_context("spawn")
+    render = functools.partial(
+        _render_shard,
+        config=config,
+        assets_dir=assets_dir,
+        speech_path=speech_path,
+        out_dir=out_dir,
+    )
+    with context.Pool(processes) as pool:
+        for done, _ in enumerate(pool.imap_unordered(render, missing), 1):
+            if on_shard is not None:
+                on_shard(num_shards - len(missing) + done, num_shards)
+
+
+class ClipStore:
+    """Complete shards of a folder, as one sequence of clips.
+
+    Args:
+        directory: Folder written by ``build_clips``.
+
+    Raises:
+        DataError: If it holds no complete shard.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        from safetensors.numpy import load_file
+
+        self.directory = Path(directory)
+        self._shards: list[tuple[np.ndarray, dict[str, np.ndarray], list[dict]]] = []
+        self._index: list[tuple[int, int]] = []
+        for about_path in sorted(self.directory.glob("shard-*.json")):
+            stem = str(about_path)[: -len(".json")]
+            about = json.loads(about_path.read_text())
+            frames = np.load(f"{stem}.frames.npy", mmap_mode="r")
+            self._index += [(len(self._shards), i) for i in range(len(about))]
+            self._shards.append((frames, load_file(f"{stem}.safetensors"), about))
+        if not self._index:
+            raise DataError(
+                f"{self.directory} holds no complete shard of clips.",
+                hint="render them with 'joyflash train clips --config runs/tiny.toml'",
+            )
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def frames(self, index: int) -> np.ndarray:
+        """``(F, S, S, 3)`` uint8, a read-only view of the file."""
+        shard, i = self._index[index]
+        return self._shards[shard][0][i]
+
+    def track(self, name: str, index: int) -> np.ndarray:
+        """``visemes``, ``blink``, ``waveform``, ``mouth_box`` or ``eyes_box`` of a clip."""
+        shard, i = self._index[index]
+        return self._shards[shard][1][name][i]
+
+    def visemes(self, index: int) -> np.ndarray:
+        """``(F, 6)`` float32 in the order of ``VISEMES``."""
+        return self.track("visemes", index)
+
+    def waveform(self, index: int) -> np.ndarray:
+        """16 kHz mono float32 with ``MARGIN_FRAMES`` video frames of sound on both sides."""
+        return self.track("waveform", index)
+
+    def mouth_box(self, index: int) -> np.ndarray:
+        """``(x0, y0, x1, y1)`` in pixels."""
+        return self.track("mouth_box", index)
+
+    def eyes_box(self, index: int) -> np.ndarray:
+        """``(x0, y0, x1, y1)`` in pixels."""
+        return self.track("eyes_box", index)
+
+    def about(self, index: int) -> dict:
+        """Identity, kind, split, voice and text of a clip."""
+        shard, i = self._index[index]
+        return self._shards[shard][2][i]

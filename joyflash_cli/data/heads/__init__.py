@@ -1,0 +1,1 @@
+"""Parametric talking heads."""

@@ -1,0 +1,1 @@
+"""Frozen towers: audio, text, image, face."""

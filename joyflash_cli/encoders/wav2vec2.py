@@ -1,0 +1,293 @@
+"""wav2vec2 as an audio encoder: its hidden states, one row per video frame.
+
+The popular checkpoints (OmniAvatar, LiveTalk, AvatarForcing) interpolate the convolution features
+to the video's frame rate *before* the transformer and keep every hidden state. They differ in
+small rules, which are the fields of ``Wav2Vec2Options``. The encoder attends over the whole clip,
+so a row depends on all of the sound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from joyflash_cli.errors import AudioError, CheckpointError, ConfigError
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
+
+
+@dataclass(frozen=True)
+class Wav2Vec2Options:
+    """How a checkpoint's training turned sound into rows.
+
+    Attributes:
+        rate_hz: Rows per second; the video's frame rate, or about 50 without resampling.
+        normalise: ``"whole"`` standardises the whole waveform and then cuts it to the rows asked
+            for (AvatarForcing); ``"cut"`` cuts first (LiveTalk).
+        span: Samples that R rows describe: ``"rows"`` is ``R * int(16000 / rate)``
+            (AvatarForcing), ``"intervals"`` is ``int((R-1) / rate * 16000)``, which puts the
+            first and last row on the first and last sample (LiveTalk).
+        resampling: ``"aligned"`` interpolates the convolution features linearly with aligned end
+            points; ``"none"`` keeps the native rate (FantasyTalking).
+        hidden_states: ``"all"`` concatenates last, 0, 1, ..., n; ``"last"`` keeps only the last.
+        leading_zero_row: Row 0 is zero and the sound begins at row 1 (AvatarForcing).
+        short_audio: ``"silence"`` continues sound that is too short with silence; ``"stretch"``
+            spreads what there is over all rows, as LiveTalk's reference does, which slows the
+            lips down.
+    """
+
+    rate_hz: float
+    normalise: Literal["whole", "cut"] = "cut"
+    span: Literal["rows", "intervals"] = "intervals"
+    resampling: Literal["aligned", "none"] = "aligned"
+    hidden_states: Literal["all", "last"] = "all"
+    leading_zero_row: bool = False
+    short_audio: Literal["silence", "stretch"] = "silence"
+
+    def __post_init__(self) -> None:
+        if self.resampling == "none" and self.short_audio == "stretch":
+            raise ConfigError(
+                "short audio cannot be stretched without resampling",
+                hint='use short_audio="silence" or resampling="aligned"',
+            )
+
+
+AVATAR_FORCING = Wav2Vec2Options(
+    rate_hz=25.0, normalise="whole", span="rows", leading_zero_row=True
+)
+"""Rules of the AvatarForcing checkpoint."""
+
+LIVETALK = Wav2Vec2Options(rate_hz=16.0)
+"""Rules of the LiveTalk checkpoint, except that short audio is continued, not stretched."""
+
+
+@dataclass(frozen=True)
+class Wav2Vec2Stages:
+    """Everything between the waveform and the rows, batch axis first.
+
+    Attributes:
+        normalised: ``(1, samples)`` input of the convolution stack.
+        features: ``(1, n, conv_dim)`` its output, about 50 per second.
+        resampled: ``(1, R, conv_dim)`` at the row rate.
+        projected: ``(1, R, D)`` after the feature projection.
+        hidden_states: n + 1 tensors ``(1, R, D)``; state 0 enters the first layer and the last one
+            is the encoder's output.
+    """
+
+    normalised: Tensor
+    features: Tensor
+    resampled: Tensor
+    projected: Tensor
+    hidden_states: tuple[Tensor, ...]
+
+
+class Wav2Vec2Encoder:
+    """``AudioEncoder`` on transformers' ``Wav2Vec2Model``.
+
+    Args:
+        model: A ``Wav2Vec2Model``; put into evaluation mode.
+        options: The checkpoint's rules.
+
+    Raises:
+        ConfigError: If the row rate is not positive or, without resampling, not the native one.
+    """
+
+    def __init__(self, model: Any, options: Wav2Vec2Options) -> None:
+        self._model = model.eval()
+        self.options = options
+        config = model.config
+        self._stride = math.prod(config.conv_stride)
+        self._receptive_field = _receptive_field(config.conv_kernel, config.conv_stride)
+        native_hz = MODEL_SAMPLE_RATE_HZ / self._stride
+        if options.rate_hz <= 0 or (options.resampling == "none" and options.rate_hz != native_hz):
+            raise ConfigError(
+                f"the wav2vec2 encoder cannot give {options.rate_hz:g} rows per second",
+                hint=f'the native rate is {native_hz:g}; other rates need resampling="aligned"',
+            )
+        states = config.num_hidden_layers + 2 if options.hidden_states == "all" else 1
+        self.feature_dim: int = states * config.hidden_size
+        self.feature_rate_hz: float = options.rate_hz
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self._model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights; rows are always fp32."""
+        return next(self._model.parameters()).dtype
+
+    def encode(
+        self, waveform: Float[Tensor, " samples"], num_rows: int
+    ) -> Float[Tensor, "num_rows D"]:
+        """Feature rows of mono 16 kHz sound, fp32; row r is heard at ``r / feature_rate_hz``.
+
+        Args:
+            waveform: Samples; longer sound is cut, shorter sound continued with silence.
+            num_rows: Rows wanted, the leading zero row included.
+
+        Raises:
+            AudioError: If the waveform is empty or has more than one axis.
+            ConfigError: If fewer rows are asked for than the rules can give.
+        """
+        leading = int(self.options.leading_zero_row)
+        if num_rows <= leading:
+            return torch.zeros(num_rows, self.feature_dim, device=self.device)
+        stages = self.encode_stages(waveform, num_rows - leading)
+        last = stages.hidden_states[-1]
+        states = (last, *stages.hidden_states) if self.options.hidden_states == "all" else (last,)
+        rows = torch.cat(states, dim=-1)[0].float()
+        return functional.pad(rows, (0, 0, leading, 0))
+
+    @torch.no_grad()
+    def encode_stages(self, waveform: Float[Tensor, " samples"], num_rows: int) -> Wav2Vec2Stages:
+        """All steps from the waveform to the hidden states, without the leading zero row.
+
+        Args:
+            waveform: Mono samples at 16 kHz.
+            num_rows: Rows R wanted from the sound.
+        """
+        _check_waveform(waveform)
+        if num_rows < 1:
+            raise ConfigError(f"{num_rows} audio rows were asked for; at least one is needed")
+        prepared = self._prepare(waveform.to(self.device, torch.float32), num_rows)
+        normalised = prepared[None].to(self.dtype)
+        features = self._model.feature_extractor(normalised).transpose(1, 2)
+        resampled = features
+        if self.options.resampling == "aligned":
+            resampled = functional.interpolate(
+                features.transpose(1, 2), size=num_rows, mode="linear", align_corners=True
+            ).transpose(1, 2)
+        projected = self._model.feature_projection(resampled)[0]
+        return Wav2Vec2Stages(normalised, features, resampled, projected, self._states(projected))
+
+    def _prepare(self, waveform: Tensor, num_rows: int) -> Tensor:
+        """Standardised samples, exactly as many as the rows describe (fewer when stretching).
+
+        Silence is appended *after* the statistics are taken, so that padding a clip to whole
+        blocks does not change how loud its speech is.
+        """
+        num_samples = self._num_samples(num_rows)
+        kept = waveform[:num_samples]
+        measured = waveform if self.options.normalise == "whole" else kept
+        variance, mean = torch.var_mean(measured, correction=0)
+        spread = torch.sqrt(variance + 1e-7)
+        normalised = (kept - mean) / spread
+        wanted = num_samples if self.options.short_audio == "silence" else self._receptive_field
+        missing = wanted - len(normalised)
+        if missing > 0:
+            # A zero sample of the given sound becomes -mean / spread.
+            normalised = torch.cat([normalised, (-mean / spread).expand(missing)])
+        return normalised
+
+    def _num_samples(self, num_rows: int) -> int:
+        """Samples that this many rows describe; at least what one convolution feature sees."""
+        if self.options.resampling == "none":
+            num_samples = self._stride * (num_rows - 1) + self._receptive_field
+        elif self.options.span == "rows":
+            num_samples = num_rows * int(MODEL_SAMPLE_RATE_HZ / self.options.rate_hz)
+        else:
+            # The reference's own order of operations: another one truncates differently.
+            num_samples = int((num_rows - 1) / self.options.rate_hz * MODEL_SAMPLE_RATE_HZ)
+        return max(num_samples, self._receptive_field)
+
+    def _states(self, projected: Tensor) -> tuple[Tensor, ...]:
+        """Inputs of all layers and the encoder's output.
+
+        Read off by hooks of our own: what ``output_hidden_states`` returns when the pieces are
+        called one by one differs between releases of transformers.
+        """
+        inputs: list[Tensor] = []
+        hooks = [
+            layer.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
+            for layer in self._model.encoder.layers
+        ]
+        try:
+            last = self._model.encoder(projected).last_hidden_state
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return (*inputs, last)
+
+
+def _receptive_field(kernels: Any, strides: Any) -> int:
+    """Samples that one convolution feature sees."""
+    size, step = 1, 1
+    for kernel, stride in zip(kernels, strides, strict=True):
+        size += (kernel - 1) * step
+        step *= stride
+    return size
+
+
+def _check_waveform(waveform: Tensor) -> None:
+    """Refuse sound that is no mono signal."""
+    if waveform.ndim != 1:
+        raise AudioError(
+            f"the encoder needs mono samples, not an array of shape {tuple(waveform.shape)}",
+            hint="average the channels first",
+        )
+    if waveform.numel() == 0:
+        raise AudioError("the audio is empty", hint="give a file with sound", code="E-AUDIO-EMPTY")
+
+
+def _current_name(key: str) -> str:
+    """A weight's name in today's models: older files name the weight norm's parts otherwise."""
+    parts = {"conv.weight_g": "original0", "conv.weight_v": "original1"}
+    name = key.removeprefix("wav2vec2.")
+    for old, new in parts.items():
+        name = name.replace(
+            f"pos_conv_embed.{old}", f"pos_conv_embed.conv.parametrizations.weight.{new}"
+        )
+    return name
+
+
+def wav2vec2_from_state(
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    options: Wav2Vec2Options,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Wav2Vec2Encoder:
+    """An encoder from a state dict in the key names of the Hugging Face model.
+
+    Args:
+        config: Arguments of ``Wav2Vec2Config``; empty for the base model.
+        state: Weights by name; those of a CTC head and the ``wav2vec2.`` prefix that comes with
+            it are left away, as are training-only weights.
+        options: The rules of the checkpoint the rows are for.
+        dtype: Number format of the weights.
+        device: Where they go.
+
+    Raises:
+        CheckpointError: If a weight is missing, unknown or of another shape.
+    """
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    model: Any = Wav2Vec2Model(Wav2Vec2Config(**config))
+    weights = {
+        _current_name(key): value for key, value in state.items() if not key.startswith("lm_head.")
+    }
+    # Only masked training reads this vector; checkpoints may or may not carry it.
+    optional = {"masked_spec_embed"}
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"wav2vec2 weights have another shape: {str(error).splitlines()[-1].strip()}",
+            hint="check that weights and configuration belong together",
+        ) from error
+    wrong = sorted((set(missing) | set(unexpected)) - optional)
+    if wrong:
+        raise CheckpointError(
+            f"{len(wrong)} wav2vec2 weights are missing or unknown, the first is {wrong[0]}",
+            hint="check that the file is a wav2vec2 model",
+        )
+    return Wav2Vec2Encoder(model.to(device=device, dtype=dtype), options)

@@ -1,0 +1,80 @@
+"""Frames to measure: from the shipped sampler, and from the codec alone as its ceiling."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, AudioClip
+
+
+class Renderer(Protocol):
+    """What the evaluation needs of a model."""
+
+    def stream(
+        self, reference: np.ndarray, waveform: np.ndarray, *, seed: int
+    ) -> Iterator[np.ndarray]:
+        """Chunks of frames ``(F, H, W, 3)`` uint8 that cover the 16 kHz waveform."""
+        ...
+
+    def reconstruct(self, frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Frames ``(4T - 3, H, W, 3)`` uint8 through the codec and back."""
+        ...
+
+
+class CheckpointRenderer:
+    """A checkpoint behind the product's own pipeline: the sampler exactly as shipped.
+
+    Args:
+        checkpoint: A checkpoint directory; the embedded one if ``None``.
+        device: As for ``joyflash render``.
+        dtype: As for ``joyflash render``.
+    """
+
+    def __init__(
+        self, checkpoint: Path | None = None, *, device: str = "auto", dtype: str = "auto"
+    ) -> None:
+        from joyflash_cli.checkpoints.store import resolve_checkpoint
+        from joyflash_cli.pipeline import JoyFlash, choose_device, choose_dtype
+        from joyflash_cli.pipeline.parts import load_parts
+
+        self.files = resolve_checkpoint("tiny", checkpoint)
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(dtype, self.device)
+        parts = load_parts(self.files, self.device, self.dtype)
+        self._codec = parts.codec
+        self._engine = JoyFlash(self.files, parts, device=self.device, dtype=self.dtype)
+
+    def stream(
+        self, reference: np.ndarray, waveform: np.ndarray, *, seed: int
+    ) -> Iterator[np.ndarray]:
+        """Chunks of frames ``(F, H, W, 3)`` uint8 that cover the 16 kHz waveform.
+
+        The reference is a picture that is framed already, as the pack's are.
+        """
+        from joyflash_cli.media.framing import Framed
+        from joyflash_cli.pipeline import RenderRequest
+
+        face = Framed(reference, (0.0, 0.0, float(len(reference))), None)
+        audio = AudioClip(waveform.astype(np.float32)[:, None], MODEL_SAMPLE_RATE_HZ)
+        for chunk in self._engine.stream(RenderRequest(face, audio, seed=seed)):
+            yield chunk.frames
+
+    def reconstruct(self, frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Frames ``(4T - 3, H, W, 3)`` uint8 through the codec and back."""
+        import torch
+
+        with torch.inference_mode():
+            picture = _to_tensor(reference[None]).to(self.device)
+            clip = _to_tensor(frames)[None].to(self.device)
+            latents = self._codec.encode(clip, picture)
+            decoded, _ = self._codec.decode(latents, self._codec.start_decoding(picture))
+            levels = (decoded[0].float().clamp(-1, 1) + 1) * 127.5
+            return levels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _to_tensor(frames: np.ndarray):
+    import torch
+
+    return torch.from_numpy(frames.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1.0

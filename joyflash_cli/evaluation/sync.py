@@ -1,0 +1,186 @@
+"""How well a mouth follows a voice: correlations of read mouth tracks with known viseme tracks.
+
+These are measures for faces whose true mouth movement is known (rendered heads). They are not
+Sync-C or Sync-D and say nothing about scores of those names.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+MAX_LAG_FRAMES = 5
+"""Lags searched on either side: 0.2 s at 25 frames per second."""
+
+
+@dataclass(frozen=True)
+class SyncScore:
+    """Agreement of a read track with a known one.
+
+    Attributes:
+        correlation: Pearson correlation at ``lag_frames``, the best in -5..5.
+        lag_frames: Positive when the picture is late.
+        correlation_at_zero: The same without any lag.
+    """
+
+    correlation: float
+    lag_frames: int
+    correlation_at_zero: float
+
+
+@dataclass(frozen=True)
+class MovementRatio:
+    """How much the mouth moves in silence compared with speech.
+
+    Attributes:
+        ratio: Mean absolute velocity in silence over that in speech; ``None`` if the clip lacks
+            one of the two or the mouth never moves in speech.
+        silence_velocity: Mean absolute change per frame in silence, in units of the track.
+        speech_velocity: The same in speech.
+        silence_frames: Frames that count as silence.
+    """
+
+    ratio: float | None
+    silence_velocity: float
+    speech_velocity: float
+    silence_frames: int
+
+
+def correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Pearson correlation of two tracks ``(F,)``; 0 where one of them is constant.
+
+    A mouth that never moves follows nothing, so the undefined case counts as no agreement.
+    """
+    first = first - first.mean()
+    second = second - second.mean()
+    norm = float(np.sqrt((first**2).sum() * (second**2).sum()))
+    return float((first * second).sum() / norm) if norm > 1e-9 else 0.0
+
+
+def lag_curve(
+    generated: np.ndarray, target: np.ndarray, *, max_lag: int = MAX_LAG_FRAMES
+) -> np.ndarray:
+    """Correlation at each lag, ``(2 max_lag + 1,)``, from -max_lag to +max_lag.
+
+    Every lag uses the same number of frames, so that a longer overlap is not favoured.
+
+    Args:
+        generated: Track read from frames, ``(F,)``.
+        target: Known track, ``(F,)``.
+        max_lag: Frames searched on either side.
+
+    Raises:
+        ValueError: If the lengths differ or too few frames are left.
+    """
+    if len(generated) != len(target):
+        raise ValueError(f"tracks of {len(generated)} and {len(target)} frames cannot be compared")
+    inner = len(target) - 2 * max_lag
+    if inner < 3:
+        raise ValueError(f"{len(target)} frames are too few for lags up to {max_lag}")
+    fixed = np.asarray(target, np.float64)[max_lag : max_lag + inner]
+    moving = np.asarray(generated, np.float64)
+    return np.array(
+        [correlation(moving[start : start + inner], fixed) for start in range(2 * max_lag + 1)]
+    )
+
+
+def score_curve(curve: np.ndarray) -> SyncScore:
+    """The best lag of a lag curve, or of the mean of several."""
+    max_lag = len(curve) // 2
+    best = int(np.argmax(curve))
+    if curve[best] == curve[max_lag]:  # a flat curve has no lag
+        best = max_lag
+    return SyncScore(float(curve[best]), best - max_lag, float(curve[max_lag]))
+
+
+def pairwise_curves(generated: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Lag curves of every clip against every target, ``(n, n, lags)``.
+
+    Args:
+        generated: Read tracks, ``(n, F)``.
+        targets: Known tracks, ``(n, F)``.
+    """
+    return np.array([[lag_curve(track, target) for target in targets] for track in generated])
+
+
+def permutation_p_value(
+    generated: np.ndarray, targets: np.ndarray, *, num_permutations: int = 2000, seed: int = 0
+) -> float:
+    """Chance that shuffled pairs of clip and track agree as well as the true pairs.
+
+    The statistic is the one reported: the best over lags of the mean over clips.
+
+    Args:
+        generated: Read tracks, ``(n, F)``.
+        targets: Known tracks, ``(n, F)``; row i belongs to row i.
+        num_permutations: Shuffles drawn.
+        seed: Of the shuffles.
+    """
+    curves = pairwise_curves(generated, targets)
+    rows = np.arange(len(curves))
+    observed = curves[rows, rows].mean(0).max()
+    rng = np.random.default_rng(seed)
+    reached = sum(
+        bool(curves[rows, rng.permutation(len(rows))].mean(0).max() >= observed)
+        for _ in range(num_permutations)
+    )
+    return (1 + reached) / (1 + num_permutations)
+
+
+def silence_mask(
+    waveform: np.ndarray,
+    num_frames: int,
+    *,
+    fps: float = 25.0,
+    sample_rate_hz: int = 16_000,
+    threshold_db: float = -40.0,
+    margin_frames: int = 6,
+) -> np.ndarray:
+    """Frames well inside silence, ``(num_frames,)`` bool.
+
+    Silence is a level ``threshold_db`` below the 95th percentile of the clip's own frames. The
+    margin leaves the mouth time to close after the last sound and to open before the next.
+
+    Args:
+        waveform: ``(samples,)``, starting with frame 0.
+        num_frames: Frames of the video.
+        fps: Frames per second.
+        sample_rate_hz: Of the waveform.
+        threshold_db: Level below speech, negative.
+        margin_frames: Frames next to sound that do not count.
+    """
+    quiet = (
+        speech_level_db(waveform, num_frames, fps=fps, sample_rate_hz=sample_rate_hz) < threshold_db
+    )
+    padded = np.pad(quiet, margin_frames, constant_values=True)
+    window = np.lib.stride_tricks.sliding_window_view(padded, 2 * margin_frames + 1)
+    return np.asarray(window.all(axis=-1))
+
+
+def speech_level_db(
+    waveform: np.ndarray, num_frames: int, *, fps: float = 25.0, sample_rate_hz: int = 16_000
+) -> np.ndarray:
+    """Level of each frame's sound relative to the clip's 95th percentile, ``(num_frames,)`` dB."""
+    edges = np.round(np.arange(num_frames + 1) * sample_rate_hz / fps).astype(int)
+    padded = np.pad(waveform.astype(np.float64), (0, max(0, edges[-1] - len(waveform))))
+    power = np.array(
+        [np.mean(padded[a:b] ** 2) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    )
+    loud = max(float(np.percentile(power, 95)), 1e-12)
+    return 10.0 * np.log10(np.maximum(power, 1e-14) / loud)
+
+
+def movement_ratio(track: np.ndarray, silent: np.ndarray) -> MovementRatio:
+    """Movement of a mouth track in silence over its movement in speech.
+
+    Args:
+        track: Read mouth opening, ``(F,)``; smoothed here over three frames because a reader
+            jitters a little from frame to frame even on a still mouth.
+        silent: Frames of silence, ``(F,)`` bool.
+    """
+    smooth = np.convolve(np.pad(track.astype(np.float64), 1, mode="edge"), np.ones(3) / 3, "valid")
+    velocity = np.abs(np.diff(smooth))
+    both_silent = silent[1:] & silent[:-1]
+    still = float(velocity[both_silent].mean()) if both_silent.any() else 0.0
+    moving = float(velocity[~both_silent].mean()) if (~both_silent).any() else 0.0
+    known = both_silent.any() and moving > 1e-9
+    return MovementRatio(still / moving if known else None, still, moving, int(both_silent.sum()))

@@ -1,0 +1,1 @@
+"""Audio in, pictures in, video out."""

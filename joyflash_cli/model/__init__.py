@@ -1,0 +1,1 @@
+"""Pure torch modules: mechanism, no policy."""

@@ -1,0 +1,223 @@
+"""Attention: one seam to the kernels, self-attention with context, and cross-attention.
+
+Keys leave self-attention *before* rotation, and context keys enter it so. Whoever keeps them (the
+sampler's cache) decides later at which positions they are seen.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from joyflash_cli.model.config import TransformerConfig
+from joyflash_cli.model.layers import RMSNorm
+from joyflash_cli.model.rope import rotate
+
+KeysValues = tuple[Tensor, Tensor]
+"""Keys and values of one layer, both ``(B, S, N, K)``."""
+
+RopeTables = tuple[Tensor, Tensor]
+"""Cosine and sine, both ``(L, K / 2)`` float32."""
+
+
+def attend(
+    q_BLNK: Float[Tensor, "B L N K"],
+    k_BSNK: Float[Tensor, "B S N K"],
+    v_BSNK: Float[Tensor, "B S N K"],
+    mask: Bool[Tensor, "L S"] | None = None,
+) -> Float[Tensor, "B L N K"]:
+    """Softmax attention; ``mask`` is True where a query may see a key.
+
+    The only place that chooses a kernel. PyTorch's fused attention is slow for bfloat16 on a CPU;
+    there two matrix products with a softmax between are two to three times faster.
+    """
+    q, k, v = (x.transpose(1, 2) for x in (q_BLNK, k_BSNK, v_BSNK))
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        return attend_by_matmul(q, k, v, mask).transpose(1, 2)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+
+
+def attend_by_matmul(
+    q_BNLK: Float[Tensor, "B N L K"],
+    k_BNSK: Float[Tensor, "B N S K"],
+    v_BNSK: Float[Tensor, "B N S K"],
+    mask: Bool[Tensor, "L S"] | None = None,
+) -> Float[Tensor, "B N L K"]:
+    """Attention written out.
+
+    The softmax kernel computes in float32 inside and rounds its result; handing it a float32 copy
+    of the scores would change no bit and take eight times as long.
+    """
+    scores = (q_BNLK * q_BNLK.shape[-1] ** -0.5) @ k_BNSK.transpose(-1, -2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(dim=-1) @ v_BNSK
+
+
+def block_causal_mask(
+    num_frames: int,
+    block_frames: int,
+    tokens_per_frame: int,
+    *,
+    prefix_frames: int = 0,
+    device: torch.device | str | None = None,
+) -> Bool[Tensor, "L L"]:
+    """Mask in which a token sees every token up to the end of its own block.
+
+    Args:
+        num_frames: Latent frames of the sequence, prefix included.
+        block_frames: Latent frames of a block.
+        tokens_per_frame: Tokens of one latent frame.
+        prefix_frames: Frames before the first block; they form a block of their own.
+        device: Where to build it.
+    """
+    frames = torch.arange(num_frames, device=device)
+    block = (frames - prefix_frames).div(block_frames, rounding_mode="floor").clamp(min=-1)
+    block = block.repeat_interleave(tokens_per_frame)
+    return block[:, None] >= block[None, :]
+
+
+class SelfAttention(nn.Module):
+    """Self-attention over the frames of the pass and an optional context of earlier frames."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.query = nn.Linear(config.dim, config.dim)
+        self.key = nn.Linear(config.dim, config.dim)
+        self.value = nn.Linear(config.dim, config.dim)
+        self.output = nn.Linear(config.dim, config.dim)
+        self.query_norm = RMSNorm(config.dim, config.eps)
+        self.key_norm = RMSNorm(config.dim, config.eps)
+
+    def forward(
+        self,
+        x_BLD: Float[Tensor, "B L D"],
+        *,
+        rope: RopeTables,
+        context: KeysValues | None,
+        context_rope: RopeTables | None,
+        mask: Bool[Tensor, "L S"] | None,
+    ) -> tuple[Float[Tensor, "B L D"], KeysValues]:
+        """The attended sequence, and its own keys (not rotated) and values.
+
+        The key order is context, then own.
+        """
+        value = self.value(x_BLD)
+        # Under autocast the norms give float32; attention runs in the dtype of the values.
+        query = self.query_norm(self.query(x_BLD)).to(value.dtype)
+        key = self.key_norm(self.key(x_BLD)).to(value.dtype)
+        q_BLNK, k_BLNK, v_BLNK = (
+            x.unflatten(-1, (self.num_heads, -1)) for x in (query, key, value)
+        )
+        keys, values = rotate(k_BLNK, *rope), v_BLNK
+        if context is not None and context_rope is not None:
+            context_keys, context_values = (x.to(value.dtype) for x in context)
+            keys = torch.cat((rotate(context_keys, *context_rope), keys), dim=1)
+            values = torch.cat((context_values, values), dim=1)
+        attended = attend(rotate(q_BLNK, *rope), keys, values, mask)
+        return self.output(attended.flatten(2)), (k_BLNK, v_BLNK)
+
+
+@dataclass(frozen=True)
+class StaticKeysValues:
+    """Cross-attention keys and values that do not change along the stream, of one layer."""
+
+    text: KeysValues | None = None
+    image: KeysValues | None = None
+    face: KeysValues | None = None
+
+
+class CrossAttention(nn.Module):
+    """Cross-attention to text, CLIP image, audio and face; the branches share query and output.
+
+    Text and image follow Wan2.1. Audio (FantasyTalking's form) attends only the tokens of its own
+    latent frame. Audio and face start at zero: beside text their keys and values do, in a model
+    without text the output projection does.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        dim = config.dim
+        self.num_heads = config.num_heads
+        self.query = nn.Linear(dim, dim)
+        self.output = nn.Linear(dim, dim)
+        self.query_norm = RMSNorm(dim, config.eps)
+        has_text = config.text_dim is not None
+        if has_text:
+            self.key = nn.Linear(dim, dim)
+            self.value = nn.Linear(dim, dim)
+            self.key_norm = RMSNorm(dim, config.eps)
+        else:
+            nn.init.zeros_(self.output.weight)
+            nn.init.zeros_(self.output.bias)
+        if config.image_token_dim is not None:
+            self.image_key = nn.Linear(dim, dim)
+            self.image_value = nn.Linear(dim, dim)
+            self.image_key_norm = RMSNorm(dim, config.eps)
+        if config.audio_attention is not None:
+            width = config.audio_attention.projection_dim
+            self.audio_key = nn.Linear(width, dim, bias=not has_text)
+            self.audio_value = nn.Linear(width, dim, bias=not has_text)
+            self.audio_key_norm = nn.Identity() if has_text else RMSNorm(dim, config.eps)
+            if has_text:
+                nn.init.zeros_(self.audio_key.weight)
+                nn.init.zeros_(self.audio_value.weight)
+        if config.face_attention is not None:
+            self.face_key = nn.Linear(dim, dim, bias=False)
+            self.face_value = nn.Linear(dim, dim, bias=False)
+            nn.init.zeros_(self.face_key.weight)
+            nn.init.zeros_(self.face_value.weight)
+
+    def project_static(
+        self, text: Tensor | None, image: Tensor | None, face: Tensor | None
+    ) -> StaticKeysValues:
+        """Keys and values of the embedded tokens ``(B, S, D)`` of each static kind."""
+        return StaticKeysValues(
+            text=None
+            if text is None
+            else self._heads(self.key_norm(self.key(text)), self.value(text)),
+            image=None
+            if image is None
+            else self._heads(self.image_key_norm(self.image_key(image)), self.image_value(image)),
+            face=None if face is None else self._heads(self.face_key(face), self.face_value(face)),
+        )
+
+    def forward(
+        self,
+        x_BLD: Float[Tensor, "B L D"],
+        *,
+        static: StaticKeysValues,
+        audio: Float[Tensor, "B T A D2"] | None,
+    ) -> Float[Tensor, "B L D"]:
+        """What the tokens take from all conditioning kinds that are present."""
+        query = self.query(x_BLD)
+        q_BLNK = self.query_norm(query).to(query.dtype).unflatten(-1, (self.num_heads, -1))
+        branches = [
+            attend(q_BLNK, *keys_values)
+            for keys_values in (static.text, static.image, static.face)
+            if keys_values is not None
+        ]
+        if audio is not None:
+            branches.append(self._attend_audio(q_BLNK, audio))
+        if not branches:
+            return torch.zeros_like(x_BLD)
+        return self.output(sum(branches[1:], branches[0]).flatten(2))
+
+    def _attend_audio(
+        self, q_BLNK: Float[Tensor, "B L N K"], audio: Float[Tensor, "B T A D2"]
+    ) -> Float[Tensor, "B L N K"]:
+        """Every latent frame attends its own audio tokens only."""
+        batch, num_frames = audio.shape[:2]
+        tokens = audio.flatten(0, 1)
+        keys, values = self._heads(
+            self.audio_key_norm(self.audio_key(tokens)), self.audio_value(tokens)
+        )
+        per_frame = q_BLNK.unflatten(1, (num_frames, -1)).flatten(0, 1)
+        return attend(per_frame, keys, values).unflatten(0, (batch, num_frames)).flatten(1, 2)
+
+    def _heads(self, key: Tensor, value: Tensor) -> KeysValues:
+        split = (self.num_heads, -1)
+        return key.to(value.dtype).unflatten(-1, split), value.unflatten(-1, split)

@@ -1,0 +1,242 @@
+"""Sizes and parts of the transformer; the named configurations.
+
+The tiny, the 1.3B and the 14B model differ only in the numbers below.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from joyflash_cli import config as strict
+from joyflash_cli.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class AudioPackConfig:
+    """Additive audio adapter (OmniAvatar, LiveTalk, AvatarForcing).
+
+    The rows of one latent frame are flattened, projected to ``hidden_dim`` and normalised; one
+    projection per adapted layer adds the result to all tokens of the frame.
+
+    Attributes:
+        audio_dim: Width of one audio row.
+        rows_per_latent: Audio rows that one latent frame owns.
+        hidden_dim: Width of the packed audio token.
+    """
+
+    audio_dim: int = 10752
+    rows_per_latent: int = 4
+    hidden_dim: int = 32
+
+
+@dataclass(frozen=True)
+class AudioAttentionConfig:
+    """Audio cross-attention per latent frame in every layer (the paper; FantasyTalking's form).
+
+    Attributes:
+        audio_dim: Width of one audio token.
+        tokens_per_latent: Audio tokens that one latent frame attends.
+        projection_dim: Width after the audio projector; keys and values are made from it.
+    """
+
+    audio_dim: int
+    tokens_per_latent: int
+    projection_dim: int = 2048
+
+
+@dataclass(frozen=True)
+class FaceAttentionConfig:
+    """Decoupled cross-attention to tokens made from a face embedding (§3.2, ArcFace).
+
+    Attributes:
+        face_dim: Width of the face embedding.
+        num_tokens: Tokens made from it; the paper gives no value.
+    """
+
+    face_dim: int = 512
+    num_tokens: int = 4
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Everything that decides the transformer's parameters.
+
+    Attributes:
+        dim: Width of a token.
+        num_layers: Transformer layers.
+        num_heads: Attention heads; ``dim`` must be divisible by it.
+        ffn_dim: Hidden width of the feed-forward part.
+        in_channels: Latent channels plus the image conditioning channels.
+        out_channels: Latent channels.
+        freq_dim: Width of the sinusoidal timestep embedding.
+        patch_size: Latent frames, rows and columns of one token; one frame only.
+        text_dim: Width of the text encoder's states, ``None`` for a model without text.
+        text_len: Text is zero-padded to this many tokens, and the padding is attended.
+        image_token_dim: Width of CLIP states (Wan I2V), ``None`` without that branch.
+        audio_pack: Additive audio adapter, ``None`` without.
+        audio_attention: Audio cross-attention, ``None`` without.
+        audio_modulation: Whether the audio of a latent frame also enters its timestep embedding;
+            needs ``audio_attention`` for the sizes.
+        face_attention: Face cross-attention, ``None`` without.
+        cross_attn_norm: Whether the norm before cross-attention exists (it is affine).
+        eps: Of all layer norms and RMS norms.
+        prediction: What the head gives: the flow (noise minus clean) or the clean latent.
+        position_embedding: Tokens per frame of a learned position table, ``None`` without.
+    """
+
+    dim: int
+    num_layers: int
+    num_heads: int
+    ffn_dim: int
+    in_channels: int
+    out_channels: int = 16
+    freq_dim: int = 256
+    patch_size: tuple[int, int, int] = (1, 2, 2)
+    text_dim: int | None = None
+    text_len: int = 512
+    image_token_dim: int | None = None
+    audio_pack: AudioPackConfig | None = None
+    audio_attention: AudioAttentionConfig | None = None
+    audio_modulation: bool = False
+    face_attention: FaceAttentionConfig | None = None
+    cross_attn_norm: bool = True
+    eps: float = 1e-6
+    prediction: Literal["flow", "clean"] = "flow"
+    position_embedding: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be built."""
+        if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
+            raise ConfigError(
+                f"dim {self.dim} cannot be split into {self.num_heads} heads of even width"
+            )
+        if self.freq_dim % 2:
+            raise ConfigError(f"freq_dim is {self.freq_dim}; an even number is needed")
+        if self.patch_size[0] != 1:
+            raise ConfigError(
+                f"patch_size is {self.patch_size}; the first number must be 1, "
+                "because every latent frame has its own timestep"
+            )
+        if self.in_channels < self.out_channels:
+            raise ConfigError(
+                f"in_channels {self.in_channels} is less than out_channels {self.out_channels}"
+            )
+        if self.image_token_dim is not None and self.text_dim is None:
+            raise ConfigError("image_token_dim needs text_dim: the two branches share their query")
+        if self.audio_modulation and self.audio_attention is None:
+            raise ConfigError("audio_modulation needs audio_attention, which gives its sizes")
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.dim // self.num_heads
+
+    @property
+    def patch_area(self) -> int:
+        """Latent positions of one token."""
+        return self.patch_size[1] * self.patch_size[2]
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the image conditioning."""
+        return self.in_channels - self.out_channels
+
+    @property
+    def audio_pack_layers(self) -> range:
+        """Layers whose input receives packed audio: 2 to L//2, both included, from 0."""
+        return range(2, self.num_layers // 2 + 1) if self.audio_pack is not None else range(0)
+
+    @property
+    def has_cross_attention(self) -> bool:
+        """Whether any conditioning is attended."""
+        parts = (self.text_dim, self.audio_attention, self.face_attention)
+        return any(part is not None for part in parts)
+
+    def tokens_per_frame(self, height: int, width: int) -> int:
+        """Tokens of one latent frame of this size.
+
+        Raises:
+            ConfigError: If the patch does not divide the latent frame.
+        """
+        rows, columns = self.patch_size[1:]
+        if height % rows or width % columns:
+            raise ConfigError(
+                f"A latent frame of {height} x {width} is not divisible by the patch "
+                f"{rows} x {columns}",
+                hint="choose a picture size that is a multiple of 16",
+            )
+        return (height // rows) * (width // columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return strict.to_dict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TransformerConfig":
+        """The configuration of ``to_dict``; unknown keys raise ``ConfigError``."""
+        return strict.from_dict(cls, values)
+
+
+TINY = TransformerConfig(
+    dim=256,
+    num_layers=6,
+    num_heads=4,
+    ffn_dim=768,
+    in_channels=33,
+    audio_attention=AudioAttentionConfig(audio_dim=128, tokens_per_latent=8, projection_dim=256),
+    audio_modulation=True,
+    prediction="clean",
+    position_embedding=64,
+)
+"""The embedded model: 128 x 128 pixels, no text, audio by cross-attention and modulation."""
+
+WAN_1_3B = TransformerConfig(
+    dim=1536,
+    num_layers=30,
+    num_heads=12,
+    ffn_dim=8960,
+    in_channels=16,
+    text_dim=4096,
+)
+"""Wan2.1 T2V 1.3B."""
+
+AVATAR_1_3B = TransformerConfig(
+    dim=1536,
+    num_layers=30,
+    num_heads=12,
+    ffn_dim=8960,
+    in_channels=33,
+    text_dim=4096,
+    audio_pack=AudioPackConfig(),
+)
+"""OmniAvatar, LiveTalk and AvatarForcing 1.3B: 33 input channels and the additive audio adapter."""
+
+FUN_INP_1_3B = TransformerConfig(
+    dim=1536,
+    num_layers=30,
+    num_heads=12,
+    ffn_dim=8960,
+    in_channels=36,
+    text_dim=4096,
+    image_token_dim=1280,
+)
+"""Wan2.1-Fun 1.3B InP: image to video with CLIP tokens."""
+
+WAN_14B = TransformerConfig(
+    dim=5120,
+    num_layers=40,
+    num_heads=40,
+    ffn_dim=13824,
+    in_channels=16,
+    text_dim=4096,
+)
+"""Wan2.1 T2V 14B."""
+
+CONFIGURATIONS = {
+    "tiny": TINY,
+    "wan-1.3b": WAN_1_3B,
+    "avatar-1.3b": AVATAR_1_3B,
+    "fun-inp-1.3b": FUN_INP_1_3B,
+    "wan-14b": WAN_14B,
+}
+"""Named configurations."""

@@ -1,0 +1,84 @@
+"""Norms, feed-forward part and modulation.
+
+Norms and modulation are computed in float32 whatever the weights' dtype is.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the whole width, with a learned gain."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Float[Tensor, "*rest D"]) -> Float[Tensor, "*rest D"]:
+        """The normalised ``x`` in its own dtype."""
+        return F.rms_norm(x.float(), x.shape[-1:], self.weight.float(), self.eps).to(x.dtype)
+
+
+class LayerNorm(nn.Module):
+    """Layer norm over the last axis, in float32, with or without learned gain and offset."""
+
+    def __init__(self, dim: int, eps: float, *, affine: bool) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(dim)) if affine else None
+
+    def forward(self, x: Float[Tensor, "*rest D"]) -> Float[Tensor, "*rest D"]:
+        """The normalised ``x`` in float32."""
+        weight = None if self.weight is None else self.weight.float()
+        bias = None if self.bias is None else self.bias.float()
+        return F.layer_norm(x.float(), x.shape[-1:], weight, bias, self.eps)
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with a tanh-GELU between."""
+
+    def __init__(self, dim: int, hidden_dim: int, out_dim: int | None = None) -> None:
+        super().__init__()
+        self.input = nn.Linear(dim, hidden_dim)
+        self.output = nn.Linear(hidden_dim, out_dim or dim)
+
+    def forward(self, x: Float[Tensor, "*rest D"]) -> Float[Tensor, "*rest D2"]:
+        """The mapped ``x``."""
+        return self.output(F.gelu(self.input(x), approximate="tanh"))
+
+
+class SiluProjection(nn.Module):
+    """Two linear maps with a SiLU between."""
+
+    def __init__(self, in_dim: int, dim: int) -> None:
+        super().__init__()
+        self.input = nn.Linear(in_dim, dim)
+        self.output = nn.Linear(dim, dim)
+
+    def forward(self, x: Float[Tensor, "*rest D"]) -> Float[Tensor, "*rest D2"]:
+        """The mapped ``x``."""
+        return self.output(F.silu(self.input(x)))
+
+
+def modulate(
+    x_BLD: Float[Tensor, "B L D"],
+    shift_BTD: Float[Tensor, "B T D"],
+    scale_BTD: Float[Tensor, "B T D"],
+) -> Float[Tensor, "B L D"]:
+    """``x * (1 + scale) + shift``; all tokens of a latent frame share the frame's vectors."""
+    frames = x_BLD.unflatten(1, (shift_BTD.shape[1], -1))
+    return (frames * (1 + scale_BTD[:, :, None]) + shift_BTD[:, :, None]).flatten(1, 2)
+
+
+def add_gated(
+    x_BLD: Float[Tensor, "B L D"],
+    update_BLD: Float[Tensor, "B L D"],
+    gate_BTD: Float[Tensor, "B T D"],
+) -> Float[Tensor, "B L D"]:
+    """``x + update * gate`` with one gate per latent frame, in the dtype of ``x``."""
+    frames = update_BLD.unflatten(1, (gate_BTD.shape[1], -1)) * gate_BTD[:, :, None]
+    return (x_BLD + frames.flatten(1, 2)).to(x_BLD.dtype)

@@ -1,0 +1,388 @@
+"""The causal diffusion transformer: one class for the teacher, the student and the stream.
+
+Without context it is the bidirectional teacher; with a block-causal mask it is the student of the
+ODE initialisation; with context from the sampler's cache it is the streaming generator. It reads
+and writes no cache: keys and values of a pass are returned, before rotation.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int, Num
+from torch import Tensor, nn
+
+from joyflash_cli.errors import ConfigError
+from joyflash_cli.model.attention import (
+    CrossAttention,
+    KeysValues,
+    RopeTables,
+    SelfAttention,
+    StaticKeysValues,
+)
+from joyflash_cli.model.audio import AudioModulation, AudioPack, AudioProjection
+from joyflash_cli.model.config import TransformerConfig
+from joyflash_cli.model.embeddings import (
+    FaceProjection,
+    ImageTokenProjection,
+    pad_text,
+    patchify,
+    timestep_sinusoids,
+    unpatchify,
+)
+from joyflash_cli.model.layers import (
+    FeedForward,
+    LayerNorm,
+    SiluProjection,
+    add_gated,
+    modulate,
+)
+from joyflash_cli.model.rope import rope_tables
+from joyflash_cli.types import Conditioning
+
+
+@dataclass(frozen=True)
+class Context:
+    """Earlier frames to attend.
+
+    Attributes:
+        keys_values: Per layer, keys before rotation and values, ``(B, S * P, N, K)``.
+        positions: Temporal index of each of the S frames, ``(S,)``.
+    """
+
+    keys_values: tuple[KeysValues, ...]
+    positions: Tensor
+
+
+@dataclass(frozen=True)
+class TransformerOutput:
+    """What one pass gives.
+
+    Attributes:
+        prediction: Flow or clean latents as ``config.prediction`` says, ``(B, T, C, H, W)``; for a
+            token subset ``(B, T, P', patch * C)``.
+        keys_values: Per layer, the pass's own keys before rotation and values, ``(B, L, N, K)``.
+    """
+
+    prediction: Tensor
+    keys_values: tuple[KeysValues, ...]
+
+
+class TransformerLayer(nn.Module):
+    """Self-attention, cross-attention and feed-forward, modulated per latent frame."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.modulation = nn.Parameter(torch.zeros(6, config.dim))
+        self.self_norm = LayerNorm(config.dim, config.eps, affine=False)
+        self.self_attention = SelfAttention(config)
+        if config.has_cross_attention:
+            self.cross_norm = (
+                LayerNorm(config.dim, config.eps, affine=True)
+                if config.cross_attn_norm
+                else nn.Identity()
+            )
+            self.cross_attention: CrossAttention | None = CrossAttention(config)
+        else:
+            self.cross_attention = None
+        self.feed_forward_norm = LayerNorm(config.dim, config.eps, affine=False)
+        self.feed_forward = FeedForward(config.dim, config.ffn_dim)
+
+    def forward(
+        self,
+        x_BLD: Float[Tensor, "B L D"],
+        time_BT6D: Float[Tensor, "B T 6 D"],
+        *,
+        rope: RopeTables,
+        context: KeysValues | None,
+        context_rope: RopeTables | None,
+        static: StaticKeysValues | None,
+        audio: Float[Tensor, "B T A D2"] | None,
+        mask: Bool[Tensor, "L S"] | None,
+    ) -> tuple[Float[Tensor, "B L D"], KeysValues]:
+        """The sequence after the layer, and the layer's own keys and values."""
+        vectors = (self.modulation.float() + time_BT6D.float()).unbind(dim=2)
+        shift_self, scale_self, gate_self, shift_ffn, scale_ffn, gate_ffn = vectors
+        normed = modulate(self.self_norm(x_BLD), shift_self, scale_self).to(x_BLD.dtype)
+        update, keys_values = self.self_attention(
+            normed, rope=rope, context=context, context_rope=context_rope, mask=mask
+        )
+        x_BLD = add_gated(x_BLD, update, gate_self)
+        if self.cross_attention is not None:
+            normed = self.cross_norm(x_BLD).to(x_BLD.dtype)
+            update = self.cross_attention(normed, static=static, audio=audio)
+            x_BLD = x_BLD + update.to(x_BLD.dtype)
+        normed = modulate(self.feed_forward_norm(x_BLD), shift_ffn, scale_ffn).to(x_BLD.dtype)
+        return add_gated(x_BLD, self.feed_forward(normed), gate_ffn), keys_values
+
+
+class Head(nn.Module):
+    """Modulated norm and the projection of a token to its patch (row, column, channel)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.modulation = nn.Parameter(torch.zeros(2, config.dim))
+        self.norm = LayerNorm(config.dim, config.eps, affine=False)
+        self.projection = nn.Linear(config.dim, config.patch_area * config.out_channels)
+
+    def forward(
+        self, x_BLD: Float[Tensor, "B L D"], time_BTD: Float[Tensor, "B T D"]
+    ) -> Float[Tensor, "B L D2"]:
+        """One patch vector per token."""
+        shift, scale = (self.modulation.float() + time_BTD[:, :, None].float()).unbind(dim=2)
+        return self.projection(modulate(self.norm(x_BLD), shift, scale).to(x_BLD.dtype))
+
+
+class CausalTransformer(nn.Module):
+    """Wan2.1-style diffusion transformer with one timestep per latent frame."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.dim
+        # A convolution whose stride is its kernel is a linear map of the patch.
+        self.patch_embedding = nn.Linear(config.in_channels * config.patch_area, dim)
+        self.time_embedding = SiluProjection(config.freq_dim, dim)
+        self.time_projection = nn.Linear(dim, 6 * dim)
+        self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_layers))
+        self.head = Head(config)
+        if config.position_embedding is not None:
+            self.position_embedding = nn.Parameter(torch.zeros(config.position_embedding, dim))
+        if config.text_dim is not None:
+            self.text_embedding = FeedForward(config.text_dim, dim, dim)
+        if config.image_token_dim is not None:
+            self.image_embedding = ImageTokenProjection(config.image_token_dim, dim)
+        if config.face_attention is not None:
+            face = config.face_attention
+            self.face_embedding = FaceProjection(face.face_dim, face.num_tokens, dim)
+        if config.audio_pack is not None:
+            self.audio_pack = AudioPack(config.audio_pack)
+            self.audio_pack_projections = nn.ModuleList(
+                nn.Linear(config.audio_pack.hidden_dim, dim) for _ in config.audio_pack_layers
+            )
+        if config.audio_attention is not None:
+            self.audio_projection = AudioProjection(config.audio_attention)
+            if config.audio_modulation:
+                self.audio_modulation = AudioModulation(config.audio_attention, dim)
+        if config.prediction == "clean":
+            # Latents keep their energy spectrum; the head works at unit scale.
+            self.register_buffer(
+                "output_scale", torch.ones(config.patch_area * config.out_channels)
+            )
+
+    def forward(
+        self,
+        latents: Float[Tensor, "B T C H W"],
+        timesteps: Float[Tensor, "B T"],
+        conditioning: Conditioning,
+        *,
+        positions: Num[Tensor, " T"],
+        context: Context | None = None,
+        mask: Bool[Tensor, "L S"] | None = None,
+        static: tuple[StaticKeysValues, ...] | None = None,
+    ) -> TransformerOutput:
+        """Prediction for every latent frame, and the pass's keys and values.
+
+        Args:
+            latents: Noisy latents, without the image conditioning.
+            timesteps: In 0..1000, one per latent frame.
+            conditioning: Of exactly these frames.
+            positions: Temporal index of each latent frame, for the rotary embedding.
+            context: Earlier frames to attend, in front of the pass's own.
+            mask: True where a query token may see a key token (context first, then own).
+            static: From ``project_static``, to save its work in a stream.
+
+        Raises:
+            ConfigError: If a size or a kind of conditioning does not fit the configuration.
+        """
+        output = self.forward_tokens(
+            latents,
+            timesteps,
+            conditioning,
+            positions=positions,
+            context=context,
+            mask=mask,
+            static=static,
+        )
+        patch = self.config.patch_size[1:]
+        grid = (latents.shape[-2] // patch[0], latents.shape[-1] // patch[1])
+        return TransformerOutput(unpatchify(output.prediction, grid, patch), output.keys_values)
+
+    def forward_tokens(
+        self,
+        latents: Float[Tensor, "B T C H W"],
+        timesteps: Float[Tensor, "B T"],
+        conditioning: Conditioning,
+        *,
+        positions: Num[Tensor, " T"],
+        context: Context | None = None,
+        mask: Bool[Tensor, "L S"] | None = None,
+        static: tuple[StaticKeysValues, ...] | None = None,
+        token_subset: Int[Tensor, " P2"] | None = None,
+    ) -> TransformerOutput:
+        """As ``forward``, but the prediction stays in tokens ``(B, T, P, patch * C)``.
+
+        ``token_subset`` holds indices into the tokens of a frame: only these are computed in every
+        frame (token drop in training), and a context must hold the same tokens. The order inside
+        a predicted token is row, column, channel; ``embeddings.unpatchify`` undoes it.
+        """
+        self._check_conditioning(conditioning)
+        tokens = self._embed_latents(latents, conditioning.image)
+        if token_subset is not None:
+            tokens = tokens[:, :, token_subset]
+        x_BLD = tokens.flatten(1, 2)
+        time_BTD, time_BT6D = self._embed_timesteps(timesteps, conditioning)
+        rope = self._rope(positions, latents.shape[-2:], token_subset)
+        context_rope = None
+        if context is not None:
+            context_rope = self._rope(context.positions, latents.shape[-2:], token_subset)
+        if static is None:
+            static = self.project_static(conditioning)
+        additions = self._audio_additions(conditioning)
+        audio = None
+        if self.config.audio_attention is not None:
+            audio = self.audio_projection(conditioning.audio)
+
+        keys_values = []
+        for index, layer in enumerate(self.layers):
+            if index in additions:
+                x_BLD = _add_per_frame(x_BLD, additions[index])
+            x_BLD, own = layer(
+                x_BLD,
+                time_BT6D,
+                rope=rope,
+                context=None if context is None else context.keys_values[index],
+                context_rope=context_rope,
+                static=static[index],
+                audio=audio,
+                mask=mask,
+            )
+            keys_values.append(own)
+        patches = self.head(x_BLD, time_BTD)
+        if self.config.prediction == "clean":
+            patches = patches * self.output_scale
+        patches = patches.unflatten(1, (latents.shape[1], -1))
+        return TransformerOutput(patches, tuple(keys_values))
+
+    def project_static(self, conditioning: Conditioning) -> tuple[StaticKeysValues, ...]:
+        """Per layer, the keys and values of text, image tokens and face, for a whole stream."""
+        dtype = self.patch_embedding.weight.dtype
+        text = image = face = None
+        if self.config.text_dim is not None:
+            padded = pad_text(conditioning.text.to(dtype), self.config.text_len)
+            text = self.text_embedding(padded)
+        if self.config.image_token_dim is not None:
+            image = self.image_embedding(conditioning.image_tokens)
+        if self.config.face_attention is not None and conditioning.face is not None:
+            face = self.face_embedding(conditioning.face)
+        return tuple(
+            StaticKeysValues()
+            if layer.cross_attention is None
+            else layer.cross_attention.project_static(text, image, face)
+            for layer in self.layers
+        )
+
+    def initialise(self, generator: torch.Generator) -> "CausalTransformer":
+        """Fresh weights in place, Wan2.1's scheme, drawn from ``generator``; returns ``self``.
+
+        What starts at zero by construction (new conditioning paths, the head) stays zero.
+        """
+        keep_zero = {
+            id(module)
+            for module in self.modules()
+            if isinstance(module, nn.Linear)
+            and not module.weight.is_meta
+            and not module.weight.detach().any()
+        } | {id(self.head.projection)}
+        for name, module in self.named_modules():
+            if not isinstance(module, nn.Linear):
+                continue
+            if id(module) in keep_zero:
+                nn.init.zeros_(module.weight)
+            elif name.startswith(("text_embedding", "time_embedding")):
+                nn.init.normal_(module.weight, std=0.02, generator=generator)
+            else:
+                nn.init.xavier_uniform_(module.weight, generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        std = 1 / math.sqrt(self.config.dim)
+        for name, parameter in self.named_parameters():
+            if name.endswith("modulation"):
+                nn.init.normal_(parameter, std=std, generator=generator)
+            elif name == "position_embedding":
+                nn.init.normal_(parameter, std=0.02, generator=generator)
+        return self
+
+    def _embed_latents(self, latents: Tensor, image: Tensor | None) -> Float[Tensor, "B T P D"]:
+        if image is not None:
+            latents = torch.cat((latents, image.to(latents.dtype)), dim=2)
+        if latents.shape[2] != self.config.in_channels:
+            raise ConfigError(
+                f"Latents and image conditioning have {latents.shape[2]} channels; the "
+                f"transformer takes {self.config.in_channels}"
+            )
+        num_tokens = self.config.tokens_per_frame(*latents.shape[-2:])
+        weight_dtype = self.patch_embedding.weight.dtype
+        patches = patchify(latents.to(weight_dtype), self.config.patch_size[1:])
+        # Under autocast the residual stream stays in the dtype of the weights.
+        tokens = self.patch_embedding(patches).to(weight_dtype)
+        if self.config.position_embedding is not None:
+            if num_tokens != self.config.position_embedding:
+                raise ConfigError(
+                    f"A latent frame has {num_tokens} tokens; the learned positions are for "
+                    f"{self.config.position_embedding}"
+                )
+            tokens = tokens + self.position_embedding
+        return tokens
+
+    def _embed_timesteps(
+        self, timesteps: Tensor, conditioning: Conditioning
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T 6 D"]]:
+        """The time vector of each frame and the six modulation vectors made from it."""
+        # A few rows only, and the sinusoids deserve their precision: no autocast.
+        with torch.autocast(timesteps.device.type, enabled=False):
+            sinusoids = timestep_sinusoids(timesteps, self.config.freq_dim)
+            time_BTD = self.time_embedding(sinusoids.to(self.time_projection.weight.dtype))
+            if self.config.audio_modulation:
+                time_BTD = time_BTD + self.audio_modulation(conditioning.audio)
+            six = self.time_projection(nn.functional.silu(time_BTD))
+        return time_BTD, six.unflatten(-1, (6, self.config.dim))
+
+    def _rope(self, positions: Tensor, size: torch.Size, token_subset: Tensor | None) -> RopeTables:
+        rows, columns = self.config.patch_size[1:]
+        grid = (size[0] // rows, size[1] // columns)
+        tables = rope_tables(positions, grid, head_dim=self.config.head_dim)
+        if token_subset is not None:
+            tables = tuple(table[:, token_subset] for table in tables)
+        return tables[0].flatten(0, 1), tables[1].flatten(0, 1)
+
+    def _audio_additions(self, conditioning: Conditioning) -> dict[int, Float[Tensor, "B T D"]]:
+        """Layer index to what is added to the layer's input, per latent frame."""
+        if self.config.audio_pack is None:
+            return {}
+        packed = self.audio_pack(conditioning.audio)
+        projections = zip(self.config.audio_pack_layers, self.audio_pack_projections, strict=True)
+        return {index: projection(packed) for index, projection in projections}
+
+    def _check_conditioning(self, conditioning: Conditioning) -> None:
+        config = self.config
+        needs_audio = config.audio_pack is not None or config.audio_attention is not None
+        needed = {
+            "image": config.image_channels > 0,
+            "text": config.text_dim is not None,
+            "image_tokens": config.image_token_dim is not None,
+            "audio": needs_audio,
+        }
+        for kind, is_needed in needed.items():
+            if is_needed and getattr(conditioning, kind) is None:
+                raise ConfigError(
+                    f"This transformer needs {kind} conditioning, and none was given",
+                    hint="pass zeros where the kind is dropped on purpose",
+                )
+
+
+def _add_per_frame(
+    x_BLD: Float[Tensor, "B L D"], addition_BTD: Float[Tensor, "B T D"]
+) -> Float[Tensor, "B L D"]:
+    frames = x_BLD.unflatten(1, (addition_BTD.shape[1], -1))
+    return (frames + addition_BTD[:, :, None]).flatten(1, 2).to(x_BLD.dtype)

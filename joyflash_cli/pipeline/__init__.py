@@ -1,0 +1,35 @@
+"""The whole way: one picture and one voice to a stream of frames, and to a file.
+
+    picture --frame_face--> reference latents --+
+                                                +--> conditioning --> blocks --> frames --> MP4
+    sound --to_model_waveform--> audio rows ----+
+
+``JoyFlash.load("tiny").render(read_request(...), output)`` is all of it. Every stage is an
+iterator; apart from the sound itself, memory does not depend on its length. Heavy imports happen
+inside functions, so that wrong inputs are told before torch is loaded.
+"""
+
+from joyflash_cli.pipeline.joyflash import JoyFlash, RenderResult
+from joyflash_cli.pipeline.parts import DTYPES, choose_device, choose_dtype
+from joyflash_cli.pipeline.request import (
+    RenderPlan,
+    RenderRequest,
+    count_frames,
+    plan_render,
+    read_request,
+    read_sampler_profile,
+)
+
+__all__ = [
+    "DTYPES",
+    "JoyFlash",
+    "RenderPlan",
+    "RenderRequest",
+    "RenderResult",
+    "choose_device",
+    "choose_dtype",
+    "count_frames",
+    "plan_render",
+    "read_request",
+    "read_sampler_profile",
+]

@@ -1,0 +1,204 @@
+"""Everything about sampling that a checkpoint decides, as one frozen value."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from joyflash_cli import config as strict
+from joyflash_cli.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class SamplerProfile:
+    """How a stream is sampled; travels with the checkpoint.
+
+    Lengths are in latent frames. The defaults are the paper's.
+
+    Attributes:
+        block_frames: Length of a block.
+        window_blocks: Blocks denoised together; ``None`` for as many as there are main steps.
+        main_steps: Nominal steps 1..1000 that every block takes, noisiest first (before warping).
+        sub_steps: One nominal step after each main step, taken while the stream warms up (PSB).
+        psb: Whether sub-steps are taken until the first block is clean (§3.3).
+        shift: Warp of the noise levels. The paper gives no value; Wan2.1 uses 5.0.
+        mci: Whether a condition frame stands in front of the window (§3.4).
+        mci_noise: Whether the condition frame is noised to the level of the first block.
+        sink_frames: First frames of the stream, kept in the cache for ever.
+        context_frames: Capacity of the cache for recent clean frames besides the sink.
+        attention_span_frames: Most key frames of one pass, the condition frame not counted (D4).
+        position_policy: Where the sink is seen from. ``relative``: directly in front of the
+            context in every pass. ``absolute-update``: at its own index in the clean pass only.
+            ``absolute``: at its own index in every pass.
+        reset_threshold: Indices stay below it (the paper's N, §3.5); ``None`` to start every pass
+            at index 0. With ``relative`` positions the value cannot change the result (D5).
+        reset_rule: After the first reset, ``periodic`` counts on until the next one, ``pinned``
+            resets in every pass.
+        first_frame_rule: ``replace``: latent frame 0 is the reference in every input and in the
+            result (LiveTalk). ``prefix``: the reference is frame 0, before the first block
+            (AvatarForcing).
+        clean_kv: Keys and values of a clean block: from an ``extra-pass`` at timestep 0 (K1, D3)
+            or from its ``last-pass`` in the window (K2).
+        timestep_dtype: Precision of the timesteps the network is fed. LiveTalk was sampled with
+            bfloat16-rounded timesteps and exact sigmas.
+        fps: Video frames per second (D8).
+    """
+
+    block_frames: int = 3
+    window_blocks: int | None = None
+    main_steps: tuple[int, ...] = (1000, 750, 500, 250)
+    sub_steps: tuple[int, ...] = (875, 625, 375, 125)
+    psb: bool = True
+    shift: float = 5.0
+    mci: bool = True
+    mci_noise: bool = True
+    sink_frames: int = 3
+    context_frames: int = 6
+    attention_span_frames: int = 21
+    position_policy: Literal["relative", "absolute-update", "absolute"] = "relative"
+    reset_threshold: int | None = None
+    reset_rule: Literal["pinned", "periodic"] = "pinned"
+    first_frame_rule: Literal["none", "replace", "prefix"] = "none"
+    clean_kv: Literal["extra-pass", "last-pass"] = "extra-pass"
+    timestep_dtype: Literal["float32", "bfloat16"] = "float32"
+    fps: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuse settings that contradict each other."""
+        self._check_steps()
+        minimum = {
+            "block_frames": 1, "sink_frames": 0, "context_frames": 0, "fps": 1,
+            "attention_span_frames": self.window_frames,
+        }  # fmt: skip
+        for name, least in minimum.items():
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}; at least {least} is needed")
+        if self.num_window_blocks < 1:
+            raise ConfigError(f"window_blocks is {self.window_blocks}; at least 1 is needed")
+        if self.shift <= 0:
+            raise ConfigError(f"shift is {self.shift}; a positive number is needed")
+        if self.reset_threshold is not None:
+            if self.position_policy != "relative":
+                raise ConfigError("reset_threshold needs the position policy 'relative'")
+            if self.reset_threshold < self.layout_frames:
+                raise ConfigError(
+                    f"reset_threshold is {self.reset_threshold}; sink, context and window need "
+                    f"{self.layout_frames} indices"
+                )
+
+    def _check_steps(self) -> None:
+        steps = self.main_steps
+        if not steps or any(not 1 <= step <= 1000 for step in steps + self.sub_steps):
+            raise ConfigError(f"main_steps {steps} and sub_steps must lie in 1..1000")
+        if any(a <= b for a, b in zip(steps, steps[1:], strict=False)):
+            raise ConfigError(f"main_steps {steps} must strictly decrease")
+        if self.sub_steps:
+            lower = (*steps[1:], 0)
+            if len(self.sub_steps) != len(steps) or any(
+                not low < sub < main
+                for main, sub, low in zip(steps, self.sub_steps, lower, strict=False)
+            ):
+                raise ConfigError(
+                    f"sub_steps {self.sub_steps} must lie between the main steps {steps}, one "
+                    "after each"
+                )
+        elif self.psb:
+            raise ConfigError("psb needs sub_steps", hint="give sub_steps or set psb to false")
+
+    @property
+    def num_window_blocks(self) -> int:
+        """Blocks of a full window."""
+        return len(self.main_steps) if self.window_blocks is None else self.window_blocks
+
+    @property
+    def window_frames(self) -> int:
+        """Latent frames of a full window."""
+        return self.num_window_blocks * self.block_frames
+
+    @property
+    def clean_level(self) -> int:
+        """Fine level of a clean block; main step i starts at level 2i."""
+        return 2 * len(self.main_steps)
+
+    @property
+    def entry_level(self) -> int:
+        """Fine level the newest block must have reached before the next one enters."""
+        return 2 * math.ceil(len(self.main_steps) / self.num_window_blocks)
+
+    @property
+    def first_block_frame(self) -> int:
+        """Latent frame at which block 0 begins."""
+        return 1 if self.first_frame_rule == "prefix" else 0
+
+    @property
+    def layout_frames(self) -> int:
+        """Indices that the longest pass needs: sink, context and window, within the span."""
+        in_window = min(
+            self.context_frames, self.attention_span_frames - self.window_frames - self.sink_frames
+        )
+        window = self.sink_frames + max(in_window, 0) + self.window_frames
+        clean = self.sink_frames + self.context_frames + self.block_frames
+        return max(window, min(clean, self.attention_span_frames))
+
+    def block_start(self, block_index: int) -> int:
+        """First latent frame of a block."""
+        return self.first_block_frame + block_index * self.block_frames
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return strict.to_dict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "SamplerProfile":
+        """The profile of ``to_dict``; unknown keys raise ``ConfigError``."""
+        return strict.from_dict(cls, values)
+
+
+PAPER = SamplerProfile()
+"""JoyAvatar-Flash as read from the paper."""
+
+TINY = SamplerProfile(fps=25, first_frame_rule="replace")
+"""The embedded model: the paper's sampler at 25 frames per second, from the picture itself."""
+
+LIVETALK = SamplerProfile(
+    window_blocks=1,
+    sub_steps=(),
+    psb=False,
+    mci=False,
+    mci_noise=False,
+    sink_frames=9,
+    context_frames=3,
+    attention_span_frames=15,
+    position_policy="absolute",
+    first_frame_rule="replace",
+    timestep_dtype="bfloat16",
+)
+"""LiveTalk 1.3B: block-wise, nine sink frames, reference as latent frame 0."""
+
+AVATARFORCING = SamplerProfile(
+    block_frames=4,
+    main_steps=(1000, 800, 400, 200),
+    sub_steps=(),
+    psb=False,
+    mci=False,
+    mci_noise=False,
+    sink_frames=1,
+    context_frames=2,
+    attention_span_frames=25,
+    position_policy="absolute-update",
+    first_frame_rule="prefix",
+    fps=25,
+)
+"""AvatarForcing 1.3B: rolling, the reference latent is the sink."""
+
+ROLLINGFORCING = SamplerProfile(
+    main_steps=(1000, 800, 600, 400, 200),
+    sub_steps=(),
+    psb=False,
+    mci=False,
+    mci_noise=False,
+    sink_frames=3,
+    context_frames=18,
+    attention_span_frames=21,
+)
+"""RollingForcing 1.3B: text only, a window of five blocks."""

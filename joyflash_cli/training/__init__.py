@@ -1,0 +1,1 @@
+"""Codec, teacher and generator training."""

@@ -1,0 +1,112 @@
+"""Values that travel between the parts, and the shape legend.
+
+Legend: B batch, T latent frames, F video frames, C channels, H W latent grid (or picture rows and
+columns), L tokens, D width, N heads, K head width, S context tokens, A audio tokens per latent
+frame. Latents are ``(B, T, C, H, W)``; attention tensors ``(B, L, N, K)``; frames handed to media
+are ``(F, H, W, 3)`` uint8.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+MODEL_SAMPLE_RATE_HZ = 16_000
+"""Sample rate of the mono signal every audio encoder hears."""
+
+
+@dataclass(frozen=True)
+class AudioClip:
+    """Sound as it was given.
+
+    Attributes:
+        samples: ``(n, channels)`` float32 in -1..1.
+        sample_rate_hz: Samples per second and channel.
+    """
+
+    samples: "np.ndarray"
+    sample_rate_hz: int
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return len(self.samples) / self.sample_rate_hz
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What steers the transformer, for a run of T latent frames; absent kinds are ``None``.
+
+    Attributes:
+        image: Channels concatenated to the noisy latents, ``(B, T, C, H, W)``: the reference
+            latent and the mask in the order the checkpoint was trained with.
+        text: Text encoder states, zero-padded, ``(B, L, D)``.
+        image_tokens: CLIP states of the reference picture, ``(B, L, D)``.
+        audio: Audio features of each latent frame, ``(B, T, A, D)``.
+        face: Face embedding, ``(B, 512)``.
+    """
+
+    image: "Tensor | None" = None
+    text: "Tensor | None" = None
+    image_tokens: "Tensor | None" = None
+    audio: "Tensor | None" = None
+    face: "Tensor | None" = None
+
+    def with_frames(self, **changes: Any) -> "Conditioning":
+        """The same conditioning with some kinds replaced."""
+        return replace(self, **changes)
+
+
+@runtime_checkable  # so that tests may check annotations
+class ConditioningSource(Protocol):
+    """Conditioning of a stream whose length may not be known yet."""
+
+    def has_block(self, block_index: int) -> bool:
+        """Whether the stream has this block; may wait for input."""
+        ...
+
+    def frames(self, start: int, stop: int) -> Conditioning:
+        """Conditioning of latent frames ``start <= i < stop``."""
+        ...
+
+
+@dataclass(frozen=True)
+class LatentBlock:
+    """One clean block as it leaves the sampler.
+
+    Attributes:
+        index: Position in the stream, from 0.
+        latents: ``(B, T, C, H, W)``, T the block length.
+        num_steps: Denoising steps the block took.
+        iteration: Iteration of the window after which it was clean, from 1.
+        wall_s: Seconds since the previous block (or the start).
+    """
+
+    index: int
+    latents: "Tensor"
+    num_steps: int
+    iteration: int
+    wall_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class FrameChunk:
+    """Decoded frames of one block with the run's own statistics.
+
+    Attributes:
+        index: Block index, from 0.
+        num_blocks: Blocks of the whole stream, ``None`` while unknown.
+        frames: ``(F, H, W, 3)`` uint8 RGB, already trimmed to the audio's length.
+        first_frame: Index of ``frames[0]`` in the video.
+        elapsed_s: Wall seconds since sampling began.
+        stats: Seconds by stage of this block.
+    """
+
+    index: int
+    num_blocks: int | None
+    frames: "np.ndarray"
+    first_frame: int
+    elapsed_s: float
+    stats: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,148 @@
+"""The command as a whole: help, version, speed of start, verbs without a model."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from joyflash_cli import __version__
+from joyflash_cli.cli.app import run
+
+GOLDEN = Path(__file__).parents[1] / "data" / "cli"
+COMMAND = [sys.executable, "-c", "from joyflash_cli.cli.app import main; main()"]
+MAX_CPU_S = 0.3
+
+
+def start(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, **options)
+
+
+@pytest.fixture(autouse=True)
+def _plain_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERMINAL_WIDTH", "100")
+
+
+@pytest.mark.parametrize("verb", ["", "render", "evaluate", "train", "weights", "weights list"])
+def test_help_is_as_recorded(verb, capsys):
+    """A changed help text changes the recorded one too, in the same commit."""
+    name = verb.replace(" ", "-") or "joyflash"
+    assert run([*verb.split(), "--help"]) == 0
+    assert capsys.readouterr().out == (GOLDEN / f"help-{name}.txt").read_text()
+
+
+@pytest.mark.parametrize("arguments", [[], ["weights"]])
+def test_no_verb_shows_the_help(arguments, capsys):
+    assert run(arguments) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("Usage: joyflash")
+    assert shown.err == ""
+
+
+def test_version(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"joyflash {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_the_first_answer_is_quick(arguments):
+    """Least of three runs: processor seconds, because the machine may be busy."""
+    seconds = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert start(*arguments).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < MAX_CPU_S
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["render", "--help"], ["weights", "list"]]
+)
+def test_nothing_heavy_is_imported_for_the_help(arguments):
+    script = (
+        "import sys; from joyflash_cli.cli.app import run; code = run(sys.argv[1:]); "
+        "heavy = {'torch', 'av', 'numpy', 'PIL', 'skimage', 'rich'} & set(sys.modules); "
+        "sys.exit(code or ' '.join(sorted(heavy)) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_reader_that_leaves_ends_the_program_with_141():
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [*COMMAND, "weights", "list"], stdout=writer, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        os.close(writer)
+    assert done.returncode == 141
+    assert done.stderr == ""
+
+
+def test_a_bug_is_one_line_and_shows_its_place_with_debug(monkeypatch, capsys):
+    def broken(*_args, **_kwargs):
+        raise ZeroDivisionError("nothing\nto divide")
+
+    monkeypatch.setattr("joyflash_cli.checkpoints.manifest.read_manifest", broken)
+    assert run(["weights", "list"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith("joyflash: error[E-INTERNAL]: ZeroDivisionError: nothing to divide")
+    assert run(["evaluate", "tiny", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_weights_list_as_json(capsys):
+    assert run(["weights", "list", "--json"]) == 0
+    profiles = json.loads(capsys.readouterr().out)
+    assert profiles["tiny"]["source"] == "embedded"
+    assert profiles["livetalk-1.3b"]["acceptance"] is True
+    for profile in profiles.values():
+        for file in profile["files"]:
+            assert file["sha256"] == "" or len(file["sha256"]) == 64
+            assert file["revision"] == "" or len(file["revision"]) == 40
+
+
+def test_evaluate_prints_the_report(monkeypatch, capsys, tmp_path):
+    import types
+
+    asked = {}
+
+    def evaluate_tiny(**options):
+        asked.update(options)
+        return {"lip_correlation": 0.5, "drift": {"5": {"colour": 0.25}}}
+
+    fake = types.ModuleType("joyflash_cli.evaluation.report")
+    fake.evaluate_tiny = evaluate_tiny
+    monkeypatch.setitem(sys.modules, "joyflash_cli.evaluation.report", fake)
+    command = ["evaluate", "tiny", "--held-out", "--horizon", "300", "--assets", str(tmp_path)]
+    assert run([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["lip_correlation"] == 0.5
+    assert asked == {"horizon_s": 300.0, "assets_dir": tmp_path}
+    assert run(command) == 0
+    assert capsys.readouterr().out == "lip_correlation: 0.5\ndrift.5.colour: 0.25\n"
+
+
+def test_train_runs_a_stage(monkeypatch, capsys, tmp_path):
+    import types
+
+    asked = []
+    fake = types.ModuleType("joyflash_cli.training.stages")
+    fake.run_stage = lambda stage, config, *, resume: asked.append((stage, config, resume))
+    monkeypatch.setitem(sys.modules, "joyflash_cli.training.stages", fake)
+    config = tmp_path / "codec.toml"
+    assert run(["train", "codec", "--config", str(config)]) == 2
+    assert "codec.toml does not exist" in capsys.readouterr().err
+    config.write_text("")
+    assert run(["train", "codec", "--config", str(config), "--resume"]) == 0
+    assert asked == [("codec", config, True)]

@@ -1,0 +1,97 @@
+"""The tiny codec: streaming equals whole, the reference is the zero latent."""
+
+import pytest
+import torch
+
+from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
+from joyflash_cli.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def codec():
+    torch.manual_seed(0)
+    config = TinyCodecConfig(num_coefficients=16, decoder_dim=16, reference_dim=8, encoder_dim=16)
+    codec = TinyCodec(config)
+    for parameter in codec.parameters():  # the zero-initialised ends would hide the networks
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return codec.eval()
+
+
+def _stream(codec, latents, reference, cuts):
+    state = codec.start_decoding(reference)
+    chunks = []
+    for length in cuts:
+        frames, state = codec.decode(latents[:, :length], state)
+        latents = latents[:, length:]
+        chunks.append(frames)
+    return chunks
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("cuts", [(3, 3, 1), (1,) * 7, (2, 5), (7,)])
+def test_any_chunking_gives_the_same_bits(codec, cuts):
+    reference = torch.rand(1, 3, 64, 64) * 2 - 1
+    latents = torch.randn(1, 7, 4, 8, 8)
+    whole, _ = codec.decode(latents, codec.start_decoding(reference))
+    assert whole.shape == (1, 25, 3, 64, 64)
+    assert torch.equal(torch.cat(_stream(codec, latents, reference, cuts), 1), whole)
+
+
+@torch.no_grad()
+def test_blocks_of_three_latents_are_9_12_12_frames(codec):
+    chunks = _stream(codec, torch.randn(1, 9, 4, 8, 8), torch.zeros(1, 3, 64, 64), (3, 3, 3))
+    assert [chunk.shape[1] for chunk in chunks] == [9, 12, 12]
+
+
+@torch.no_grad()
+def test_the_memory_reaches_the_next_latent_and_a_state_is_not_changed(codec):
+    reference = torch.rand(1, 3, 64, 64) * 2 - 1
+    first, other = torch.randn(2, 1, 1, 4, 8, 8)
+    later = torch.randn(1, 1, 4, 8, 8)
+    _, after_first = codec.decode(first, codec.start_decoding(reference))
+    _, after_other = codec.decode(other, codec.start_decoding(reference))
+    kept = [memory.clone() for memory in after_first.memories]
+    from_first, _ = codec.decode(later, after_first)
+    from_other, _ = codec.decode(later, after_other)
+    assert not torch.equal(from_first, from_other)
+    assert all(map(torch.equal, kept, after_first.memories))
+
+
+@torch.no_grad()
+def test_together_equals_the_stream(codec):
+    reference = torch.rand(2, 3, 64, 64) * 2 - 1
+    latents = torch.randn(2, 4, 4, 8, 8)
+    together, _ = codec.decode_together(latents, codec.start_decoding(reference))
+    streamed, _ = codec.decode(latents, codec.start_decoding(reference))
+    expected = torch.cat([together[:, 0, 3:], together[:, 1:].flatten(1, 2)], 1).clamp(-1, 1)
+    assert torch.allclose(streamed, expected, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_still_reference_is_the_zero_latent_without_the_correction():
+    codec = TinyCodec(TinyCodecConfig(num_coefficients=16)).eval()
+    reference = torch.rand(1, 3, 64, 64) * 2 - 1
+    latents = codec.encode(reference[:, None].expand(-1, 5, -1, -1, -1), reference)
+    assert latents.abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_encoding_groups_frames_as_the_wan_vae_does(codec):
+    reference = torch.rand(1, 3, 64, 64) * 2 - 1
+    frames = torch.rand(1, 9, 3, 64, 64) * 2 - 1
+    latents = codec.encode(frames, reference)
+    assert latents.shape == (1, 3, 4, 8, 8)
+    changed = frames.clone()
+    changed[:, 5:] = 0  # frames 5..8 belong to latent 2 alone
+    again = codec.encode(changed, reference)
+    assert torch.equal(again[:, :2], latents[:, :2])
+    assert not torch.equal(again[:, 2], latents[:, 2])
+
+
+def test_wrong_sizes_are_refused(codec):
+    with pytest.raises(ConfigError, match="8 frames are not 4T-3"):
+        codec.encode(torch.zeros(1, 8, 3, 64, 64), torch.zeros(1, 3, 64, 64))
+    with pytest.raises(ConfigError, match="Unknown codec keys: widht"):
+        TinyCodecConfig.from_dict({"widht": 3})
+    assert TinyCodecConfig.from_dict(TinyCodecConfig().to_dict()) == TinyCodecConfig()

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from joyflash_cli.errors import CheckpointError
+from joyflash_cli.evaluation.generation import CheckpointRenderer
+
+SIZE_PX = 64
+
+
+@pytest.fixture(scope="module")
+def renderer(toy_checkpoint):
+    return CheckpointRenderer(toy_checkpoint, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def picture():
+    rows, columns = np.mgrid[0:SIZE_PX, 0:SIZE_PX]
+    return np.stack([rows * 3, columns * 3, rows + columns], axis=-1).astype(np.uint8)
+
+
+def test_the_shipped_pipeline_covers_the_sound_and_repeats_with_the_seed(renderer, picture):
+    waveform = np.random.default_rng(0).normal(0, 0.1, 21 * 640).astype(np.float32)
+    chunks = list(renderer.stream(picture, waveform, seed=3))
+    assert [len(chunk) for chunk in chunks] == [9, 12]
+    assert chunks[0].shape[1:] == (SIZE_PX, SIZE_PX, 3)
+    assert chunks[0].dtype == np.uint8
+    again = np.concatenate(list(renderer.stream(picture, waveform, seed=3)))
+    np.testing.assert_array_equal(again, np.concatenate(chunks))
+    other = np.concatenate(list(renderer.stream(picture, waveform, seed=4)))
+    assert (other != again).any()
+
+
+def test_reconstruction_keeps_the_clip_s_shape(renderer, picture):
+    clip = np.repeat(picture[None], 9, axis=0)
+    clip[4:] = clip[4:, ::-1]
+    found = renderer.reconstruct(clip, picture)
+    assert found.shape == clip.shape
+    assert found.dtype == np.uint8
+
+
+def test_a_missing_checkpoint_says_so(tmp_path):
+    with pytest.raises(CheckpointError):
+        CheckpointRenderer(tmp_path / "none")

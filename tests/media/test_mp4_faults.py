@@ -1,0 +1,112 @@
+"""What is left when an MP4 cannot be finished: killed, disk full, closing fails, old library."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from joyflash_cli.errors import OutputError
+from joyflash_cli.media import mp4
+from joyflash_cli.media.mp4 import Mp4Muxer
+from joyflash_cli.media.probe import probe
+
+from .videos import check_flash_and_click, decode_frames, names, noise_frames
+
+WRITER = """
+import os, resource, signal, sys
+import numpy as np
+from pathlib import Path
+from joyflash_cli.errors import OutputError
+from joyflash_cli.media.muxer import open_muxer
+from joyflash_cli.types import AudioClip
+
+path, limit_bytes = Path(sys.argv[1]), int(sys.argv[2])
+sound = np.sin(np.arange(20 * 16000) * 0.1).astype(np.float32)[:, None] * 0.5
+muxer = open_muxer(path, size=(64, 48), fps=25, audio=AudioClip(sound, 16000))
+if limit_bytes:  # the system then refuses writes beyond it, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+rng = np.random.default_rng(0)
+try:
+    for _ in range(200):
+        muxer.write(rng.integers(0, 256, (1, 48, 64, 3), dtype=np.uint8))
+    if limit_bytes:
+        muxer.finish()
+except OutputError as error:
+    print(error.code, error.exit_code)
+    sys.exit(0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def run_writer(path: Path, limit_bytes: int) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", WRITER, str(path), str(limit_bytes)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+def test_killed_process_leaves_a_playable_part(tmp_path):
+    done = run_writer(tmp_path / "a.mp4", 0)
+    assert done.returncode == -9
+    assert names(tmp_path) == [".a.part.mp4"]
+    times, _ = decode_frames(tmp_path / ".a.part.mp4")
+    assert len(times) >= 150  # of 200: less than two fragments of a second are lost
+    info = probe(tmp_path / ".a.part.mp4")
+    assert abs(info.audio_s - info.video_s) < 1.0
+    # The next run takes the name over.
+    with Mp4Muxer(tmp_path / "a.mp4", size=(64, 48), fps=25) as muxer:
+        muxer.write(noise_frames(2))
+        muxer.finish()
+    assert names(tmp_path) == ["a.mp4"]
+
+
+def test_full_disk_keeps_the_playable_part(tmp_path):
+    done = run_writer(tmp_path / "a.mp4", 300_000)
+    assert done.stdout.split() == ["E-OUTPUT-FULL", "6"], done.stderr
+    assert names(tmp_path) == ["a.partial.mp4"]
+    times, _ = decode_frames(tmp_path / "a.partial.mp4")
+    assert len(times) >= 25
+
+
+def test_disk_full_from_the_start_leaves_nothing(tmp_path):
+    done = run_writer(tmp_path / "a.mp4", 100)
+    assert done.stdout.split() == ["E-OUTPUT-FULL", "6"], done.stderr
+    assert names(tmp_path) == []
+
+
+def test_failure_while_closing_is_not_swallowed(tmp_path, monkeypatch):
+    with Mp4Muxer(tmp_path / "a.mp4", size=(64, 48), fps=25) as muxer:
+        muxer.write(noise_frames(2))
+
+        class Full:
+            def mux(self, packets):
+                raise OSError(28, "No space left on device")
+
+            def close(self):
+                raise OSError(28, "No space left on device")
+
+        whole, muxer._container = muxer._container, Full()
+        with pytest.raises(OutputError) as caught:
+            muxer.finish()
+        whole.close()
+    assert caught.value.code == "E-OUTPUT-FULL"
+    assert not (tmp_path / "a.mp4").exists()
+
+
+def test_old_libavformat_falls_back_to_plain_fragments(tmp_path, monkeypatch):
+    accepts = mp4._accepts
+    monkeypatch.setattr(mp4, "_accepts", lambda flags: "hybrid" not in flags and accepts(flags))
+    mp4._movflags.cache_clear()
+    try:
+        assert mp4._movflags() == "frag_keyframe+delay_moov"
+        check_flash_and_click(tmp_path / "a.mp4", 25, 16_000, 1)
+    finally:
+        monkeypatch.undo()
+        mp4._movflags.cache_clear()
+    assert not mp4._accepts("no_such_flag")
+    assert mp4._movflags() == "hybrid_fragmented+delay_moov"

@@ -1,0 +1,240 @@
+import io
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from joyflash_cli.errors import ImageError
+from joyflash_cli.media.picture import read_picture
+
+
+def gradient(width: int = 48, height: int = 40) -> np.ndarray:
+    rows, columns = np.mgrid[0:height, 0:width]
+    return np.stack([columns * 5, rows * 6, 255 - columns * 5], 2).astype(np.uint8)
+
+
+def save(path: Path, pixels: np.ndarray, mode: str | None = None, **options) -> Path:
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(path, **options)
+    return path
+
+
+def error_of(path: Path) -> ImageError:
+    with pytest.raises(ImageError) as caught:
+        read_picture(path)
+    assert caught.value.exit_code == 3
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def huge_png_header(side: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(bytes(1_000_000)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [(".png", {}), (".webp", {"lossless": True}), (".odd", {"format": "PNG"})],
+)
+def test_lossless_formats_keep_every_pixel(tmp_path, suffix, options):
+    picture = read_picture(save(tmp_path / f"a{suffix}", gradient(), **options))
+    np.testing.assert_array_equal(picture.pixels, gradient())
+    assert picture.warnings == ()
+
+
+def test_jpeg(tmp_path):
+    picture = read_picture(save(tmp_path / "a.jpg", gradient(), quality=98))
+    assert np.abs(picture.pixels.astype(int) - gradient()).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("orientation", "undo"),
+    [
+        (1, lambda p: p),
+        (2, lambda p: p[:, ::-1]),
+        (3, lambda p: p[::-1, ::-1]),
+        (4, lambda p: p[::-1]),
+        (5, lambda p: p.transpose(1, 0, 2)),
+        (6, lambda p: np.rot90(p, 1)),
+        (7, lambda p: p[::-1, ::-1].transpose(1, 0, 2)),
+        (8, lambda p: np.rot90(p, -1)),
+    ],
+)
+def test_exif_orientation_is_applied(tmp_path, orientation, undo):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.ascontiguousarray(undo(gradient()))
+    picture = read_picture(save(tmp_path / "a.png", stored, exif=exif))
+    np.testing.assert_array_equal(picture.pixels, gradient())
+
+
+def test_broken_exif_does_not_matter(tmp_path, recwarn):
+    path = save(tmp_path / "a.png", gradient(), exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
+    np.testing.assert_array_equal(read_picture(path).pixels, gradient())
+    assert len(recwarn) == 0
+
+
+def test_transparency_is_flattened_on_mid_grey(tmp_path):
+    pixels = np.dstack([gradient(), np.full((40, 48), 255, np.uint8)])
+    pixels[:10, :, 3] = 0
+    pixels[10:20, :, 3] = 128
+    picture = read_picture(save(tmp_path / "a.png", pixels))
+    assert "mid-grey" in picture.warnings[0]
+    assert (picture.pixels[:10] == 128).all()
+    half = gradient()[10:20] * (128 / 255) + 128 * (127 / 255)
+    np.testing.assert_allclose(picture.pixels[10:20], half, atol=1)
+    np.testing.assert_array_equal(picture.pixels[20:], gradient()[20:])
+
+
+def test_opaque_alpha_says_nothing(tmp_path):
+    pixels = np.dstack([gradient(), np.full((40, 48), 255, np.uint8)])
+    picture = read_picture(save(tmp_path / "a.png", pixels))
+    assert picture.warnings == ()
+    np.testing.assert_array_equal(picture.pixels, gradient())
+
+
+def test_palette_with_a_transparent_colour(tmp_path):
+    indices = np.zeros((40, 40), np.uint8)
+    indices[20:] = 1
+    image = Image.fromarray(indices).convert("P")
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.save(tmp_path / "a.png", transparency=0)
+    picture = read_picture(tmp_path / "a.png")
+    assert tuple(picture.pixels[0, 0]) == (128, 128, 128)
+    assert tuple(picture.pixels[30, 0]) == (0, 0, 255)
+
+
+def test_cmyk_jpeg(tmp_path):
+    red = np.full((64, 64, 3), (220, 30, 40), np.uint8)
+    picture = read_picture(save(tmp_path / "a.jpg", red, "CMYK", quality=95))
+    assert np.abs(picture.pixels.astype(int) - red).max() < 12
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_grey_and_black_and_white(tmp_path, mode):
+    picture = read_picture(save(tmp_path / "a.png", gradient(), mode))
+    assert picture.pixels.shape == (40, 48, 3)
+    assert (picture.pixels[:, :, 0] == picture.pixels[:, :, 2]).all()
+    assert np.ptp(picture.pixels) > 100
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
+    values = np.linspace(0, 65_535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    picture = read_picture(save(tmp_path / "a.png", values))
+    np.testing.assert_array_equal(picture.pixels[:, :, 1], np.round(values / 257).astype(np.uint8))
+
+
+def test_embedded_profile_is_converted(tmp_path):
+    """A profile of another white changes the numbers; the sRGB profile does not."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    path = save(tmp_path / "a.png", gradient(), icc_profile=srgb)
+    assert np.abs(read_picture(path).pixels.astype(int) - gradient()).max() <= 2
+    broken = save(tmp_path / "b.png", gradient(), icc_profile=b"not a profile")
+    np.testing.assert_array_equal(read_picture(broken).pixels, gradient())
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png"])
+def test_animation_gives_its_first_frame(tmp_path, suffix):
+    first, second = Image.fromarray(gradient()), Image.fromarray(255 - gradient())
+    path = tmp_path / f"a{suffix}"
+    first.save(path, save_all=True, append_images=[second], lossless=True)
+    picture = read_picture(path)
+    np.testing.assert_array_equal(picture.pixels, gradient())
+    assert "2 frames" in picture.warnings[0]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_truncated_file_is_refused(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    path = save(tmp_path / f"a{suffix}", noise)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert error_of(path).code == "E-IMAGE-DAMAGED"
+
+
+def test_empty_missing_folder(tmp_path):
+    (tmp_path / "empty.png").write_bytes(b"")
+    assert error_of(tmp_path / "empty.png").code == "E-IMAGE-DAMAGED"
+    assert error_of(tmp_path / "none.png").code == "E-IMAGE-MISSING"
+    assert error_of(tmp_path).code == "E-IMAGE-MISSING"
+    assert error_of(Path("https://127.0.0.1:9/a.png")).code == "E-IMAGE-MISSING"
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (16, 10_000), (10_000, 31)])
+def test_tiny_sides_are_refused(tmp_path, width, height):
+    error = error_of(save(tmp_path / "a.png", np.zeros((height, width, 3), np.uint8)))
+    assert error.code == "E-IMAGE-SIZE"
+    assert f"{width} x {height}" in error.message
+    assert "32" in error.message
+
+
+@pytest.mark.parametrize("side", [10_001, 60_000])
+def test_bomb_is_refused_by_its_header(tmp_path, side):
+    path = tmp_path / "bomb.png"
+    path.write_bytes(huge_png_header(side))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    error = error_of(path)
+    grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert error.code == "E-IMAGE-SIZE"
+    assert "100 million" in error.message
+    assert grown_kb < 50_000
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "HEIC"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif" + bytes(100), "AVIF"),
+        (b"%PDF-1.4" + bytes(100), "PDF"),
+        (b"just text", "not a picture"),
+    ],
+)
+def test_other_formats_are_named(tmp_path, data, word):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    error = error_of(path)
+    assert error.code == "E-IMAGE-FORMAT"
+    assert word in error.message
+    assert "PNG" in error.hint
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".bmp", ".tiff"])
+def test_formats_pillow_knows_are_still_refused(tmp_path, suffix):
+    error = error_of(save(tmp_path / f"a{suffix}", gradient()))
+    assert error.code == "E-IMAGE-FORMAT"
+    assert suffix[1:].upper() in error.message
+
+
+def test_mutated_files_give_a_picture_or_one_clear_error(tmp_path):
+    rng = np.random.default_rng(2)
+    for image_format in ("PNG", "JPEG", "WEBP"):
+        buffer = io.BytesIO()
+        Image.fromarray(gradient()).save(buffer, image_format)
+        for _ in range(40):
+            data = bytearray(buffer.getvalue())
+            for position in rng.integers(0, len(data), 4):
+                data[position] = rng.integers(0, 256)
+            path = tmp_path / "m"
+            path.write_bytes(bytes(data))
+            try:
+                picture = read_picture(path)
+            except ImageError:
+                continue
+            assert picture.pixels.dtype == np.uint8
+            assert picture.pixels.shape[2] == 3
+
+
+def test_import_does_not_load_pillow():
+    code = "import sys, joyflash_cli.media.picture; sys.exit('PIL' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})

@@ -1,0 +1,204 @@
+"""Rules of the house that a test can keep: directions, silence, sizes, and a README that is true."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from joyflash_cli.cli.app import run
+
+PACKAGE = Path(__file__).resolve().parents[1] / "joyflash_cli"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+MAX_LINES = 400
+# The only folders that may touch these libraries (at any depth of a function).
+HOMES = {
+    "av": {"media"},
+    "PIL": {"media"},
+    "soundfile": {"media"},
+    "imageio_ffmpeg": {"media"},
+    "skimage": {"media"},
+    "rich": {"cli"},
+    "typer": {"cli"},
+    "diffusers": {"codec", "checkpoints"},
+    "transformers": {"encoders", "checkpoints"},
+    "insightface": {"encoders", "media"},
+    "huggingface_hub": {"checkpoints"},
+}
+HEAVY = {"diffusers", "transformers", "numba", "av", "skimage", "PIL", "scipy", "insightface"}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+def imported(node: ast.AST) -> set[str]:
+    """Top-level packages that an import statement names."""
+    if isinstance(node, ast.Import):
+        return {alias.name.partition(".")[0] for alias in node.names}
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        return {node.module.partition(".")[0]}
+    return set()
+
+
+def all_imports(tree: ast.Module) -> set[str]:
+    return set().union(*(imported(node) for node in ast.walk(tree)))
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+@pytest.fixture(scope="module")
+def trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+
+
+def test_imports_go_one_way(repository):
+    """The contract of pyproject.toml, by import-linter."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 kept, 0 broken" in done.stdout
+
+
+def test_only_the_command_line_prints(trees):
+    guilty = []
+    for path, tree in trees.items():
+        if path.is_relative_to(PACKAGE / "cli"):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "print", "sys.exit", "exit", "quit", "input",
+            ):  # fmt: skip
+                guilty.append(f"{name_of(path)}:{node.lineno}")
+    assert guilty == []
+
+
+def test_libraries_stay_where_they_belong(trees):
+    guilty = [
+        f"{name_of(path)} imports {library}"
+        for path, tree in trees.items()
+        for library in sorted(all_imports(tree) & set(HOMES))
+        if path.relative_to(PACKAGE).parts[0] not in HOMES[library]
+    ]
+    assert guilty == []
+
+
+def test_heavy_libraries_are_imported_inside_functions(trees):
+    guilty = [
+        f"{name_of(path)} imports {library}"
+        for path, tree in trees.items()
+        for node in tree.body
+        if not is_type_checking(node)
+        for library in sorted(imported(node) & HEAVY)
+    ]
+    assert guilty == []
+
+
+def test_checked_packages_keep_their_annotations(trees):
+    """The hook that checks shapes under test needs real annotations, not strings."""
+    guilty = [
+        name_of(path)
+        for path, tree in trees.items()
+        if path.relative_to(PACKAGE).parts[0] in ("model", "sampler", "codec")
+        and any(
+            isinstance(node, ast.ImportFrom)
+            and node.module == "__future__"
+            and any(alias.name == "annotations" for alias in node.names)
+            for node in tree.body
+        )
+    ]
+    assert guilty == []
+
+
+def test_no_bare_except(trees):
+    guilty = [
+        f"{name_of(path)}:{node.lineno}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ExceptHandler) and node.type is None
+    ]
+    assert guilty == []
+
+
+def test_files_stay_readable():
+    long = {name_of(p): n for p in SOURCES if (n := len(p.read_text().splitlines())) > MAX_LINES}
+    assert long == {}
+
+
+def test_nothing_is_unpickled_while_running(trees):
+    guilty = [
+        f"{name_of(path)}:{node.lineno}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Import | ast.ImportFrom) and "pickle" in imported(node))
+        or (isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load")
+        if path.name != "convert.py"
+    ]
+    assert guilty == []
+
+
+def readme_commands() -> list[str]:
+    """Command lines of the README's shell examples that start our own program or make."""
+    text = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(?:bash|sh|console)\n(.*?)```", text, flags=re.S)
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    return [line for line in lines if re.match(r"(make|joyflash)\b", line) or "| joyflash" in line]
+
+
+def test_the_readme_opens_with_the_two_commands():
+    assert readme_commands()[:2] == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_readme_commands_exist(line, repository, capsys):
+    """Every option of a README example is one the program knows; every make target exists."""
+    if line.startswith("make"):
+        makefile = (repository / "Makefile").read_text()
+        for target in line.partition("#")[0].split()[1:]:
+            assert re.search(rf"^{re.escape(target)}:", makefile, flags=re.M), target
+        return
+    words = line[line.index("joyflash") :].partition("#")[0].split()[1:]
+    verbs = [
+        word for word in words[:2] if re.fullmatch(r"render|evaluate|train|weights|list", word)
+    ]
+    assert run([*verbs, "--help"]) == 0
+    known = capsys.readouterr().out
+    for word in words:
+        if word.startswith("-") and word != "-":
+            assert re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", known), word
+
+
+def test_the_readme_lists_every_exit_code(repository):
+    from joyflash_cli.cli.exit_codes import ExitCode
+
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", text, flags=re.M)}
+    assert listed == {int(code) for code in ExitCode}
+
+
+def test_every_dependency_is_pinned_for_make(repository):
+    """`make` must install the same versions tomorrow."""
+    constraints = (repository / "constraints.txt").read_text().lower().replace("_", "-")
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(
+            name
+            for extra in ("full", "ffmpeg", "dev")
+            for name in project["optional-dependencies"][extra]
+        ),
+    ]
+    names = {
+        re.match(r"[\w-]+", requirement).group().lower().replace("_", "-") for requirement in wanted
+    }
+    missing = [name for name in sorted(names - {"joyflash"}) if f"\n{name}==" not in constraints]
+    assert missing == []
