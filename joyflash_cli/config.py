@@ -73,7 +73,7 @@ def _convert(value: Any, annotation: Any, path: str) -> Any:
         raise ConfigError(f"{path} is {value!r}", hint=f"use one of {options}")
     if origin is tuple:
         return _convert_tuple(value, get_args(annotation), path)
-    if dataclasses.is_dataclass(annotation):
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         if isinstance(value, annotation):
             return value
         return from_dict(annotation, value, path=path)

@@ -51,7 +51,7 @@ def toy_checkpoint(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint") / "toy"
     folder.mkdir()
     front_end = FrontEndConfig(num_mels=8, stem_width=8, hidden=10, num_blocks=1)
-    codec = TinyCodecConfig(num_coefficients=16, decoder_dim=16, reference_dim=8, encoder_dim=8)
+    codec = TinyCodecConfig(num_coefficients=16, decoder_dim=16, reference_dim=8)
     transformer = TransformerConfig(
         dim=32,
         num_layers=2,

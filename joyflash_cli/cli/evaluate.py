@@ -20,8 +20,21 @@ def evaluate(
     ] = None,
     assets: Annotated[
         Path | None,
-        typer.Option("--assets", metavar="DIR", help="Asset packs of the held-out data."),
+        typer.Option(
+            "--assets", metavar="DIR", help="Another held-out pack than the recorded one."
+        ),
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint", metavar="DIR", help="Weights to use instead of the profile's."
+        ),
+    ] = None,
+    sheets: Annotated[
+        Path | None,
+        typer.Option("--sheets", metavar="DIR", help="Write picture sheets to look at."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -41,13 +54,19 @@ def evaluate(
         )
     from joyflash_cli.evaluation.report import evaluate_tiny
 
-    options: dict[str, Any] = {}
-    if horizon is not None:
-        options["horizon_s"] = horizon
-    if assets is not None:
-        options["assets_dir"] = assets
-    report = evaluate_tiny(**options)
+    options: dict[str, Any] = {} if horizon is None else {"horizon_s": horizon}
+    report = evaluate_tiny(
+        checkpoint=checkpoint,
+        assets_dir=assets,
+        sheets_dir=sheets,
+        progress=None if quiet else _show_progress,
+        **options,
+    )
     typer.echo(json.dumps(report) if as_json else _as_lines(report))
+
+
+def _show_progress(stage: str, num_done: int, num_steps: int) -> None:
+    typer.echo(f"evaluate: {stage} {num_done}/{num_steps}", err=True)
 
 
 def _as_lines(report: dict[str, Any], prefix: str = "") -> str:

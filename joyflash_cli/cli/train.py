@@ -1,7 +1,8 @@
 """``joyflash train``: one stage of training, from a configuration file."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,10 +23,15 @@ def train(
 
     \b
     Example:
-      joyflash train codec --config runs/tiny/codec.toml
+      joyflash train codec --config runs/tiny.toml
     """  # noqa: D301 - \b tells the help not to fold the example
     if not config.is_file():
         raise ConfigError(f"{config} does not exist", hint="give --config FILE")
     from joyflash_cli.training.stages import run_stage
 
-    run_stage(stage, config, resume=resume)
+    run_stage(stage, config, resume=resume, report=_show)
+
+
+def _show(figures: Any) -> None:
+    """One JSON line on stdout, so that a training log is data."""
+    typer.echo(figures if isinstance(figures, str) else json.dumps(figures))

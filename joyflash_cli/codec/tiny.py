@@ -1,10 +1,10 @@
 """The codec of the embedded model: four frames to 64 tokens, beside the reference picture.
 
-Latents are the *residual* to the reference picture, so a latent of zeros is a copy of it. Analysis
-and synthesis are linear on patches of 4 x 16 x 16 pixels, started from principal components; a
-small network on the quarter-resolution grid corrects both. The decoder sees the reference picture
-at every frame, so latents carry only what changes, and remembers the previous latent, so blocks
-join without a seam.
+Latents are the *change* against the reference picture, so a latent of zeros is a copy of it.
+The encoder is linear: principal components of such changes in patches of 4 x 16 x 16 pixels. The
+decoder adds the change to the reference itself, so what rests stays sharp; a small network on the
+quarter-resolution grid then corrects the frames. It sees the reference at every frame and remembers
+the previous latent, so blocks join without a seam.
 """
 
 from dataclasses import asdict, dataclass
@@ -32,7 +32,6 @@ class TinyCodecConfig:
         decoder_dim: Width of the decoder's correcting network.
         num_decoder_layers: Residual layers of it.
         reference_dim: Width of the reference features kept in the stream state.
-        encoder_dim: Width of the encoder's correcting network.
     """
 
     patch_px: int = 16
@@ -40,7 +39,6 @@ class TinyCodecConfig:
     decoder_dim: int = 112
     num_decoder_layers: int = 5
     reference_dim: int = 64
-    encoder_dim: int = 96
 
     def __post_init__(self) -> None:
         if self.patch_px % (2 * GRID) or self.num_coefficients % 4:
@@ -71,27 +69,30 @@ class TinyDecodingState:
     """State of one decoded stream.
 
     Attributes:
-        reference_coefficients: ``(B, K, h, w)`` of the still reference.
+        reference: The picture ``(B, 3, H, W)``.
         reference_features: ``(B, D, H/4, W/4)``.
         memories: What each remembering layer saw at the previous latent; empty at the start.
     """
 
-    reference_coefficients: Tensor
+    reference: Tensor
     reference_features: Tensor
     memories: tuple[Tensor, ...] = ()
 
 
 class ResidualLayer(nn.Module):
-    """Two 3 x 3 convolutions around a SiLU, added to the input."""
+    """Two 3 x 3 convolutions behind a group norm, added to the input; starts as the identity."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
+        self.norm = nn.GroupNorm(8, dim)
         self.first = nn.Conv2d(dim, dim, 3, padding=1)
         self.second = nn.Conv2d(dim, dim, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, D, H, W)`` to the same."""
-        return x + self.second(functional.silu(self.first(functional.silu(x))))
+        return x + self.second(functional.silu(self.first(functional.silu(self.norm(x)))))
 
 
 class MemoryLayer(nn.Module):
@@ -121,20 +122,11 @@ class TinyCodec(nn.Module):
             3 * FRAMES_PER_LATENT * GRID**2,
             3 * GRID**2,
         )
-        self.patch_mean = nn.Parameter(torch.zeros(size), requires_grad=False)
-        self.analysis = nn.Parameter(torch.randn(size, k) * size**-0.5)
-        self.synthesis = nn.Parameter(torch.randn(k, size) * size**-0.5)
+        self.register_buffer("basis", torch.randn(size, k) * size**-0.5)
         self.register_buffer("coefficient_mean", torch.zeros(k))
         self.register_buffer("coefficient_std", torch.ones(k))
-        self.register_buffer("residual_gain", torch.ones(()))
+        self.register_buffer("change_gain", torch.ones(()))
         steps = config.patch_px // GRID
-        self.encoder = nn.Sequential(
-            nn.Conv2d(folded + folded_reference, config.encoder_dim, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(config.encoder_dim, 128, steps, stride=steps),
-            nn.SiLU(),
-            nn.Conv2d(128, k, 1),
-        )
         self.reference_encoder = nn.Sequential(
             nn.Conv2d(folded_reference, config.reference_dim, 3, padding=1),
             ResidualLayer(config.reference_dim),
@@ -152,9 +144,8 @@ class TinyCodec(nn.Module):
             for i in range(config.num_decoder_layers)
         )
         self.to_frames = nn.Conv2d(dim, folded, 3, padding=1)
-        for last in (self.encoder[-1], self.to_frames):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        nn.init.zeros_(self.to_frames.weight)
+        nn.init.zeros_(self.to_frames.bias)
 
     def _patches(self, frames: Tensor) -> Tensor:
         """``(B, 4, 3, H, W)`` to ``(B, 3072, h, w)``; a patch's numbers are (time, colour, y, x)."""
@@ -163,8 +154,7 @@ class TinyCodec(nn.Module):
         return functional.pixel_unshuffle(folded, self.config.patch_px)
 
     def _coefficients(self, frames: Tensor) -> Tensor:
-        patches = self._patches(frames) - self.patch_mean[:, None, None]
-        return torch.einsum("bnhw,nk->bkhw", patches, self.analysis)
+        return torch.einsum("bnhw,nk->bkhw", self._patches(frames), self.basis)
 
     def _still_coefficients(self, reference: Tensor) -> Tensor:
         return self._coefficients(reference[:, None].expand(-1, FRAMES_PER_LATENT, -1, -1, -1))
@@ -182,13 +172,8 @@ class TinyCodec(nn.Module):
 
     def encode_latent(self, frames: Tensor, reference: Tensor) -> Tensor:
         """Latent ``(B, C, h, w)`` of four frames ``(B, 4, 3, H, W)``."""
-        batch, time, channels, height, width = frames.shape
-        grid = functional.pixel_unshuffle(
-            torch.cat([frames.reshape(batch, time * channels, height, width), reference], 1), GRID
-        )
-        correction = self.encoder(grid) * self.coefficient_std[:, None, None]
-        residual = self._coefficients(frames) + correction - self._still_coefficients(reference)
-        return self._fold(residual * self.residual_gain)
+        change = self._coefficients(frames - reference[:, None])
+        return self._fold(change * self.change_gain)
 
     def encode(
         self, frames: Float[Tensor, "B F 3 H W"], reference: Float[Tensor, "B 3 H W"]
@@ -198,14 +183,24 @@ class TinyCodec(nn.Module):
         padded = torch.cat([still, frames], 1)
         if padded.shape[1] % FRAMES_PER_LATENT:
             raise ConfigError(f"{frames.shape[1]} frames are not 4T-3.")
-        groups = padded.split(FRAMES_PER_LATENT, 1)
-        return torch.stack([self.encode_latent(group, reference) for group in groups], 1)
+        groups = padded.unflatten(1, (-1, FRAMES_PER_LATENT))
+        batch, time = groups.shape[:2]
+        latents = self.encode_latent(groups.flatten(0, 1), reference.repeat_interleave(time, 0))
+        return latents.unflatten(0, (batch, time))
 
     def start_decoding(self, reference: Float[Tensor, "B 3 H W"]) -> TinyDecodingState:
         """A fresh stream with this reference picture."""
         folded = functional.pixel_unshuffle(reference, GRID)
         features = torch.cat([folded, self.reference_encoder(folded)], 1)
-        return TinyDecodingState(self._still_coefficients(reference), features)
+        return TinyDecodingState(reference, features)
+
+    def _synthesise(self, latents: Tensor, state: TinyDecodingState) -> tuple[Tensor, Tensor]:
+        """The change ``(B * T, K, h, w)`` and the linear frames ``(B * T, 12, H, W)``."""
+        change = functional.pixel_unshuffle(latents.flatten(0, 1), 2) / self.change_gain
+        patches = torch.einsum("bkhw,nk->bnhw", change, self.basis)
+        moved = functional.pixel_shuffle(patches, self.config.patch_px)
+        still = state.reference.float().repeat(1, FRAMES_PER_LATENT, 1, 1)
+        return change, moved + still.repeat_interleave(latents.shape[1], 0)
 
     def decode_together(
         self, latents: Tensor, state: TinyDecodingState
@@ -215,19 +210,15 @@ class TinyCodec(nn.Module):
         The fast form for training; ``decode`` is the streaming form with the same numbers.
         """
         batch, time = latents.shape[:2]
-        residual = functional.pixel_unshuffle(latents.flatten(0, 1), 2) / self.residual_gain
-        still = state.reference_coefficients.repeat_interleave(time, 0)
-        coefficients = residual + still
-        patches = torch.einsum("bkhw,kn->bnhw", coefficients, self.synthesis)
-        linear = functional.pixel_shuffle(
-            patches + self.patch_mean[:, None, None], self.config.patch_px
-        )
+        # The linear part is cheap and carries most of the picture: no autocast.
+        with torch.autocast(latents.device.type, enabled=False):
+            change, linear = self._synthesise(latents.float(), state)
         features = state.reference_features.repeat_interleave(time, 0)
         hidden = self.from_frames(
             torch.cat([functional.pixel_unshuffle(linear, GRID), features], 1)
         )
         fine = functional.pixel_shuffle(
-            self.from_coefficients(coefficients / self.coefficient_std[:, None, None]),
+            self.from_coefficients(change * self.change_gain),
             self.config.patch_px // GRID,
         )
         hidden = hidden + self.from_coefficients_out(fine)
@@ -242,9 +233,9 @@ class TinyCodec(nn.Module):
             else:
                 hidden = layer(hidden)
         fine_frames = functional.pixel_shuffle(self.to_frames(functional.silu(hidden)), GRID)
-        frames = (linear + fine_frames).unflatten(1, (FRAMES_PER_LATENT, 3))
+        frames = (linear + fine_frames.float()).unflatten(1, (FRAMES_PER_LATENT, 3))
         new_state = TinyDecodingState(
-            state.reference_coefficients, state.reference_features, tuple(memories)
+            state.reference, state.reference_features, tuple(memories)
         )
         return frames.unflatten(0, (batch, time)), new_state
 

@@ -175,14 +175,16 @@ class FrontEnd(nn.Module):
             ``(num_rows, feature_dim)``, row r centred at (r + 0.5) / 25 s.
         """
         context = self.context_rows
-        wanted = num_rows * SAMPLES_PER_ROW
-        sound = waveform[:wanted].to(self.window)
-        margin = context * SAMPLES_PER_ROW
-        sound = functional.pad(sound, (margin, margin + wanted - len(sound)))
+        sound = waveform[: num_rows * SAMPLES_PER_ROW]
         parts = [self.window.new_zeros(0, self.feature_dim)]
         for start in range(0, num_rows, _ROWS_AT_ONCE):
             stop = min(start + _ROWS_AT_ONCE, num_rows)
-            piece = sound[start * SAMPLES_PER_ROW : (stop + 2 * context) * SAMPLES_PER_ROW]
+            # Padded piece by piece: an hour of sound should not be copied to be surrounded.
+            first = (start - context) * SAMPLES_PER_ROW
+            last = (stop + context) * SAMPLES_PER_ROW
+            piece = sound[max(first, 0) : last].to(self.window)
+            before = max(-first, 0)
+            piece = functional.pad(piece, (before, last - first - before - len(piece)))
             parts.append(self(piece[None])[0, context:-context])
         return torch.cat(parts)
 

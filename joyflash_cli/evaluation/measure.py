@@ -116,6 +116,7 @@ def summarise(
         "identity_similarity": _mean(similarities),
         "border_flicker": flicker["all"],
         "border_flicker_latent_steps": flicker["latent_steps"],
+        "border_flicker_local": flicker["local"],
         "speckle": _mean([r.speckle for r in readings]),
         "frame_change": _mean([float(r.changes.mean()) for r in readings]),
         "psnr_db": _mean([r.psnr_db for r in readings]),
@@ -222,6 +223,7 @@ class StreamMeter:
             "lip_correlation_last_third": sync.correlation(jaw[-third:], known[-third:]),
             "border_flicker": flicker["all"],
             "border_flicker_latent_steps": flicker["latent_steps"],
+            "border_flicker_local": flicker["local"],
             "timeline": self._timeline(tracks),
         }
 

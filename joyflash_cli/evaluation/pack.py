@@ -8,6 +8,7 @@ and its tracks; one longer sound with stretches of silence serves drift and stil
 import json
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -197,9 +198,8 @@ def build_pack(
 
     _check_held_out([store.about(i)["split"] for i in range(len(store))])
     _check_held_out([utterance.split for utterance in speech])
-    chosen = choose_clips(store, "makehuman", num_makehuman) + choose_clips(
-        store, "drawn", num_drawn
-    )
+    chosen = choose_clips(store, "makehuman", num_makehuman)
+    chosen += choose_clips(store, "drawn", num_drawn, said={store.about(i)["text"] for i in chosen})
     out_dir.mkdir(parents=True, exist_ok=True)
     tracks: dict[str, np.ndarray] = {}
     entries, losses = [], []
@@ -231,11 +231,19 @@ def _check_held_out(splits: list[str]) -> None:
         )
 
 
-def choose_clips(store: ClipStore, kind: str, count: int) -> list[int]:
-    """Clips of one kind with speech throughout whose first frame is calm, voices mixed.
+def choose_clips(
+    store: ClipStore, kind: str, count: int, *, said: AbstractSet[str] = frozenset()
+) -> list[int]:
+    """Clips of one kind with speech throughout whose first frame is calm; voices and texts differ.
 
     The first frame is the reference picture, and users' pictures show a closed mouth and open
     eyes; nothing else is looked at, so that hard clips are not left out.
+
+    Args:
+        store: Clips to choose from.
+        kind: ``makehuman`` or ``drawn``.
+        count: Clips wanted.
+        said: Texts that should not be used again.
 
     Raises:
         DataError: If the store has too few.
@@ -250,16 +258,18 @@ def choose_clips(store: ClipStore, kind: str, count: int) -> list[int]:
     if len(rated) < count:
         raise DataError(f"{len(rated)} {kind} clips talk; {count} are needed.")
     ordered = [index for _, index in sorted(rated)]
-    num_voices = len({store.about(index)["voice"] for index in ordered})
-    limit = -(-count // num_voices)
-    used: Counter[str] = Counter()
+    limit = -(-count // len({store.about(index)["voice"] for index in ordered}))
+    voices: Counter[str] = Counter()
+    texts = set(said)
     chosen: list[int] = []
     for index in ordered:
-        voice = store.about(index)["voice"]
-        if len(chosen) < count and used[voice] < limit:
-            used[voice] += 1
+        voice, text = store.about(index)["voice"], store.about(index)["text"]
+        if len(chosen) < count and voices[voice] < limit and text not in texts:
+            voices[voice] += 1
+            texts.add(text)
             chosen.append(index)
     spare = [index for index in ordered if index not in chosen]
+    spare.sort(key=lambda index: store.about(index)["text"] in texts)
     return chosen + spare[: count - len(chosen)]
 
 

@@ -76,19 +76,27 @@ def border_flicker(changes: list[np.ndarray]) -> dict[str, float | None]:
     Returns:
         ``all``: mean change at borders over the mean of all other changes. ``latent_steps``: over
         the changes at the other latent-frame steps only, which is what a border is also, so that a
-        codec's own four-frame rhythm does not count as block flicker. ``None`` without movement.
+        codec's own four-frame rhythm does not count as block flicker. ``local``: over the four
+        changes before and after each border, so that calm and lively moments count alike.
+        ``None`` without movement.
     """
-    at_border, inside, at_latent_step = [], [], []
+    at_border, inside, at_latent_step, near, near_border = [], [], [], [], []
     for values in changes:
         frame = np.arange(1, len(values) + 1)
         border = (frame >= FIRST_BLOCK_FRAMES) & ((frame - FIRST_BLOCK_FRAMES) % BLOCK_FRAMES == 0)
         at_border.append(values[border])
         inside.append(values[~border])
         at_latent_step.append(values[~border & (frame % LATENT_FRAMES == 1)])
+        for index in np.flatnonzero(border):
+            around = np.r_[values[index - 4 : index], values[index + 1 : index + 5]]
+            if len(around) == 8:
+                near.append(around)
+                near_border.append(values[index : index + 1])
     border_mean = _mean(at_border)
     return {
         "all": _ratio(border_mean, _mean(inside)),
         "latent_steps": _ratio(border_mean, _mean(at_latent_step)),
+        "local": _ratio(_mean(near_border), _mean(near)),
     }
 
 

@@ -167,7 +167,7 @@ def mask_mouth(faces: Tensor, face_boxes: Tensor, mouth_boxes: Tensor) -> Tensor
 
 def to_unit(frames: np.ndarray) -> Tensor:
     """Frames ``(F, H, W, 3)`` uint8 as ``(F, 3, H, W)`` float32 in -1..1."""
-    tensor = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+    tensor = torch.from_numpy(np.array(frames)).permute(0, 3, 1, 2)
     return tensor.float() / 127.5 - 1.0
 
 
@@ -237,7 +237,7 @@ def load_readers(path: Path | None = None) -> Readers:
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"The evaluation readers in {source} cannot be loaded.",
-            hint="reinstall joyflash, or train them again with joyflash train readers",
+            hint="restore the file or reinstall joyflash",
         ) from error
     return readers
 

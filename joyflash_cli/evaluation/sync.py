@@ -11,6 +11,9 @@ import numpy as np
 MAX_LAG_FRAMES = 5
 """Lags searched on either side: 0.2 s at 25 frames per second."""
 
+STILL = 1e-4
+"""Standard deviation below which a track counts as constant."""
+
 
 @dataclass(frozen=True)
 class SyncScore:
@@ -49,11 +52,13 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Pearson correlation of two tracks ``(F,)``; 0 where one of them is constant.
 
     A mouth that never moves follows nothing, so the undefined case counts as no agreement.
+    Tracks lie in about 0..1; movement below ``STILL`` is rounding in the reader.
     """
-    first = first - first.mean()
-    second = second - second.mean()
-    norm = float(np.sqrt((first**2).sum() * (second**2).sum()))
-    return float((first * second).sum() / norm) if norm > 1e-9 else 0.0
+    first = np.asarray(first, np.float64) - np.mean(first, dtype=np.float64)
+    second = np.asarray(second, np.float64) - np.mean(second, dtype=np.float64)
+    if min(first.std(), second.std()) < STILL:
+        return 0.0
+    return float((first * second).sum() / np.sqrt((first**2).sum() * (second**2).sum()))
 
 
 def lag_curve(

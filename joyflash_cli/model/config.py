@@ -183,7 +183,7 @@ TINY = TransformerConfig(
     num_heads=4,
     ffn_dim=768,
     in_channels=33,
-    audio_attention=AudioAttentionConfig(audio_dim=128, tokens_per_latent=8, projection_dim=256),
+    audio_attention=AudioAttentionConfig(audio_dim=166, tokens_per_latent=8, projection_dim=256),
     audio_modulation=True,
     prediction="clean",
     position_embedding=64,

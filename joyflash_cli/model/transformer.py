@@ -268,19 +268,21 @@ class CausalTransformer(nn.Module):
         """Per layer, the keys and values of text, image tokens and face, for a whole stream."""
         dtype = self.patch_embedding.weight.dtype
         text = image = face = None
-        if self.config.text_dim is not None:
+        if self.config.text_dim is not None and conditioning.text is not None:
             padded = pad_text(conditioning.text.to(dtype), self.config.text_len)
             text = self.text_embedding(padded)
         if self.config.image_token_dim is not None:
             image = self.image_embedding(conditioning.image_tokens)
         if self.config.face_attention is not None and conditioning.face is not None:
             face = self.face_embedding(conditioning.face)
-        return tuple(
-            StaticKeysValues()
-            if layer.cross_attention is None
-            else layer.cross_attention.project_static(text, image, face)
-            for layer in self.layers
-        )
+        static = []
+        for layer in self.layers:
+            attention = layer.cross_attention
+            if isinstance(attention, CrossAttention):
+                static.append(attention.project_static(text, image, face))
+            else:
+                static.append(StaticKeysValues())
+        return tuple(static)
 
     def initialise(self, generator: torch.Generator) -> "CausalTransformer":
         """Fresh weights in place, Wan2.1's scheme, drawn from ``generator``; returns ``self``.
@@ -353,7 +355,7 @@ class CausalTransformer(nn.Module):
         grid = (size[0] // rows, size[1] // columns)
         tables = rope_tables(positions, grid, head_dim=self.config.head_dim)
         if token_subset is not None:
-            tables = tuple(table[:, token_subset] for table in tables)
+            tables = tables[0][:, token_subset], tables[1][:, token_subset]
         return tables[0].flatten(0, 1), tables[1].flatten(0, 1)
 
     def _audio_additions(self, conditioning: Conditioning) -> dict[int, Float[Tensor, "B T D"]]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,7 +126,7 @@ class JoyFlash:
         """Frames and blocks that the request takes."""
         return plan_render(request, self.sampler)
 
-    def stream(self, request: RenderRequest) -> Iterator[FrameChunk]:
+    def stream(self, request: RenderRequest) -> Generator[FrameChunk, None, None]:
         """Frames of the request, one chunk per block, as soon as each is clean.
 
         The frames add up to exactly ``plan(request).num_frames``.
@@ -214,7 +214,7 @@ class JoyFlash:
             raise
         return first_frame_s
 
-    def _stream(self, request: RenderRequest) -> Iterator[FrameChunk]:
+    def _stream(self, request: RenderRequest) -> Generator[FrameChunk, None, None]:
         import torch
 
         from joyflash_cli.sampler.loop import sample_blocks
@@ -231,7 +231,7 @@ class JoyFlash:
             parts.sampler,
             latent_shape=shape,
             noise=SeededNoise(request.seed, shape, device=self.device),
-            reference_latent=latents,
+            reference_latent=parts.codec.encode(reference[:, None], reference)[:, 0],
         )
         state = parts.codec.start_decoding(reference)
         first_frame = 0

@@ -1,7 +1,7 @@
 """The parts of a checkpoint in memory: modules with their weights, on a device, in a dtype."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.checkpoints.store import CheckpointFiles
 from joyflash_cli.config import from_dict
@@ -59,7 +59,7 @@ def load_parts(files: CheckpointFiles, device: "torch.device", dtype: "torch.dty
     from joyflash_cli.model.transformer import CausalTransformer
 
     def load(part: str, config_class: type, module_class: type, kind: "torch.dtype"):
-        config = from_dict(config_class, files.section(part), path=f"checkpoint.json: {part}")
+        config: Any = from_dict(config_class, files.section(part), path=f"checkpoint.json: {part}")
         module = module_class(config)
         load_state_dict(module, files.weights(part), dtype=kind)
         return module.to(device).eval().requires_grad_(False)

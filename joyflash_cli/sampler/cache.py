@@ -5,6 +5,8 @@ behind the other in a preallocated tensor per layer, so that a pass gets a view.
 written is NaN, so a wrong read is loud.
 """
 
+import copy
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -92,6 +94,17 @@ class KeyValueCache:
         self.sink += frames[:to_sink]
         held = self.context[len(self.context) - kept :]
         self.context = held + frames[num_frames - to_context :] if to_context else held
+
+    def snapshot(self) -> "KeyValueCache":
+        """A copy that later writes do not change.
+
+        A pass with gradients reads from it: recomputation in the backward pass would otherwise
+        see a cache that has moved on.
+        """
+        twin = copy.copy(self)
+        twin.sink, twin.context = list(self.sink), list(self.context)
+        twin._layers = [(keys.clone(), values.clone()) for keys, values in self._layers]
+        return twin
 
     def read(self, *, num_sink: int, num_context: int) -> tuple[KeysValues, ...]:
         """Per layer, keys and values of the newest sink and context frames, sink first.

@@ -166,44 +166,66 @@ def admit_block(setup: StreamSetup, state: StreamState) -> None:
 
 def run_iteration(setup: StreamSetup, state: StreamState) -> Iteration:
     """One joint pass, every block moved to its next level, the clean one stored and taken out."""
+    return finish_iteration(setup, state, window_pass(setup, state))
+
+
+def finish_iteration(setup: StreamSetup, state: StreamState, result: PassResult) -> Iteration:
+    """What follows the joint pass of an iteration; training runs that pass itself."""
     state.iteration += 1
     inputs = tuple(state.window)
-    result = window_pass(setup, state)
     check_finite(result.clean, inputs)
     state.base = result.positions.base
     advance_window(setup, state, result.clean)
     emitted, keys_values = None, None
     if state.window[0].level >= setup.profile.clean_level:
         block = state.window.pop(0)
-        start = setup.profile.block_start(block.index)
-        if setup.profile.clean_kv == "extra-pass":
-            keys_values = clean_pass(setup, state, block.latents, start)
-        else:
-            num_tokens = block.latents.shape[1] * state.cache.tokens_per_frame
-            keys_values = tuple(
-                (k[:, :num_tokens], v[:, :num_tokens]) for k, v in result.keys_values
-            )
-        state.cache.append(keys_values, start)
-        state.clean_block = block.latents
-        state.num_emitted += 1
+        keys_values = store_clean_block(setup, state, block, result)
         emitted = LatentBlock(block.index, block.latents, block.num_steps, state.iteration)
     return Iteration(state.iteration, inputs, result, emitted, keys_values)
 
 
+def store_clean_block(
+    setup: StreamSetup, state: StreamState, block: WindowBlock, result: PassResult
+) -> tuple[KeysValues, ...]:
+    """Write a finished block to the cache and make it the one that motion is taken from.
+
+    Args:
+        setup: Of the stream.
+        state: Of the stream; the block has left its window.
+        block: The finished block.
+        result: Of the block's last pass, in which it stood first.
+    """
+    start = setup.profile.block_start(block.index)
+    if setup.profile.clean_kv == "extra-pass":
+        keys_values = clean_pass(setup, state, block.latents, start)
+    else:
+        num_tokens = block.latents.shape[1] * state.cache.tokens_per_frame
+        keys_values = tuple((k[:, :num_tokens], v[:, :num_tokens]) for k, v in result.keys_values)
+    state.cache.append(keys_values, start)
+    state.clean_block = block.latents
+    state.num_emitted += 1
+    return keys_values
+
+
 def advance_window(setup: StreamSetup, state: StreamState, clean: Tensor) -> None:
     """Bring every block from its clean prediction to its next level, with fresh noise."""
+    stride = level_stride(state.num_emitted, setup.profile)
+    predictions = split_blocks(clean, len(state.window))
+    state.window = [
+        move_block(setup, block, x0, block.level + stride)
+        for block, x0 in zip(state.window, predictions, strict=True)
+    ]
+
+
+def move_block(setup: StreamSetup, block: WindowBlock, clean: Tensor, level: int) -> WindowBlock:
+    """The block at ``level``, made from its clean prediction; finished from the clean level on."""
     profile = setup.profile
-    stride = level_stride(state.num_emitted, profile)
-    moved = []
-    for block, x0 in zip(state.window, split_blocks(clean, len(state.window)), strict=True):
-        level = block.level + stride
-        if level >= profile.clean_level:
-            latents = with_first_frame(setup, profile.block_start(block.index), x0)
-        else:
-            noise = setup.noise.renoise(block.index, level, profile.block_frames)
-            latents = add_noise(x0, noise, setup.levels[level].sigma)
-        moved.append(block.moved_to(level, latents))
-    state.window = moved
+    if level >= profile.clean_level:
+        latents = with_first_frame(setup, profile.block_start(block.index), clean)
+    else:
+        noise = setup.noise.renoise(block.index, level, profile.block_frames)
+        latents = add_noise(clean, noise, setup.levels[level].sigma)
+    return block.moved_to(level, latents)
 
 
 def check_finite(clean: Tensor, window: tuple[WindowBlock, ...]) -> None:

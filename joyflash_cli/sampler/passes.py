@@ -220,9 +220,10 @@ def with_first_frame(
     setup: StreamSetup, start: int, latents: Float[Tensor, "B T C H W"]
 ) -> Float[Tensor, "B T C H W"]:
     """``latents`` from frame ``start`` on, with frame 0 replaced where the profile says so."""
-    if setup.profile.first_frame_rule != "replace" or start != 0:
+    reference = setup.reference_latent
+    if setup.profile.first_frame_rule != "replace" or reference is None or start != 0:
         return latents
-    return torch.cat((setup.reference_latent[:, None].to(latents), latents[:, 1:]), dim=1)
+    return torch.cat((reference[:, None].to(latents), latents[:, 1:]), dim=1)
 
 
 def static_keys_values(

@@ -1,4 +1,4 @@
-"""Training of the tiny codec: principal components, then everything end to end."""
+"""Training of the tiny codec: principal components, then the decoder."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -34,14 +34,20 @@ class CodecTrainingConfig:
     codec: TinyCodecConfig = field(default_factory=TinyCodecConfig)
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(
-            steps=4000, learning_rate=7e-4, betas=(0.9, 0.98), weight_decay=0.01, flat_share=0.3
+            steps=2000,
+            learning_rate=7e-4,
+            warmup_steps=150,
+            betas=(0.9, 0.98),
+            weight_decay=0.01,
+            flat_share=0.3,
+            ema_decay=0.995,
         )
     )
     batch: int = 6
     num_latents: int = 3
     first_latent_share: float = 0.15
     noise: float = 0.12
-    mouth_weight: float = 4.0
+    mouth_weight: float = 6.0
     eyes_weight: float = 2.0
     gradient_weight: float = 0.5
     seed: int = 0
@@ -53,40 +59,38 @@ def to_signed(frames: np.ndarray) -> Tensor:
     return tensor.movedim(-1, -3)
 
 
-def fit_principal_components(codec: TinyCodec, store: ClipStore, *, seed: int = 0) -> None:
-    """Set analysis, synthesis and the statistics buffers from patches of the clips.
+def fit_principal_components(
+    codec: TinyCodec, store: ClipStore, config: "CodecTrainingConfig"
+) -> None:
+    """Set the basis and the statistics buffers from changes against a reference.
 
-    Patches that move weigh more: they are what the latents must carry.
+    Patches of the mouth and the eyes weigh more, as in the loss.
     """
-    rng = np.random.default_rng(seed)
-    patches, still, weights = [], [], []
-    for index in rng.permutation(len(store))[:400]:
+    rng = np.random.default_rng(config.seed)
+    changes, unweighted, still = [], [], []
+    for index in rng.permutation(len(store))[:300]:
         frames = store.frames(index)
         starts = rng.integers(0, len(frames) - FRAMES_PER_LATENT, 4)
         groups = to_signed(np.stack([frames[s : s + FRAMES_PER_LATENT] for s in starts]))
         reference = to_signed(frames[int(rng.integers(len(frames)))])[None].expand(4, -1, -1, -1)
         repeated = reference[:, None].expand(-1, FRAMES_PER_LATENT, -1, -1, -1)
-        moving = codec._patches(groups).movedim(1, -1)
-        resting = codec._patches(repeated).movedim(1, -1)
-        change = (moving - resting).square().mean(-1)
-        weight = (1 + 6 * (change / (change.mean() + 1e-4)).clamp(0, 3)).sqrt()
-        patches.append(moving.flatten(0, 2))
-        still.append(resting.flatten(0, 2))
-        weights.append(weight.flatten())
-    moving, resting, weight = torch.cat(patches), torch.cat(still), torch.cat(weights)
-    mean = moving.mean(0)
-    weighted = (moving - mean) * weight[:, None]
-    _, vectors = torch.linalg.eigh(weighted.T @ weighted / len(weighted))
+        weight = functional.avg_pool2d(
+            _weights(store, index, frames.shape[1], config)[None, None], codec.config.patch_px
+        )
+        change = codec._patches(groups - repeated)
+        unweighted.append(change.movedim(1, -1).flatten(0, 2)[::8])
+        changes.append((change * weight.sqrt()).movedim(1, -1).flatten(0, 2))
+        still.append(codec._patches(repeated).movedim(1, -1).flatten(0, 2))
+    change, resting = torch.cat(changes), torch.cat(still)
+    _, vectors = torch.linalg.eigh(change.T @ change / len(change))
     basis = vectors.flip(1)[:, : codec.config.num_coefficients].contiguous()
     with torch.no_grad():
-        codec.patch_mean.copy_(mean)
-        codec.analysis.copy_(basis)
-        codec.synthesis.copy_(basis.T)
-        coefficients = (resting - mean) @ basis
+        codec.basis.copy_(basis)
+        coefficients = resting @ basis
         codec.coefficient_mean.copy_(coefficients.mean(0))
         codec.coefficient_std.copy_(coefficients.std(0).clamp(min=1e-3))
-        residual = (moving - resting) @ basis
-        codec.residual_gain.copy_(residual.square().mean().rsqrt())
+        scale = torch.cat(unweighted) @ basis
+        codec.change_gain.copy_(scale.square().mean().rsqrt())
 
 
 @dataclass(frozen=True)
@@ -148,9 +152,9 @@ def codec_loss(
 ) -> Tensor:
     """Weighted absolute error of pixels and of their gradients."""
     count = batch.frames.shape[1]
-    latents = torch.stack(
-        [codec.encode_latent(batch.frames[:, i], batch.reference) for i in range(count)], 1
-    )
+    latents = codec.encode_latent(
+        batch.frames.flatten(0, 1), batch.reference.repeat_interleave(count, 0)
+    ).unflatten(0, (-1, count))
     level = torch.rand(len(latents), 1, 1, 1, 1, generator=generator) * config.noise
     noise = torch.randn(latents.shape, generator=generator) * noise_scale * level
     decoded, _ = codec.decode_together(latents + noise, codec.start_decoding(batch.reference))
@@ -202,11 +206,11 @@ def train_codec(
     torch.manual_seed(config.seed)
     store, held_out = ClipStore(clips_dir), ClipStore(held_out_dir)
     codec = TinyCodec(config.codec)
-    fit_principal_components(codec, store, seed=config.seed)
     codec = codec.to(memory_format=torch.channels_last)
     run = TrainingRun(out_dir, codec, config.optimiser, seed=config.seed)
-    if resume:
-        run.resume()
+    if not (resume and run.resume()):
+        fit_principal_components(codec, store, config)
+        run.restart_average()
     spread = latent_spread(codec, store, config)
     while run.step < config.optimiser.steps:
         rng = np.random.default_rng([config.seed, run.step])

@@ -166,10 +166,11 @@ def read_batch(
 
 
 def _choose_tokens(weights: Tensor, num_tokens: int, rng: np.random.Generator) -> Tensor:
-    """The ten heaviest tokens (the mouth) and random others, sorted."""
+    """The heaviest tokens (the mouth) and random others, half and half, sorted."""
     order = weights.argsort(descending=True).numpy()
-    others = rng.choice(order[10:], num_tokens - 10, replace=False)
-    return torch.from_numpy(np.sort(np.concatenate([order[:10], others])))
+    num_kept = num_tokens // 2
+    others = rng.choice(order[num_kept:], num_tokens - num_kept, replace=False)
+    return torch.from_numpy(np.sort(np.concatenate([order[:num_kept], others])))
 
 
 def denoising_loss(

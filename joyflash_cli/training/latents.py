@@ -96,7 +96,7 @@ def encode_clip(
         view_weights = view_weights.flip(-1) if mirrored else view_weights
         views.append(
             {
-                "latents": latents.half(),
+                "latents": latents.half().contiguous(),
                 "reference": codec.reference_latents(reference[None])[0].half(),
                 "audio": audio_tokens(
                     front_end, store.waveform(index) * np.float32(gain), num_latents
@@ -131,7 +131,10 @@ def build_latents(
             views = []
             for index in range(shard * per_shard, min((shard + 1) * per_shard, len(store))):
                 views += encode_clip(store, index, codec=codec, front_end=front_end, rng=rng)
-            stacked = {name: torch.stack([view[name] for view in views]) for name in views[0]}
+            names = views[0]
+            stacked = {
+                name: torch.stack([view[name] for view in views]).contiguous() for name in names
+            }
             partial = path.with_suffix(".part")
             save_file(stacked, partial)
             partial.rename(path)

@@ -11,12 +11,16 @@ from pathlib import Path
 
 from joyflash_cli.config import from_dict
 from joyflash_cli.data.clips import ClipsConfig
-from joyflash_cli.errors import ConfigError, UsageError
-from joyflash_cli.model.config import TINY
+from joyflash_cli.errors import CheckpointError, ConfigError, UsageError
+from joyflash_cli.model.config import TINY, TransformerConfig
 from joyflash_cli.sampler.profile import TINY as TINY_SAMPLER
 from joyflash_cli.training.codec import CodecTrainingConfig
+from joyflash_cli.training.dmd import DmdConfig
 from joyflash_cli.training.front_end import FrontEndTraining
 from joyflash_cli.training.generator import GeneratorTrainingConfig
+from joyflash_cli.training.ode import OdeConfig
+from joyflash_cli.training.ode_pairs import OdePairsConfig
+from joyflash_cli.training.teacher import TeacherConfig
 
 Report = Callable[[dict], None]
 
@@ -31,6 +35,29 @@ class SpeechConfig:
 
 def _generator_default() -> GeneratorTrainingConfig:
     return GeneratorTrainingConfig(transformer=TINY, sampler=TINY_SAMPLER)
+
+
+@dataclass(frozen=True)
+class DistillationWeights:
+    """Which weights the distillation begins with; files below the work directory.
+
+    Attributes:
+        teacher_start: Denoiser that the teacher starts from; a fresh one if empty.
+        teacher: Real score; it also walks the ODE pairs (paper: 14B).
+        teacher_transformer: Its sizes; the generator's if ``None``.
+        fake_score: Bidirectional, of the generator's size (paper: the 1.3B teacher).
+        ode_start: What the ODE initialisation starts from.
+        dmd_start: What DMD starts from.
+        exported: What the stage ``export`` packs.
+    """
+
+    teacher_start: str = "generator/generator.safetensors"
+    teacher: str = "teacher/teacher.safetensors"
+    teacher_transformer: TransformerConfig | None = None
+    fake_score: str = "teacher/teacher.safetensors"
+    ode_start: str = "teacher/teacher.safetensors"
+    dmd_start: str = "ode/student.safetensors"
+    exported: str = "generator/generator.safetensors"
 
 
 @dataclass(frozen=True)
@@ -58,6 +85,11 @@ class RunConfig:
     front_end: FrontEndTraining = field(default_factory=FrontEndTraining)
     codec: CodecTrainingConfig = field(default_factory=CodecTrainingConfig)
     generator: GeneratorTrainingConfig = field(default_factory=_generator_default)
+    weights: DistillationWeights = field(default_factory=DistillationWeights)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    ode_pairs: OdePairsConfig = field(default_factory=OdePairsConfig)
+    ode: OdeConfig = field(default_factory=OdeConfig)
+    dmd: DmdConfig = field(default_factory=DmdConfig)
 
     def path(self, name: str) -> Path:
         """A file or folder below the work directory."""
@@ -190,6 +222,107 @@ def _generator(run: RunConfig, resume: bool, report: Report) -> None:
     save_file(model.state_dict(), run.path("generator/generator.safetensors"))
 
 
+def _load_transformer(run: RunConfig, name: str, *, is_teacher: bool = False):
+    """The transformer of a weights file below the work directory.
+
+    Raises:
+        CheckpointError: If the file is missing or its tensors do not fit.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from joyflash_cli.model.transformer import CausalTransformer
+
+    config = run.generator.transformer
+    if is_teacher and run.weights.teacher_transformer is not None:
+        config = run.weights.teacher_transformer
+    model = CausalTransformer(config)
+    try:
+        model.load_state_dict(load_file(run.path(name)))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{run.path(name)} cannot start this stage: {error}",
+            hint="run the stage before it, or name another file under [weights]",
+        ) from error
+    return model
+
+
+def _save_transformer(run: RunConfig, name: str, model) -> None:
+    from safetensors.torch import save_file
+
+    state = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
+    save_file(state, run.path(name))
+
+
+def _teacher(run: RunConfig, resume: bool, report: Report) -> None:
+    from joyflash_cli.training.latents import load_latents
+    from joyflash_cli.training.teacher import fresh_teacher, train_teacher
+
+    clips = load_latents(run.path("latents/train"))
+    if run.weights.teacher_start:
+        teacher = _load_transformer(run, run.weights.teacher_start, is_teacher=True)
+    else:
+        sizes = run.weights.teacher_transformer or run.generator.transformer
+        teacher = fresh_teacher(sizes, clips, seed=run.teacher.seed)
+    teacher = train_teacher(
+        run.teacher,
+        teacher=teacher,
+        clips=clips,
+        profile=run.generator.sampler,
+        out_dir=run.path("teacher"),
+        resume=resume,
+        on_log=report,
+    )
+    _save_transformer(run, "teacher/teacher.safetensors", teacher)
+
+
+def _ode_pairs(run: RunConfig, resume: bool, report: Report) -> None:
+    from joyflash_cli.training.latents import load_latents
+    from joyflash_cli.training.ode_pairs import build_ode_pairs
+
+    build_ode_pairs(
+        run.ode_pairs,
+        teacher=_load_transformer(run, run.weights.teacher, is_teacher=True).eval(),
+        clips=load_latents(run.path("latents/train")),
+        profile=run.generator.sampler,
+        out_dir=run.path("ode-pairs"),
+        on_shard=lambda done, total: report({"shard": done, "of": total}),
+    )
+
+
+def _ode(run: RunConfig, resume: bool, report: Report) -> None:
+    from joyflash_cli.training.ode import train_ode
+    from joyflash_cli.training.ode_pairs import load_ode_pairs
+
+    student = train_ode(
+        run.ode,
+        student=_load_transformer(run, run.weights.ode_start),
+        pairs=load_ode_pairs(run.path("ode-pairs")),
+        profile=run.generator.sampler,
+        out_dir=run.path("ode"),
+        resume=resume,
+        on_log=report,
+    )
+    _save_transformer(run, "ode/student.safetensors", student)
+
+
+def _dmd(run: RunConfig, resume: bool, report: Report) -> None:
+    from joyflash_cli.training.dmd import DmdTraining, train_dmd
+    from joyflash_cli.training.latents import load_latents
+
+    training = DmdTraining(
+        run.dmd,
+        generator=_load_transformer(run, run.weights.dmd_start),
+        fake_score=_load_transformer(run, run.weights.fake_score),
+        real_score=_load_transformer(run, run.weights.teacher, is_teacher=True),
+        clips=load_latents(run.path("latents/train")),
+        profile=run.generator.sampler,
+        out_dir=run.path("dmd"),
+    )
+    generator = train_dmd(training, resume=resume, on_log=report)
+    _save_transformer(run, "dmd/generator.safetensors", generator)
+
+
 def _export(run: RunConfig, resume: bool, report: Report) -> None:
     from safetensors.torch import load_file
 
@@ -199,7 +332,7 @@ def _export(run: RunConfig, resume: bool, report: Report) -> None:
     from joyflash_cli.training.export import export_checkpoint
 
     model = CausalTransformer(run.generator.transformer)
-    model.load_state_dict(load_file(run.path("generator/generator.safetensors")))
+    model.load_state_dict(load_file(run.path(run.weights.exported)))
     store = ClipStore(run.path("clips/train"))
     framing = measure_framing([store.frames(i)[0] for i in range(0, min(len(store), 240))])
     export_checkpoint(
@@ -221,6 +354,10 @@ STAGES: dict[str, Callable[[RunConfig, bool, Report], None]] = {
     "codec": _codec,
     "latents": _latents,
     "generator": _generator,
+    "teacher": _teacher,
+    "ode-pairs": _ode_pairs,
+    "ode": _ode,
+    "dmd": _dmd,
     "export": _export,
 }
 

@@ -106,31 +106,40 @@ class TrainingRun:
         """File of the resumable state."""
         return self.directory / "state.pt"
 
-    def resume(self) -> bool:
-        """Go on from the saved state; false when there is none."""
-        if not self.state_path.exists():
-            return False
-        state = torch.load(self.state_path, weights_only=True)
+    def restart_average(self) -> None:
+        """Begin the average at the module's present weights, after they were set by hand."""
+        self.average = make_average(self.module, self.config)
+
+    def state(self) -> dict:
+        """Everything that ``load_state`` needs to go on bit for bit."""
+        return {
+            "module": self.module.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "step": self.step,
+        }
+
+    def load_state(self, state: dict) -> None:
+        """Put back what ``state`` gave."""
         self.module.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
         self.step = state["step"]
+
+    def resume(self) -> bool:
+        """Go on from the saved state; false when there is none."""
+        if not self.state_path.exists():
+            return False
+        state = torch.load(self.state_path, weights_only=True)
+        self.load_state(state)
         return True
 
     def save(self) -> None:
         """Write the resumable state: complete or absent."""
         partial = self.state_path.with_suffix(".part")
-        torch.save(
-            {
-                "module": self.module.state_dict(),
-                "average": self.average.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "generator": self.generator.get_state(),
-                "step": self.step,
-            },
-            partial,
-        )
+        torch.save(self.state(), partial)
         os.replace(partial, self.state_path)
         self._saved = time.monotonic()
 
@@ -154,13 +163,18 @@ class TrainingRun:
 
     def log(self, **figures: float | str) -> dict:
         """Append the mean figures since the last call to ``metrics.jsonl`` and return them."""
-        means = {name: value / max(self._count, 1) for name, value in self._sums.items()}
         elapsed = time.monotonic() - self._started
+        means = self.take_means()
         line = {"step": self.step, "elapsed_s": round(elapsed, 1), **means, **figures}
         with (self.directory / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
-        self._sums, self._count = {}, 0
         return line
+
+    def take_means(self) -> dict[str, float]:
+        """Mean of every figure since the last call."""
+        means = {name: value / max(self._count, 1) for name, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
 
 
 Validate = Callable[[nn.Module], dict[str, float]]

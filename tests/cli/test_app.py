@@ -128,7 +128,10 @@ def test_evaluate_prints_the_report(monkeypatch, capsys, tmp_path):
     command = ["evaluate", "tiny", "--held-out", "--horizon", "300", "--assets", str(tmp_path)]
     assert run([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["lip_correlation"] == 0.5
-    assert asked == {"horizon_s": 300.0, "assets_dir": tmp_path}
+    assert asked.pop("progress") is not None
+    assert asked == {
+        "horizon_s": 300.0, "assets_dir": tmp_path, "checkpoint": None, "sheets_dir": None
+    }  # fmt: skip
     assert run(command) == 0
     assert capsys.readouterr().out == "lip_correlation: 0.5\ndrift.5.colour: 0.25\n"
 
@@ -137,12 +140,18 @@ def test_train_runs_a_stage(monkeypatch, capsys, tmp_path):
     import types
 
     asked = []
+
+    def run_stage(stage, config, *, resume, report):
+        report({"loss": 0.5})
+        asked.append((stage, config, resume))
+
     fake = types.ModuleType("joyflash_cli.training.stages")
-    fake.run_stage = lambda stage, config, *, resume: asked.append((stage, config, resume))
+    fake.run_stage = run_stage
     monkeypatch.setitem(sys.modules, "joyflash_cli.training.stages", fake)
     config = tmp_path / "codec.toml"
     assert run(["train", "codec", "--config", str(config)]) == 2
     assert "codec.toml does not exist" in capsys.readouterr().err
     config.write_text("")
     assert run(["train", "codec", "--config", str(config), "--resume"]) == 0
+    assert capsys.readouterr().out == '{"loss": 0.5}\n'
     assert asked == [("codec", config, True)]

@@ -296,7 +296,7 @@ def test_a_signal_keeps_what_is_ready(base, tmp_path, number, exit_code):
     try:
         wait_until(lambda: has_bytes(Path(".out.part.mp4"), 0), process)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
     finally:
         process.kill()
     assert process.returncode == exit_code, err
@@ -313,7 +313,7 @@ def has_bytes(path: Path, count: int) -> bool:
     return path.exists() and path.stat().st_size > count
 
 
-def wait_until(condition, process, timeout_s: float = 60.0) -> None:
+def wait_until(condition, process, timeout_s: float = 240.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert process.poll() is None, process.communicate()

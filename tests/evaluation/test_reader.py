@@ -85,4 +85,5 @@ def test_the_shipped_reader_reads_recorded_true_frames():
     for clip in load_pack().clips[:4]:
         tracks = readers.read_mouth(clip.frames[::2], clip.mouth_box, clip.eyes_box)
         found.append(correlation(tracks.visemes[:, 0], clip.visemes[::2, 0]))
-    assert np.mean(found) > 0.85
+    # 0.97 to 0.99 was measured; the bound leaves room for other decoders of the video.
+    assert np.mean(found) > 0.93

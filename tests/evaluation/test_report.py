@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from joyflash_cli.errors import UsageError
 from joyflash_cli.evaluation import report
 from joyflash_cli.evaluation.pack import build_pack
 from joyflash_cli.evaluation.reader import IdentityNet, MouthReader, MouthTracks, Readers
@@ -107,8 +108,14 @@ def test_the_report_is_json_with_the_promised_keys(pack, readers, tmp_path):
     assert {"psnr_db", "mouth_psnr_db", "identity_similarity"} <= set(found["ceiling"])
     assert told[-1] == ("long", 150, 150)
     sheets = sorted(path.name for path in tmp_path.iterdir())
-    assert sheets == ["clip-00.png", "clip-01.png", "clip-02.png", "long.png"]
+    names = [f"{stage}-{i:02d}.png" for stage in ("clips", "mismatched") for i in range(3)]
+    assert sheets == sorted([*names, "long.png"])
     assert read_picture(tmp_path / "long.png").pixels.shape[1] > 1000
+
+
+def test_one_clip_is_too_few(pack, readers):
+    with pytest.raises(UsageError, match="1 clips"):
+        report.evaluate(ListeningRenderer(), pack, readers, num_clips=1)
 
 
 def test_a_longer_horizon_repeats_the_sound(pack):
@@ -120,10 +127,15 @@ def test_a_longer_horizon_repeats_the_sound(pack):
     assert report.horizons(60.0) == (5.0, 30.0, 60.0)
 
 
-def test_mismatched_clips_never_hear_their_own_text(pack):
+def test_mismatched_sounds_are_others_and_resemble_least(pack):
     shift = report.mismatch_shift(pack.clips)
-    texts = [clip.text for clip in pack.clips]
-    assert all(a != b for a, b in zip(texts, texts[shift:] + texts[:shift], strict=True))
+    assert 0 < shift < len(pack.clips)
+    jaws = np.stack([clip.visemes[:, 0] for clip in pack.clips])
+    scores = [
+        abs(report.mean_score(np.roll(jaws, -other, axis=0), jaws).correlation)
+        for other in range(1, len(jaws))
+    ]
+    assert scores[shift - 1] == min(scores)
 
 
 def test_eyes_box_of_the_synthetic_face_covers_the_eyes():

@@ -73,11 +73,11 @@ def test_full_disk_keeps_the_playable_part(tmp_path):
     program = fake_program(tmp_path, limited)
     folder = tmp_path / "out"
     folder.mkdir()
-    with FfmpegMuxer(folder / "a.mkv", size=(64, 48), fps=25, program=program) as muxer:
-        with pytest.raises(OutputError) as caught:  # noqa: PT012
-            for _ in range(10):
-                muxer.write(noise_frames(25))
-            muxer.finish()
+    muxer = FfmpegMuxer(folder / "a.mkv", size=(64, 48), fps=25, program=program)
+    with muxer, pytest.raises(OutputError) as caught:  # noqa: PT012
+        for _ in range(10):
+            muxer.write(noise_frames(25))
+        muxer.finish()
     assert caught.value.code == "E-OUTPUT-FFMPEG"
     assert names(folder) == ["a.partial.mkv"]
     assert len(decode_frames(folder / "a.partial.mkv")[0]) >= 25

@@ -1,0 +1,328 @@
+"""The stream as a whole: order, equality with plain loops, unbounded length, and failures."""
+
+import dataclasses
+
+import pytest
+import torch
+from toy_stream import ROLLING, SHAPE, FakeTransformer, ToySource, toy_setup, toy_state
+from toy_stream import toy_transformer as make_transformer
+
+from joyflash_cli.errors import ConfigError, DeviceError
+from joyflash_cli.model.transformer import Context
+from joyflash_cli.sampler.loop import iterate, run_iteration, sample_blocks
+from joyflash_cli.sampler.noise import SeededNoise
+from joyflash_cli.sampler.passes import clean_pass, window_pass
+from joyflash_cli.sampler.profile import AVATARFORCING, LIVETALK, PAPER, ROLLINGFORCING
+from joyflash_cli.sampler.schedule import noise_levels
+from joyflash_cli.sampler.solver import add_noise, clean_from_flow
+
+
+def stream(profile, num_blocks, *, noise=None, source=None, transformer=None, **changes):
+    return sample_blocks(
+        transformer or make_transformer(),
+        source or ToySource(num_blocks),
+        profile,
+        latent_shape=SHAPE,
+        noise=noise or SeededNoise(0, SHAPE),
+        **changes,
+    )
+
+
+def latents(profile, num_blocks, **changes) -> torch.Tensor:
+    blocks = list(stream(profile, num_blocks, **changes))
+    assert [block.index for block in blocks] == list(range(num_blocks))
+    return torch.cat([block.latents for block in blocks], dim=1)
+
+
+@pytest.mark.parametrize("num_blocks", [1, 2, 6])
+def test_blocks_come_in_order_with_their_steps(num_blocks):
+    blocks = list(stream(PAPER, num_blocks))
+    assert [block.num_steps for block in blocks] == [8, 7, 6, 5, 4, 4][:num_blocks]
+    assert [block.iteration for block in blocks] == list(range(8, 8 + num_blocks))
+    assert all(block.latents.shape == (1, 3, *SHAPE) for block in blocks)
+
+
+def test_a_block_is_handed_out_before_the_next_is_made():
+    source = ToySource(100)
+    blocks = stream(PAPER, 100, source=source)
+    next(blocks)
+    # The first pass after it would ask for the fifth block.
+    assert max(stop for _, stop in source.asked) == 12
+
+
+@torch.inference_mode()
+def test_without_additions_it_is_rolling_forcing():
+    model, noise, levels = make_transformer(), SeededNoise(3, SHAPE), noise_levels(ROLLING)
+    source, num_blocks = ToySource(7), 7
+    # Rolling Forcing in ten lines: all clean keys in lists, positions counted from the stream.
+    window, kept, out = {}, [], []
+    for i in range(num_blocks + 3):
+        if i < num_blocks:
+            window[i] = noise.initial(i, 3)
+        first, frames = min(window), 3 * len(window)
+        past = kept[:1] + kept[1:][-2:]
+        steps = [levels[2 * (i - b)] for b in window for _ in range(3)]
+        x0 = predict(model, torch.cat(list(window.values()), 1), steps, source, first, frames, past)
+        for b, x in zip(list(window), x0.chunk(len(window), 1), strict=True):
+            if i - b == 3:
+                out.append(x)
+                store = predict(model, x, [levels[8]] * 3, source, b, 3, past, keys=True)
+                del window[b]
+            else:
+                level = 2 * (i - b) + 2
+                window[b] = add_noise(x, noise.renoise(b, level, 3), levels[level].sigma)
+        if i >= 3:
+            kept.append(store)
+    expected = torch.cat(out, dim=1)
+    assert torch.allclose(latents(ROLLING, 7, noise=noise), expected, atol=1e-5)
+
+
+def predict(model, x, steps, source, first, frames, past, *, keys=False):
+    """One plain pass with the given clean blocks in front, at consecutive positions."""
+    lead = 3 * len(past)
+    context = None
+    if past:
+        layers = zip(*past, strict=True)
+        joined = tuple(tuple(torch.cat(t, 1) for t in zip(*ly, strict=True)) for ly in layers)
+        context = Context(joined, torch.arange(lead))
+    timesteps = torch.tensor([[s.timestep for s in steps]])
+    conditioning = source.frames(3 * first, 3 * first + frames)
+    positions = torch.arange(lead, lead + frames)
+    output = model(x, timesteps, conditioning, positions=positions, context=context)
+    if keys:
+        return output.keys_values
+    sigmas = torch.tensor([s.sigma for s in steps])[None, :, None, None, None]
+    return clean_from_flow(x, output.prediction, sigmas)
+
+
+def test_reset_threshold_cannot_be_seen_but_a_fixed_sink_can():
+    expected = latents(PAPER, 40)
+    assert expected.isfinite().all()
+    resets = [(21, "pinned"), (27, "periodic"), (27, "pinned"), (100, "periodic"), (1000, "pinned")]
+    for threshold, rule in resets:
+        profile = dataclasses.replace(PAPER, reset_threshold=threshold, reset_rule=rule)
+        assert torch.allclose(latents(profile, 40), expected, atol=1e-5), (threshold, rule)
+    fixed = latents(dataclasses.replace(PAPER, position_policy="absolute"), 40)
+    assert (fixed - expected).abs().max() > 1e-3
+
+
+@torch.inference_mode()
+def test_more_than_1024_latent_frames_in_constant_memory():
+    # The paper's layout with blocks four times as long, so that fewer passes get there.
+    profile = dataclasses.replace(
+        PAPER, block_frames=12, sink_frames=12, context_frames=24, attention_span_frames=84
+    )
+    setup = toy_setup(profile, 88)
+    state = toy_state(setup)
+    sizes, last = set(), None
+    for iteration in iterate(setup, state):
+        sizes.add(state.cache.num_bytes)
+        if iteration.emitted is not None:
+            last = iteration.emitted
+        assert len(state.cache.sink) + len(state.cache.context) <= 36
+        assert len(state.window) <= 4
+    assert len(sizes) == 1
+    assert last.index == 87
+    assert state.cache.sink == list(range(12))
+    assert state.cache.context == list(range(1032, 1056))
+    assert last.latents.isfinite().all()
+
+
+@pytest.mark.parametrize("profile", [LIVETALK, AVATARFORCING, ROLLINGFORCING], ids=str)
+def test_other_checkpoints_by_profile_alone(profile):
+    reference = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(1))
+    out = latents(profile, 7, reference_latent=reference)
+    assert out.shape[1] == 7 * profile.block_frames
+    assert out.isfinite().all()
+    assert torch.equal(out[:, 0], reference) == (profile.first_frame_rule == "replace")
+
+
+def test_prefix_reference_is_the_sink_and_blocks_start_behind_it():
+    source = ToySource(3)
+    setup = toy_setup(AVATARFORCING, 3, source=source)
+    with torch.inference_mode():
+        state = toy_state(setup)
+        assert state.cache.sink == [0]
+        run = iterate(setup, state)
+        next(run)
+    assert source.asked == [(0, 1), (1, 5)]
+
+
+def test_first_frame_rule_needs_a_reference():
+    with pytest.raises(ConfigError, match="reference"):
+        next(stream(LIVETALK, 1))
+
+
+def test_replaced_frame_is_in_every_input_of_block_zero_only():
+    fake = FakeTransformer(lambda t: torch.zeros_like(t))
+    reference = torch.full((1, *SHAPE), 5.0)
+    list(stream(LIVETALK, 2, transformer=fake, reference_latent=reference))
+    is_reference = [bool((x[:, 0] == 5).all()) for x in fake.latents]
+    # Four steps and the clean pass of each block.
+    assert is_reference == [True] * 5 + [False] * 5
+    assert [int(t[0, 0]) for t in fake.timesteps[:5]] == [1000, 936, 832, 624, 0]
+
+
+def test_emitted_latents_are_the_prediction_of_the_last_step():
+    fake = FakeTransformer(lambda t: t)
+    blocks = list(stream(PAPER, 5, transformer=fake))
+    # Block 0 ends on a sub-step, the others on the last main step; the clean pass says 0.
+    assert [round(float(b.latents.mean()), 3) for b in blocks] == [416.667, *[625.0] * 4]
+
+
+def test_clean_keys_by_extra_pass_or_from_the_last_pass():
+    passes = {}
+    for rule in ("extra-pass", "last-pass"):
+        fake = FakeTransformer(lambda t: torch.zeros_like(t))
+        list(stream(dataclasses.replace(PAPER, clean_kv=rule), 5, transformer=fake))
+        passes[rule] = len(fake.timesteps)
+    assert passes == {"extra-pass": 12 + 5, "last-pass": 12}
+    extra, last = (
+        latents(dataclasses.replace(PAPER, clean_kv=rule), 5)
+        for rule in ("extra-pass", "last-pass")
+    )
+    assert torch.equal(extra[:, :3], last[:, :3])
+    assert not torch.allclose(extra[:, 3:], last[:, 3:], atol=1e-3)
+
+
+def advanced_to(setup, num_iterations):
+    state = toy_state(setup)
+    for iteration in iterate(setup, state):
+        if iteration.index == num_iterations:
+            return state
+    raise AssertionError("the stream was too short")
+
+
+def snapshot(cache):
+    kv = cache.read(num_sink=len(cache.sink), num_context=len(cache.context))
+    return [x.clone() for pair in kv for x in pair]
+
+
+@torch.inference_mode()
+def test_joint_and_clean_passes_leave_the_cache_as_it_is():
+    setup = toy_setup(PAPER, 9)
+    state = advanced_to(setup, 11)
+    before = snapshot(state.cache)
+    result = window_pass(setup, state)
+    clean_pass(setup, state, result.clean[:, :3], setup.profile.block_start(state.window[0].index))
+    assert len(before) == 4
+    assert all(torch.equal(a, b) for a, b in zip(before, snapshot(state.cache), strict=True))
+
+
+@torch.inference_mode()
+def test_extra_pass_equals_one_pass_with_the_clean_block_in_front():
+    setup = toy_setup(ROLLING, 8)
+    state = advanced_to(setup, 4)
+    # Take the clean block out of the cache again and give it to the next pass as its own frames.
+    clean, window = state.clean_block, torch.cat([b.latents for b in state.window], dim=1)
+    expected = window_pass(setup, state)
+    num_frames = 3 + window.shape[1]
+    steps = [0.0] * 3 + [setup.levels[b.level].timestep for b in state.window for _ in range(3)]
+    own = torch.arange(num_frames * 2)
+    mask = (own[:, None] >= 6) | (own[None, :] < 6)
+    output = setup.transformer(
+        torch.cat((clean, window), dim=1),
+        torch.tensor([steps]),
+        setup.source.frames(0, num_frames),
+        positions=torch.arange(num_frames),
+        mask=mask,
+    )
+    assert torch.allclose(output.prediction[:, 3:], expected.prediction, atol=1e-5)
+
+
+class Nudged(SeededNoise):
+    """Noise whose draw for one block is different."""
+
+    def initial(self, block_index, num_frames):
+        draw = super().initial(block_index, num_frames)
+        return draw + 0.5 if block_index == 2 else draw
+
+
+@torch.inference_mode()
+def test_a_later_block_changes_the_one_before_but_no_stored_one():
+    caches, blocks = [], []
+    for noise in (SeededNoise(0, SHAPE), Nudged(0, SHAPE)):
+        setup = toy_setup(ROLLING, 6, noise=noise)
+        state = toy_state(setup)
+        run = iterate(setup, state)
+        emitted = [next(run).emitted for _ in range(4)]
+        blocks.append(emitted[-1].latents)
+        caches.append(snapshot(state.cache))
+        early = window_pass(setup, state)
+        assert early.clean.shape[1] == 9
+        before = snapshot(state.cache)
+        run_iteration(setup, state)
+        kept = [x[:, :6] for x in snapshot(state.cache)]
+        assert all(torch.equal(a[:, :6], b) for a, b in zip(before, kept, strict=True))
+    # Block 2 entered before block 0 was clean, so it was seen by it.
+    assert not torch.allclose(blocks[0], blocks[1], atol=1e-4)
+
+
+def test_noise_of_a_block_cannot_reach_blocks_that_were_clean_before_it_entered():
+    class Late(SeededNoise):
+        def initial(self, block_index, num_frames):
+            draw = super().initial(block_index, num_frames)
+            return draw + 0.5 if block_index == 5 else draw
+
+    plain, late = latents(PAPER, 8), latents(PAPER, 8, noise=Late(0, SHAPE))
+    # Block 5 enters at iteration 10, after blocks 0 and 1 were clean.
+    assert torch.equal(plain[:, :6], late[:, :6])
+    assert not torch.allclose(plain[:, 6:9], late[:, 6:9], atol=1e-5)
+
+
+def test_same_seed_same_latents_alone_or_in_a_batch():
+    def run(streams):
+        return latents(
+            PAPER, 5, noise=SeededNoise(4, SHAPE, streams=streams),
+            source=ToySource(5, streams=streams), batch_size=len(streams),
+        )  # fmt: skip
+
+    alone, both = run((2,)), run((1, 2))
+    assert torch.equal(alone, run((2,)))
+    assert torch.allclose(both[1:], alone, atol=1e-5)
+    assert not torch.allclose(both[:1], alone, atol=1e-2)
+
+
+def test_numbers_that_are_not_finite_name_their_block():
+    calls = []
+
+    def answer(timesteps):
+        calls.append(timesteps)
+        clean = torch.zeros_like(timesteps)
+        if len(calls) == 4:
+            clean[:, 4] = float("nan")
+        return clean
+
+    with pytest.raises(DeviceError, match="Block 1"):
+        list(stream(PAPER, 3, transformer=FakeTransformer(answer)))
+
+
+def test_latents_of_another_codec_are_refused():
+    with pytest.raises(ConfigError, match="5 channels"):
+        next(
+            sample_blocks(
+                make_transformer(),
+                ToySource(1),
+                PAPER,
+                latent_shape=(5, 2, 4),
+                noise=SeededNoise(0, (5, 2, 4)),
+            )  # fmt: skip
+        )
+
+
+def test_a_stream_may_end_while_the_window_is_filling():
+    source = ToySource(100)
+    source.has_block = lambda block_index: block_index < 3
+    assert [block.num_steps for block in stream(PAPER, 3, source=source)] == [8, 7, 6]
+
+
+def test_bfloat16_weights_stream_with_a_bfloat16_cache():
+    model = make_transformer().bfloat16()
+    setup = toy_setup(PAPER, 4, transformer=model)
+    with torch.inference_mode():
+        state = toy_state(setup)
+        blocks = [i.emitted.latents for i in iterate(setup, state) if i.emitted]
+    assert state.cache.read(num_sink=1, num_context=0)[0][0].dtype == torch.bfloat16
+    assert blocks[-1].dtype == torch.float32
+    exact = latents(PAPER, 4)
+    assert (blocks[0] - exact[:, :3]).abs().max() < 0.2 * exact.abs().max()

@@ -1,0 +1,57 @@
+"""Strict configurations: everything comes back, nothing unknown gets in."""
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+
+from joyflash_cli.config import from_dict, to_dict
+from joyflash_cli.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Inner:
+    size: int
+
+
+@dataclass(frozen=True)
+class Outer:
+    width: int
+    ratio: float = 0.5
+    steps: tuple[int, ...] = (2, 1)
+    patch: tuple[int, int] = (1, 2)
+    mode: Literal["fast", "good"] = "good"
+    inner: Inner | None = None
+    on: bool = False
+
+
+def test_round_trip_through_json():
+    config = Outer(width=3, ratio=2.0, steps=(5,), inner=Inner(7), on=True)
+    assert from_dict(Outer, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_whole_number_is_a_float():
+    assert isinstance(from_dict(Outer, {"width": 1, "ratio": 2}).ratio, float)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"widht": 1}, "width"),
+        ({}, "width"),
+        ({"width": "1"}, "Outer.width"),
+        ({"width": True}, "Outer.width"),
+        ({"width": 1, "mode": "slow"}, "'fast'"),
+        ({"width": 1, "patch": [1]}, "2 are needed"),
+        ({"width": 1, "steps": 4}, "a list"),
+        ({"width": 1, "steps": [4, "x"]}, r"steps\[1\]"),
+        ({"width": 1, "inner": {"size": 1.5}}, "Outer.inner.size"),
+        ({"width": 1, "inner": {"sise": 1}}, "size"),
+        ({"width": 1, "on": 1}, "Outer.on"),
+        ([], "must be a table"),
+    ],
+)
+def test_mistakes_name_the_field(values, message):
+    with pytest.raises(ConfigError, match=message):
+        from_dict(Outer, values)
