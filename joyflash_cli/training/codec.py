@@ -34,8 +34,8 @@ class CodecTrainingConfig:
     codec: TinyCodecConfig = field(default_factory=TinyCodecConfig)
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(
-            steps=2000,
-            learning_rate=7e-4,
+            steps=6000,
+            learning_rate=6e-4,
             warmup_steps=150,
             betas=(0.9, 0.98),
             weight_decay=0.01,
@@ -43,10 +43,10 @@ class CodecTrainingConfig:
             ema_decay=0.995,
         )
     )
-    batch: int = 6
+    batch: int = 4
     num_latents: int = 3
     first_latent_share: float = 0.15
-    noise: float = 0.12
+    noise: float = 0.1
     mouth_weight: float = 6.0
     eyes_weight: float = 2.0
     gradient_weight: float = 0.5
@@ -78,7 +78,7 @@ def fit_principal_components(
             _weights(store, index, frames.shape[1], config)[None, None], codec.config.patch_px
         )
         change = codec._patches(groups - repeated)
-        unweighted.append(change.movedim(1, -1).flatten(0, 2)[::8])
+        unweighted.append(change.movedim(1, -1).flatten(0, 2)[::7])
         changes.append((change * weight.sqrt()).movedim(1, -1).flatten(0, 2))
         still.append(codec._patches(repeated).movedim(1, -1).flatten(0, 2))
     change, resting = torch.cat(changes), torch.cat(still)

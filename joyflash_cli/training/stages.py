@@ -115,6 +115,14 @@ def load_run_config(path: Path) -> RunConfig:
     return from_dict(RunConfig, values, path=str(path))
 
 
+def _sources(run: RunConfig, resume: bool, report: Report) -> None:
+    from joyflash_cli.data.sources import check_sources, read_sources
+
+    packs = read_sources()
+    check_sources(run.assets("."), packs)
+    report({"packs": len(packs), "assets": "as in the manifest"})
+
+
 def _speech(run: RunConfig, resume: bool, report: Report) -> None:
     from joyflash_cli.data.speech_build import build_speech
 
@@ -348,6 +356,7 @@ def _export(run: RunConfig, resume: bool, report: Report) -> None:
 
 
 STAGES: dict[str, Callable[[RunConfig, bool, Report], None]] = {
+    "sources": _sources,
     "speech": _speech,
     "clips": _clips,
     "front-end": _front_end,
