@@ -19,7 +19,10 @@ from joyflash_cli.errors import ConfigError
 
 FRAMES_PER_LATENT = 4
 GRID = 4
-"""The correcting networks work on pixels folded 4 x 4 into channels."""
+"""The correcting network works on pixels folded 4 x 4 into channels."""
+
+CORRECTION_SCALE = 0.1
+"""Corrections are small beside the picture; the scale keeps the optimiser's steps small too."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,14 @@ class TinyCodecConfig:
         patch_px: Pixels of a token's side.
         num_coefficients: Numbers per token; four times ``latent_channels``.
         decoder_dim: Width of the decoder's correcting network.
-        num_decoder_layers: Residual layers of it.
+        num_decoder_layers: Residual layers of it; 0 leaves the decoder linear.
         reference_dim: Width of the reference features kept in the stream state.
     """
 
     patch_px: int = 16
-    num_coefficients: int = 64
+    num_coefficients: int = 192
     decoder_dim: int = 112
-    num_decoder_layers: int = 5
+    num_decoder_layers: int = 0
     reference_dim: int = 64
 
     def __post_init__(self) -> None:
@@ -70,13 +73,15 @@ class TinyDecodingState:
 
     Attributes:
         reference: The picture ``(B, 3, H, W)``.
-        reference_features: ``(B, D, H/4, W/4)``.
+        reference_features: ``(B, D, H/4, W/4)``; ``None`` for a linear decoder.
         memories: What each remembering layer saw at the previous latent; empty at the start.
+        num_latents: Latent frames decoded so far.
     """
 
     reference: Tensor
-    reference_features: Tensor
+    reference_features: Tensor | None = None
     memories: tuple[Tensor, ...] = ()
+    num_latents: int = 0
 
 
 class ResidualLayer(nn.Module):
@@ -108,6 +113,63 @@ class MemoryLayer(nn.Module):
         return self.residual(x + self.mix(torch.cat([x, previous], 1)))
 
 
+class FrameCorrection(nn.Module):
+    """The network behind the linear decoder, on pixels folded 4 x 4 into channels."""
+
+    def __init__(self, config: TinyCodecConfig) -> None:
+        super().__init__()
+        dim, steps = config.decoder_dim, config.patch_px // GRID
+        folded, folded_reference = 3 * FRAMES_PER_LATENT * GRID**2, 3 * GRID**2
+        self.upscale = steps
+        self.reference_encoder = nn.Sequential(
+            nn.Conv2d(folded_reference, config.reference_dim, 3, padding=1),
+            ResidualLayer(config.reference_dim),
+            ResidualLayer(config.reference_dim),
+            ResidualLayer(config.reference_dim),
+        )
+        self.from_frames = nn.Conv2d(
+            folded + folded_reference + config.reference_dim, dim, 3, padding=1
+        )
+        self.from_latents = nn.Conv2d(config.num_coefficients, 32 * steps**2, 1)
+        self.from_latents_out = nn.Conv2d(32, dim, 3, padding=1)
+        self.layers = nn.ModuleList(
+            MemoryLayer(dim) if i in (1, 3) else ResidualLayer(dim)
+            for i in range(config.num_decoder_layers)
+        )
+        self.output_norm = nn.GroupNorm(8, dim)
+        self.to_frames = nn.Conv2d(dim, folded, 3, padding=1)
+        nn.init.zeros_(self.to_frames.weight)
+        nn.init.zeros_(self.to_frames.bias)
+
+    def encode_reference(self, reference: Tensor) -> Tensor:
+        """Features ``(B, D, H/4, W/4)`` of the reference, once per stream."""
+        folded = functional.pixel_unshuffle(reference, GRID)
+        return torch.cat([folded, self.reference_encoder(folded)], 1)
+
+    def forward(
+        self, linear: Tensor, latents: Tensor, state: TinyDecodingState, *, num_latents: int
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Correction ``(B * T, 12, H, W)`` of the linear frames, and the new memories."""
+        features = state.reference_features.repeat_interleave(num_latents, 0)
+        hidden = self.from_frames(
+            torch.cat([functional.pixel_unshuffle(linear, GRID), features], 1)
+        )
+        fine = functional.pixel_shuffle(self.from_latents(latents), self.upscale)
+        hidden = hidden + self.from_latents_out(fine)
+        memories = []
+        for layer in self.layers:
+            if isinstance(layer, MemoryLayer):
+                steps = hidden.unflatten(0, (-1, num_latents))
+                first = state.memories[len(memories)] if state.memories else steps[:, 0]
+                memories.append(steps[:, -1])
+                previous = torch.cat([first[:, None], steps[:, :-1]], 1).flatten(0, 1)
+                hidden = layer(hidden, previous)
+            else:
+                hidden = layer(hidden)
+        fine = self.to_frames(functional.silu(self.output_norm(hidden))) * CORRECTION_SCALE
+        return functional.pixel_shuffle(fine, GRID), tuple(memories)
+
+
 class TinyCodec(nn.Module):
     """Latents <-> frames at small sizes; see ``codec.protocol.Codec``."""
 
@@ -117,35 +179,13 @@ class TinyCodec(nn.Module):
         self.latent_channels = config.num_coefficients // 4
         self.spatial_stride = config.patch_px // 2
         size = 3 * FRAMES_PER_LATENT * config.patch_px**2
-        k, folded, folded_reference = (
-            config.num_coefficients,
-            3 * FRAMES_PER_LATENT * GRID**2,
-            3 * GRID**2,
-        )
+        k = config.num_coefficients
         self.register_buffer("basis", torch.randn(size, k) * size**-0.5)
         self.register_buffer("coefficient_mean", torch.zeros(k))
         self.register_buffer("coefficient_std", torch.ones(k))
         self.register_buffer("change_gain", torch.ones(()))
-        steps = config.patch_px // GRID
-        self.reference_encoder = nn.Sequential(
-            nn.Conv2d(folded_reference, config.reference_dim, 3, padding=1),
-            ResidualLayer(config.reference_dim),
-            ResidualLayer(config.reference_dim),
-            ResidualLayer(config.reference_dim),
-        )
-        dim = config.decoder_dim
-        self.from_frames = nn.Conv2d(
-            folded + folded_reference + config.reference_dim, dim, 3, padding=1
-        )
-        self.from_coefficients = nn.Conv2d(k, 32 * steps**2, 1)
-        self.from_coefficients_out = nn.Conv2d(32, dim, 3, padding=1)
-        self.layers = nn.ModuleList(
-            MemoryLayer(dim) if i in (1, 3) else ResidualLayer(dim)
-            for i in range(config.num_decoder_layers)
-        )
-        self.to_frames = nn.Conv2d(dim, folded, 3, padding=1)
-        nn.init.zeros_(self.to_frames.weight)
-        nn.init.zeros_(self.to_frames.bias)
+        if config.num_decoder_layers:
+            self.correction = FrameCorrection(config)
 
     def _patches(self, frames: Tensor) -> Tensor:
         """``(B, 4, 3, H, W)`` to ``(B, 3072, h, w)``; a patch's numbers are (time, colour, y, x)."""
@@ -190,9 +230,9 @@ class TinyCodec(nn.Module):
 
     def start_decoding(self, reference: Float[Tensor, "B 3 H W"]) -> TinyDecodingState:
         """A fresh stream with this reference picture."""
-        folded = functional.pixel_unshuffle(reference, GRID)
-        features = torch.cat([folded, self.reference_encoder(folded)], 1)
-        return TinyDecodingState(reference, features)
+        if not self.config.num_decoder_layers:
+            return TinyDecodingState(reference)
+        return TinyDecodingState(reference, self.correction.encode_reference(reference))
 
     def _synthesise(self, latents: Tensor, state: TinyDecodingState) -> tuple[Tensor, Tensor]:
         """The change ``(B * T, K, h, w)`` and the linear frames ``(B * T, 12, H, W)``."""
@@ -213,31 +253,17 @@ class TinyCodec(nn.Module):
         # The linear part is cheap and carries most of the picture: no autocast.
         with torch.autocast(latents.device.type, enabled=False):
             change, linear = self._synthesise(latents.float(), state)
-        features = state.reference_features.repeat_interleave(time, 0)
-        hidden = self.from_frames(
-            torch.cat([functional.pixel_unshuffle(linear, GRID), features], 1)
-        )
-        fine = functional.pixel_shuffle(
-            self.from_coefficients(change * self.change_gain),
-            self.config.patch_px // GRID,
-        )
-        hidden = hidden + self.from_coefficients_out(fine)
-        memories = []
-        for layer in self.layers:
-            if isinstance(layer, MemoryLayer):
-                steps = hidden.unflatten(0, (batch, time))
-                first = state.memories[len(memories)] if state.memories else steps[:, 0]
-                memories.append(steps[:, -1])
-                previous = torch.cat([first[:, None], steps[:, :-1]], 1).flatten(0, 1)
-                hidden = layer(hidden, previous)
-            else:
-                hidden = layer(hidden)
-        fine_frames = functional.pixel_shuffle(self.to_frames(functional.silu(hidden)), GRID)
-        frames = (linear + fine_frames.float()).unflatten(1, (FRAMES_PER_LATENT, 3))
+        memories = state.memories
+        if self.config.num_decoder_layers:
+            correction, memories = self.correction(
+                linear, change * self.change_gain, state, num_latents=time
+            )
+            linear = linear + correction.float()
+        frames = linear.unflatten(1, (FRAMES_PER_LATENT, 3)).unflatten(0, (batch, time))
         new_state = TinyDecodingState(
-            state.reference, state.reference_features, tuple(memories)
+            state.reference, state.reference_features, memories, state.num_latents + time
         )
-        return frames.unflatten(0, (batch, time)), new_state
+        return frames, new_state
 
     def decode(
         self, latents: Float[Tensor, "B T C h w"], state: TinyDecodingState
@@ -245,7 +271,7 @@ class TinyCodec(nn.Module):
         """Frames of the next latents, one latent at a time so that chunking changes no bit."""
         chunks = []
         for index in range(latents.shape[1]):
-            is_first = not state.memories
+            is_first = state.num_latents == 0
             frames, state = self.decode_together(latents[:, index : index + 1], state)
             # The very first latent stands for a single frame, as in the Wan VAE.
             chunks.append(frames[:, 0, FRAMES_PER_LATENT - 1 :] if is_first else frames[:, 0])

@@ -29,6 +29,17 @@ def unpatchify(
     return x.reshape(batch, frames, -1, grid[0] * patch[0], grid[1] * patch[1])
 
 
+def head_patches(
+    latents: Float[Tensor, "B T C H W"], patch: tuple[int, int]
+) -> Float[Tensor, "B T P D"]:
+    """Latent frames as the head gives them: the inverse of ``unpatchify``."""
+    batch, frames, channels, height, width = latents.shape
+    rows, columns = patch
+    x = latents.reshape(batch, frames, channels, height // rows, rows, width // columns, columns)
+    x = x.permute(0, 1, 3, 5, 4, 6, 2)
+    return x.reshape(batch, frames, (height // rows) * (width // columns), -1)
+
+
 def timestep_sinusoids(
     timesteps: Float[Tensor, "*rest"], freq_dim: int
 ) -> Float[Tensor, "*rest D"]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.model.config import TransformerConfig
-from joyflash_cli.model.embeddings import patchify
+from joyflash_cli.model.embeddings import head_patches
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.profile import SamplerProfile
 from joyflash_cli.sampler.schedule import noise_levels
@@ -82,7 +82,7 @@ class GeneratorTrainingConfig:
 def output_scale(clips: LatentClips, patch: tuple[int, int]) -> Tensor:
     """Root mean square of every number of a token, ``(patch * C,)``, in the head's order."""
     sample = clips.latents[:: max(1, len(clips) // 200)].float()
-    return patchify(sample, patch).flatten(0, -2).square().mean(0).sqrt()
+    return head_patches(sample, patch).flatten(0, -2).square().mean(0).sqrt()
 
 
 def build_generator(config: GeneratorTrainingConfig, clips: LatentClips) -> CausalTransformer:
@@ -185,7 +185,7 @@ def denoising_loss(
     noise = torch.randn(clean.shape, generator=generator)
     noisy = (1 - sigma) * clean + sigma * noise
     patch = model.config.patch_size[1:]
-    target = patchify(clean, patch)
+    target = head_patches(clean, patch)
     if batch.token_subset is not None:
         target = target[:, :, batch.token_subset]
     mask = None
@@ -221,7 +221,7 @@ def measure_denoising(
     audio = clips.audio[chosen][:, 6:12].float()
     patch = model.config.patch_size[1:]
     weights = (clips.token_weights[chosen] > 1.5).float()[:, None, :, None]
-    energy = (patchify(clean, patch).square() * weights).sum()
+    energy = (head_patches(clean, patch).square() * weights).sum()
     figures = {}
     for sigma in (1.0, 0.8333, 0.625):
         for name, heard in (("", audio), ("_wrong", audio.roll(1, 0))):
@@ -232,7 +232,7 @@ def measure_denoising(
                     Conditioning(image=image, audio=heard),
                     positions=torch.arange(6, 12),
                 )
-            error = (patchify(output.prediction.float() - clean, patch).square() * weights).sum()
+            error = (head_patches(output.prediction.float() - clean, patch).square() * weights).sum()
             figures[f"mouth_{sigma}{name}"] = float(error / energy)
     return figures
 

@@ -73,9 +73,7 @@ class TeacherConfig:
     log_every: int = 50
 
 
-def fresh_teacher(
-    sizes: TransformerConfig, clips: LatentClips, *, seed: int
-) -> CausalTransformer:
+def fresh_teacher(sizes: TransformerConfig, clips: LatentClips, *, seed: int) -> CausalTransformer:
     """A teacher to be trained from nothing; a clean prediction gets the latents' energy."""
     teacher = CausalTransformer(sizes).initialise(torch.Generator().manual_seed(seed))
     if sizes.prediction == "clean":

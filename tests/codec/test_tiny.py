@@ -10,7 +10,9 @@ from joyflash_cli.errors import ConfigError
 @pytest.fixture(scope="module")
 def codec():
     torch.manual_seed(0)
-    config = TinyCodecConfig(num_coefficients=16, decoder_dim=16, reference_dim=8)
+    config = TinyCodecConfig(
+        num_coefficients=16, decoder_dim=16, reference_dim=8, num_decoder_layers=5
+    )
     codec = TinyCodec(config)
     for parameter in codec.parameters():  # the zero-initialised ends would hide the networks
         if not parameter.any():
@@ -78,7 +80,7 @@ def test_a_still_reference_is_the_zero_latent():
 
 @torch.no_grad()
 def test_the_untrained_decoder_copies_the_reference_for_zero_latents():
-    codec = TinyCodec(TinyCodecConfig(num_coefficients=16)).eval()
+    codec = TinyCodec(TinyCodecConfig(num_coefficients=16, num_decoder_layers=5)).eval()
     reference = torch.rand(1, 3, 64, 64) * 2 - 1
     frames, _ = codec.decode(torch.zeros(1, 2, 4, 8, 8), codec.start_decoding(reference))
     assert torch.equal(frames, reference[:, None].expand(-1, 5, -1, -1, -1))

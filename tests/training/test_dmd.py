@@ -174,9 +174,7 @@ def test_a_voice_goes_on_where_a_clip_is_too_short():
     import numpy as np
 
     clips = toy_clips(num_frames=5)
-    batch = draw_rollout_batch(
-        clips, np.random.default_rng(0), size=2, num_blocks=4, profile=TINY
-    )
+    batch = draw_rollout_batch(clips, np.random.default_rng(0), size=2, num_blocks=4, profile=TINY)
     audio = batch.source.conditioning.audio
     assert audio.shape[1] == 12
     assert set(batch.clips) <= {0, 2}

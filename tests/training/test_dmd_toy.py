@@ -54,7 +54,7 @@ def distil(steps: int, *, sign: float = 1.0, real=real_clean) -> tuple[float, fl
     """Energy distance of the student to the target before and after, and its samples."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
-    student = nn.Sequential(nn.Linear(2, 64), nn.Tanh(), nn.Linear(64, 2))
+    student = nn.Sequential(nn.Linear(2, 128), nn.ReLU(), nn.Linear(128, 2))
     critic = Score()
     student_steps = torch.optim.Adam(student.parameters(), lr=4e-3, betas=(0.0, 0.99))
     critic_steps = torch.optim.Adam(critic.parameters(), lr=4e-3, betas=(0.0, 0.99))
@@ -89,14 +89,14 @@ def distil(steps: int, *, sign: float = 1.0, real=real_clean) -> tuple[float, fl
     return before, energy_distance(samples, truth), samples
 
 
-STEPS = 1500
+STEPS = 2500
 
 
 def test_dmd_moves_the_student_to_the_target():
     """Two draws of the target are 0.002 apart; a student that is a continuous map bridges modes."""
     before, after, samples = distil(STEPS)
     assert before > 1
-    assert after < 0.12
+    assert after < 0.08
     nearest = torch.cdist(samples, MEANS).argmin(1)
     shares = nearest.bincount(minlength=3) / len(samples)
     torch.testing.assert_close(shares, WEIGHTS, atol=0.06, rtol=0)

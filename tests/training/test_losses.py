@@ -58,9 +58,7 @@ def test_every_sample_has_its_own_normaliser():
     x, fake, real = (randn(3, 2, *SHAPE, seed=seed) for seed in (0, 1, 2))
     gradient = dmd_gradient(x, fake, real)
     for i in range(3):
-        torch.testing.assert_close(
-            gradient[i], (fake[i] - real[i]) / (x[i] - real[i]).abs().mean()
-        )
+        torch.testing.assert_close(gradient[i], (fake[i] - real[i]) / (x[i] - real[i]).abs().mean())
     assert not dmd_gradient(x.requires_grad_(), fake, real).requires_grad
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_distillation import CLEAN_CONFIG, CONFIG, SHAPE, toy_clips, toy_model, toy_source
 from torch import nn
+from toy_distillation import CLEAN_CONFIG, CONFIG, SHAPE, toy_clips, toy_model, toy_source
 
 from joyflash_cli.errors import ConfigError, DataError
 from joyflash_cli.model.transformer import TransformerOutput
@@ -139,7 +139,7 @@ def test_the_loss_is_over_noisy_learnt_frames_only(monkeypatch):
         return torch.zeros_like(noisy)
 
     monkeypatch.setattr(ode, "causal_clean", zero)
-    loss = ode_loss(None, states, None, TINY, np.random.default_rng(2))
+    loss = ode_loss(None, states, None, TINY, np.random.default_rng(1))
     learnt = timesteps_seen[0] != 0
     assert not learnt.all()
     learnt[:, 0] = False

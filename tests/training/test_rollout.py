@@ -288,7 +288,9 @@ def test_bfloat16_reaches_every_weight():
     """Casts of weights made without gradients must not be used by the passes with gradients."""
     model = toy_model(CLEAN_CONFIG)
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
-        run(toy_setup(TINY, 7, model=model), main_plan(TINY, 7, 1)).latents.square().sum().backward()
+        run(
+            toy_setup(TINY, 7, model=model), main_plan(TINY, 7, 1)
+        ).latents.square().sum().backward()
     silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
 

@@ -52,7 +52,9 @@ def test_an_optimiser_goes_on_as_if_nothing_had_happened(tmp_path):
     optimiser.load_state_dict(moments)
     for seed in (2, 3):
         step(again, optimiser, seed)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"no state", b"\x08\0\0\0\0\0\0\0{}      "])

@@ -1,0 +1,133 @@
+"""The distillation stages from a configuration file to weights on disk."""
+
+import dataclasses
+import json
+import tomllib
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from toy_distillation import CLEAN_CONFIG, toy_clips, toy_model
+
+from joyflash_cli.config import from_dict, to_dict
+from joyflash_cli.errors import CheckpointError, ConfigError, UsageError
+from joyflash_cli.training.stages import RunConfig, load_run_config, run_stage
+
+RUN = """
+work_dir = "{work}"
+assets_dir = "nowhere"
+version = "toy"
+threads = 1
+
+[generator.sampler]
+first_frame_rule = "replace"
+fps = 25
+
+[generator.transformer]
+{transformer}
+[generator.transformer.audio_attention]
+{audio_attention}
+
+[teacher]
+batch = 2
+num_frames = 6
+optimiser = {{ steps = 2, warmup_steps = 1 }}
+
+[ode_pairs]
+num_pairs = 2
+num_steps = 8
+batch = 2
+num_blocks = 2
+guidance = {{ text = 1.0, audio = 2.0 }}
+
+[ode]
+batch = 2
+optimiser = {{ steps = 2, learning_rate = 1e-3 }}
+
+[dmd]
+steps = 2
+batch = 2
+generator_every = 2
+guidance = {{ text = 2.0, audio = 2.0 }}
+rollout = {{ num_blocks = [2, 2] }}
+ablation = {{ mci = false }}
+"""
+
+
+def lines(values: dict) -> str:
+    return "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items()
+                     if value is not None and not isinstance(value, dict))  # fmt: skip
+
+
+@pytest.fixture
+def run_file(tmp_path):
+    transformer = to_dict(CLEAN_CONFIG)
+    text = RUN.format(
+        work=tmp_path / "work",
+        transformer=lines(transformer),
+        audio_attention=lines(transformer["audio_attention"]),
+    )
+    path = tmp_path / "toy.toml"
+    path.write_text(text)
+    clips = toy_clips(4, num_frames=7)
+    (tmp_path / "work" / "latents" / "train").mkdir(parents=True)
+    save_file(
+        {
+            "latents": clips.latents, "reference": clips.references, "audio": clips.audio,
+            "token_weights": clips.token_weights, "is_start": clips.is_start,
+        },
+        tmp_path / "work" / "latents" / "train" / "latents-0000.safetensors",
+    )  # fmt: skip
+    (tmp_path / "work" / "generator").mkdir()
+    save_file(
+        toy_model(CLEAN_CONFIG).state_dict(),
+        tmp_path / "work" / "generator" / "generator.safetensors",
+    )
+    return path
+
+
+def test_from_clips_to_a_distilled_generator(run_file, tmp_path):
+    threads, reports = torch.get_num_threads(), []
+    try:
+        for stage in ("teacher", "ode-pairs", "ode", "dmd"):
+            run_stage(stage, run_file, report=reports.append)
+    finally:
+        torch.set_num_threads(threads)
+    work = tmp_path / "work"
+    names = ("generator/generator", "teacher/teacher", "ode/student", "dmd/generator")
+    results = [load_file(work / f"{name}.safetensors") for name in names]
+    for before, after in zip(results, results[1:], strict=False):
+        assert before.keys() == after.keys()
+        assert any((before[key] != after[key]).any() for key in before)
+    assert {"shard": 1, "of": 1} in reports
+    assert (work / "dmd" / "state.safetensors").exists()
+    assert load_run_config(run_file).dmd.ablation.mci is False
+
+
+def test_a_stage_names_the_weights_it_misses(run_file):
+    threads = torch.get_num_threads()
+    try:
+        with pytest.raises(CheckpointError, match="student.safetensors"):
+            run_stage("dmd", run_file)
+    finally:
+        torch.set_num_threads(threads)
+    with pytest.raises(UsageError, match="ode-pairs"):
+        run_stage("odes", run_file)
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [("dmd", "generator_evry"), ("ode", "batches"), ("ode_pairs", "steps"), ("teacher", "epochs"),
+     ("weights", "student")],
+)  # fmt: skip
+def test_a_misspelt_key_is_an_error(table, key):
+    values = {"work_dir": ".", "assets_dir": ".", "version": "1", table: {key: 1}}
+    with pytest.raises(ConfigError, match=key):
+        from_dict(RunConfig, values)
+
+
+def test_a_run_configuration_survives_the_way_through_json(run_file):
+    run = load_run_config(run_file)
+    assert from_dict(RunConfig, json.loads(json.dumps(to_dict(run)))) == run
+    assert dataclasses.is_dataclass(run.dmd.rollout)
+    assert tomllib.loads(run_file.read_text())["dmd"]["steps"] == run.dmd.steps
