@@ -14,6 +14,12 @@ def train(
     config: Annotated[
         Path, typer.Option("--config", metavar="FILE", help="Settings of the stage (TOML).")
     ],
+    assets: Annotated[
+        Path | None,
+        typer.Option(
+            "--assets", metavar="DIR", help="Folder with the source packs, instead of the file's."
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the last saved state.")
     ] = False,
@@ -29,7 +35,7 @@ def train(
         raise ConfigError(f"{config} does not exist", hint="give --config FILE")
     from joyflash_cli.training.stages import run_stage
 
-    run_stage(stage, config, resume=resume, report=_show)
+    run_stage(stage, config, assets_dir=assets, resume=resume, report=_show)
 
 
 def _show(figures: Any) -> None:

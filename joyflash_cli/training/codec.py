@@ -1,4 +1,4 @@
-"""Training of the tiny codec: principal components, then the decoder."""
+"""Fitting of the tiny codec: principal components, then the decoder's correction if it has one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -202,10 +202,18 @@ def train_codec(
     on_log: Callable[[dict], None] | None = None,
     log_every: int = 200,
 ) -> TinyCodec:
-    """Train, measure on held-out clips, and return the averaged codec."""
+    """Fit or train, measure on held-out clips, and return the (averaged) codec.
+
+    A linear codec (no decoder layers) is fitted in closed form.
+    """
     torch.manual_seed(config.seed)
     store, held_out = ClipStore(clips_dir), ClipStore(held_out_dir)
     codec = TinyCodec(config.codec)
+    if not config.codec.num_decoder_layers:
+        fit_principal_components(codec, store, config)
+        if on_log is not None:
+            on_log(measure_codec(codec, held_out))
+        return codec
     codec = codec.to(memory_format=torch.channels_last)
     run = TrainingRun(out_dir, codec, config.optimiser, seed=config.seed)
     if not (resume and run.resume()):

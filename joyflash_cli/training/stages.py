@@ -6,7 +6,7 @@ stopped when run again with ``resume``.
 
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from joyflash_cli.config import from_dict
@@ -178,6 +178,7 @@ def _codec(run: RunConfig, resume: bool, report: Report) -> None:
         resume=resume,
         on_log=report,
     )
+    run.path("codec").mkdir(parents=True, exist_ok=True)
     save_file(
         {name: value.contiguous() for name, value in codec.state_dict().items()},
         run.path("codec/codec.safetensors"),
@@ -372,13 +373,19 @@ STAGES: dict[str, Callable[[RunConfig, bool, Report], None]] = {
 
 
 def run_stage(
-    stage: str, config_path: Path, *, resume: bool = False, report: Report = lambda line: None
+    stage: str,
+    config_path: Path,
+    *,
+    assets_dir: Path | None = None,
+    resume: bool = False,
+    report: Report = lambda line: None,
 ) -> None:
     """Run one stage.
 
     Args:
         stage: A key of ``STAGES``.
         config_path: TOML file of a ``RunConfig``.
+        assets_dir: Folder of the source packs, instead of the file's.
         resume: Go on from the stage's saved state.
         report: Called with a small dictionary of figures now and then.
 
@@ -392,5 +399,7 @@ def run_stage(
     import torch
 
     run = load_run_config(config_path)
+    if assets_dir is not None:
+        run = replace(run, assets_dir=str(assets_dir))
     torch.set_num_threads(run.threads)
     STAGES[stage](run, resume, report)

@@ -141,7 +141,7 @@ def test_train_runs_a_stage(monkeypatch, capsys, tmp_path):
 
     asked = []
 
-    def run_stage(stage, config, *, resume, report):
+    def run_stage(stage, config, *, assets_dir, resume, report):
         report({"loss": 0.5})
         asked.append((stage, config, resume))
 

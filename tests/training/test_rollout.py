@@ -1,15 +1,17 @@
 """Rollouts: they are the sampler, and gradients flow exactly where they should."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 from toy_distillation import CLEAN_CONFIG, NO_RULE, PLAIN, SHAPE, toy_model, toy_setup
 
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.attention import block_causal_mask
-from joyflash_cli.model.transformer import Context
+from joyflash_cli.model.transformer import Context, TransformerLayer
 from joyflash_cli.sampler.loop import sample_blocks, start_stream
 from joyflash_cli.sampler.passes import clean_pass
 from joyflash_cli.sampler.profile import PAPER, TINY
@@ -293,6 +295,28 @@ def test_bfloat16_reaches_every_weight():
         ).latents.square().sum().backward()
     silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
+
+
+def test_recomputed_layers_see_the_cache_of_their_pass(monkeypatch):
+    """Gradient checkpointing runs layers again after the cache has moved on."""
+
+    def gradients():
+        model = toy_model()
+        plan = RolloutPlan("auxiliary", 6, levels=(0,))
+        run(toy_setup(PLAIN, 6, model=model), plan).latents.square().sum().backward()
+        return [parameter.grad for parameter in model.parameters()]
+
+    stored = gradients()
+    true_forward = TransformerLayer.forward
+
+    def recomputed(layer, x, time, **rest):
+        if not torch.is_grad_enabled():
+            return true_forward(layer, x, time, **rest)
+        return checkpoint(partial(true_forward, layer, **rest), x, time, use_reentrant=False)
+
+    monkeypatch.setattr(TransformerLayer, "forward", recomputed)
+    for ours, theirs in zip(gradients(), stored, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_impossible_settings_are_named():
