@@ -1,6 +1,6 @@
 """How the two examples were made: a rendered face that belongs to nobody and a synthetic voice.
 
-    python examples/make.py ASSETS     (the folder with the packs; needs joyflash[train])
+python examples/make.py ASSETS     (the folder with the packs; needs joyflash[train])
 """
 
 import sys

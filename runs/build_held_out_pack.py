@@ -1,6 +1,6 @@
 """Build the recorded held-out pack of ``joyflash evaluate tiny --held-out``.
 
-    python runs/build_held_out_pack.py CLIPS/held_out SPEECH.npz OUT
+python runs/build_held_out_pack.py CLIPS/held_out SPEECH.npz OUT
 """
 
 import sys

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # Two cores are shared by several workers; no result may depend on the number of threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Two busy cores make any single example slow now and then; time is measured in benchmarks.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
 
 # Inert for users; under test every annotated tensor function checks shapes and dtypes.
 install_import_hook(

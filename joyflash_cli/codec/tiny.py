@@ -188,7 +188,7 @@ class TinyCodec(nn.Module):
             self.correction = FrameCorrection(config)
 
     def _patches(self, frames: Tensor) -> Tensor:
-        """``(B, 4, 3, H, W)`` to ``(B, 3072, h, w)``; a patch's numbers are (time, colour, y, x)."""
+        """``(B, 4, 3, H, W)`` to ``(B, 3072, h, w)``; a number is (time, colour, y, x)."""
         batch, time, channels, height, width = frames.shape
         folded = frames.reshape(batch, time * channels, height, width)
         return functional.pixel_unshuffle(folded, self.config.patch_px)
@@ -202,9 +202,7 @@ class TinyCodec(nn.Module):
     def _fold(self, coefficients: Tensor) -> Tensor:
         return functional.pixel_shuffle(coefficients, 2)
 
-    def reference_latents(
-        self, reference: Float[Tensor, "B 3 H W"]
-    ) -> Float[Tensor, "B C h w"]:
+    def reference_latents(self, reference: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """Whitened coefficients of the still reference; what the transformer sees."""
         still = self._still_coefficients(reference)
         mean, std = self.coefficient_mean[:, None, None], self.coefficient_std[:, None, None]

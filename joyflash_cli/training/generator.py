@@ -232,7 +232,9 @@ def measure_denoising(
                     Conditioning(image=image, audio=heard),
                     positions=torch.arange(6, 12),
                 )
-            error = (head_patches(output.prediction.float() - clean, patch).square() * weights).sum()
+            error = (
+                head_patches(output.prediction.float() - clean, patch).square() * weights
+            ).sum()
             figures[f"mouth_{sigma}{name}"] = float(error / energy)
     return figures
 

@@ -46,9 +46,7 @@ class LatentClips:
         return len(self.latents)
 
 
-def token_weights(
-    boxes: list[tuple[np.ndarray, float]], size_px: int, token_px: int
-) -> Tensor:
+def token_weights(boxes: list[tuple[np.ndarray, float]], size_px: int, token_px: int) -> Tensor:
     """Weight per token: 1 plus each box's weight times the share of the token it covers."""
     weight = torch.ones(1, 1, size_px, size_px)
     for (x0, y0, x1, y1), extra in boxes:

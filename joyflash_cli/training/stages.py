@@ -4,115 +4,14 @@ Every stage reads what the ones before it wrote below the work directory and goe
 stopped when run again with ``resume``.
 """
 
-import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from joyflash_cli.config import from_dict
-from joyflash_cli.data.clips import ClipsConfig
-from joyflash_cli.errors import CheckpointError, ConfigError, UsageError
-from joyflash_cli.model.config import TINY, TransformerConfig
-from joyflash_cli.sampler.profile import TINY as TINY_SAMPLER
-from joyflash_cli.training.codec import CodecTrainingConfig
-from joyflash_cli.training.dmd import DmdConfig
-from joyflash_cli.training.front_end import FrontEndTraining
-from joyflash_cli.training.generator import GeneratorTrainingConfig
-from joyflash_cli.training.ode import OdeConfig
-from joyflash_cli.training.ode_pairs import OdePairsConfig
-from joyflash_cli.training.teacher import TeacherConfig
+from joyflash_cli.errors import CheckpointError, UsageError
+from joyflash_cli.training.run_config import RunConfig, load_run_config
 
 Report = Callable[[dict], None]
-
-
-@dataclass(frozen=True)
-class SpeechConfig:
-    """How much speech to build; see ``data.speech_build``."""
-
-    num_utterances: int = 930
-    seed: int = 0
-
-
-def _generator_default() -> GeneratorTrainingConfig:
-    return GeneratorTrainingConfig(transformer=TINY, sampler=TINY_SAMPLER)
-
-
-@dataclass(frozen=True)
-class DistillationWeights:
-    """Which weights the distillation begins with; files below the work directory.
-
-    Attributes:
-        teacher_start: Denoiser that the teacher starts from; a fresh one if empty.
-        teacher: Real score; it also walks the ODE pairs (paper: 14B).
-        teacher_transformer: Its sizes; the generator's if ``None``.
-        fake_score: Bidirectional, of the generator's size (paper: the 1.3B teacher).
-        ode_start: What the ODE initialisation starts from.
-        dmd_start: What DMD starts from.
-        exported: What the stage ``export`` packs.
-    """
-
-    teacher_start: str = "generator/generator.safetensors"
-    teacher: str = "teacher/teacher.safetensors"
-    teacher_transformer: TransformerConfig | None = None
-    fake_score: str = "teacher/teacher.safetensors"
-    ode_start: str = "teacher/teacher.safetensors"
-    dmd_start: str = "ode/student.safetensors"
-    exported: str = "generator/generator.safetensors"
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """One training run.
-
-    Attributes:
-        work_dir: Folder of data, states and results; ``~`` is the home folder.
-        assets_dir: Folder with the packs ``heads`` and ``speech``.
-        version: Written into the exported checkpoint.
-        processes: Worker processes where a stage uses them.
-        threads: Torch threads of the training stages.
-    """
-
-    work_dir: str
-    assets_dir: str
-    version: str
-    processes: int = 2
-    threads: int = 2
-    speech: SpeechConfig = field(default_factory=SpeechConfig)
-    clips: ClipsConfig = field(default_factory=ClipsConfig)
-    held_out_clips: ClipsConfig = field(
-        default_factory=lambda: ClipsConfig(num_clips=40, split="held-out", seed=2000)
-    )
-    front_end: FrontEndTraining = field(default_factory=FrontEndTraining)
-    codec: CodecTrainingConfig = field(default_factory=CodecTrainingConfig)
-    generator: GeneratorTrainingConfig = field(default_factory=_generator_default)
-    weights: DistillationWeights = field(default_factory=DistillationWeights)
-    teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    ode_pairs: OdePairsConfig = field(default_factory=OdePairsConfig)
-    ode: OdeConfig = field(default_factory=OdeConfig)
-    dmd: DmdConfig = field(default_factory=DmdConfig)
-
-    def path(self, name: str) -> Path:
-        """A file or folder below the work directory."""
-        return Path(self.work_dir).expanduser() / name
-
-    def assets(self, name: str) -> Path:
-        """A pack below the assets directory."""
-        return Path(self.assets_dir).expanduser() / name
-
-
-def load_run_config(path: Path) -> RunConfig:
-    """The run of a TOML file.
-
-    Raises:
-        ConfigError: If the file is missing, not TOML, or has an unknown key or a wrong type.
-    """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"No configuration file {path}.", hint="see runs/tiny.toml") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
-    return from_dict(RunConfig, values, path=str(path))
 
 
 def _sources(run: RunConfig, resume: bool, report: Report) -> None:

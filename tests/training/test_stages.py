@@ -11,7 +11,8 @@ from toy_distillation import CLEAN_CONFIG, toy_clips, toy_model
 
 from joyflash_cli.config import from_dict, to_dict
 from joyflash_cli.errors import CheckpointError, ConfigError, UsageError
-from joyflash_cli.training.stages import RunConfig, load_run_config, run_stage
+from joyflash_cli.training.run_config import RunConfig, load_run_config
+from joyflash_cli.training.stages import run_stage
 
 RUN = """
 work_dir = "{work}"
