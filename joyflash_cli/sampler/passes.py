@@ -4,6 +4,7 @@ Both only read the state. Gradients flow through them where the caller allows it
 rolls out with the same code.
 """
 
+import functools
 from dataclasses import dataclass, field
 
 import torch
@@ -195,15 +196,21 @@ def run_pass(
             torch.tensor(positions.context, device=latents.device),
         )
     conditioning = setup.source.frames(start - num_condition, stop)
-    output = setup.transformer(
+    forward = functools.partial(
+        setup.transformer,
         latents,
         _per_frame(noise_of_frames, "timestep", latents),
-        conditioning,
         positions=torch.tensor(positions.own, device=latents.device),
         context=context,
         static=static_keys_values(setup, state, conditioning),
     )
+    output = forward(conditioning)
     prediction = output.prediction.to(latents.dtype)
+    guidance = setup.profile.audio_guidance
+    if kind == "window" and guidance != 1.0 and conditioning.audio is not None:
+        silent = conditioning.with_frames(audio=torch.zeros_like(conditioning.audio))
+        deaf = forward(silent).prediction.to(latents.dtype)
+        prediction = deaf + guidance * (prediction - deaf)
     if setup.transformer.config.prediction == "clean":
         clean = prediction
     else:

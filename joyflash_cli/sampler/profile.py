@@ -41,6 +41,8 @@ class SamplerProfile:
             or from its ``last-pass`` in the window (K2).
         timestep_dtype: Precision of the timesteps the network is fed. LiveTalk was sampled with
             bfloat16-rounded timesteps and exact sigmas.
+        audio_guidance: Weight of the audio in window passes; 1 is none. A distilled generator
+            needs none (the paper); another value costs a second pass without the audio.
         fps: Video frames per second (D8).
     """
 
@@ -61,6 +63,7 @@ class SamplerProfile:
     first_frame_rule: Literal["none", "replace", "prefix"] = "none"
     clean_kv: Literal["extra-pass", "last-pass"] = "extra-pass"
     timestep_dtype: Literal["float32", "bfloat16"] = "float32"
+    audio_guidance: float = 1.0
     fps: int = 16
 
     def __post_init__(self) -> None:
