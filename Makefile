@@ -2,6 +2,7 @@
 #   make demo    render examples/face.png + examples/talk.wav to out/demo.mp4
 #   make test    install the development extra and run the test suite
 #   make check   formatting, lint, types, import directions, then the tests
+#   make train-tiny ASSETS=dir   make the embedded model again
 
 PYTHON ?= python3
 VENV := .venv
@@ -19,7 +20,7 @@ SOURCES := weights.toml README.md LICENSE NOTICE \
 INSTALLED := $(if $(wildcard $(DEVELOPMENT)),$(DEVELOPMENT),$(PACKAGE))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check clean
+.PHONY: demo test check train-tiny clean
 
 demo: $(INSTALLED)
 	mkdir -p out
@@ -36,6 +37,14 @@ check: $(DEVELOPMENT)
 	$(BIN)/mypy joyflash_cli
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Needs flite, espeak-ng and the source packs: make train-tiny ASSETS=dir (several hours).
+ASSETS ?= assets
+train-tiny: $(DEVELOPMENT)
+	$(PIP_INSTALL) --editable '.[train]'
+	for stage in sources speech clips front-end codec latents generator export; do \
+		$(BIN)/joyflash train $$stage --config runs/tiny.toml --assets $(ASSETS) || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) out build dist

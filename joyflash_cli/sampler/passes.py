@@ -206,11 +206,11 @@ def run_pass(
     )
     output = forward(conditioning)
     prediction = output.prediction.to(latents.dtype)
-    guidance = setup.profile.audio_guidance
-    if kind == "window" and guidance != 1.0 and conditioning.audio is not None:
+    guidance, rest = setup.profile.audio_guidance, setup.profile.audio_free_weight
+    if kind == "window" and (guidance, rest) != (1.0, 1.0) and conditioning.audio is not None:
         silent = conditioning.with_frames(audio=torch.zeros_like(conditioning.audio))
         deaf = forward(silent).prediction.to(latents.dtype)
-        prediction = deaf + guidance * (prediction - deaf)
+        prediction = rest * deaf + guidance * (prediction - deaf)
     if setup.transformer.config.prediction == "clean":
         clean = prediction
     else:

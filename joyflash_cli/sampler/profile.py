@@ -43,6 +43,8 @@ class SamplerProfile:
             bfloat16-rounded timesteps and exact sigmas.
         audio_guidance: Weight of the audio in window passes; 1 is none. A distilled generator
             needs none (the paper); another value costs a second pass without the audio.
+        audio_free_weight: Weight of what the prediction without audio says. Where latents are the
+            change against the reference, less than 1 calms the motion that no sound explains.
         fps: Video frames per second (D8).
     """
 
@@ -64,6 +66,7 @@ class SamplerProfile:
     clean_kv: Literal["extra-pass", "last-pass"] = "extra-pass"
     timestep_dtype: Literal["float32", "bfloat16"] = "float32"
     audio_guidance: float = 1.0
+    audio_free_weight: float = 1.0
     fps: int = 16
 
     def __post_init__(self) -> None:
@@ -160,8 +163,12 @@ class SamplerProfile:
 PAPER = SamplerProfile()
 """JoyAvatar-Flash as read from the paper."""
 
-TINY = SamplerProfile(fps=25, first_frame_rule="replace")
-"""The embedded model: the paper's sampler at 25 frames per second, from the picture itself."""
+TINY = SamplerProfile(fps=25, first_frame_rule="replace", audio_guidance=3.0, audio_free_weight=0.6)
+"""The embedded model: the paper's sampler at 25 frames per second, from the picture itself.
+
+It is not distilled yet. Without guidance it mumbles, and the motion that no sound explains comes
+out incoherent; both weights were chosen by looking at frames and by the held-out lip correlation.
+"""
 
 LIVETALK = SamplerProfile(
     window_blocks=1,

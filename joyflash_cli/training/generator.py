@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from joyflash_cli.model.config import TransformerConfig
+from joyflash_cli.model.config import TINY, TransformerConfig
 from joyflash_cli.model.embeddings import head_patches
 from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.sampler.profile import TINY as TINY_SAMPLER
 from joyflash_cli.sampler.profile import SamplerProfile
 from joyflash_cli.sampler.schedule import noise_levels
 from joyflash_cli.training.latents import LatentClips
@@ -61,10 +62,10 @@ class GeneratorTrainingConfig:
         seed: Of data order and noise.
     """
 
-    transformer: TransformerConfig
-    sampler: SamplerProfile
+    transformer: TransformerConfig = TINY
+    sampler: SamplerProfile = TINY_SAMPLER
     optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(steps=8000, learning_rate=1.2e-3, ema_decay=0.9985)
+        default_factory=lambda: OptimiserConfig(steps=5600, learning_rate=1.2e-3, ema_decay=0.9985)
     )
     steps: tuple[StepKind, ...] = (
         StepKind("clip", batch=24, num_frames=3, num_tokens=28, share_first=0.6, share_last=0.15),

@@ -7,8 +7,7 @@ from pathlib import Path
 from joyflash_cli.config import from_dict
 from joyflash_cli.data.clips import ClipsConfig
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.model.config import TINY, TransformerConfig
-from joyflash_cli.sampler.profile import TINY as TINY_SAMPLER
+from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.training.codec import CodecTrainingConfig
 from joyflash_cli.training.dmd import DmdConfig
 from joyflash_cli.training.front_end import FrontEndTraining
@@ -24,10 +23,6 @@ class SpeechConfig:
 
     num_utterances: int = 930
     seed: int = 0
-
-
-def _generator_default() -> GeneratorTrainingConfig:
-    return GeneratorTrainingConfig(transformer=TINY, sampler=TINY_SAMPLER)
 
 
 @dataclass(frozen=True)
@@ -77,7 +72,7 @@ class RunConfig:
     )
     front_end: FrontEndTraining = field(default_factory=FrontEndTraining)
     codec: CodecTrainingConfig = field(default_factory=CodecTrainingConfig)
-    generator: GeneratorTrainingConfig = field(default_factory=_generator_default)
+    generator: GeneratorTrainingConfig = field(default_factory=GeneratorTrainingConfig)
     weights: DistillationWeights = field(default_factory=DistillationWeights)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     ode_pairs: OdePairsConfig = field(default_factory=OdePairsConfig)
