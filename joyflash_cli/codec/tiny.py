@@ -84,6 +84,13 @@ class TinyDecodingState:
     num_latents: int = 0
 
 
+def start_at_zero(convolution: nn.Conv2d) -> None:
+    """Make a convolution give zeros until it is trained."""
+    nn.init.zeros_(convolution.weight)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
+
+
 class ResidualLayer(nn.Module):
     """Two 3 x 3 convolutions behind a group norm, added to the input; starts as the identity."""
 
@@ -92,8 +99,7 @@ class ResidualLayer(nn.Module):
         self.norm = nn.GroupNorm(8, dim)
         self.first = nn.Conv2d(dim, dim, 3, padding=1)
         self.second = nn.Conv2d(dim, dim, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        start_at_zero(self.second)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, D, H, W)`` to the same."""
@@ -138,8 +144,7 @@ class FrameCorrection(nn.Module):
         )
         self.output_norm = nn.GroupNorm(8, dim)
         self.to_frames = nn.Conv2d(dim, folded, 3, padding=1)
-        nn.init.zeros_(self.to_frames.weight)
-        nn.init.zeros_(self.to_frames.bias)
+        start_at_zero(self.to_frames)
 
     def encode_reference(self, reference: Tensor) -> Tensor:
         """Features ``(B, D, H/4, W/4)`` of the reference, once per stream."""
@@ -150,13 +155,14 @@ class FrameCorrection(nn.Module):
         self, linear: Tensor, latents: Tensor, state: TinyDecodingState, *, num_latents: int
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Correction ``(B * T, 12, H, W)`` of the linear frames, and the new memories."""
+        assert state.reference_features is not None
         features = state.reference_features.repeat_interleave(num_latents, 0)
         hidden = self.from_frames(
             torch.cat([functional.pixel_unshuffle(linear, GRID), features], 1)
         )
         fine = functional.pixel_shuffle(self.from_latents(latents), self.upscale)
         hidden = hidden + self.from_latents_out(fine)
-        memories = []
+        memories: list[Tensor] = []
         for layer in self.layers:
             if isinstance(layer, MemoryLayer):
                 steps = hidden.unflatten(0, (-1, num_latents))
@@ -172,6 +178,11 @@ class FrameCorrection(nn.Module):
 
 class TinyCodec(nn.Module):
     """Latents <-> frames at small sizes; see ``codec.protocol.Codec``."""
+
+    basis: Tensor
+    coefficient_mean: Tensor
+    coefficient_std: Tensor
+    change_gain: Tensor
 
     def __init__(self, config: TinyCodecConfig) -> None:
         super().__init__()

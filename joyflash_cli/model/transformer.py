@@ -136,6 +136,8 @@ class Head(nn.Module):
 class CausalTransformer(nn.Module):
     """Wan2.1-style diffusion transformer with one timestep per latent frame."""
 
+    output_scale: Tensor
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config

@@ -163,7 +163,7 @@ class SamplerProfile:
 PAPER = SamplerProfile()
 """JoyAvatar-Flash as read from the paper."""
 
-TINY = SamplerProfile(fps=25, first_frame_rule="replace", audio_guidance=3.0, audio_free_weight=0.6)
+TINY = SamplerProfile(fps=25, first_frame_rule="replace", audio_guidance=2.5, audio_free_weight=0.5)
 """The embedded model: the paper's sampler at 25 frames per second, from the picture itself.
 
 It is not distilled yet. Without guidance it mumbles, and the motion that no sound explains comes

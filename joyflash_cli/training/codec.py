@@ -214,7 +214,7 @@ def train_codec(
         if on_log is not None:
             on_log(measure_codec(codec, held_out))
         return codec
-    codec = codec.to(memory_format=torch.channels_last)
+    codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = TrainingRun(out_dir, codec, config.optimiser, seed=config.seed)
     if not (resume and run.resume()):
         fit_principal_components(codec, store, config)
@@ -229,9 +229,9 @@ def train_codec(
             )
         run.update(loss)
         if run.step % log_every == 0 or run.step == config.optimiser.steps:
-            line = run.log(**measure_codec(run.average.module, held_out))
+            line = run.log(**measure_codec(run.averaged, held_out))
             store = ClipStore(clips_dir)  # clips may still be rendered meanwhile
             if on_log is not None:
                 on_log(line)
     run.save()
-    return run.average.module
+    return run.averaged

@@ -354,4 +354,4 @@ def train_dmd(
             if on_log is not None:
                 on_log(line)
     training.save()
-    return training.generator.average.module
+    return training.generator.averaged

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from joyflash_cli.model.config import TINY, TransformerConfig
 from joyflash_cli.model.embeddings import head_patches
-from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.model.transformer import CausalTransformer, TransformerLayer
 from joyflash_cli.sampler.profile import TINY as TINY_SAMPLER
 from joyflash_cli.sampler.profile import SamplerProfile
 from joyflash_cli.sampler.schedule import noise_levels
@@ -93,6 +93,7 @@ def build_generator(config: GeneratorTrainingConfig, clips: LatentClips) -> Caus
     with torch.no_grad():
         model.output_scale.copy_(output_scale(clips, config.transformer.patch_size[1:]))
         for layer in model.layers:  # open gates: a small model has no depth to lose
+            assert isinstance(layer, TransformerLayer)
             layer.modulation[2] += 1
             layer.modulation[5] += 1
     return model
@@ -271,8 +272,8 @@ def train_generator(
             )
         run.update(loss, error=float(error.detach()))
         if run.step % log_every == 0 or run.step == config.optimiser.steps:
-            line = run.log(**measure_denoising(run.average.module, held_out))
+            line = run.log(**measure_denoising(run.averaged, held_out))
             if on_log is not None:
                 on_log(line)
     run.save()
-    return run.average.module
+    return run.averaged

@@ -146,4 +146,4 @@ def train_ode(
             if on_log is not None:
                 on_log(line)
     run.save()
-    return run.average.module
+    return run.averaged

@@ -214,6 +214,8 @@ def _walk(
             guidance=config.guidance,
         )
     conditioning = batch.source.conditioning
+    assert conditioning.image is not None
+    assert conditioning.audio is not None
     return {
         "states": states.half(),
         "image": conditioning.image.half(),

@@ -14,6 +14,10 @@ from joyflash_cli.training.run_config import RunConfig, load_run_config
 Report = Callable[[dict], None]
 
 
+def _shards(report: Report, name: str) -> Callable[[int, int], None]:
+    return lambda done, total: report({name: done, "of": total})
+
+
 def _sources(run: RunConfig, resume: bool, report: Report) -> None:
     from joyflash_cli.data.sources import check_sources, read_sources
 
@@ -44,7 +48,7 @@ def _clips(run: RunConfig, resume: bool, report: Report) -> None:
             speech_path=run.path("speech/speech.npz"),
             out_dir=run.path(f"clips/{name}"),
             processes=run.processes,
-            on_shard=lambda done, total, name=name: report({name: done, "of": total}),
+            on_shard=_shards(report, name),
         )
 
 
@@ -109,7 +113,7 @@ def _latents(run: RunConfig, resume: bool, report: Report) -> None:
             out_dir=run.path(f"latents/{name}"),
             codec=_load_codec(run),
             front_end=_load_front_end(run),
-            on_shard=lambda done, total, name=name: report({name: done, "of": total}),
+            on_shard=_shards(report, name),
         )
 
 

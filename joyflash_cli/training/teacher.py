@@ -196,4 +196,4 @@ def train_teacher(
             if on_log is not None:
                 on_log(line)
     run.save()
-    return run.average.module
+    return run.averaged

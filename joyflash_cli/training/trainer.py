@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import nn
@@ -60,14 +61,17 @@ def make_average(module: nn.Module, config: OptimiserConfig) -> torch.optim.swa_
     """Exponential moving average of the weights with a short start-up bias correction."""
 
     @torch.no_grad()
-    def update(averaged: list, current: list, count) -> None:
+    def update(averaged: Any, current: Any, count: Any) -> None:
         decay = min(config.ema_decay, (1 + float(count)) / (10 + float(count)))
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
     return torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=update, use_buffers=False)
 
 
-class TrainingRun:
+M = TypeVar("M", bound=nn.Module)
+
+
+class TrainingRun(Generic[M]):
     """One stage's module, optimiser, average, generators and files.
 
     Args:
@@ -81,7 +85,7 @@ class TrainingRun:
     def __init__(
         self,
         directory: Path,
-        module: nn.Module,
+        module: M,
         config: OptimiserConfig,
         *,
         seed: int,
@@ -100,6 +104,11 @@ class TrainingRun:
         self._count = 0
         self._started = time.monotonic()
         self._saved = time.monotonic()
+
+    @property
+    def averaged(self) -> M:
+        """The module with the averaged weights."""
+        return cast(M, self.average.module)
 
     @property
     def state_path(self) -> Path:

@@ -110,8 +110,10 @@ def draw_clothes(body: Pen, identity: Identity) -> None:
         if identity.style.outline:
             body.line(neckline + [0.0, 1.9], 0.8, body.outline_of(palette.cloth))
     elif identity.collar == "turtleneck":
-        side = np.array([[half * 0.4, 113.0], [half + 2, 110], [half + 4, 121], [half * 0.4, 124]])
-        tube = np.concatenate([side, side[::-1] * [-1.0, 1.0]])
+        collar = np.array(
+            [[half * 0.4, 113.0], [half + 2, 110], [half + 4, 121], [half * 0.4, 124]]
+        )
+        tube = np.concatenate([collar, collar[::-1] * [-1.0, 1.0]])
         body.shape(spline(tube, closed=True), palette.cloth)
     elif identity.collar in ("shirt", "hood"):
         tip = 128.0 if identity.collar == "shirt" else 124.0

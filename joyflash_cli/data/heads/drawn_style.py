@@ -82,7 +82,8 @@ _IRISES = (
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
     """``first`` moved to ``second`` by ``share`` in 0..1."""
-    return tuple(a + (b - a) * share for a, b in zip(first, second, strict=True))
+    red, green, blue = (a + (b - a) * share for a, b in zip(first, second, strict=True))
+    return red, green, blue
 
 
 def darker(colour: Colour, factor: float) -> Colour:
@@ -180,8 +181,10 @@ def _pick(rng: np.random.Generator, options: tuple):
 
 
 def _random_colour(rng, saturation: tuple[float, float], value: tuple[float, float]) -> Colour:
-    rgb = colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))
-    return tuple(255.0 * channel for channel in rgb)
+    red, green, blue = colorsys.hsv_to_rgb(
+        rng.random(), rng.uniform(*saturation), rng.uniform(*value)
+    )
+    return 255.0 * red, 255.0 * green, 255.0 * blue
 
 
 def _sample_palette(rng: np.random.Generator, style: DrawnStyle) -> Palette:
