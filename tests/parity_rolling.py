@@ -40,8 +40,8 @@ class RecordedNoise:
         return self._renoise[block_index, level]
 
     def condition(self, block_index: int, level: int) -> Tensor:
-        """No reference has a condition frame."""
-        raise NotImplementedError
+        """No reference has a condition frame; a profile that asks for one is a mistake here."""
+        raise LookupError(f"no condition frame was recorded for block {block_index}, level {level}")
 
 
 @torch.inference_mode()

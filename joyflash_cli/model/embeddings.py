@@ -9,15 +9,19 @@ from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.layers import FeedForward
 
 
+def _patches(latents: Tensor, patch: tuple[int, int]) -> Tensor:
+    """``(B, T, rows, columns, C, patch rows, patch columns)``: the latent frames cut in patches."""
+    batch, frames, channels, height, width = latents.shape
+    rows, columns = patch
+    x = latents.reshape(batch, frames, channels, height // rows, rows, width // columns, columns)
+    return x.permute(0, 1, 3, 5, 2, 4, 6)
+
+
 def patchify(
     latents: Float[Tensor, "B T C H W"], patch: tuple[int, int]
 ) -> Float[Tensor, "B T P D"]:
     """Every patch as one vector in the order channel, row, column; patches in row-major order."""
-    batch, frames, channels, height, width = latents.shape
-    rows, columns = patch
-    x = latents.reshape(batch, frames, channels, height // rows, rows, width // columns, columns)
-    x = x.permute(0, 1, 3, 5, 2, 4, 6)
-    return x.reshape(batch, frames, (height // rows) * (width // columns), -1)
+    return _patches(latents, patch).flatten(4).flatten(2, 3)
 
 
 def unpatchify(
@@ -33,11 +37,7 @@ def head_patches(
     latents: Float[Tensor, "B T C H W"], patch: tuple[int, int]
 ) -> Float[Tensor, "B T P D"]:
     """Latent frames as the head gives them: the inverse of ``unpatchify``."""
-    batch, frames, channels, height, width = latents.shape
-    rows, columns = patch
-    x = latents.reshape(batch, frames, channels, height // rows, rows, width // columns, columns)
-    x = x.permute(0, 1, 3, 5, 4, 6, 2)
-    return x.reshape(batch, frames, (height // rows) * (width // columns), -1)
+    return _patches(latents, patch).movedim(4, -1).flatten(4).flatten(2, 3)
 
 
 def timestep_sinusoids(
