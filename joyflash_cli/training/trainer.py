@@ -4,7 +4,6 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -184,6 +183,3 @@ class TrainingRun(Generic[M]):
         means = {name: value / max(self._count, 1) for name, value in self._sums.items()}
         self._sums, self._count = {}, 0
         return means
-
-
-Validate = Callable[[nn.Module], dict[str, float]]
