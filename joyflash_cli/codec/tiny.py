@@ -2,12 +2,11 @@
 
 Latents are the *change* against the reference picture, so a latent of zeros is a copy of it.
 The encoder is linear: principal components of such changes in patches of 4 x 16 x 16 pixels. The
-decoder adds the change to the reference itself, so what rests stays sharp; a small network on the
-quarter-resolution grid then corrects the frames. It sees the reference at every frame and remembers
-the previous latent, so blocks join without a seam.
+decoder adds the change to the reference itself, so what rests stays sharp; ``codec.warp`` then
+makes the frames crisp.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -15,14 +14,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from joyflash_cli.codec.warp import (
+    FOLD,
+    FRAMES_PER_LATENT,
+    Drawing,
+    Memory,
+    WarpDecoder,
+    WarpSizes,
+    move_reference,
+)
 from joyflash_cli.errors import ConfigError
-
-FRAMES_PER_LATENT = 4
-GRID = 4
-"""The correcting network works on pixels folded 4 x 4 into channels."""
-
-CORRECTION_SCALE = 0.1
-"""Corrections are small beside the picture; the scale keeps the optimiser's steps small too."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +33,26 @@ class TinyCodecConfig:
     Attributes:
         patch_px: Pixels of a token's side.
         num_coefficients: Numbers per token; four times ``latent_channels``.
-        decoder_dim: Width of the decoder's correcting network.
-        num_decoder_layers: Residual layers of it; 0 leaves the decoder linear.
+        decoder_dim: Width of the warp decoder's networks; 0 leaves the decoder linear.
+        num_flow_layers: Residual layers that read the motion.
+        num_drawing_layers: Residual layers that draw what the reference lacks.
         reference_dim: Width of the reference features kept in the stream state.
+        detail_scale: Frames are this many times as large as what the networks see; the rest is
+            the reference's own fine detail, moved along. 1 leaves it out.
     """
 
     patch_px: int = 16
     num_coefficients: int = 192
-    decoder_dim: int = 112
-    num_decoder_layers: int = 0
-    reference_dim: int = 64
+    decoder_dim: int = 80
+    num_flow_layers: int = 4
+    num_drawing_layers: int = 4
+    reference_dim: int = 48
+    detail_scale: int = 1
 
     def __post_init__(self) -> None:
-        if self.patch_px % (2 * GRID) or self.num_coefficients % 4:
+        if self.patch_px % (2 * FOLD) or self.num_coefficients % 4:
             raise ConfigError(
-                f"patch_px {self.patch_px} must be a multiple of {2 * GRID} and "
+                f"patch_px {self.patch_px} must be a multiple of {2 * FOLD} and "
                 f"num_coefficients {self.num_coefficients} a multiple of 4."
             )
 
@@ -72,108 +78,18 @@ class TinyDecodingState:
     """State of one decoded stream.
 
     Attributes:
-        reference: The picture ``(B, 3, H, W)``.
+        reference: The picture as the networks see it, ``(B, 3, H, W)``.
+        detail: What a larger picture shows beyond it, ``(B, 3, s H, s W)``; ``None`` at scale 1.
         reference_features: ``(B, D, H/4, W/4)``; ``None`` for a linear decoder.
         memories: What each remembering layer saw at the previous latent; empty at the start.
         num_latents: Latent frames decoded so far.
     """
 
     reference: Tensor
+    detail: Tensor | None = None
     reference_features: Tensor | None = None
     memories: tuple[Tensor, ...] = ()
     num_latents: int = 0
-
-
-def start_at_zero(convolution: nn.Conv2d) -> None:
-    """Make a convolution give zeros until it is trained."""
-    nn.init.zeros_(convolution.weight)
-    if convolution.bias is not None:
-        nn.init.zeros_(convolution.bias)
-
-
-class ResidualLayer(nn.Module):
-    """Two 3 x 3 convolutions behind a group norm, added to the input; starts as the identity."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(8, dim)
-        self.first = nn.Conv2d(dim, dim, 3, padding=1)
-        self.second = nn.Conv2d(dim, dim, 3, padding=1)
-        start_at_zero(self.second)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, D, H, W)`` to the same."""
-        return x + self.second(functional.silu(self.first(functional.silu(self.norm(x)))))
-
-
-class MemoryLayer(nn.Module):
-    """A residual layer that also sees its input at the previous latent frame."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.mix = nn.Conv2d(2 * dim, dim, 1)
-        self.residual = ResidualLayer(dim)
-
-    def forward(self, x: Tensor, previous: Tensor) -> Tensor:
-        """``x`` and ``previous`` are ``(B, D, H, W)``."""
-        return self.residual(x + self.mix(torch.cat([x, previous], 1)))
-
-
-class FrameCorrection(nn.Module):
-    """The network behind the linear decoder, on pixels folded 4 x 4 into channels."""
-
-    def __init__(self, config: TinyCodecConfig) -> None:
-        super().__init__()
-        dim, steps = config.decoder_dim, config.patch_px // GRID
-        folded, folded_reference = 3 * FRAMES_PER_LATENT * GRID**2, 3 * GRID**2
-        self.upscale = steps
-        self.reference_encoder = nn.Sequential(
-            nn.Conv2d(folded_reference, config.reference_dim, 3, padding=1),
-            ResidualLayer(config.reference_dim),
-            ResidualLayer(config.reference_dim),
-            ResidualLayer(config.reference_dim),
-        )
-        self.from_frames = nn.Conv2d(
-            folded + folded_reference + config.reference_dim, dim, 3, padding=1
-        )
-        self.from_latents = nn.Conv2d(config.num_coefficients, 32 * steps**2, 1)
-        self.from_latents_out = nn.Conv2d(32, dim, 3, padding=1)
-        self.layers = nn.ModuleList(
-            MemoryLayer(dim) if i in (1, 3) else ResidualLayer(dim)
-            for i in range(config.num_decoder_layers)
-        )
-        self.output_norm = nn.GroupNorm(8, dim)
-        self.to_frames = nn.Conv2d(dim, folded, 3, padding=1)
-        start_at_zero(self.to_frames)
-
-    def encode_reference(self, reference: Tensor) -> Tensor:
-        """Features ``(B, D, H/4, W/4)`` of the reference, once per stream."""
-        folded = functional.pixel_unshuffle(reference, GRID)
-        return torch.cat([folded, self.reference_encoder(folded)], 1)
-
-    def forward(
-        self, linear: Tensor, latents: Tensor, state: TinyDecodingState, *, num_latents: int
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Correction ``(B * T, 12, H, W)`` of the linear frames, and the new memories."""
-        assert state.reference_features is not None
-        features = state.reference_features.repeat_interleave(num_latents, 0)
-        hidden = self.from_frames(
-            torch.cat([functional.pixel_unshuffle(linear, GRID), features], 1)
-        )
-        fine = functional.pixel_shuffle(self.from_latents(latents), self.upscale)
-        hidden = hidden + self.from_latents_out(fine)
-        memories: list[Tensor] = []
-        for layer in self.layers:
-            if isinstance(layer, MemoryLayer):
-                steps = hidden.unflatten(0, (-1, num_latents))
-                first = state.memories[len(memories)] if state.memories else steps[:, 0]
-                memories.append(steps[:, -1])
-                previous = torch.cat([first[:, None], steps[:, :-1]], 1).flatten(0, 1)
-                hidden = layer(hidden, previous)
-            else:
-                hidden = layer(hidden)
-        fine = self.to_frames(functional.silu(self.output_norm(hidden))) * CORRECTION_SCALE
-        return functional.pixel_shuffle(fine, GRID), tuple(memories)
 
 
 class TinyCodec(nn.Module):
@@ -188,15 +104,35 @@ class TinyCodec(nn.Module):
         super().__init__()
         self.config = config
         self.latent_channels = config.num_coefficients // 4
-        self.spatial_stride = config.patch_px // 2
+        self.spatial_stride = config.detail_scale * config.patch_px // 2
         size = 3 * FRAMES_PER_LATENT * config.patch_px**2
         k = config.num_coefficients
         self.register_buffer("basis", torch.randn(size, k) * size**-0.5)
         self.register_buffer("coefficient_mean", torch.zeros(k))
         self.register_buffer("coefficient_std", torch.ones(k))
         self.register_buffer("change_gain", torch.ones(()))
-        if config.num_decoder_layers:
-            self.correction = FrameCorrection(config)
+        if config.decoder_dim:
+            self.warp = WarpDecoder(
+                WarpSizes(
+                    config.decoder_dim,
+                    config.num_flow_layers,
+                    config.num_drawing_layers,
+                    config.reference_dim,
+                )
+            )
+
+    def _reduced(self, pictures: Tensor) -> Tensor:
+        """Pictures ``(..., H, W)`` at the size the networks see."""
+        if self.config.detail_scale == 1:
+            return pictures
+        small = functional.avg_pool2d(pictures.flatten(0, -4).float(), self.config.detail_scale)
+        return small.unflatten(0, pictures.shape[:-3])
+
+    def _enlarged(self, pictures: Tensor) -> Tensor:
+        """Pictures ``(B, C, H, W)`` at the size of the frames."""
+        return functional.interpolate(
+            pictures.float(), scale_factor=self.config.detail_scale, mode="bicubic"
+        )
 
     def _patches(self, frames: Tensor) -> Tensor:
         """``(B, 4, 3, H, W)`` to ``(B, 3072, h, w)``; a number is (time, colour, y, x)."""
@@ -215,12 +151,12 @@ class TinyCodec(nn.Module):
 
     def reference_latents(self, reference: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """Whitened coefficients of the still reference; what the transformer sees."""
-        still = self._still_coefficients(reference)
+        still = self._still_coefficients(self._reduced(reference))
         mean, std = self.coefficient_mean[:, None, None], self.coefficient_std[:, None, None]
         return self._fold((still - mean) / std)
 
     def encode_latent(self, frames: Tensor, reference: Tensor) -> Tensor:
-        """Latent ``(B, C, h, w)`` of four frames ``(B, 4, 3, H, W)``."""
+        """Latent ``(B, C, h, w)`` of four frames ``(B, 4, 3, H, W)`` as the networks see them."""
         change = self._coefficients(frames - reference[:, None])
         return self._fold(change * self.change_gain)
 
@@ -228,6 +164,7 @@ class TinyCodec(nn.Module):
         self, frames: Float[Tensor, "B F 3 H W"], reference: Float[Tensor, "B 3 H W"]
     ) -> Float[Tensor, "B T C h w"]:
         """Latents of a clip of 4T-3 frames; the first frame fills the first latent alone."""
+        frames, reference = self._reduced(frames), self._reduced(reference)
         still = frames[:, :1].expand(-1, FRAMES_PER_LATENT - 1, -1, -1, -1)
         padded = torch.cat([still, frames], 1)
         if padded.shape[1] % FRAMES_PER_LATENT:
@@ -239,17 +176,20 @@ class TinyCodec(nn.Module):
 
     def start_decoding(self, reference: Float[Tensor, "B 3 H W"]) -> TinyDecodingState:
         """A fresh stream with this reference picture."""
-        if not self.config.num_decoder_layers:
-            return TinyDecodingState(reference)
-        return TinyDecodingState(reference, self.correction.encode_reference(reference))
+        small = self._reduced(reference)
+        detail = None
+        if self.config.detail_scale > 1:
+            detail = reference.float() - self._enlarged(small)
+        features = self.warp.encode_reference(small) if self.config.decoder_dim else None
+        return TinyDecodingState(small, detail, features)
 
-    def _synthesise(self, latents: Tensor, state: TinyDecodingState) -> tuple[Tensor, Tensor]:
-        """The change ``(B * T, K, h, w)`` and the linear frames ``(B * T, 12, H, W)``."""
+    def _synthesise(self, latents: Tensor, state: TinyDecodingState) -> Tensor:
+        """The linear frames ``(B * T, 12, H, W)``."""
         change = functional.pixel_unshuffle(latents.flatten(0, 1), 2) / self.change_gain
         patches = torch.einsum("bkhw,nk->bnhw", change, self.basis)
         moved = functional.pixel_shuffle(patches, self.config.patch_px)
         still = state.reference.float().repeat(1, FRAMES_PER_LATENT, 1, 1)
-        return change, moved + still.repeat_interleave(latents.shape[1], 0)
+        return moved + still.repeat_interleave(latents.shape[1], 0)
 
     def decode_together(
         self, latents: Tensor, state: TinyDecodingState
@@ -258,21 +198,36 @@ class TinyCodec(nn.Module):
 
         The fast form for training; ``decode`` is the streaming form with the same numbers.
         """
-        batch, time = latents.shape[:2]
+        time = latents.shape[1]
+        drawing, memories = self.draw(latents, state)
+        frames = drawing.frames
+        if state.detail is not None:
+            with torch.autocast(latents.device.type, enabled=False):
+                detail = move_reference(state.detail.repeat_interleave(time, 0), drawing.flow)
+                share = self._enlarged(drawing.copied).clamp(0, 1).repeat_interleave(3, 1)
+                frames = self._enlarged(frames) + share * detail
+        frames = frames.unflatten(1, (FRAMES_PER_LATENT, 3)).unflatten(0, latents.shape[:2])
+        new_state = replace(state, memories=memories, num_latents=state.num_latents + time)
+        return frames, new_state
+
+    def draw(self, latents: Tensor, state: TinyDecodingState) -> tuple[Drawing, tuple[Tensor, ...]]:
+        """Frames of the latents with what the networks say about them, and the new memories."""
         # The linear part is cheap and carries most of the picture: no autocast.
         with torch.autocast(latents.device.type, enabled=False):
-            change, linear = self._synthesise(latents.float(), state)
-        memories = state.memories
-        if self.config.num_decoder_layers:
-            correction, memories = self.correction(
-                linear, change * self.change_gain, state, num_latents=time
-            )
-            linear = linear + correction.float()
-        frames = linear.unflatten(1, (FRAMES_PER_LATENT, 3)).unflatten(0, (batch, time))
-        new_state = TinyDecodingState(
-            state.reference, state.reference_features, memories, state.num_latents + time
+            linear = self._synthesise(latents.float(), state)
+        if not self.config.decoder_dim:
+            flow = linear.new_zeros(len(linear), 8, linear.shape[2] // 2, linear.shape[3] // 2)
+            return Drawing(linear, flow, torch.zeros_like(linear[:, :FRAMES_PER_LATENT])), ()
+        assert state.reference_features is not None
+        time = latents.shape[1]
+        memory = Memory(state.memories, time)
+        drawing = self.warp(
+            linear,
+            state.reference.float().repeat_interleave(time, 0),
+            state.reference_features.repeat_interleave(time, 0),
+            memory,
         )
-        return frames, new_state
+        return drawing, tuple(memory.newest)
 
     def decode(
         self, latents: Float[Tensor, "B T C h w"], state: TinyDecodingState

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from joyflash_cli.errors import DataError
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, AudioClip
 
 
@@ -30,10 +31,16 @@ class CheckpointRenderer:
         checkpoint: A checkpoint directory; the embedded one if ``None``.
         device: As for ``joyflash render``.
         dtype: As for ``joyflash render``.
+        look_ahead_blocks: As for ``joyflash render --look-ahead``; the profile's if ``None``.
     """
 
     def __init__(
-        self, checkpoint: Path | None = None, *, device: str = "auto", dtype: str = "auto"
+        self,
+        checkpoint: Path | None = None,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        look_ahead_blocks: int | None = None,
     ) -> None:
         from joyflash_cli.checkpoints.store import resolve_checkpoint
         from joyflash_cli.pipeline import JoyFlash, choose_device, choose_dtype
@@ -44,6 +51,7 @@ class CheckpointRenderer:
         self.dtype = choose_dtype(dtype, self.device)
         parts = load_parts(self.files, self.device, self.dtype)
         self._codec = parts.codec
+        self._look_ahead_blocks = look_ahead_blocks
         self._engine = JoyFlash(self.files, parts, device=self.device, dtype=self.dtype)
 
     def stream(
@@ -51,27 +59,56 @@ class CheckpointRenderer:
     ) -> Iterator[np.ndarray]:
         """Chunks of frames ``(F, H, W, 3)`` uint8 that cover the 16 kHz waveform.
 
-        The reference is a picture that is framed already, as the pack's are.
+        The reference is a picture that is framed already, as the pack's are. Where the profile's
+        pictures are larger it is enlarged by whole pixels, and the frames are averaged back.
         """
         from joyflash_cli.media.framing import Framed
         from joyflash_cli.pipeline import RenderRequest
 
-        face = Framed(reference, (0.0, 0.0, float(len(reference))), None)
+        scale = self._scale(len(reference))
+        face = Framed(_enlarged(reference, scale), (0.0, 0.0, float(len(reference))), None)
         audio = AudioClip(waveform.astype(np.float32)[:, None], MODEL_SAMPLE_RATE_HZ)
-        for chunk in self._engine.stream(RenderRequest(face, audio, seed=seed)):
-            yield chunk.frames
+        request = RenderRequest(face, audio, seed=seed, look_ahead_blocks=self._look_ahead_blocks)
+        for chunk in self._engine.stream(request):
+            yield _reduced(chunk.frames, scale)
+
+    def _scale(self, size_px: int) -> int:
+        """How many times larger the profile's pictures are than these."""
+        framed_px = int(self.files.section("framing")["size_px"])
+        if framed_px % size_px:
+            raise DataError(
+                f"The profile's pictures are {framed_px} px; the clips have {size_px} px.",
+                hint="record clips whose size divides the profile's",
+            )
+        return framed_px // size_px
 
     def reconstruct(self, frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
         """Frames ``(4T - 3, H, W, 3)`` uint8 through the codec and back."""
         import torch
 
         with torch.inference_mode():
-            picture = _to_tensor(reference[None]).to(self.device)
-            clip = _to_tensor(frames)[None].to(self.device)
+            scale = self._scale(len(reference))
+            picture = _to_tensor(_enlarged(reference, scale)[None]).to(self.device)
+            clip = _to_tensor(_enlarged(frames, scale))[None].to(self.device)
             latents = self._codec.encode(clip, picture)
             decoded, _ = self._codec.decode(latents, self._codec.start_decoding(picture))
             levels = (decoded[0].float().clamp(-1, 1) + 1) * 127.5
-            return levels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+            made = levels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+            return _reduced(made, scale)
+
+
+def _enlarged(pictures: np.ndarray, scale: int) -> np.ndarray:
+    """Pictures ``(..., H, W, 3)`` with every pixel ``scale`` times as large."""
+    return pictures.repeat(scale, -3).repeat(scale, -2)
+
+
+def _reduced(pictures: np.ndarray, scale: int) -> np.ndarray:
+    """Means of ``scale`` x ``scale`` pixels of uint8 ``(..., H, W, 3)``."""
+    if scale == 1:
+        return pictures
+    *batch, height, width, colours = pictures.shape
+    cells = pictures.reshape(*batch, height // scale, scale, width // scale, scale, colours)
+    return cells.mean((-4, -2)).round().astype(np.uint8)
 
 
 def _to_tensor(frames: np.ndarray):

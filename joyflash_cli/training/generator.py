@@ -19,6 +19,7 @@ from joyflash_cli.model.transformer import CausalTransformer, TransformerLayer
 from joyflash_cli.sampler.profile import TINY as TINY_SAMPLER
 from joyflash_cli.sampler.profile import SamplerProfile
 from joyflash_cli.sampler.schedule import noise_levels
+from joyflash_cli.training.latent_reader import LatentReader, lip_loss
 from joyflash_cli.training.latents import LatentClips
 from joyflash_cli.training.layouts import Layout, clip_layout, rolling_layout
 from joyflash_cli.training.trainer import OptimiserConfig, TrainingRun
@@ -59,6 +60,7 @@ class GeneratorTrainingConfig:
         on_level_share: Share of clip layouts exactly at a main step's noise level.
         context_noise: Largest sigma mixed into clean context, so that the stream forgives itself.
         mci_noise: Share of noised condition frames (0.7 in the paper).
+        lip_weight: Weight of the lip loss of ``latent_reader``; 0 trains without it.
         seed: Of data order and noise.
     """
 
@@ -68,15 +70,16 @@ class GeneratorTrainingConfig:
         default_factory=lambda: OptimiserConfig(steps=5600, learning_rate=1.2e-3, ema_decay=0.9985)
     )
     steps: tuple[StepKind, ...] = (
-        StepKind("clip", batch=24, num_frames=3, num_tokens=28, share_first=0.6, share_last=0.15),
-        StepKind("clip", batch=6, num_frames=6, num_tokens=0, share_first=0.25, share_last=0.15),
-        StepKind("rolling", batch=4, num_tokens=28, share_first=0.1, share_last=0.35),
-        StepKind("rolling", batch=2, num_tokens=0, share_first=0.05, share_last=0.35),
+        StepKind("clip", batch=24, num_frames=3, num_tokens=28, share_first=0.45, share_last=0.2),
+        StepKind("clip", batch=6, num_frames=6, num_tokens=0, share_first=0.2, share_last=0.15),
+        StepKind("rolling", batch=4, num_tokens=28, share_first=0.25, share_last=0.35),
+        StepKind("rolling", batch=2, num_tokens=0, share_first=0.1, share_last=0.3),
     )
     audio_dropout: float = 0.08
     on_level_share: float = 0.35
     context_noise: float = 0.08
     mci_noise: float = 0.7
+    lip_weight: float = 0.3
     seed: int = 0
 
 
@@ -101,14 +104,29 @@ def build_generator(config: GeneratorTrainingConfig, clips: LatentClips) -> Caus
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch: clean latents, conditioning, weights and the layout they follow."""
+    """One training batch: clean latents, conditioning, weights and the layout they follow.
+
+    Attributes:
+        clean: ``(B, T, C, H, W)``.
+        sigmas: Noise level of every latent frame, ``(B, T)``.
+        timesteps: What the transformer is told, ``(B, T)``.
+        conditioning: Of the same frames.
+        token_weights: ``(B, P)``.
+        clip_weights: ``(B,)``.
+        layout: Frames, mask and which frames are learnt.
+        token_subset: Tokens of a frame that are computed, ``None`` for all.
+        visemes: ``(B, T, 4, 6)``, ``None`` where unknown.
+    """
 
     clean: Tensor
+    sigmas: Tensor
+    timesteps: Tensor
     conditioning: Conditioning
     token_weights: Tensor
     clip_weights: Tensor
     layout: Layout
     token_subset: Tensor | None
+    visemes: Tensor | None = None
 
 
 def make_layout(
@@ -124,15 +142,19 @@ def make_layout(
             mci_noise=config.mci_noise,
         )
         return layout, True
-    if rng.random() < config.on_level_share:
-        sigma = noise_levels(profile)[2 * int(rng.integers(len(profile.main_steps)))].sigma
-    else:
-        share = rng.uniform()
-        sigma = max(profile.shift * share / (1 + (profile.shift - 1) * share), 0.02)
     if rng.random() < 0.2:
-        return clip_layout(0, kind.num_frames, sigma, has_still_first=True), True
+        return clip_layout(0, kind.num_frames, 1.0, has_still_first=True), True
     start = int(rng.integers(1, num_latents - kind.num_frames + 1))
-    return clip_layout(start, kind.num_frames, sigma, has_still_first=False), False
+    return clip_layout(start, kind.num_frames, 1.0, has_still_first=False), False
+
+
+def draw_sigma(config: GeneratorTrainingConfig, rng: np.random.Generator) -> float:
+    """A noise level of a clip layout: one of the main steps', or any, shifted to high noise."""
+    profile = config.sampler
+    if rng.random() < config.on_level_share:
+        return noise_levels(profile)[2 * int(rng.integers(len(profile.main_steps)))].sigma
+    share = rng.uniform()
+    return max(profile.shift * share / (1 + (profile.shift - 1) * share), 0.02)
 
 
 def read_batch(
@@ -151,12 +173,17 @@ def read_batch(
     audio = clips.audio[chosen][:, frames].float()
     heard = torch.from_numpy(rng.random(kind.batch) >= config.audio_dropout)
     weights = clips.token_weights[chosen]
+    level = torch.ones(kind.batch, 1)
+    if kind.layout == "clip":  # a level per clip: less noisy gradients than one per batch
+        level = torch.tensor([draw_sigma(config, rng) for _ in range(kind.batch)])[:, None]
     subset = None
     if kind.num_tokens:
         subset = _choose_tokens(clips.token_weights.mean(0), kind.num_tokens, rng)
         weights = weights[:, subset]
     return Batch(
         clean=clean,
+        sigmas=layout.sigmas * level.float(),
+        timesteps=layout.timesteps * level.float(),
         conditioning=Conditioning(
             image=torch.cat([reference, known], 2), audio=audio * heard[:, None, None, None]
         ),
@@ -164,6 +191,7 @@ def read_batch(
         clip_weights=clips.clip_weights[chosen],
         layout=layout,
         token_subset=subset,
+        visemes=None if clips.visemes is None else clips.visemes[chosen][:, frames],
     )
 
 
@@ -176,11 +204,17 @@ def _choose_tokens(weights: Tensor, num_tokens: int, rng: np.random.Generator) -
 
 
 def denoising_loss(
-    model: CausalTransformer, batch: Batch, *, context_noise: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Weighted squared error of the clean prediction over sigma, and the plain weighted error."""
+    model: CausalTransformer,
+    batch: Batch,
+    *,
+    context_noise: float,
+    generator: torch.Generator,
+    reader: LatentReader | None = None,
+    lip_weight: float = 0.0,
+) -> tuple[Tensor, dict[str, float]]:
+    """Weighted squared error of the clean prediction over sigma, plus the lip loss; the parts."""
     layout, clean = batch.layout, batch.clean
-    sigma = layout.sigmas[None, :, None, None, None].expand(len(clean), -1, 1, 1, 1)
+    sigma = batch.sigmas[:, :, None, None, None]
     context = (layout.sigmas == 0) & ~layout.learns & (layout.frames > 0)
     level = torch.rand(sigma.shape, generator=generator) * context_noise
     sigma = torch.where(context[None, :, None, None, None], level, sigma)
@@ -196,17 +230,44 @@ def denoising_loss(
         mask = layout.mask.repeat_interleave(count, 0).repeat_interleave(count, 1)
     output = model.forward_tokens(
         noisy,
-        layout.timesteps[None].expand(len(clean), -1),
+        batch.timesteps,
         batch.conditioning,
         positions=layout.frames,
         mask=mask,
         token_subset=batch.token_subset,
     )
-    error = (output.prediction.float() - target).square().mean(-1)
+    prediction = output.prediction.float()
+    learns = layout.learns
+    error = (prediction - target).square().mean(-1)
     error = (error * batch.token_weights[:, None]).mean(-1)
-    error = error[:, layout.learns] * batch.clip_weights[:, None]
-    scale = layout.sigmas[layout.learns].clamp(min=0.1)
-    return (error / scale).mean(), error.mean()
+    error = error[:, learns] * batch.clip_weights[:, None]
+    scale = batch.sigmas[:, learns].clamp(min=0.1)
+    loss = (error / scale).mean()
+    figures = {"error": float(error.detach().mean())}
+    if reader is not None and lip_weight:
+        lips = _lip_loss(reader, prediction[:, learns], batch, patch) * scale
+        loss = loss + lip_weight * lips.mean()
+        figures["lips"] = float(lips.detach().mean())
+    return loss, figures
+
+
+def _lip_loss(
+    reader: LatentReader, prediction: Tensor, batch: Batch, patch: tuple[int, int]
+) -> Tensor:
+    """``lip_loss`` of the learnt frames; weighed by sigma, as noise leaves the lips open."""
+    image = batch.conditioning.image
+    assert image is not None
+    assert batch.visemes is not None
+    reference = head_patches(image[:, batch.layout.learns, : batch.clean.shape[2]], patch)
+    tokens = reader.tokens
+    if batch.token_subset is not None:
+        tokens = torch.searchsorted(batch.token_subset, tokens)
+    return lip_loss(
+        reader,
+        prediction[:, :, tokens],
+        reference[:, :, reader.tokens],
+        batch.visemes[:, batch.layout.learns],
+    )
 
 
 @torch.no_grad()
@@ -249,6 +310,7 @@ def train_generator(
     out_dir: Path,
     resume: bool = False,
     start_from: dict[str, Tensor] | None = None,
+    reader: LatentReader | None = None,
     on_log: Callable[[dict], None] | None = None,
     log_every: int = 200,
 ) -> CausalTransformer:
@@ -267,10 +329,15 @@ def train_generator(
         kind = config.steps[int(rng.choice(len(shares), p=shares / shares.sum()))]
         batch = read_batch(clips, kind, config, rng)
         with torch.autocast("cpu", torch.bfloat16):
-            loss, error = denoising_loss(
-                model, batch, context_noise=config.context_noise, generator=run.generator
+            loss, figures = denoising_loss(
+                model,
+                batch,
+                context_noise=config.context_noise,
+                generator=run.generator,
+                reader=reader,
+                lip_weight=config.lip_weight,
             )
-        run.update(loss, error=float(error.detach()))
+        run.update(loss, **figures)
         if run.step % log_every == 0 or run.step == config.optimiser.steps:
             line = run.log(**measure_denoising(run.averaged, held_out))
             if on_log is not None:

@@ -33,6 +33,11 @@ class LatentClips:
         is_start: ``(N,)`` whether the reference is the clip's first frame.
         clip_weights: ``(N,)`` large for calm clips, mean 1: what the voice does not explain
             must not rule the loss.
+        visemes: ``(N, T, 4, 6)`` mouth parameters of each latent's four video frames; ``None``
+            for clips of which nobody knows them.
+        text: Text states ``(N, L, D)``, ``None`` for models without.
+        image_tokens: CLIP states ``(N, L, D)``, ``None`` for models without.
+        face: Face embeddings ``(N, 512)``, ``None`` for models without.
     """
 
     latents: Tensor
@@ -41,9 +46,32 @@ class LatentClips:
     token_weights: Tensor
     is_start: Tensor
     clip_weights: Tensor
+    visemes: Tensor | None = None
+    text: Tensor | None = None
+    image_tokens: Tensor | None = None
+    face: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    def known_visemes(self) -> Tensor:
+        """``visemes``.
+
+        Raises:
+            DataError: If nobody knows them.
+        """
+        if self.visemes is None:
+            raise DataError(
+                "These clips have no viseme tracks; the lip loss needs rendered heads.",
+                hint="encode the clips again with the stage 'latents', or set lip_weight = 0",
+            )
+        return self.visemes
+
+
+def latent_tracks(track: np.ndarray, num_latents: int) -> Tensor:
+    """A track ``(F, K)`` per video frame as ``(T, 4, K)`` per latent; latent 0 is frame 0 alone."""
+    rows = np.maximum(np.arange(-3, 4 * num_latents - 3), 0)
+    return torch.from_numpy(track[rows]).unflatten(0, (num_latents, 4))
 
 
 def token_weights(boxes: list[tuple[np.ndarray, float]], size_px: int, token_px: int) -> Tensor:
@@ -99,6 +127,7 @@ def encode_clip(
                 "audio": audio_tokens(
                     front_end, store.waveform(index) * np.float32(gain), num_latents
                 ).half(),
+                "visemes": latent_tracks(store.visemes(index), num_latents),
                 "token_weights": view_weights.flatten(),
                 "is_start": torch.tensor(is_start),
             }
@@ -170,6 +199,10 @@ def load_latents(directory: Path) -> LatentClips:
         token_weights=joined["token_weights"],
         is_start=joined["is_start"],
         clip_weights=weights / weights.mean(),
+        visemes=joined.get("visemes"),
+        text=joined.get("text"),
+        image_tokens=joined.get("image_tokens"),
+        face=joined.get("face"),
     )
 
 

@@ -1,5 +1,7 @@
 """The tiny codec: streaming equals whole, the reference is the zero latent."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -11,7 +13,11 @@ from joyflash_cli.errors import ConfigError
 def codec():
     torch.manual_seed(0)
     config = TinyCodecConfig(
-        num_coefficients=16, decoder_dim=16, reference_dim=8, num_decoder_layers=5
+        num_coefficients=16,
+        decoder_dim=16,
+        reference_dim=8,
+        num_flow_layers=2,
+        num_drawing_layers=2,
     )
     codec = TinyCodec(config)
     for parameter in codec.parameters():  # the zero-initialised ends would hide the networks
@@ -80,7 +86,16 @@ def test_a_still_reference_is_the_zero_latent():
 
 @torch.no_grad()
 def test_the_untrained_decoder_copies_the_reference_for_zero_latents():
-    codec = TinyCodec(TinyCodecConfig(num_coefficients=16, num_decoder_layers=5)).eval()
+    codec = TinyCodec(TinyCodecConfig(num_coefficients=16, decoder_dim=16)).eval()
+    reference = torch.rand(1, 3, 64, 64) * 2 - 1
+    frames, _ = codec.decode(torch.zeros(1, 2, 4, 8, 8), codec.start_decoding(reference))
+    expected = reference[:, None].expand(-1, 5, -1, -1, -1)
+    assert torch.allclose(frames, expected, atol=1e-5)  # sampled at whole pixels, to rounding
+
+
+@torch.no_grad()
+def test_a_linear_codec_copies_the_reference_bit_for_bit():
+    codec = TinyCodec(TinyCodecConfig(num_coefficients=16, decoder_dim=0)).eval()
     reference = torch.rand(1, 3, 64, 64) * 2 - 1
     frames, _ = codec.decode(torch.zeros(1, 2, 4, 8, 8), codec.start_decoding(reference))
     assert torch.equal(frames, reference[:, None].expand(-1, 5, -1, -1, -1))
@@ -105,3 +120,32 @@ def test_wrong_sizes_are_refused(codec):
     with pytest.raises(ConfigError, match="Unknown codec keys: widht"):
         TinyCodecConfig.from_dict({"widht": 3})
     assert TinyCodecConfig.from_dict(TinyCodecConfig().to_dict()) == TinyCodecConfig()
+
+
+@torch.no_grad()
+def test_a_larger_reference_gives_larger_frames_and_its_own_detail(codec):
+    large = TinyCodec(dataclasses.replace(codec.config, detail_scale=2)).eval()
+    large.load_state_dict(codec.state_dict())
+    assert large.spatial_stride == 2 * codec.spatial_stride
+    coarse_noise = torch.rand(1, 3, 9, 9) * 2 - 1  # as smooth as pictures are
+    picture = torch.nn.functional.interpolate(coarse_noise, (128, 128), mode="bicubic")
+    small = torch.nn.functional.avg_pool2d(picture, 2)
+    latents = torch.randn(1, 3, 4, 8, 8) * 0.2
+    assert torch.allclose(large.reference_latents(picture), codec.reference_latents(small))
+    fine, _ = large.decode(latents, large.start_decoding(picture))
+    coarse, _ = codec.decode(latents, codec.start_decoding(small))
+    assert fine.shape == (1, 9, 3, 128, 128)
+    pooled = torch.nn.functional.avg_pool2d(fine[0], 2)
+    assert (pooled - coarse[0]).abs().mean() < 0.5 * (coarse[0] - small).abs().mean()
+    cuts = torch.cat(_stream(large, latents, picture, (1, 2)), 1)
+    assert torch.equal(cuts, fine)
+
+
+@torch.no_grad()
+def test_what_rests_keeps_every_pixel_of_a_larger_reference():
+    config = TinyCodecConfig(num_coefficients=16, decoder_dim=16, detail_scale=2)
+    codec = TinyCodec(config).eval()
+    codec.warp.to_copied.bias.fill_(20)  # everything is copied
+    picture = torch.rand(1, 3, 128, 128) * 2 - 1
+    frames, _ = codec.decode(torch.zeros(1, 2, 4, 8, 8), codec.start_decoding(picture))
+    assert torch.allclose(frames, picture[:, None].expand(-1, 5, -1, -1, -1), atol=1e-4)

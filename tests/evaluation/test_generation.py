@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from joyflash_cli.errors import CheckpointError
+from joyflash_cli.errors import CheckpointError, DataError
 from joyflash_cli.evaluation.generation import CheckpointRenderer
 
 SIZE_PX = 64
@@ -36,6 +36,21 @@ def test_reconstruction_keeps_the_clip_s_shape(renderer, picture):
     found = renderer.reconstruct(clip, picture)
     assert found.shape == clip.shape
     assert found.dtype == np.uint8
+
+
+def test_clips_of_half_the_size_are_enlarged_and_measured_at_theirs(renderer, picture):
+    small = picture[::2, ::2]
+    waveform = np.zeros(9 * 640, np.float32)
+    (chunk,) = renderer.stream(small, waveform, seed=3)
+    enlarged = small.repeat(2, 0).repeat(2, 1)
+    (large,) = renderer.stream(enlarged, waveform, seed=3)
+    assert chunk.shape == (9, SIZE_PX // 2, SIZE_PX // 2, 3)
+    pooled = large.reshape(9, SIZE_PX // 2, 2, SIZE_PX // 2, 2, 3).mean((2, 4))
+    np.testing.assert_allclose(chunk, pooled, atol=0.5)
+    found = renderer.reconstruct(np.repeat(small[None], 9, axis=0), small)
+    assert found.shape == chunk.shape
+    with pytest.raises(DataError, match="the clips have 48 px"):
+        next(renderer.stream(picture[:48, :48], waveform, seed=3))
 
 
 def test_a_missing_checkpoint_says_so(tmp_path):

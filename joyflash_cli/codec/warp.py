@@ -1,0 +1,171 @@
+"""The drawing half of the tiny codec: move the reference's pixels, then draw what they lack.
+
+The linear decoder of ``codec.tiny`` says roughly what a frame looks like: right place, soft edges.
+Two small networks on the quarter-resolution grid make it crisp. The first reads how every pixel of
+the frame moved and takes it from the reference; the second sees the moved reference beside the
+linear frame and draws what the reference does not show: teeth, the inside of the mouth, lids. Both
+remember the previous latent, so blocks join without a seam.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from joyflash_cli.codec.layers import MemoryLayer, ResidualLayer, start_at_zero
+
+FRAMES_PER_LATENT = 4
+FOLD = 4
+"""The networks work on pixels folded 4 x 4 into channels."""
+
+FLOW_FOLD = 2
+"""Displacements are given for every second pixel, then made smooth by interpolation."""
+
+FLOW_SCALE_PX = 4.0
+"""Displacement of a network output of one, so that moderate weights move by pixels."""
+
+DRAWING_SCALE = 0.1
+"""Drawn corrections are small beside the picture; the scale keeps the optimiser's steps small."""
+
+
+@dataclass(frozen=True)
+class WarpSizes:
+    """Sizes of the two networks.
+
+    Attributes:
+        dim: Width of both.
+        num_flow_layers: Residual layers that read the motion.
+        num_drawing_layers: Residual layers that draw.
+        reference_dim: Width of the reference features kept in the stream state.
+    """
+
+    dim: int
+    num_flow_layers: int
+    num_drawing_layers: int
+    reference_dim: int
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What the networks say about four frames, per latent frame (batch and time are one axis).
+
+    Attributes:
+        frames: ``(BT, 12, H, W)``, channels (time, colour).
+        flow: Where each pixel comes from in the reference, in pixels, ``(BT, 8, H/2, W/2)``,
+            channels (time, xy).
+        copied: Share of the moved reference in each pixel, 0..1, ``(BT, 4, H, W)``.
+    """
+
+    frames: Tensor
+    flow: Tensor
+    copied: Tensor
+
+
+def move_reference(reference: Tensor, flow: Tensor) -> Tensor:
+    """The reference's pixels taken from where the flow points.
+
+    Args:
+        reference: ``(B, C, H, W)``.
+        flow: ``(B, 8, h, w)`` in pixels of a picture of ``(2 h, 2 w)``, channels (time, xy); the
+            reference may be larger, the flow is scaled.
+
+    Returns:
+        ``(B, 4 * C, H, W)``, channels (time, colour).
+    """
+    batch, channels, height, width = reference.shape
+    scale = width / (flow.shape[-1] * FLOW_FOLD)
+    fine = functional.interpolate(flow, (height, width), mode="bilinear", align_corners=False)
+    fine = fine.reshape(batch * FRAMES_PER_LATENT, 2, height, width).movedim(1, -1) * scale
+    rows = torch.arange(height, dtype=fine.dtype, device=fine.device)
+    columns = torch.arange(width, dtype=fine.dtype, device=fine.device)
+    x = (columns[None, None, :] + fine[..., 0] + 0.5) * (2 / width) - 1
+    y = (rows[None, :, None] + fine[..., 1] + 0.5) * (2 / height) - 1
+    moved = functional.grid_sample(
+        reference.repeat_interleave(FRAMES_PER_LATENT, 0),
+        torch.stack([x, y], -1),
+        padding_mode="border",
+        align_corners=False,
+    )
+    return moved.reshape(batch, FRAMES_PER_LATENT * channels, height, width)
+
+
+class Memory:
+    """Hands each remembering layer its input at the previous latent, and keeps the newest."""
+
+    def __init__(self, previous: tuple[Tensor, ...], num_latents: int) -> None:
+        self._previous = previous
+        self._num_latents = num_latents
+        self.newest: list[Tensor] = []
+
+    def previous(self, hidden: Tensor) -> Tensor:
+        """``hidden (B T, D, H, W)`` one latent earlier; a stream's first latent sees itself."""
+        steps = hidden.unflatten(0, (-1, self._num_latents))
+        first = self._previous[len(self.newest)] if self._previous else steps[:, 0]
+        self.newest.append(steps[:, -1])
+        return torch.cat([first[:, None], steps[:, :-1]], 1).flatten(0, 1)
+
+    def run(self, layers: nn.ModuleList, hidden: Tensor) -> Tensor:
+        """All layers in turn."""
+        for layer in layers:
+            if isinstance(layer, MemoryLayer):
+                hidden = layer(hidden, self.previous(hidden))
+            else:
+                hidden = layer(hidden)
+        return hidden
+
+
+def _layers(dim: int, count: int) -> nn.ModuleList:
+    return nn.ModuleList(MemoryLayer(dim) if i == 1 else ResidualLayer(dim) for i in range(count))
+
+
+class WarpDecoder(nn.Module):
+    """Linear frames and a reference to crisp frames; starts as a copy of the linear frames."""
+
+    def __init__(self, sizes: WarpSizes) -> None:
+        super().__init__()
+        dim = sizes.dim
+        picture, frames = 3 * FOLD**2, 3 * FRAMES_PER_LATENT * FOLD**2
+        self.reference_encoder = nn.Sequential(
+            nn.Conv2d(picture, sizes.reference_dim, 3, padding=1),
+            ResidualLayer(sizes.reference_dim),
+            ResidualLayer(sizes.reference_dim),
+        )
+        self.from_frames = nn.Conv2d(frames + picture + sizes.reference_dim, dim, 3, padding=1)
+        self.flow_layers = _layers(dim, sizes.num_flow_layers)
+        self.flow_norm = nn.GroupNorm(8, dim)
+        per_cell = (FOLD // FLOW_FOLD) ** 2
+        self.to_flow = nn.Conv2d(dim, 2 * FRAMES_PER_LATENT * per_cell, 3, padding=1)
+        self.from_moved = nn.Conv2d(dim + 2 * frames, dim, 3, padding=1)
+        self.drawing_layers = _layers(dim, sizes.num_drawing_layers)
+        self.drawing_norm = nn.GroupNorm(8, dim)
+        self.to_copied = nn.Conv2d(dim, FRAMES_PER_LATENT * FOLD**2, 3, padding=1)
+        self.to_drawn = nn.Conv2d(dim, frames, 3, padding=1)
+        start_at_zero(self.to_flow)
+        start_at_zero(self.to_copied)
+        start_at_zero(self.to_drawn)
+
+    def encode_reference(self, reference: Tensor) -> Tensor:
+        """Features ``(B, D, H/4, W/4)`` of the reference, once per stream."""
+        folded = functional.pixel_unshuffle(reference, FOLD)
+        return torch.cat([folded, self.reference_encoder(folded)], 1)
+
+    def forward(
+        self, linear: Tensor, reference: Tensor, features: Tensor, memory: Memory
+    ) -> Drawing:
+        """Crisp frames of ``linear (BT, 12, H, W)``; reference and features repeat per latent."""
+        folded = functional.pixel_unshuffle(linear, FOLD)
+        hidden = memory.run(self.flow_layers, self.from_frames(torch.cat([folded, features], 1)))
+        flow = self.to_flow(functional.silu(self.flow_norm(hidden)))
+        # Positions and blending are float32: half precision would shift pixels.
+        flow = functional.pixel_shuffle(flow.float(), FOLD // FLOW_FOLD) * FLOW_SCALE_PX
+        moved = move_reference(reference, flow)
+        difference = functional.pixel_unshuffle(moved - linear, FOLD)
+        hidden = self.from_moved(
+            torch.cat([hidden, functional.pixel_unshuffle(moved, FOLD), difference], 1)
+        )
+        hidden = functional.silu(self.drawing_norm(memory.run(self.drawing_layers, hidden)))
+        copied = functional.pixel_shuffle(self.to_copied(hidden).float(), FOLD).sigmoid()
+        drawn = functional.pixel_shuffle(self.to_drawn(hidden).float(), FOLD) * DRAWING_SCALE
+        share = copied.repeat_interleave(3, 1)
+        return Drawing(linear + share * (moved - linear) + drawn, flow, copied)

@@ -1,0 +1,182 @@
+"""Training of the codec's drawing half: on clips that a moving square makes."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
+from joyflash_cli.codec.warp import Drawing
+from joyflash_cli.data.clips import ClipStore, write_shard
+from joyflash_cli.errors import DataError
+from joyflash_cli.training.codec import CodecTrainingConfig, fit_codec, measure_codec
+from joyflash_cli.training.decoder import (
+    DecoderBatch,
+    DecoderTrainingConfig,
+    decoder_loss,
+    noised_latents,
+    read_decoder_batch,
+    train_decoder,
+)
+from joyflash_cli.training.mouth_critic import (
+    CriticConfig,
+    MouthCritic,
+    balanced_adversarial_loss,
+    mouth_crops,
+)
+from joyflash_cli.training.predictions import PredictionReader
+from joyflash_cli.training.trainer import OptimiserConfig
+
+SIZE = 64
+CODEC = TinyCodecConfig(
+    num_coefficients=16, decoder_dim=16, reference_dim=8, num_flow_layers=2, num_drawing_layers=2
+)
+
+
+def _clip(seed):
+    """A bright square on a fixed pattern, moving one pixel a frame."""
+    rng = np.random.default_rng(seed)
+    background = rng.integers(40, 120, (SIZE, SIZE, 3), dtype=np.uint8)
+    frames = np.repeat(background[None], 33, 0).copy()
+    x, y = rng.integers(8, 16, 2)
+    for i, frame in enumerate(frames):
+        frame[y : y + 16, x + i // 2 : x + i // 2 + 16] = (230, 200, 180)
+    box = np.array([8, 8, 40, 40], np.int32)
+    return {
+        "frames": frames,
+        "visemes": rng.random((33, 6)).astype(np.float32),
+        "blink": np.zeros(33, np.float32),
+        "waveform": np.zeros(64, np.float32),
+        "mouth_box": box,
+        "eyes_box": box,
+        "about": {"identity": seed, "kind": "square", "split": "train", "voice": "", "text": ""},
+    }
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("clips")
+    write_shard(directory / "shard-0000", [_clip(seed) for seed in range(6)])
+    assert json.loads((directory / "shard-0000.json").read_text())
+    return directory
+
+
+def test_training_draws_better_than_the_linear_half(clips, tmp_path):
+    codec = fit_codec(CodecTrainingConfig(codec=CODEC), clips_dir=clips)
+    before = measure_codec(codec, ClipStore(clips), num_clips=3)["psnr_db"]
+    config = DecoderTrainingConfig(
+        optimiser=OptimiserConfig(steps=60, learning_rate=3e-3, warmup_steps=5, ema_decay=0.9),
+        batch=2,
+        noise=0.0,
+    )
+    basis = codec.basis.clone()
+    trained = train_decoder(
+        codec, config, clips_dir=clips, held_out_dir=clips, out_dir=tmp_path, log_every=60
+    )
+    after = measure_codec(trained, ClipStore(clips), num_clips=3)["psnr_db"]
+    assert after > before + 0.5
+    assert torch.equal(trained.basis, basis)  # encoded clips stay valid
+
+
+def test_a_critic_trains_beside_the_decoder_and_resumes_with_it(clips, tmp_path):
+    config = DecoderTrainingConfig(
+        optimiser=OptimiserConfig(steps=4, learning_rate=1e-3, schedule="constant"),
+        batch=2,
+        critic=CriticConfig(crop_px=24, dim=8, share=0.5, warmup_steps=1),
+    )
+    places = {"clips_dir": clips, "held_out_dir": clips, "log_every": 4}
+    halves, alone, plain = [
+        fit_codec(CodecTrainingConfig(codec=CODEC), clips_dir=clips) for _ in range(3)
+    ]
+    first = dataclasses.replace(config, optimiser=dataclasses.replace(config.optimiser, steps=2))
+    train_decoder(halves, first, out_dir=tmp_path / "halves", **places)
+    train_decoder(halves, config, out_dir=tmp_path / "halves", resume=True, **places)
+    train_decoder(alone, config, out_dir=tmp_path / "alone", **places)
+    for half, one in zip(halves.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(half, one)
+    without = dataclasses.replace(config, critic=CriticConfig())
+    train_decoder(plain, without, out_dir=tmp_path / "plain", **places)
+    assert not torch.equal(plain.warp.to_drawn.weight, alone.warp.to_drawn.weight)
+
+
+def test_the_adversarial_pull_is_a_fixed_share_of_the_reconstruction():
+    critic = MouthCritic(CriticConfig(dim=8))
+    last = torch.nn.Conv2d(3, 3, 1)
+    picture = torch.rand(2, 3, 48, 48)
+    drawn = last(picture)
+    reconstruction = 0.01 * (drawn - 1).square().mean()
+    loss = balanced_adversarial_loss(critic, drawn, reconstruction, last.weight, 0.25)
+    push = torch.autograd.grad(loss, last.weight, retain_graph=True)[0].norm()
+    pull = torch.autograd.grad(reconstruction, last.weight)[0].norm()
+    assert float(push) == pytest.approx(0.25 * float(pull), rel=1e-3)
+
+
+def test_crops_stay_inside_and_follow_the_mouth():
+    frames = torch.arange(64.0 * 64).view(1, 1, 1, 64, 64).expand(2, 3, 3, -1, -1)
+    crops = mouth_crops(frames, torch.tensor([[32.0, 40.0], [2.0, 63.0]]), 16)
+    assert crops.shape == (6, 3, 16, 16)
+    assert crops[0, 0, 0, 0] == 32 * 64 + 24
+    assert crops[3, 0, 0, 0] == 48 * 64
+
+
+def test_a_perfect_drawing_costs_only_its_own_strokes():
+    frames = torch.rand(1, 2, 4, 3, SIZE, SIZE) * 2 - 1
+    weight = torch.ones(1, 1, 1, 1, SIZE, SIZE)
+    batch = DecoderBatch(frames, torch.zeros(1, 3, SIZE, SIZE), weight, torch.zeros(1, 2))
+    flow = torch.zeros(2, 8, SIZE // 2, SIZE // 2)
+    config = DecoderTrainingConfig(moved_weight=0.0, copy_weight=0.25)
+    perfect = Drawing(frames.flatten(2, 3)[0], flow, torch.zeros(2, 4, SIZE, SIZE))
+    loss, figures = decoder_loss(perfect, batch, config)
+    assert figures["pixels"] == 0
+    assert float(loss) == pytest.approx(0.25)  # nothing was copied
+    worse = Drawing(perfect.frames + 0.1, flow, torch.ones(2, 4, SIZE, SIZE))
+    assert decoder_loss(worse, batch, config)[1]["pixels"] == pytest.approx(0.1, rel=1e-4)
+
+
+def test_noise_has_the_spread_of_the_latents_and_predictions_replace_it(clips):
+    config = DecoderTrainingConfig(batch=3)
+    batch = read_decoder_batch(ClipStore(clips), config, np.random.default_rng(0))
+    codec = TinyCodec(CODEC)
+    known = torch.full((3, 3, 4, 8, 8), torch.nan)
+    known[1] = 7.0
+    batch = dataclasses.replace(batch, predicted=known)
+    generator = torch.Generator().manual_seed(0)
+    quiet = noised_latents(codec, batch, noise=0, spread=torch.ones(1), generator=generator)
+    loud = noised_latents(codec, batch, noise=2, spread=torch.ones(1), generator=generator)
+    assert torch.all(quiet[1] == 7)
+    assert torch.all(loud[1] == 7)
+    assert torch.equal(
+        quiet[0], codec.encode_latent(batch.frames[0], batch.reference[:1].expand(3, -1, -1, -1))
+    )
+    assert not torch.equal(quiet[0], loud[0])
+
+
+def test_predicted_clips_bring_their_own_frames_and_reference(clips, tmp_path):
+    from safetensors.torch import save_file
+
+    save_file(
+        {
+            "latents": torch.full((1, 6, 4, 8, 8), 0.5).half(),
+            "clip": torch.tensor([2]),
+            "reference": torch.tensor([30]),
+            "first": torch.tensor([2]),
+        },
+        tmp_path / "predictions-0000.safetensors",
+    )
+    config = DecoderTrainingConfig(batch=2, predicted_share=1.0)
+    store = ClipStore(clips)
+    batch = PredictionReader(tmp_path)(store, config, np.random.default_rng(0))
+    reference = torch.from_numpy(np.array(store.frames(2)[30])).float().movedim(-1, 0) / 127.5 - 1
+    assert torch.allclose(batch.reference[0], reference)
+    assert torch.all(batch.predicted == 0.5)
+    # Latent 2 + offset shows video frames 4 (2 + offset) - 3 on: one of these starts must fit.
+    frames = torch.from_numpy(np.array(store.frames(2))).float().movedim(-1, 1) / 127.5 - 1
+    starts = [4 * (2 + offset) - 3 for offset in range(4)]
+    assert any(torch.allclose(batch.frames[0].flatten(0, 1), frames[s : s + 12]) for s in starts)
+
+
+def test_a_folder_without_predictions_is_named(tmp_path):
+    with pytest.raises(DataError, match="holds no predictions"):
+        PredictionReader(tmp_path)
