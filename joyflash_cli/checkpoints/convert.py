@@ -1,279 +1,320 @@
-"""Public Wan-style weights to this project's names, and back.
+"""Downloaded weights of a profile to a checkpoint directory that ``render`` loads.
 
-One flat table per layout, ``{}`` standing for the layer. Nothing is guessed: a missing or an
-unexpected key is an error.
+Pickles are opened here and nowhere else (``convert_sources``), everything is planned from names and
+shapes before a value is read (``convert_transformer``, ``convert_encoders``), and the result is
+written shard by shard, so that memory stays far below one copy of the model.
 """
 
 import hashlib
-import re
-from collections.abc import Mapping
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from joyflash_cli.errors import CheckpointError
+from joyflash_cli import __version__
+from joyflash_cli.checkpoints.convert_encoders import (
+    PartPlan,
+    plan_audio_encoder,
+    plan_codec,
+    plan_image_encoder,
+    plan_text_encoder,
+)
+from joyflash_cli.checkpoints.convert_inputs import ProfileSources, find_sources
+from joyflash_cli.checkpoints.convert_names import DIFFUSERS_NAMES, ORIGINAL_NAMES
+from joyflash_cli.checkpoints.convert_outputs import OutputTensor, take
+from joyflash_cli.checkpoints.convert_sources import (
+    Generator,
+    TensorSource,
+    read_stated_config,
+    select_generator,
+)
+from joyflash_cli.checkpoints.convert_transformer import (
+    detect_config,
+    detect_names,
+    from_public,
+    key_hash,
+    merge_adapters,
+    strip_prefixes,
+    to_public,
+    transformer_outputs,
+)
+from joyflash_cli.checkpoints.manifest import find_profile
+from joyflash_cli.checkpoints.publishing import published_directory
+from joyflash_cli.checkpoints.shards import TensorSize, plan_shards, shard_names, write_shards
+from joyflash_cli.config import from_dict, to_dict
+from joyflash_cli.errors import CheckpointError, OutputError, UsageError
 from joyflash_cli.model.config import TransformerConfig
-from joyflash_cli.model.transformer import CausalTransformer
 
-ORIGINAL_NAMES = {
-    "patch_embedding": "patch_embedding",
-    "text_embedding.0": "text_embedding.input",
-    "text_embedding.2": "text_embedding.output",
-    "time_embedding.0": "time_embedding.input",
-    "time_embedding.2": "time_embedding.output",
-    "time_projection.1": "time_projection",
-    "img_emb.proj.0": "image_embedding.input_norm",
-    "img_emb.proj.1": "image_embedding.input",
-    "img_emb.proj.3": "image_embedding.output",
-    "img_emb.proj.4": "image_embedding.output_norm",
-    "blocks.{}.self_attn.q": "layers.{}.self_attention.query",
-    "blocks.{}.self_attn.k": "layers.{}.self_attention.key",
-    "blocks.{}.self_attn.v": "layers.{}.self_attention.value",
-    "blocks.{}.self_attn.o": "layers.{}.self_attention.output",
-    "blocks.{}.self_attn.norm_q": "layers.{}.self_attention.query_norm",
-    "blocks.{}.self_attn.norm_k": "layers.{}.self_attention.key_norm",
-    "blocks.{}.norm3": "layers.{}.cross_norm",
-    "blocks.{}.cross_attn.q": "layers.{}.cross_attention.query",
-    "blocks.{}.cross_attn.k": "layers.{}.cross_attention.key",
-    "blocks.{}.cross_attn.v": "layers.{}.cross_attention.value",
-    "blocks.{}.cross_attn.o": "layers.{}.cross_attention.output",
-    "blocks.{}.cross_attn.norm_q": "layers.{}.cross_attention.query_norm",
-    "blocks.{}.cross_attn.norm_k": "layers.{}.cross_attention.key_norm",
-    "blocks.{}.cross_attn.k_img": "layers.{}.cross_attention.image_key",
-    "blocks.{}.cross_attn.v_img": "layers.{}.cross_attention.image_value",
-    "blocks.{}.cross_attn.norm_k_img": "layers.{}.cross_attention.image_key_norm",
-    "blocks.{}.ffn.0": "layers.{}.feed_forward.input",
-    "blocks.{}.ffn.2": "layers.{}.feed_forward.output",
-    "blocks.{}.modulation": "layers.{}.modulation",
-    "head.head": "head.projection",
-    "head.modulation": "head.modulation",
-    "audio_proj.proj": "audio_pack.projection",
-    "audio_proj.norm_out": "audio_pack.norm",
-    "audio_cond_projs.{}": "audio_pack_projections.{}",
-}
-"""Wan2.1's own names (also LiveTalk, OmniAvatar, AvatarForcing) to ours."""
+__all__ = [
+    "DIFFUSERS_NAMES",
+    "ORIGINAL_NAMES",
+    "convert_weights",
+    "from_public",
+    "key_hash",
+    "merge_adapters",
+    "read_template",
+    "select_generator",
+    "strip_prefixes",
+    "to_public",
+]
 
-DIFFUSERS_NAMES = {
-    "patch_embedding": "patch_embedding",
-    "condition_embedder.text_embedder.linear_1": "text_embedding.input",
-    "condition_embedder.text_embedder.linear_2": "text_embedding.output",
-    "condition_embedder.time_embedder.linear_1": "time_embedding.input",
-    "condition_embedder.time_embedder.linear_2": "time_embedding.output",
-    "condition_embedder.time_proj": "time_projection",
-    "condition_embedder.image_embedder.norm1": "image_embedding.input_norm",
-    "condition_embedder.image_embedder.ff.net.0.proj": "image_embedding.input",
-    "condition_embedder.image_embedder.ff.net.2": "image_embedding.output",
-    "condition_embedder.image_embedder.norm2": "image_embedding.output_norm",
-    "blocks.{}.attn1.to_q": "layers.{}.self_attention.query",
-    "blocks.{}.attn1.to_k": "layers.{}.self_attention.key",
-    "blocks.{}.attn1.to_v": "layers.{}.self_attention.value",
-    "blocks.{}.attn1.to_out.0": "layers.{}.self_attention.output",
-    "blocks.{}.attn1.norm_q": "layers.{}.self_attention.query_norm",
-    "blocks.{}.attn1.norm_k": "layers.{}.self_attention.key_norm",
-    "blocks.{}.norm2": "layers.{}.cross_norm",
-    "blocks.{}.attn2.to_q": "layers.{}.cross_attention.query",
-    "blocks.{}.attn2.to_k": "layers.{}.cross_attention.key",
-    "blocks.{}.attn2.to_v": "layers.{}.cross_attention.value",
-    "blocks.{}.attn2.to_out.0": "layers.{}.cross_attention.output",
-    "blocks.{}.attn2.norm_q": "layers.{}.cross_attention.query_norm",
-    "blocks.{}.attn2.norm_k": "layers.{}.cross_attention.key_norm",
-    "blocks.{}.attn2.add_k_proj": "layers.{}.cross_attention.image_key",
-    "blocks.{}.attn2.add_v_proj": "layers.{}.cross_attention.image_value",
-    "blocks.{}.attn2.norm_added_k": "layers.{}.cross_attention.image_key_norm",
-    "blocks.{}.ffn.net.0.proj": "layers.{}.feed_forward.input",
-    "blocks.{}.ffn.net.2": "layers.{}.feed_forward.output",
-    "blocks.{}.scale_shift_table": "layers.{}.modulation",
-    "proj_out": "head.projection",
-    "scale_shift_table": "head.modulation",
-    "audio_proj.proj": "audio_pack.projection",
-    "audio_proj.norm_out": "audio_pack.norm",
-    "audio_cond_projs.{}": "audio_pack_projections.{}",
-}
-"""The names of diffusers' ``WanTransformer3DModel`` to ours."""
+DTYPES = {
+    "bf16": torch.bfloat16, "bfloat16": torch.bfloat16, "fp16": torch.float16,
+    "float16": torch.float16, "fp32": torch.float32, "float32": torch.float32,
+}  # fmt: skip
 
-_LEAVES = ("weight", "bias")
-_ADAPTER = re.compile(r"^(?P<linear>.+)\.lora_(?P<factor>[AB])(?:\.\w+)?\.weight$")
+ADAPTER_SCALE = 0.5
+"""Alpha / rank of AvatarForcing's adapters: 64 / 128."""
+
+MIN_SHARD_BYTES = 8 << 20
+MAX_SHARD_BYTES = 1 << 30
+SHARDS_PER_MODEL = 8
+"""A part is written in about so many pieces, and one piece is in memory at a time."""
+
+TOKENIZER_FILE = "tokenizer.json"
+
+Progress = Callable[[str], None]
+"""Called with a line of text whenever a step begins."""
 
 
-def from_public(
-    state_dict: Mapping[str, Tensor],
-    config: TransformerConfig,
+@dataclass(frozen=True)
+class _Part:
+    """One part ready to be written."""
+
+    name: str
+    source: TensorSource
+    plan: PartPlan
+    dtype: torch.dtype
+
+    def num_bytes(self, output: OutputTensor) -> int:
+        size = 1
+        for length in output.shape:
+            size *= length
+        return size * self.stored_dtype(output).itemsize
+
+    def stored_dtype(self, output: OutputTensor) -> torch.dtype:
+        stored = self.source.dtypes[output.sources[0]]
+        if not stored.is_floating_point:
+            return stored
+        return torch.float32 if self.plan.in_float32 else self.dtype
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.num_bytes(output) for output in self.plan.outputs)
+
+
+def convert_weights(
+    profile_name: str,
     *,
-    names: Mapping[str, str] = ORIGINAL_NAMES,
-    adapter_scale: float = 0.5,
-) -> dict[str, Tensor]:
-    """A public state dict under our names and shapes, checked against ``config``.
+    source: Path | None,
+    out_dir: Path,
+    dtype: str = "bf16",
+    on_progress: Progress | None = None,
+    generator: Generator = "auto",
+    overwrite: bool = False,
+) -> Path:
+    """The downloaded files of a profile as a checkpoint directory, complete or not at all.
 
-    Container prefixes (``model.``, ``_fsdp_wrapped_module.``) are removed and low-rank adapters
-    merged.
+    Transformer, text and picture encoder are written in ``dtype``; the VAE and the audio encoder
+    stay in float32, in which they compute. A text encoder that was not downloaded is left out:
+    then only prompts whose embedding is at hand can be used.
 
     Args:
-        state_dict: As the checkpoint holds it.
-        config: The architecture it must fit.
-        names: ``ORIGINAL_NAMES`` or ``DIFFUSERS_NAMES``.
-        adapter_scale: Alpha / rank of the adapters; AvatarForcing's is 64 / 128.
+        profile_name: Of ``weights.toml``.
+        source: A directory of the profile's files, or the transformer's file. What is not there,
+            or everything for ``None``, is taken from what ``joyflash weights fetch`` downloaded.
+        out_dir: The checkpoint directory to make.
+        dtype: ``bf16``, ``fp16`` or ``fp32``.
+        on_progress: Called with a line of text before every shard.
+        generator: Which weights of a training checkpoint: ``auto`` prefers averaged ones.
+        overwrite: Whether an existing directory is replaced.
+
+    Returns:
+        ``out_dir``.
 
     Raises:
-        CheckpointError: If keys are missing or unexpected, or a shape differs.
+        UsageError: For an unknown profile or dtype.
+        CheckpointError: When files are missing, damaged, unsafe or of another layout.
+        OutputError: When the result exists, or there is no room for it.
     """
-    merged = merge_adapters(strip_prefixes(state_dict), scale=adapter_scale)
-    renamed = {}
-    unexpected = []
-    for name, tensor in merged.items():
-        ours = _rename(name, names)
-        if ours is None:
-            unexpected.append(name)
-        else:
-            renamed[ours] = _to_our_shape(ours, tensor)
-    expected = _expected_shapes(config)
-    inverse = {ours: public for public, ours in names.items()}
-    unexpected += [_public_name(name, inverse) for name in renamed if name not in expected]
-    missing = [_public_name(name, inverse) for name in expected if name not in renamed]
-    _refuse("lacks", missing)
-    _refuse("has unexpected", unexpected)
-    for name, shape in expected.items():
-        if renamed[name].shape != shape:
-            raise CheckpointError(
-                f"{_public_name(name, inverse)} has the shape {tuple(renamed[name].shape)}; "
-                f"{tuple(shape)} is needed",
-                hint="the checkpoint is of another size than the profile says",
-            )
-    return renamed
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype {dtype!r} cannot be stored", hint="one of bf16, fp16, fp32")
+    template = read_template(profile_name)
+    sources = find_sources(profile_name, source)
+    parts, description = _plan(profile_name, template, sources, DTYPES[dtype], generator)
+    _check_room(out_dir, parts)
+    with published_directory(out_dir, overwrite=overwrite) as staging:
+        _write(staging, parts, on_progress)
+        for path in sources.get("tokenizer"):
+            if path.name == TOKENIZER_FILE:
+                shutil.copyfile(path, staging / TOKENIZER_FILE)
+        for path in sources.get("prompt_embedding"):
+            shutil.copyfile(path, staging / "prompt_embedding.safetensors")
+        (staging / "checkpoint.json").write_text(json.dumps(description, indent=1) + "\n")
+    return out_dir
 
 
-def to_public(
-    state_dict: Mapping[str, Tensor],
-    config: TransformerConfig,
-    *,
-    names: Mapping[str, str] = ORIGINAL_NAMES,
-) -> dict[str, Tensor]:
-    """Our state dict under public names and shapes.
+def read_template(profile_name: str) -> dict[str, Any]:
+    """What a profile's checkpoint says of itself beyond what the weights' shapes tell.
 
     Raises:
-        CheckpointError: If a key has no public name.
+        UsageError: When the profile is not one that is converted.
     """
-    inverse = {ours: public for public, ours in names.items()}
-    unknown = [name for name in state_dict if _rename(name, inverse) is None]
-    _refuse("has parts without a public name:", unknown)
-    return {
-        _public_name(name, inverse): _to_public_shape(name, tensor, config)
-        for name, tensor in state_dict.items()
+    path = Path(__file__).resolve().parents[1] / "assets" / "profiles" / f"{profile_name}.json"
+    find_profile(profile_name)
+    if not path.is_file():
+        raise UsageError(
+            f"profile {profile_name} is not converted from public files",
+            hint="joyflash weights list shows where each comes from",
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _plan(
+    profile_name: str,
+    template: Mapping[str, Any],
+    sources: ProfileSources,
+    dtype: torch.dtype,
+    generator: Generator,
+) -> tuple[list[_Part], dict[str, Any]]:
+    """Every part that the sources give, and the description of the result."""
+    parts = [_plan_transformer(template, sources, dtype, generator)]
+    parts += _plan_encoders(template, sources, dtype)
+    conditioning = dict(template.get("conditioning", {}))
+    for part in parts:
+        if part.name == "text_encoder":
+            conditioning["text_encoder"] = _fingerprint(part)
+    description: dict[str, Any] = {
+        "format": 1,
+        "name": profile_name,
+        "version": f"converted by JoyFlash {__version__}",
+        "licence": find_profile(profile_name).licence,
+        **{part.name: part.plan.section for part in parts},
     }
+    for section in ("sampler", "framing"):
+        if section in template:
+            description[section] = template[section]
+    embedding = sources.get("prompt_embedding")
+    if embedding:
+        # Copied as it is: its own header says which prompt and which encoder it belongs to.
+        stated = _stated_embedding(embedding[0])
+        description["prompt_embedding"] = {"prompt": stated["prompt"]}
+        conditioning["default_prompt"] = stated["prompt"]
+        conditioning.setdefault("text_encoder", stated["encoder"])
+    return parts, description | {"conditioning": conditioning}
 
 
-def select_generator(payload: Mapping[str, object]) -> Mapping[str, Tensor]:
-    """The generator inside a training checkpoint, its averaged weights if there are any.
+def _plan_transformer(
+    template: Mapping[str, Any], sources: ProfileSources, dtype: torch.dtype, generator: Generator
+) -> _Part:
+    paths = sources.weights("transformer")
+    source = TensorSource(paths, generator=generator)
+    names = detect_names(source.shapes)
+    base = from_dict(TransformerConfig, template["transformer"], path="transformer")
+    config = detect_config(source.shapes, base, names=names, stated=read_stated_config(paths[0]))
+    outputs = transformer_outputs(source.shapes, config, names=names, adapter_scale=ADAPTER_SCALE)
+    return _Part("transformer", source, PartPlan(to_dict(config), outputs), dtype)
 
-    A payload that is a state dict already comes back as it is.
 
-    Raises:
-        CheckpointError: If no generator can be found.
-    """
-    for entry in ("generator_ema", "generator"):
-        part = payload.get(entry)
-        if isinstance(part, Mapping):
-            return part
-    if payload and all(isinstance(value, Tensor) for value in payload.values()):
-        return payload  # type: ignore[return-value]
-    raise CheckpointError(
-        f"No generator among the entries {', '.join(map(str, list(payload)[:5]))}",
-        hint="a state dict, or an entry 'generator' or 'generator_ema', is needed",
+def _plan_encoders(
+    template: Mapping[str, Any], sources: ProfileSources, dtype: torch.dtype
+) -> Iterator[_Part]:
+    """The parts beside the transformer that the profile has and the sources give."""
+    options = template.get("front_end", {}).get("options", {})
+    planners: dict[str, tuple[str, Callable[..., PartPlan]]] = {
+        "codec": ("codec", plan_codec),
+        "audio_encoder": ("front_end", lambda s, c: plan_audio_encoder(s, c, options)),
+        "text_encoder": ("text_encoder", plan_text_encoder),
+        "image_encoder": ("image_encoder", plan_image_encoder),
+        "fast_codec": ("fast_codec", _plan_fast_codec),
+    }
+    for role, (part, planner) in planners.items():
+        if not sources.has(role):
+            continue
+        paths = sources.weights(role)
+        source = TensorSource(paths)
+        plan = planner(source.shapes, read_stated_config(paths[0]))
+        yield _Part(part, source, plan, dtype)
+
+
+def _plan_fast_codec(shapes: Mapping[str, tuple[int, ...]], _stated: Mapping[str, Any]) -> PartPlan:
+    """The tiny decoder keeps its published layout, without the encoder that nobody uses."""
+    outputs = [take(n, n, s) for n, s in shapes.items() if not n.startswith("encoder.")]
+    return PartPlan({"kind": "taehv"}, outputs)
+
+
+def _write(directory: Path, parts: list[_Part], on_progress: Progress | None) -> None:
+    for part in parts:
+        write_shards(directory, part.name, _shards(part, on_progress))
+
+
+def _shards(
+    part: _Part, on_progress: Progress | None
+) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+    """File name and tensors of each shard of a part, made when they are asked for."""
+    outputs = {output.name: output for output in part.plan.outputs}
+    limit = min(max(part.total_bytes // SHARDS_PER_MODEL, MIN_SHARD_BYTES), MAX_SHARD_BYTES)
+    groups = plan_shards(
+        [TensorSize(name, part.num_bytes(output)) for name, output in outputs.items()], limit
     )
+    files = shard_names(part.name, len(groups))
+    for index, (file, group) in enumerate(zip(files, groups, strict=True), start=1):
+        if on_progress is not None:
+            size = f"{part.total_bytes / 1e9:.2f} GB"
+            on_progress(f"{part.name} ({size}), file {index} of {len(files)}")
+        yield file, _made(part, [outputs[name] for name in group])
 
 
-def strip_prefixes(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict without the prefixes that training containers add."""
-    stripped = {}
-    for name, tensor in state_dict.items():
-        name = name.replace("_fsdp_wrapped_module.", "")
-        stripped[name.removeprefix("model.")] = tensor
-    return stripped
+def _made(part: _Part, outputs: list[OutputTensor]) -> dict[str, torch.Tensor]:
+    """Tensors of one shard. When this returns, nothing refers to the source's mapped pages."""
+    tensors = {}
+    with part.source.opened() as read:
+        for output in outputs:
+            made = output.build(*(read(source) for source in output.sources))
+            # A copy: the file behind the tensor is closed before the shard is written.
+            tensors[output.name] = made.to(part.stored_dtype(output), copy=True).contiguous()
+    return tensors
 
 
-def merge_adapters(state_dict: Mapping[str, Tensor], *, scale: float) -> dict[str, Tensor]:
-    """The state dict with low-rank adapters merged: ``W + scale * B @ A``.
-
-    The product is computed in float32 or better and cast back to the dtype of the weight.
-
-    Raises:
-        CheckpointError: If one factor of an adapter, or its base weight, is missing.
-    """
-    factors: dict[str, dict[str, Tensor]] = {}
-    merged = {}
-    for name, tensor in state_dict.items():
-        match = _ADAPTER.match(name)
-        if match:
-            factors.setdefault(match["linear"], {})[match["factor"]] = tensor
-        else:
-            merged[name.replace(".base_layer.", ".")] = tensor
-    for linear, pair in factors.items():
-        weight_name = f"{linear}.weight"
-        if set(pair) != {"A", "B"} or weight_name not in merged:
-            raise CheckpointError(f"The adapter of {linear} is incomplete")
-        weight = merged[weight_name]
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        update = pair["B"].to(dtype) @ pair["A"].to(dtype)
-        merged[weight_name] = (weight.to(dtype) + scale * update).to(weight.dtype)
-    return merged
+def _fingerprint(part: _Part) -> str:
+    """A hash that tells one text encoder from another: names, shapes and some values."""
+    digest = hashlib.sha256()
+    with part.source.opened() as read:
+        for output in sorted(part.plan.outputs, key=lambda output: output.name):
+            values = read(output.sources[0]).flatten()[:64].float()
+            digest.update(f"{output.name} {output.shape}".encode())
+            digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
 
 
-def key_hash(state_dict: Mapping[str, Tensor]) -> str:
-    """The md5 by which DiffSynth and LiveTalk recognise a layout: sorted names and shapes."""
-    entries = []
-    for name, tensor in state_dict.items():
-        shape = "_".join(str(size) for size in tensor.shape)
-        entries += [f"{name}:{shape}", name]
-    return hashlib.md5(",".join(sorted(entries)).encode(), usedforsecurity=False).hexdigest()
+def _stated_embedding(path: Path) -> dict[str, str]:
+    """Prompt and encoder of a prompt embedding's file."""
+    from safetensors import SafetensorError, safe_open
 
-
-def _rename(name: str, names: Mapping[str, str]) -> str | None:
-    """``name`` through a table with ``{}`` for a number; ``None`` if it is not in it."""
-    stem, leaf = name, ""
-    for candidate in _LEAVES:
-        if name.endswith(f".{candidate}"):
-            stem, leaf = name[: -len(candidate) - 1], f".{candidate}"
-    numbers = re.findall(r"(?<=\.)\d+(?=\.|$)", stem)
-    if stem in names:
-        return names[stem] + leaf
-    if numbers:
-        template = re.sub(rf"\.{numbers[0]}(?=\.|$)", ".{}", stem, count=1)
-        if template in names:
-            return names[template].format(numbers[0]) + leaf
-    return None
-
-
-def _public_name(name: str, inverse: Mapping[str, str]) -> str:
-    return _rename(name, inverse) or name
-
-
-def _to_our_shape(name: str, tensor: Tensor) -> Tensor:
-    if name == "patch_embedding.weight":
-        # A convolution with stride = kernel is a linear map of (channel, row, column).
-        return tensor.flatten(1)
-    if name.endswith("modulation"):
-        return tensor.squeeze(0)
-    return tensor
-
-
-def _to_public_shape(name: str, tensor: Tensor, config: TransformerConfig) -> Tensor:
-    if name == "patch_embedding.weight":
-        return tensor.unflatten(1, (config.in_channels, *config.patch_size))
-    if name.endswith("modulation"):
-        return tensor.unsqueeze(0)
-    return tensor
-
-
-def _expected_shapes(config: TransformerConfig) -> dict[str, torch.Size]:
-    with torch.device("meta"):
-        model = CausalTransformer(config)
-    return {name: tensor.shape for name, tensor in model.state_dict().items()}
-
-
-def _refuse(complaint: str, names: list[str]) -> None:
-    if names:
-        first = ", ".join(names[:5])
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    try:
+        with safe_open(path, framework="pt") as file:
+            stated = file.metadata() or {}
+        return {"prompt": stated["prompt"], "encoder": stated["encoder"]}
+    except (SafetensorError, OSError, KeyError) as error:
         raise CheckpointError(
-            f"The checkpoint {complaint} {first}{more}",
-            hint="it has another layout than the profile says",
+            f"{path} is no prompt embedding: {error}",
+            hint="fetch it again",
+            code="E-CHECKPOINT-DAMAGED",
+        ) from error
+
+
+def _check_room(out_dir: Path, parts: list[_Part]) -> None:
+    """Refuse before anything is written when the disk is too small."""
+    needed = sum(part.total_bytes for part in parts)
+    existing = next(parent for parent in (out_dir, *out_dir.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise OutputError(
+            f"{out_dir} needs {needed / 1e9:.1f} GB; {free / 1e9:.1f} GB are free on its disk",
+            hint="give a directory on another disk",
+            code="E-OUTPUT-SPACE",
         )

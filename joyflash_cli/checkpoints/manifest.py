@@ -1,14 +1,20 @@
 """``weights.toml``: which profiles exist and which files each is made of."""
 
+import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import ConfigError, UsageError
 
 MANIFEST_FORMAT = 1
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_REVISION = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -24,16 +30,25 @@ class WeightFile:
         revision: Full commit; empty while unknown.
         bytes: Size; 0 while unknown.
         sha256: Lower-case hex; empty while unknown.
+        optional: Fetched only when its role is asked for.
+        acceptance: Whether this file is why the profile's terms must be accepted.
     """
 
     role: str
     repo: str
     path: str
-    format: Literal["safetensors", "pickle"]
+    format: Literal["safetensors", "pickle", "json", "binary"]
     licence: str
     revision: str = ""
     bytes: int = 0
     sha256: str = ""
+    optional: bool = False
+    acceptance: bool = False
+
+    @property
+    def name(self) -> str:
+        """``owner/repository/path``, for people."""
+        return f"{self.repo}/{self.path}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,7 @@ class WeightProfile:
         title: One line for lists.
         source: Where the files come from; ``none`` means that the user brings them.
         licence: As it stands, contradictions included.
+        kind: ``avatar`` renders; ``base`` is only something to train from.
         note: What a user should know before using it.
         acceptance: Whether the terms must be accepted explicitly.
         files: In the order of the manifest.
@@ -52,9 +68,15 @@ class WeightProfile:
     title: str
     source: Literal["embedded", "hub", "none"]
     licence: str
+    kind: Literal["avatar", "base"] = "avatar"
     note: str = ""
     acceptance: bool = False
     files: tuple[WeightFile, ...] = ()
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of its files, each once, in the order of the manifest."""
+        return tuple(dict.fromkeys(file.role for file in self.files))
 
 
 def manifest_path() -> Path:
@@ -90,10 +112,13 @@ def read_manifest(path: Path | None = None) -> dict[str, WeightProfile]:
     profiles: dict[str, Any] = values.get("profiles", {})
     if not isinstance(profiles, dict):
         raise ConfigError(f"{path}: profiles is not a table")
-    return {
-        name: from_dict(WeightProfile, profile, path=f"{path}: profiles.{name}")
-        for name, profile in profiles.items()
-    }
+    found = {}
+    for name, profile in profiles.items():
+        where = f"{path}: profiles.{name}"
+        found[name] = from_dict(WeightProfile, profile, path=where)
+        for index, file in enumerate(found[name].files):
+            _check_file(file, f"{where}.files[{index}]")
+    return found
 
 
 def find_profile(name: str) -> WeightProfile:
@@ -110,3 +135,49 @@ def find_profile(name: str) -> WeightProfile:
             code="E-PROFILE",
         )
     return profiles[name]
+
+
+def select_files(
+    profile: WeightProfile, *, roles: Sequence[str] = (), without: Sequence[str] = ()
+) -> tuple[WeightFile, ...]:
+    """The files of a profile that a command is about, in the order of the manifest.
+
+    Args:
+        profile: Where they are listed.
+        roles: Exactly these roles; none means everything that is not optional.
+        without: Roles to leave out.
+
+    Raises:
+        UsageError: For a role that the profile does not have, or when nothing is left.
+    """
+    for role in (*roles, *without):
+        if role not in profile.roles:
+            known = ", ".join(profile.roles) or "it has no files"
+            raise UsageError(f"no file has the role {role!r}", hint=f"roles: {known}")
+    chosen = tuple(
+        file
+        for file in profile.files
+        if (file.role in roles if roles else not file.optional) and file.role not in without
+    )
+    if profile.files and not chosen:
+        raise UsageError("--role and --without leave no file", hint="give fewer of them")
+    return chosen
+
+
+def _check_file(file: WeightFile, where: str) -> None:
+    """Refuses values that could not name one file of one revision."""
+    path = PurePosixPath(file.path)
+    problems = {
+        "repo": not _REPOSITORY.fullmatch(file.repo),
+        "revision": bool(file.revision) and not _REVISION.fullmatch(file.revision),
+        "sha256": bool(file.sha256) and not _SHA256.fullmatch(file.sha256),
+        "bytes": file.bytes < 0,
+        "path": not file.path or path.is_absolute() or ".." in path.parts,
+    }
+    for key, is_wrong in problems.items():
+        if is_wrong:
+            raise ConfigError(
+                f"{where}.{key} is {getattr(file, key)!r}",
+                hint="repo is OWNER/NAME, revision 40 and sha256 64 hexadecimal digits, "
+                "path relative",
+            )

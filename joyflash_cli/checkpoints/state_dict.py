@@ -1,5 +1,6 @@
 """Safetensors into modules: every name and every shape must agree, or nothing is loaded."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,19 @@ NUM_NAMED = 5
 """How many differing tensors an error names."""
 
 
-def load_state_dict(module: "nn.Module", path: Path, *, dtype: "torch.dtype | None" = None) -> None:
-    """Fills ``module`` with the weights of a safetensors file, one tensor at a time.
+def load_state_dict(
+    module: "nn.Module",
+    path: Path | Sequence[Path],
+    *,
+    dtype: "torch.dtype | None" = None,
+) -> None:
+    """Fills ``module`` with the weights of safetensors files, one tensor at a time.
 
     A module built on the meta device is materialised; otherwise values are copied in place.
 
     Args:
-        module: Its ``state_dict`` names and shapes are what the file must hold.
-        path: A safetensors file.
+        module: Its ``state_dict`` names and shapes are what the files must hold together.
+        path: A safetensors file, or the shards of one part.
         dtype: Floating-point type to cast to; the module's own (or, on meta, the file's) if absent.
 
     Raises:
@@ -30,26 +36,37 @@ def load_state_dict(module: "nn.Module", path: Path, *, dtype: "torch.dtype | No
     import torch
     from safetensors import SafetensorError, safe_open
 
-    expected = module.state_dict()
+    paths = [path] if isinstance(path, Path) else list(path)
+    expected = {
+        name: (tuple(tensor.shape), tensor.is_meta, tensor.dtype)
+        for name, tensor in module.state_dict().items()
+    }
+    current = paths[0]
     try:
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-            _check_layout(path, {n: tuple(t.shape) for n, t in expected.items()}, shapes)
-            for name, target in expected.items():
-                value = file.get_tensor(name)
-                if value.is_floating_point() and (dtype or not target.is_meta):
-                    value = value.to(dtype or target.dtype)
-                if not torch.isfinite(value).all():
-                    raise CheckpointError(
-                        f"{path}: {name} holds values that are not finite",
-                        hint="export or download the file again",
-                        code="E-CHECKPOINT-DAMAGED",
-                    )
-                _assign(module, name, value)
+        shapes: dict[str, tuple[int, ...]] = {}
+        for current in paths:
+            with safe_open(current, framework="pt") as file:
+                names = list(file.keys())
+                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
+        _check_layout(paths, {name: shape for name, (shape, _, _) in expected.items()}, shapes)
+        for current in paths:
+            # A file is closed before the next is opened, so that its pages can be given back.
+            with safe_open(current, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 - it is no mapping
+                    _, is_meta, target_dtype = expected[name]
+                    value = file.get_tensor(name)
+                    if value.is_floating_point() and (dtype or not is_meta):
+                        value = value.to(dtype or target_dtype)
+                    if not torch.isfinite(value).all():
+                        raise CheckpointError(
+                            f"{current}: {name} holds values that are not finite",
+                            hint="export or download the file again",
+                            code="E-CHECKPOINT-DAMAGED",
+                        )
+                    _assign(module, name, value)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path} cannot be read: {error}",
+            f"{current} cannot be read: {error}",
             hint="export or download the file again",
             code="E-CHECKPOINT-DAMAGED",
         ) from error
@@ -79,7 +96,7 @@ def save_state_dict(module: "nn.Module", path: Path, *, dtype: "torch.dtype | No
 
 
 def _check_layout(
-    path: Path, expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]
+    paths: list[Path], expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]
 ) -> None:
     problems = [f"{name} is missing" for name in expected if name not in found]
     problems += [
@@ -92,7 +109,7 @@ def _check_layout(
         return
     more = f" and {len(problems) - NUM_NAMED} more" if len(problems) > NUM_NAMED else ""
     raise CheckpointError(
-        f"{path} has another layout than its checkpoint.json: "
+        f"{paths[0]} has another layout than its checkpoint.json: "
         f"{'; '.join(problems[:NUM_NAMED])}{more}",
         hint="the weights and checkpoint.json must come from the same export",
         code="E-CHECKPOINT-LAYOUT",

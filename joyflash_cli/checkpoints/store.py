@@ -1,7 +1,8 @@
-"""Where a checkpoint's files are: inside the package, or in a directory the user names.
+"""Where a checkpoint's files are: in the package, converted on this machine, or named by the user.
 
-A checkpoint is a directory of ``checkpoint.json`` (what the weights are) and one safetensors file
-per part. Nothing else is ever loaded, so nothing in a checkpoint can execute.
+A checkpoint is a directory of ``checkpoint.json`` (what the weights are) and safetensors files, one
+per part or, for large parts, several with an index. Nothing else is ever loaded, so nothing in a
+checkpoint can execute, and nothing is ever downloaded from here.
 """
 
 import json
@@ -10,21 +11,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from joyflash_cli.checkpoints.integrity import check_safetensors
 from joyflash_cli.checkpoints.manifest import WeightProfile, find_profile
-from joyflash_cli.errors import CheckpointError
+from joyflash_cli.checkpoints.places import converted_directory
+from joyflash_cli.checkpoints.shards import missing_files, part_files
+from joyflash_cli.checkpoints.sources import convert_command, fetch_command, missing_sources
+from joyflash_cli.errors import CheckpointError, UsageError
+
+__all__ = [
+    "CheckpointFiles",
+    "check_safetensors",
+    "converted_directory",
+    "embedded_directory",
+    "is_converted",
+    "resolve_checkpoint",
+]
 
 CHECKPOINT_FORMAT = 1
 PARTS = ("transformer", "codec", "front_end")
-"""Parts with weights of their own: ``<part>.safetensors`` and a section of ``checkpoint.json``."""
+"""Parts that every checkpoint has: ``<part>.safetensors`` and a section of ``checkpoint.json``."""
+
+OPTIONAL_PARTS = ("text_encoder", "image_encoder", "face_encoder", "fast_codec", "prompt_embedding")
+"""Parts that a checkpoint may have: those of full-size models."""
 
 SECTIONS = (*PARTS, "sampler", "framing")
-OPTIONAL_SECTIONS = ("conditioning",)
+OPTIONAL_SECTIONS = ("conditioning", *OPTIONAL_PARTS)
 REQUIRED_FILES = ("checkpoint.json", *(f"{part}.safetensors" for part in PARTS))
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 MAX_DESCRIPTION_BYTES = 1 << 20
 
 _DESCRIPTION_KEYS = ("format", "name", "version", "licence", "note")
-_LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -32,7 +48,7 @@ class CheckpointFiles:
     """A complete checkpoint directory whose description was read; no weights were.
 
     Attributes:
-        directory: Holds ``checkpoint.json`` and one safetensors file per part.
+        directory: Holds ``checkpoint.json`` and the safetensors files of every part.
         name: The checkpoint's own name.
         version: The checkpoint's own version.
         licence: Licence of the weights.
@@ -47,8 +63,16 @@ class CheckpointFiles:
     sections: Mapping[str, Mapping[str, Any]]
 
     def weights(self, part: str) -> Path:
-        """The safetensors file of one of ``PARTS``."""
+        """The safetensors file of a part that is in one file."""
         return self.directory / f"{part}.safetensors"
+
+    def shards(self, part: str) -> tuple[Path, ...]:
+        """The safetensors files of a part, however many there are."""
+        return part_files(self.directory, part)
+
+    def has(self, part: str) -> bool:
+        """Whether the checkpoint holds the weights of a part."""
+        return bool(self.shards(part))
 
     def section(self, name: str) -> Mapping[str, Any]:
         """Configuration of one of ``SECTIONS`` or ``OPTIONAL_SECTIONS``."""
@@ -63,20 +87,21 @@ def resolve_checkpoint(profile: str, path: Path | None = None) -> CheckpointFile
         path: A checkpoint directory to use instead of the profile's own.
 
     Raises:
-        UsageError: For an unknown profile.
-        CheckpointError: ``E-CHECKPOINT-MISSING`` nothing there, ``E-CHECKPOINT-INCOMPLETE`` files
-            missing, ``E-CHECKPOINT-PICKLE`` refused by design, ``E-CHECKPOINT-POINTER`` a Git LFS
-            pointer instead of the file, ``E-CHECKPOINT-DAMAGED`` unreadable.
+        UsageError: For an unknown profile, or one that is only a base for training.
+        CheckpointError: ``E-CHECKPOINT-MISSING`` nothing there (the hint is the command that
+            brings it), ``E-CHECKPOINT-INCOMPLETE`` files missing, ``E-CHECKPOINT-PICKLE`` refused
+            by design, ``E-CHECKPOINT-POINTER`` a Git LFS pointer instead of the file,
+            ``E-CHECKPOINT-DAMAGED`` unreadable.
     """
     entry = find_profile(profile)
     if path is None:
-        if entry.source != "embedded":
-            raise _not_embedded(profile, entry)
-        path = embedded_directory(profile)
+        path = _own_directory(profile, entry)
     _check_complete(path, profile)
-    for part in PARTS:
-        check_safetensors(path / f"{part}.safetensors")
-    return _read_description(path)
+    files = _read_description(path)
+    for part in (*PARTS, *OPTIONAL_PARTS):
+        for shard in files.shards(part):
+            check_safetensors(shard)
+    return files
 
 
 def embedded_directory(profile: str) -> Path:
@@ -84,39 +109,51 @@ def embedded_directory(profile: str) -> Path:
     return Path(__file__).resolve().parents[1] / "assets" / profile
 
 
-def check_safetensors(path: Path) -> None:
-    """Refuses what is plainly not a safetensors file, saying what it is instead.
+def is_converted(profile: str) -> bool:
+    """Whether a complete converted checkpoint of the profile is on this machine."""
+    return not _missing_files(converted_directory(profile))
 
-    Raises:
-        CheckpointError: ``E-CHECKPOINT-POINTER`` or ``E-CHECKPOINT-DAMAGED``.
-    """
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(_LFS_POINTER))
-        size = path.stat().st_size
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if head.startswith(_LFS_POINTER):
-        raise CheckpointError(
-            f"{path} is a Git LFS pointer of {size} bytes, not the weights",
-            hint="run `git lfs pull` where it was cloned, or download the file itself",
-            code="E-CHECKPOINT-POINTER",
+
+def _own_directory(profile: str, entry: WeightProfile) -> Path:
+    if entry.source == "embedded":
+        return embedded_directory(profile)
+    if entry.kind == "base":
+        raise UsageError(
+            f"profile {profile} is a base to train from, not an avatar model",
+            hint="joyflash weights list shows which profiles render",
         )
-    header_bytes = int.from_bytes(head[:8], "little") if len(head) >= 8 else 0
-    if not 2 <= header_bytes <= size - 8:
-        what = "an HTML page" if head.lstrip()[:1] == b"<" else "damaged or cut short"
+    directory = converted_directory(profile)
+    if directory.is_dir():
+        return directory
+    if entry.source == "none":
         raise CheckpointError(
-            f"{path} is {what}, not a safetensors file ({size} bytes)",
-            hint="download it again",
-            code="E-CHECKPOINT-DAMAGED",
+            f"profile {profile} has no public weights: {entry.note}",
+            hint=f"give --checkpoint DIR with {', '.join(REQUIRED_FILES)}",
+            code="E-CHECKPOINT-MISSING",
         )
+    missing = missing_sources(entry)
+    if missing:
+        names = ", ".join(file.name for file in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise CheckpointError(
+            f"the weights of profile {profile} are not on this machine; missing: {names}{more}",
+            hint=f"{fetch_command(profile, entry)} && {convert_command(profile)}; "
+            "or give --checkpoint DIR",
+            code="E-CHECKPOINT-MISSING",
+        )
+    raise CheckpointError(
+        f"the weights of profile {profile} are downloaded but not converted yet",
+        hint=f"{convert_command(profile)}; or give --checkpoint DIR",
+        code="E-CHECKPOINT-MISSING",
+    )
 
 
 def _check_complete(path: Path, profile: str) -> None:
     if path.suffix.lower() in PICKLE_SUFFIXES:
         raise CheckpointError(
             f"{path} is a pickle, which can execute code; only safetensors are loaded",
-            hint="give a checkpoint directory of safetensors files",
+            hint="give a checkpoint directory of safetensors files; joyflash weights convert "
+            "makes one",
             code="E-CHECKPOINT-PICKLE",
         )
     if not path.is_dir():
@@ -125,18 +162,31 @@ def _check_complete(path: Path, profile: str) -> None:
             hint=f"give --checkpoint a directory with {', '.join(REQUIRED_FILES)}",
             code="E-CHECKPOINT-MISSING",
         )
-    missing = [name for name in REQUIRED_FILES if not (path / name).is_file()]
+    missing = _missing_files(path)
     if not missing:
         return
     pickles = sorted(p.name for p in path.iterdir() if p.suffix.lower() in PICKLE_SUFFIXES)
     also = f"; {', '.join(pickles[:3])} is refused: pickles can execute code" if pickles else ""
+    if path == embedded_directory(profile):
+        hint = "install the package again, or give a directory with --checkpoint"
+    elif path == converted_directory(profile):
+        hint = f"{convert_command(profile)} --overwrite; or give a directory with --checkpoint"
+    else:
+        hint = "complete the directory, or give another one with --checkpoint"
     raise CheckpointError(
-        f"{path} lacks {', '.join(missing)}{also}",
-        hint="complete the directory, or give another one with --checkpoint"
-        if profile != "tiny" or path != embedded_directory(profile)
-        else "install the package again, or give a directory with --checkpoint",
-        code="E-CHECKPOINT-INCOMPLETE",
+        f"{path} lacks {', '.join(missing)}{also}", hint=hint, code="E-CHECKPOINT-INCOMPLETE"
     )
+
+
+def _missing_files(path: Path) -> list[str]:
+    """Names that a checkpoint directory lacks, shards that its indexes name included."""
+    missing = [] if (path / "checkpoint.json").is_file() else ["checkpoint.json"]
+    for part in PARTS:
+        missing += missing_files(path, part)
+    for part in OPTIONAL_PARTS:
+        if part_files(path, part):
+            missing += missing_files(path, part)
+    return missing
 
 
 def _read_description(path: Path) -> CheckpointFiles:
@@ -167,22 +217,6 @@ def _read_description(path: Path) -> CheckpointFiles:
         version=str(values.get("version", "")),
         licence=str(values.get("licence", "")),
         sections={name: values.get(name, {}) for name in (*SECTIONS, *OPTIONAL_SECTIONS)},
-    )
-
-
-def _not_embedded(profile: str, entry: WeightProfile) -> CheckpointError:
-    if entry.source == "none":
-        return CheckpointError(
-            f"profile {profile} has no public weights",
-            hint=f"give --checkpoint DIR with {', '.join(REQUIRED_FILES)}",
-            code="E-CHECKPOINT-MISSING",
-        )
-    files = ", ".join(f"{file.repo}/{file.path}" for file in entry.files)
-    return CheckpointError(
-        f"the weights of profile {profile} are not on this machine; it is made of {files}",
-        hint=f"download them, convert them to safetensors and give --checkpoint DIR with "
-        f"{', '.join(REQUIRED_FILES)}",
-        code="E-CHECKPOINT-MISSING",
     )
 
 

@@ -1,15 +1,33 @@
-"""``joyflash weights``: which models there are and where their files come from."""
+"""``joyflash weights``: which models there are, bringing their files here, and proving them."""
 
 import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from joyflash_cli.cli.help_text import GroupedCommand
+from joyflash_cli.errors import UsageError
+
 if TYPE_CHECKING:
+    from joyflash_cli.checkpoints.fetch_plan import FetchPlan
     from joyflash_cli.checkpoints.manifest import WeightProfile
 
 weights = typer.Typer(help="Models, their files and licences.")
+
+ProfileName = Annotated[
+    str, typer.Argument(metavar="PROFILE", help="A model; see joyflash weights list.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Accept = Annotated[
+    bool, typer.Option("--accept-license", help="Accept the terms that the command shows.")
+]
+Roles = Annotated[
+    list[str] | None,
+    typer.Option("--role", metavar="ROLE", help="Only these files; may be given again."),
+]
 
 
 @weights.callback(invoke_without_command=True)
@@ -20,29 +38,285 @@ def _weights(context: typer.Context) -> None:
 
 
 @weights.command("list")
-def list_weights(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
+def list_weights(as_json: Json = False) -> None:
     """Show every profile: what it is, where it comes from and under which licence."""
     from joyflash_cli.checkpoints.manifest import read_manifest
+    from joyflash_cli.cli.weights_text import list_lines, profile_values
 
     profiles = read_manifest()
     if as_json:
-        typer.echo(json.dumps({name: asdict(profile) for name, profile in profiles.items()}))
+        values = {name: profile_values(name, profile) for name, profile in profiles.items()}
+        typer.echo(json.dumps(values))
         return
     for name, profile in profiles.items():
-        typer.echo(f"{name}\n  {profile.title}")
-        typer.echo(f"  files    {_files(profile)}\n  licence  {profile.licence}")
-        if profile.note:
-            typer.echo(f"  note     {profile.note}")
+        typer.echo("\n".join(list_lines(name, profile)))
 
 
-def _files(profile: "WeightProfile") -> str:
-    if profile.source == "embedded":
-        return "inside the package"
-    if profile.source == "none":
-        return "no public source; bring them with --checkpoint DIR"
-    known = sum(file.bytes for file in profile.files)
-    unknown = sum(file.bytes == 0 for file in profile.files)
-    also = f" and {unknown} of unknown size" if unknown else ""
-    return f"{len(profile.files)} on the Hub, {known / 1e9:.1f} GB{also}"
+@weights.command("fetch", cls=GroupedCommand)
+def fetch(
+    profile: ProfileName,
+    roles: Roles = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="ROLE", help="Not these files; may be given again."),
+    ] = None,
+    accept_license: Accept = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no network: only check what is here.")
+    ] = False,
+    parallel: Annotated[
+        int, typer.Option("--parallel", min=1, max=16, metavar="N", help="Files at a time.")
+    ] = 4,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be downloaded, and stop.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Download the files of a profile into the Hub's shared cache, and check each one.
+
+    The plan (files, sizes, free disk) is shown first. Every file is compared with the size and the
+    SHA-256 that weights.toml or the first download gave it; one that differs is deleted. What is
+    here already is not downloaded again, so the same command goes on after an interruption.
+
+    HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN are honoured. The paths of the
+    files are printed on stdout.
+
+    \b
+    Examples:
+      joyflash weights fetch livetalk-1.3b --accept-license
+      joyflash weights fetch livetalk-1.3b --without text_encoder --without tokenizer
+      joyflash weights fetch livetalk-1.3b --role fast_codec
+    """  # noqa: D301 - \b tells the help not to fold the examples
+    from joyflash_cli.checkpoints.fetch_plan import check_room, plan_fetch
+    from joyflash_cli.checkpoints.hub import open_hub
+    from joyflash_cli.checkpoints.licences import require_acceptance
+    from joyflash_cli.checkpoints.manifest import select_files
+    from joyflash_cli.checkpoints.places import lock_path
+    from joyflash_cli.cli.weights_text import next_step, plan_lines, plan_values
+
+    entry = _with_files(profile)
+    files = select_files(entry, roles=roles or (), without=without or ())
+    warnings: tuple[str, ...] = ()
+    if not dry_run:
+        warnings = require_acceptance(
+            profile, entry, files, accept=accept_license, lock_path=lock_path()
+        )
+    plan = plan_fetch(profile, entry, files, hub=open_hub(offline=offline))
+    _say(plan_lines(plan, entry), quiet=quiet)
+    if dry_run:
+        if as_json:
+            typer.echo(json.dumps(plan_values(plan)))
+        return
+    check_room(plan)
+    _fetch(plan, warnings, parallel=parallel, as_json=as_json, quiet=quiet)
+    _say(next_step(profile, entry), quiet=quiet)
+
+
+@weights.command("verify")
+def verify(
+    profiles: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PROFILE", help="Models; default: all that are here."),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Read every file of a profile again and compare its SHA-256.
+
+    Downloads are compared with weights.toml or the lock file, converted checkpoints with what was
+    written. Damaged or missing files end with status 4; fetch replaces them.
+    """
+    from joyflash_cli.checkpoints.manifest import find_profile, read_manifest
+    from joyflash_cli.checkpoints.verify import verify_profile
+    from joyflash_cli.cli.weights_text import finding_line, finding_values, raise_failures
+
+    names = profiles or [name for name, entry in read_manifest().items() if _is_here(name, entry)]
+    entries = {name: find_profile(name) for name in names}
+    found: dict[str, Any] = {}
+    for name, entry in entries.items():
+        _say([name], quiet=quiet or as_json)
+        found[name] = verify_profile(
+            name,
+            entry,
+            on_file=lambda finding: _say([finding_line(finding)], quiet=quiet or as_json),
+        )
+    if as_json:
+        typer.echo(json.dumps({name: finding_values(found[name]) for name in found}))
+    raise_failures(entries, found)
+
+
+@weights.command("path")
+def path(
+    profile: ProfileName,
+    roles: Roles = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", metavar="DIR", help="Check this directory instead."),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print where a profile's weights are.
+
+    That is the checkpoint which render reads, or with --role files as they were downloaded. Nothing
+    is fetched. What is missing ends with status 4 and the command that brings it.
+    """
+    from joyflash_cli.checkpoints.sources import local_sources
+    from joyflash_cli.checkpoints.store import resolve_checkpoint
+
+    if not roles:
+        directory = resolve_checkpoint(profile, checkpoint).directory
+        typer.echo(json.dumps({"checkpoint": str(directory)}) if as_json else str(directory))
+        return
+    if checkpoint is not None:
+        raise UsageError("--role is about downloads, --checkpoint about a directory")
+    found = local_sources(profile, roles)
+    if as_json:
+        typer.echo(json.dumps({role: [str(p) for p in paths] for role, paths in found.items()}))
+        return
+    for paths in found.values():
+        for file in paths:
+            typer.echo(str(file))
+
+
+@weights.command("convert")
+def convert(
+    profile: ProfileName,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--source", metavar="PATH", help="Folder of the files, or the transformer's file."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="DIR", help="Checkpoint; default: where render looks."
+        ),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option("--dtype", metavar="NAME", help="bf16, fp16 or fp32.")
+    ] = "bf16",
+    accept_license: Accept = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier checkpoint.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Make a checkpoint of safetensors out of a profile's downloaded files.
+
+    The only command that opens a pickle, and it opens it for tensors alone: nothing in it can
+    execute. Afterwards the downloads are not needed any more. The checkpoint is complete or absent;
+    its path is printed on stdout.
+    """
+    from joyflash_cli.checkpoints.licences import require_acceptance
+    from joyflash_cli.checkpoints.places import converted_directory, lock_path
+    from joyflash_cli.cli.download_progress import open_convert_progress
+
+    entry = _with_files(profile)
+    warnings = require_acceptance(
+        profile, entry, entry.files, accept=accept_license, lock_path=lock_path()
+    )
+    _say((f"joyflash: warning: {text}" for text in warnings), quiet=quiet)
+    from joyflash_cli.checkpoints.convert import convert_weights
+
+    target = output or converted_directory(profile)
+    with open_convert_progress(profile, quiet=quiet) as progress:
+        directory = convert_weights(
+            profile,
+            source=source,
+            out_dir=target,
+            dtype=dtype,
+            on_progress=progress.update,
+            overwrite=overwrite,
+        )
+    if as_json:
+        values = {"profile": profile, "checkpoint": str(directory), "dtype": dtype}
+        typer.echo(json.dumps(values))
+    else:
+        typer.echo(str(directory))
+
+
+@weights.command("licenses")
+def licenses(
+    profiles: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PROFILE", help="Models; default: all."),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show licences as their sources state them, conflicts included."""
+    from joyflash_cli.checkpoints.manifest import find_profile, read_manifest
+    from joyflash_cli.cli.weights_text import licence_lines, licence_values
+
+    entries = {name: find_profile(name) for name in profiles} if profiles else read_manifest()
+    if as_json:
+        values = {name: licence_values(name, entry) for name, entry in entries.items()}
+        typer.echo(json.dumps(values))
+        return
+    for name, entry in entries.items():
+        typer.echo("\n".join(licence_lines(name, entry)))
+
+
+def _fetch(
+    plan: "FetchPlan", warnings: tuple[str, ...], *, parallel: int, as_json: bool, quiet: bool
+) -> None:
+    """Downloads and checks what the plan says, and prints where it is."""
+    from joyflash_cli.checkpoints.download import fetch_files
+    from joyflash_cli.cli.download_progress import open_fetch_progress
+    from joyflash_cli.cli.weights_text import file_values, plan_values
+
+    try:
+        with open_fetch_progress(plan, quiet=quiet) as progress:
+            result = fetch_files(plan, on_progress=progress.update, num_parallel=parallel)
+    except KeyboardInterrupt:
+        _say(["joyflash: stopped; the same command brings what is missing"], quiet=quiet)
+        raise
+    _say((f"joyflash: warning: {text}" for text in (*warnings, *result.warnings)), quiet=quiet)
+    if as_json:
+        typer.echo(json.dumps(plan_values(plan) | {"files": file_values(result.files)}))
+        return
+    for file in result.files:
+        typer.echo(str(file.local))
+
+
+def _with_files(name: str) -> "WeightProfile":
+    """The profile, if it is one whose files are downloaded and converted."""
+    from joyflash_cli.checkpoints.manifest import find_profile
+
+    entry = find_profile(name)
+    if entry.source == "embedded":
+        raise UsageError(
+            f"profile {name} is inside the package", hint="there is nothing to download or convert"
+        )
+    if entry.source == "none":
+        raise UsageError(
+            f"profile {name} has no public weights: {entry.note}",
+            hint="joyflash render --checkpoint DIR",
+        )
+    return entry
+
+
+def _is_here(name: str, entry: "WeightProfile") -> bool:
+    from joyflash_cli.checkpoints.lock_file import read_lock
+    from joyflash_cli.checkpoints.places import converted_directory, lock_path
+    from joyflash_cli.checkpoints.sources import local_source
+
+    if entry.source == "embedded" or converted_directory(name).is_dir():
+        return True
+    lock = read_lock(lock_path())
+    return any(
+        local_source(file, lock) is not None for file in entry.files if file.role == "transformer"
+    )
+
+
+def _say(lines: Any, *, quiet: bool) -> None:
+    if not quiet:
+        for line in lines:
+            typer.echo(line, err=True)

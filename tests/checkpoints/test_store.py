@@ -9,10 +9,12 @@ from joyflash_cli.checkpoints.store import (
     PARTS,
     REQUIRED_FILES,
     check_safetensors,
+    converted_directory,
     embedded_directory,
+    is_converted,
     resolve_checkpoint,
 )
-from joyflash_cli.errors import CheckpointError
+from joyflash_cli.errors import CheckpointError, UsageError
 
 
 @pytest.fixture
@@ -39,6 +41,83 @@ def test_weights_that_are_elsewhere_are_listed_with_the_next_step(profile):
         resolve_checkpoint(profile)
     assert "wav2vec2-base-960h/model.safetensors" in caught.value.message
     assert "--checkpoint DIR" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("profile", "command"),
+    [
+        ("livetalk-1.3b", "joyflash weights fetch livetalk-1.3b --accept-license"),
+        ("avatarforcing-1.3b", "joyflash weights fetch avatarforcing-1.3b --accept-license"),
+    ],
+)
+def test_the_hint_is_the_exact_command(hub_case, monkeypatch, repository, profile, command):
+    monkeypatch.setattr(
+        "joyflash_cli.checkpoints.manifest.manifest_path", lambda: repository / "weights.toml"
+    )
+    with pytest.raises(CheckpointError) as caught:
+        resolve_checkpoint(profile)
+    assert (caught.value.code, caught.value.exit_code) == ("E-CHECKPOINT-MISSING", 4)
+    assert caught.value.hint.startswith(f"{command} && joyflash weights convert {profile}")
+
+
+def test_a_base_is_no_avatar(hub_case):
+    with pytest.raises(UsageError, match="to train from"):
+        resolve_checkpoint("base")
+
+
+def test_a_converted_checkpoint_is_found(hub_case, toy_checkpoint):
+    assert not is_converted("small")
+    target = hub_case.converted / "small"
+    shutil.copytree(toy_checkpoint, target)
+    assert is_converted("small")
+    assert resolve_checkpoint("small").directory == target == converted_directory("small")
+    (target / "codec.safetensors").unlink()
+    assert not is_converted("small")
+    with pytest.raises(CheckpointError) as caught:
+        resolve_checkpoint("small")
+    assert caught.value.code == "E-CHECKPOINT-INCOMPLETE"
+    assert "joyflash weights convert small --overwrite" in caught.value.hint
+
+
+def test_a_part_in_several_files(copy):
+    whole = copy / "transformer.safetensors"
+    names = [f"transformer-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    for name in names:
+        shutil.copy(whole, copy / name)
+    whole.unlink()
+    index = copy / "transformer.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": names[1], "b": names[0]}}))
+    files = resolve_checkpoint("tiny", copy)
+    assert files.shards("transformer") == tuple(copy / name for name in names)
+    assert files.shards("codec") == (copy / "codec.safetensors",)
+    (copy / names[1]).write_bytes(b"version https://git-lfs")
+    with pytest.raises(CheckpointError, match="Git LFS pointer"):
+        resolve_checkpoint("tiny", copy)
+    (copy / names[1]).unlink()
+    with pytest.raises(CheckpointError, match=names[1]):
+        resolve_checkpoint("tiny", copy)
+    index.write_text(json.dumps({"weight_map": {"a": "../../etc.safetensors"}}))
+    with pytest.raises(CheckpointError) as caught:
+        resolve_checkpoint("tiny", copy)
+    assert caught.value.code == "E-CHECKPOINT-DAMAGED"
+
+
+def test_optional_parts(copy):
+    assert not resolve_checkpoint("tiny", copy).has("text_encoder")
+    shutil.copy(copy / "codec.safetensors", copy / "text_encoder.safetensors")
+    assert resolve_checkpoint("tiny", copy).has("text_encoder")
+    (copy / "text_encoder.safetensors").write_bytes(b"<html>")
+    with pytest.raises(CheckpointError, match="HTML"):
+        resolve_checkpoint("tiny", copy)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".ckpt", ".pt", ".bin"])
+def test_a_pickle_is_refused_by_design(tmp_path, suffix):
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(b"PK")
+    with pytest.raises(CheckpointError, match="can execute code") as caught:
+        resolve_checkpoint("tiny", path)
+    assert caught.value.code == "E-CHECKPOINT-PICKLE"
 
 
 def test_weights_that_nobody_published():
