@@ -1,12 +1,15 @@
 """``joyflash train``: one stage of training, from a configuration file."""
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from joyflash_cli.errors import ConfigError
+from joyflash_cli.cli.signals import StopSignals
+from joyflash_cli.errors import ConfigError, UsageError
 
 
 def train(
@@ -23,9 +26,18 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the last saved state.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Only state parameters, memory and operations of the stage dmd."
+        ),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-) -> None:
+) -> int:
     """Run one stage of training; needs the extra joyflash[train].
+
+    Start it with torchrun to use several GPUs. SIGTERM and Ctrl-C save the state first.
 
     \b
     Example:
@@ -33,9 +45,46 @@ def train(
     """  # noqa: D301 - \b tells the help not to fold the example
     if not config.is_file():
         raise ConfigError(f"{config} does not exist", hint="give --config FILE")
+    if dry_run:
+        return _show_costs(stage, config)
+    from joyflash_cli.training.session import TrainingStopped
     from joyflash_cli.training.stages import run_stage
 
-    run_stage(stage, config, assets_dir=assets, resume=resume, report=_show)
+    with StopSignals() as signals:
+        try:
+            run_stage(
+                stage,
+                config,
+                assets_dir=assets,
+                resume=resume,
+                report=_show,
+                should_stop=_asked_to_stop(signals),
+                progress=not quiet and sys.stderr.isatty(),
+            )
+        except TrainingStopped as stopped:
+            typer.echo(f"train: {stopped}; add --resume to go on", err=True)
+            return signals.exit_code
+    return 0
+
+
+def _asked_to_stop(signals: StopSignals) -> Callable[[], bool]:
+    """Whether to save and end; from the first question on, signals wait for the next one."""
+
+    def should_stop() -> bool:
+        signals.be_graceful()
+        return signals.requested()
+
+    return should_stop
+
+
+def _show_costs(stage: str, config: Path) -> int:
+    if stage != "dmd":
+        raise UsageError(f"--dry-run knows the stage dmd, not {stage}", hint="leave it out")
+    from joyflash_cli.training.dry_run import describe_costs, estimate_costs
+    from joyflash_cli.training.run_config import load_run_config
+
+    typer.echo(describe_costs(estimate_costs(load_run_config(config))))
+    return 0
 
 
 def _show(figures: Any) -> None:

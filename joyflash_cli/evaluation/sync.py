@@ -153,10 +153,21 @@ def silence_mask(
         threshold_db: Level below speech, negative.
         margin_frames: Frames next to sound that do not count.
     """
-    quiet = (
-        speech_level_db(waveform, num_frames, fps=fps, sample_rate_hz=sample_rate_hz) < threshold_db
-    )
-    padded = np.pad(quiet, margin_frames, constant_values=True)
+    level_db = speech_level_db(waveform, num_frames, fps=fps, sample_rate_hz=sample_rate_hz)
+    return quiet_frames(level_db, threshold_db=threshold_db, margin_frames=margin_frames)
+
+
+def quiet_frames(
+    level_db: np.ndarray, *, threshold_db: float = -40.0, margin_frames: int = 6
+) -> np.ndarray:
+    """The rule of ``silence_mask`` for levels that are known already, ``(F,)`` bool.
+
+    Args:
+        level_db: Level of each frame relative to the clip's 95th percentile, ``(F,)``.
+        threshold_db: Level below speech, negative.
+        margin_frames: Frames next to sound that do not count.
+    """
+    padded = np.pad(level_db < threshold_db, margin_frames, constant_values=True)
     window = np.lib.stride_tricks.sliding_window_view(padded, 2 * margin_frames + 1)
     return np.asarray(window.all(axis=-1))
 

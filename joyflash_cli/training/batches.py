@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,13 @@ from joyflash_cli.errors import DataError
 from joyflash_cli.sampler.profile import SamplerProfile
 from joyflash_cli.training.latents import LatentClips
 from joyflash_cli.types import Conditioning
+
+ReferencePlace = Literal["every-frame", "first-frame"]
+"""Where the reference latent stands in the image channels: beside every latent frame
+(OmniAvatar), or beside latent frame 0 only, so that a stream has nothing else to hold on to."""
+
+IMAGE_CONVENTIONS = {"every-frame": "avatar", "first-frame": "avatar-first-frame"}
+"""What ``checkpoint.json`` calls each place."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +79,23 @@ class RolloutBatch:
         return self._mapped(lambda x: x.to(device), self.clips)
 
     def _mapped(self, change: Callable[[Tensor], Tensor], clips: tuple[int, ...]) -> "RolloutBatch":
-        given = {
+        conditioning = map_conditioning(self.source.conditioning, change)
+        return RolloutBatch(
+            ClipSource(conditioning, self.source.num_blocks), change(self.reference_latent), clips
+        )
+
+
+def map_conditioning(
+    conditioning: Conditioning, change: Callable[[Tensor], Tensor]
+) -> Conditioning:
+    """The conditioning with every kind that is present changed."""
+    return Conditioning(
+        **{
             kind.name: change(value)
             for kind in fields(Conditioning)
-            if (value := getattr(self.source.conditioning, kind.name)) is not None
+            if (value := getattr(conditioning, kind.name)) is not None
         }
-        return RolloutBatch(
-            ClipSource(Conditioning(**given), self.source.num_blocks),
-            change(self.reference_latent),
-            clips,
-        )
+    )
 
 
 def start_clips(clips: LatentClips) -> np.ndarray:
@@ -95,6 +110,36 @@ def start_clips(clips: LatentClips) -> np.ndarray:
     return indices
 
 
+def image_channels(
+    references: Tensor, start: int, num_frames: int, place: ReferencePlace, *, from_start: bool
+) -> Tensor:
+    """Image channels ``(B, T, C + 1, H, W)``: reference latent, then the mask (0 is known).
+
+    Args:
+        references: ``(B, C, H, W)``.
+        start: Index of the first latent frame.
+        num_frames: T.
+        place: Where the reference stands.
+        from_start: Whether latent frame 0 is the reference picture itself.
+    """
+    frames = torch.arange(start, start + num_frames, device=references.device)
+    is_first = (frames == 0)[None, :, None, None, None]
+    image = references[:, None].expand(-1, num_frames, -1, -1, -1)
+    if place == "first-frame":
+        image = torch.where(is_first, image, torch.zeros_like(image))
+    unknown = torch.ones_like(image[:, :, :1])
+    if from_start:
+        unknown = torch.where(is_first, torch.zeros_like(unknown), unknown)
+    return torch.cat([image, unknown], dim=2)
+
+
+def fixed_conditioning(clips: LatentClips, chosen: np.ndarray | Tensor) -> dict[str, Tensor]:
+    """What does not change along a clip, by kind, where the clips have it."""
+    kinds = ("text", "image_tokens", "face")
+    present = {kind: value for kind in kinds if (value := getattr(clips, kind)) is not None}
+    return {kind: value[chosen].float() for kind, value in present.items()}
+
+
 def draw_rollout_batch(
     clips: LatentClips,
     rng: np.random.Generator,
@@ -102,30 +147,49 @@ def draw_rollout_batch(
     size: int,
     num_blocks: int,
     profile: SamplerProfile,
+    streams: Sequence[int] | None = None,
+    place: ReferencePlace = "every-frame",
 ) -> RolloutBatch:
     """Random clips with enough sound for ``num_blocks`` blocks.
 
     A rollout needs no true video, so where it is longer than its clip another clip's voice goes
     on: the picture stays, the sentence changes.
+
+    Args:
+        clips: To choose from.
+        rng: The same in every process.
+        size: Of the batch over all processes.
+        num_blocks: Length.
+        profile: Length of a block.
+        streams: Samples of the batch that are wanted; all by default. Only they are read.
+        place: Where the reference stands.
     """
-    pool = start_clips(clips)
+    pool, wanted = start_clips(clips), list(range(size) if streams is None else streams)
+    num_frames = profile.block_start(num_blocks)
     chosen = rng.choice(pool, size)
-    audio = clips.audio[chosen].float()
-    while audio.shape[1] < profile.block_start(num_blocks):
+    voices, length = [chosen], clips.audio.shape[1]
+    while length < num_frames:
         # Latent 0 of a clip owns a single video frame: the voice goes on with its second latent.
-        audio = torch.cat([audio, clips.audio[rng.choice(pool, size)][:, 1:].float()], dim=1)
-    return rollout_batch(clips, chosen, audio[:, : profile.block_start(num_blocks)], num_blocks)
+        voices.append(rng.choice(pool, size))
+        length += clips.audio.shape[1] - 1
+    parts = [clips.audio[voice[wanted]][:, bool(i) :] for i, voice in enumerate(voices)]
+    audio = torch.cat([part.float() for part in parts], dim=1)[:, :num_frames]
+    return rollout_batch(clips, chosen[wanted], audio, num_blocks, place=place)
 
 
 def rollout_batch(
-    clips: LatentClips, chosen: np.ndarray, audio: Tensor, num_blocks: int
+    clips: LatentClips,
+    chosen: np.ndarray,
+    audio: Tensor,
+    num_blocks: int,
+    *,
+    place: ReferencePlace = "every-frame",
 ) -> RolloutBatch:
     """The batch of these clips with this audio, ``(B, T, A, D)``."""
-    references = clips.references[chosen].float()
-    image = references[:, None].expand(-1, audio.shape[1], -1, -1, -1)
-    unknown = torch.ones_like(image[:, :, :1])
-    unknown[:, 0] = 0
-    conditioning = Conditioning(image=torch.cat([image, unknown], dim=2), audio=audio)
+    image = image_channels(
+        clips.references[chosen].float(), 0, audio.shape[1], place, from_start=True
+    )
+    conditioning = Conditioning(image=image, audio=audio, **fixed_conditioning(clips, chosen))
     return RolloutBatch(
         source=ClipSource(conditioning, num_blocks),
         reference_latent=clips.latents[chosen][:, 0].float(),

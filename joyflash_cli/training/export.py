@@ -1,6 +1,7 @@
 """From trained parts to a checkpoint folder that ``render`` loads."""
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from joyflash_cli.encoders.front_end import FrontEnd
 from joyflash_cli.media.framing import FramingRule
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.profile import SamplerProfile
+from joyflash_cli.training.batches import IMAGE_CONVENTIONS
+from joyflash_cli.training.run_config import RunConfig
 
 
 def export_checkpoint(
@@ -52,5 +55,47 @@ def export_checkpoint(
         "front_end": to_dict(front_end.config),
         "sampler": to_dict(sampler),
         "framing": to_dict(framing),
+    }
+    (out_dir / "checkpoint.json").write_text(json.dumps(about, indent=1) + "\n")
+
+
+def export_like(run: RunConfig, out_dir: Path) -> None:
+    """Write a checkpoint around the exported weights whose other parts are the data set's."""
+    from joyflash_cli.training.distillation_stages import exported_sampler
+
+    export_around(run, run.path(run.weights.exported), exported_sampler(run), out_dir)
+
+
+def export_around(run: RunConfig, weights: Path, sampler: SamplerProfile, out_dir: Path) -> None:
+    """Write a checkpoint of some weights.
+
+    Codec, encoders and framing are copied from the checkpoint that encoded the clips; without
+    them the weights mean nothing.
+
+    Args:
+        run: Names that checkpoint and the place of the reference.
+        weights: Of the transformer.
+        sampler: The profile that goes with them.
+        out_dir: Folder of the new checkpoint.
+    """
+    from safetensors.torch import load_file, save_file
+
+    from joyflash_cli.training.clip_encoders import resolve_encoders
+    from joyflash_cli.training.distillation_stages import read_geometry
+
+    files = resolve_encoders(run.dataset.checkpoint)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for path in files.directory.iterdir():
+        if path.is_file() and not path.name.startswith(("transformer", "checkpoint.json")):
+            shutil.copyfile(path, out_dir / path.name)
+    tensors = load_file(weights)
+    save_file({name: x.half() for name, x in tensors.items()}, out_dir / "transformer.safetensors")
+    about = json.loads((files.directory / "checkpoint.json").read_text())
+    about |= {
+        "version": run.version,
+        "transformer": to_dict(read_geometry(run).student),
+        "sampler": to_dict(sampler),
+        "conditioning": about.get("conditioning", {})
+        | {"image_convention": IMAGE_CONVENTIONS[run.reference]},
     }
     (out_dir / "checkpoint.json").write_text(json.dumps(about, indent=1) + "\n")

@@ -5,9 +5,8 @@ its own (paper §4.1; Self-Forcing's ODE regression). What comes out is causal a
 window's exchange between noisy blocks is left to DMD.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,9 +17,9 @@ from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.profile import SamplerProfile
 from joyflash_cli.sampler.schedule import noise_levels
 from joyflash_cli.sampler.solver import clean_from_flow
-from joyflash_cli.training.losses import masked_mean
+from joyflash_cli.training.batches import map_conditioning
 from joyflash_cli.training.ode_pairs import OdePairs, given_frames
-from joyflash_cli.training.trainer import OptimiserConfig, TrainingRun
+from joyflash_cli.training.trainer import OptimiserConfig
 from joyflash_cli.types import Conditioning
 
 
@@ -30,7 +29,8 @@ class OdeConfig:
 
     Attributes:
         optimiser: Steps and rates; Self-Forcing's rate is the default.
-        batch: Pairs per step.
+        batch: Pairs per step, over all processes.
+        accumulate: Parts that a process splits its pairs into, to save memory.
         seed: Of order and levels.
         bf16: Whether the student runs in bfloat16.
         log_every: Steps between two lines of the log.
@@ -48,32 +48,40 @@ class OdeConfig:
         )
     )
     batch: int = 4
+    accumulate: int = 1
     seed: int = 0
     bf16: bool = True
     log_every: int = 50
 
 
-def draw_block_states(
-    states: Tensor, profile: SamplerProfile, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """One state per block at a random level, and the index of that level per frame.
+def draw_levels(
+    shape: Sequence[int], batch: int, profile: SamplerProfile, rng: np.random.Generator
+) -> Tensor:
+    """Index of a random level for every block, clean included, as ``(batch, T)`` per frame.
 
     Args:
-        states: ``(B, S, T, C, H, W)``, noisiest first, clean last.
+        shape: Of the pairs' states, ``(N, S, T, ...)``.
+        batch: Samples.
         profile: Length of a block; frames before the first block are always clean.
         rng: Source of the levels.
-
-    Returns:
-        Noisy latents ``(B, T, C, H, W)`` and state indices ``(B, T)``.
     """
-    batch, num_states, num_frames = states.shape[:3]
+    num_states, num_frames = shape[1:3]
     prefix = profile.first_block_frame
     num_blocks = (num_frames - prefix) // profile.block_frames
     drawn = torch.from_numpy(rng.integers(num_states, size=(batch, num_blocks)))
     chosen = drawn.repeat_interleave(profile.block_frames, dim=1)
-    chosen = torch.cat([torch.full((batch, prefix), num_states - 1), chosen], dim=1)
-    index = chosen[:, None, :, None, None, None].expand(-1, 1, -1, *states.shape[3:])
-    return states.gather(1, index)[:, 0], chosen
+    return torch.cat([torch.full((batch, prefix), num_states - 1), chosen], dim=1)
+
+
+def states_at(states: Tensor, drawn: Tensor) -> Tensor:
+    """Noisy latents ``(B, T, C, H, W)``: of every frame the state of its level.
+
+    Args:
+        states: ``(B, S, T, C, H, W)``, noisiest first, clean last.
+        drawn: From ``draw_levels``.
+    """
+    index = drawn[:, None, :, None, None, None].expand(-1, 1, -1, *states.shape[3:])
+    return states.gather(1, index)[:, 0]
 
 
 def causal_clean(
@@ -93,57 +101,51 @@ def causal_clean(
         device=noisy.device,
     )
     prediction = model(
-        noisy, timesteps, conditioning, positions=torch.arange(num_frames), mask=mask
+        noisy,
+        timesteps,
+        conditioning,
+        positions=torch.arange(num_frames, device=noisy.device),
+        mask=mask,
     ).prediction.to(noisy.dtype)
     if model.config.prediction == "clean":
         return prediction
     return clean_from_flow(noisy, prediction, timesteps[..., None, None, None] / 1000)
 
 
-def ode_loss(
-    model: CausalTransformer,
-    states: Tensor,
-    conditioning: Conditioning,
-    profile: SamplerProfile,
-    rng: np.random.Generator,
-) -> Tensor:
-    """Mean squared error of the clean prediction, over frames that are neither clean nor given."""
-    levels = noise_levels(profile)
-    grid = torch.tensor([levels[level].timestep for level in sorted(levels)])
-    noisy, chosen = draw_block_states(states, profile, rng)
-    timesteps = grid[chosen]
-    learnt = (timesteps != 0) & ~given_frames(profile, noisy.shape[1])
-    clean = causal_clean(model, noisy, timesteps, conditioning, profile)
-    error = (clean - states[:, -1]).square()
-    return masked_mean(error, learnt[..., None, None, None].expand_as(error))
+@dataclass(frozen=True)
+class OdeLoss:
+    """The student's loss as a function of network, step and samples.
 
+    Attributes:
+        config: How.
+        pairs: From the teacher.
+        profile: Levels, and whether frame 0 is given.
+    """
 
-def train_ode(
-    config: OdeConfig,
-    *,
-    student: CausalTransformer,
-    pairs: OdePairs,
-    profile: SamplerProfile,
-    out_dir: Path,
-    resume: bool = False,
-    on_log: Callable[[dict], None] | None = None,
-) -> CausalTransformer:
-    """Train the student, and return its average."""
-    run = TrainingRun(out_dir, student, config.optimiser, seed=config.seed)
-    if resume:
-        run.resume()
-    while run.step < config.optimiser.steps:
-        rng = np.random.default_rng([config.seed, run.step])
-        chosen = torch.from_numpy(rng.integers(len(pairs), size=config.batch))
-        conditioning = Conditioning(
-            image=pairs.image[chosen].float(), audio=pairs.audio[chosen].float()
-        )
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-            loss = ode_loss(student, pairs.states[chosen].float(), conditioning, profile, rng)
-        run.update(loss)
-        if run.step % config.log_every == 0 or run.step == config.optimiser.steps:
-            line = run.log()
-            if on_log is not None:
-                on_log(line)
-    run.save()
-    return run.averaged
+    config: OdeConfig
+    pairs: OdePairs
+    profile: SamplerProfile
+
+    def __call__(self, network: CausalTransformer, step: int, streams: Sequence[int]) -> Tensor:
+        """Squared error of the clean prediction, over frames that are neither clean nor given.
+
+        The sum over these samples is divided by their share of all frames that count in the whole
+        batch: different samples learn at different numbers of frames, and parts have to average
+        to the whole.
+        """
+        batch, own = self.config.batch, list(streams)
+        rng = np.random.default_rng([self.config.seed, step])
+        chosen = torch.from_numpy(rng.integers(len(self.pairs), size=batch))
+        drawn = draw_levels(self.pairs.states.shape, batch, self.profile, rng)
+        levels = noise_levels(self.profile)
+        timesteps = torch.tensor([levels[level].timestep for level in sorted(levels)])[drawn]
+        learnt = (timesteps != 0) & ~given_frames(self.profile, timesteps.shape[1])
+        device = next(network.parameters()).device
+        pairs = self.pairs.of(chosen[own])
+        states = pairs.states.float().to(device)
+        noisy = states_at(states, drawn[own].to(device))
+        conditioning = map_conditioning(pairs.conditioning(), lambda x: x.float().to(device))
+        clean = causal_clean(network, noisy, timesteps[own].to(device), conditioning, self.profile)
+        error = (clean - states[:, -1]).square().mean(dim=(2, 3, 4))
+        counted = (error * learnt[own].to(device)).sum()
+        return counted * (batch / len(own)) / learnt.sum().clamp(min=1)

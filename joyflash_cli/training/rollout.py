@@ -184,6 +184,7 @@ def roll_out(
     latent_shape: LatentShape,
     batch_size: int = 1,
     mci_noise_share: float = 0.7,
+    dtype: torch.dtype | None = None,
 ) -> Rollout:
     """Generate ``plan.num_blocks`` blocks; under ``torch.no_grad`` the same without gradients.
 
@@ -194,6 +195,8 @@ def roll_out(
         latent_shape: Channels, rows and columns.
         batch_size: Streams rolled out together.
         mci_noise_share: Chance that a pass noises its condition frame.
+        dtype: Of the cache; the weights' by default. Under autocast keys and values are bfloat16
+            anyway, and storing them so loses nothing.
 
     Raises:
         ConfigError: If the conditioning is shorter than the plan.
@@ -203,7 +206,7 @@ def roll_out(
         raise ConfigError(f"The conditioning has fewer than {plan.num_blocks} blocks")
     setup = replace(setup, source=FirstBlocks(setup.source, plan.num_blocks))
     with torch.no_grad():
-        state = start_stream(setup, latent_shape=latent_shape, batch_size=batch_size)
+        state = start_stream(setup, latent_shape=latent_shape, batch_size=batch_size, dtype=dtype)
     branch = _roll_main if plan.branch == "main" else _roll_auxiliary
     return branch(setup, state, plan, _Coins(rng, mci_noise_share))
 

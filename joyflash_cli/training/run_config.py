@@ -8,13 +8,19 @@ from joyflash_cli.config import from_dict
 from joyflash_cli.data.clips import ClipsConfig
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.config import TransformerConfig
+from joyflash_cli.training.batches import ReferencePlace
 from joyflash_cli.training.codec import CodecTrainingConfig
+from joyflash_cli.training.dataset_latents import DatasetConfig
+from joyflash_cli.training.decoder import DecoderTrainingConfig
 from joyflash_cli.training.dmd import DmdConfig
 from joyflash_cli.training.front_end import FrontEndTraining
 from joyflash_cli.training.generator import GeneratorTrainingConfig
+from joyflash_cli.training.latent_reader import LatentReaderConfig
 from joyflash_cli.training.ode import OdeConfig
 from joyflash_cli.training.ode_pairs import OdePairsConfig
+from joyflash_cli.training.predictions import PredictionsConfig
 from joyflash_cli.training.teacher import TeacherConfig
+from joyflash_cli.training.validation import ValidationConfig
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,10 @@ class SpeechConfig:
 
 @dataclass(frozen=True)
 class DistillationWeights:
-    """Which weights the distillation begins with; files below the work directory.
+    """Which weights the distillation begins with; files below the work directory, or anywhere.
+
+    The word ``checkpoint`` stands for the transformer of ``dataset.checkpoint``; sizes and sampler
+    are then the checkpoint's as well.
 
     Attributes:
         teacher_start: Denoiser that the teacher starts from; a fresh one if empty.
@@ -58,6 +67,16 @@ class RunConfig:
         version: Written into the exported checkpoint.
         processes: Worker processes where a stage uses them.
         threads: Torch threads of the training stages.
+        device: Of the distillation stages: ``auto``, ``cpu`` or ``cuda``.
+        recompute_layers: Whether activations inside of layers are computed anew in the backward
+            pass, to save memory (gradient checkpointing).
+        save_every_s: A kill loses at most this many seconds of the distillation stages.
+        save_every_steps: Besides, a state is saved every so many steps; 0 leaves it to the clock.
+        tensorboard: Whether figures also go to TensorBoard.
+        gpus: Processes that the run is meant for; only the dry run reads it.
+        latent_size: Rows and columns of a latent frame; only the dry run reads it.
+        reference: Where the reference latent stands in all stages of the distillation.
+        latents_dir: Folder of the encoded clips, below the work directory or anywhere.
     """
 
     work_dir: str
@@ -65,6 +84,17 @@ class RunConfig:
     version: str
     processes: int = 2
     threads: int = 2
+    device: str = "auto"
+    recompute_layers: bool = False
+    save_every_s: float = 300.0
+    save_every_steps: int = 0
+    tensorboard: bool = False
+    gpus: int = 1
+    latent_size: tuple[int, int] = (16, 16)
+    reference: ReferencePlace = "every-frame"
+    latents_dir: str = "latents"
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     speech: SpeechConfig = field(default_factory=SpeechConfig)
     clips: ClipsConfig = field(default_factory=ClipsConfig)
     held_out_clips: ClipsConfig = field(
@@ -72,6 +102,9 @@ class RunConfig:
     )
     front_end: FrontEndTraining = field(default_factory=FrontEndTraining)
     codec: CodecTrainingConfig = field(default_factory=CodecTrainingConfig)
+    lip_reader: LatentReaderConfig = field(default_factory=LatentReaderConfig)
+    predictions: PredictionsConfig = field(default_factory=PredictionsConfig)
+    decoder: DecoderTrainingConfig = field(default_factory=DecoderTrainingConfig)
     generator: GeneratorTrainingConfig = field(default_factory=GeneratorTrainingConfig)
     weights: DistillationWeights = field(default_factory=DistillationWeights)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)

@@ -14,6 +14,7 @@ from joyflash_cli.sampler.solver import (
     clean_from_flow,
     flow_from_clean,
 )
+from joyflash_cli.training.batches import map_conditioning
 from joyflash_cli.training.losses import Guidance, guided
 from joyflash_cli.types import Conditioning
 
@@ -38,6 +39,15 @@ class Segment:
     def learnt(self) -> Bool[Tensor, "B T C H W"]:
         """Where a loss counts: every number of the frames that are not given."""
         return (~self.given)[:, None, None, None].expand(self.latents.shape)
+
+    def to(self, device: torch.device | str) -> "Segment":
+        """The segment on a device."""
+        return Segment(
+            latents=self.latents.to(device),
+            conditioning=map_conditioning(self.conditioning, lambda x: x.to(device)),
+            positions=self.positions.to(device),
+            given=self.given.to(device),
+        )
 
 
 @dataclass(frozen=True)

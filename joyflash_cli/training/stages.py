@@ -7,9 +7,14 @@ stopped when run again with ``resume``.
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from joyflash_cli.errors import CheckpointError, UsageError
+from joyflash_cli.errors import UsageError
 from joyflash_cli.training.run_config import RunConfig, load_run_config
+from joyflash_cli.training.session import Session
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Report = Callable[[dict], None]
 
@@ -69,190 +74,125 @@ def _front_end(run: RunConfig, resume: bool, report: Report) -> None:
 
 
 def _codec(run: RunConfig, resume: bool, report: Report) -> None:
+    from joyflash_cli.data.clips import ClipStore
+    from joyflash_cli.training.codec import fit_codec, measure_codec
+
+    codec = fit_codec(run.codec, clips_dir=run.path("clips/train"))
+    report(measure_codec(codec, ClipStore(run.path("clips/held_out"))))
+    _save(codec, run.path("codec/codec.safetensors"))
+
+
+def _save(module: "nn.Module", path: Path) -> None:
     from safetensors.torch import save_file
 
-    from joyflash_cli.training.codec import train_codec
-
-    codec = train_codec(
-        run.codec,
-        clips_dir=run.path("clips/train"),
-        held_out_dir=run.path("clips/held_out"),
-        out_dir=run.path("codec"),
-        resume=resume,
-        on_log=report,
-    )
-    run.path("codec").mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: value.contiguous() for name, value in codec.state_dict().items()},
-        run.path("codec/codec.safetensors"),
-    )
-
-
-def _load_codec(run: RunConfig):
-    from safetensors.torch import load_file
-
-    from joyflash_cli.codec.tiny import TinyCodec
-
-    codec = TinyCodec(run.codec.codec)
-    codec.load_state_dict(load_file(run.path("codec/codec.safetensors")))
-    return codec.eval()
-
-
-def _load_front_end(run: RunConfig):
-    from joyflash_cli.encoders.front_end import load_front_end
-
-    return load_front_end(run.path("front_end.safetensors")).eval()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in module.state_dict().items()}, path)
 
 
 def _latents(run: RunConfig, resume: bool, report: Report) -> None:
     from joyflash_cli.training.latents import build_latents
+    from joyflash_cli.training.parts_on_disk import codec_of, front_end_of
 
     for name in ("held_out", "train"):
         build_latents(
             clips_dir=run.path(f"clips/{name}"),
             out_dir=run.path(f"latents/{name}"),
-            codec=_load_codec(run),
-            front_end=_load_front_end(run),
+            codec=codec_of(run),
+            front_end=front_end_of(run),
             on_shard=_shards(report, name),
         )
 
 
-def _generator(run: RunConfig, resume: bool, report: Report) -> None:
-    from safetensors.torch import save_file
+def _lip_reader(run: RunConfig, resume: bool, report: Report) -> None:
+    from joyflash_cli.training.latent_reader import train_latent_reader
+    from joyflash_cli.training.latents import load_latents
 
+    reader = train_latent_reader(
+        run.lip_reader,
+        clips=load_latents(run.path("latents/train")),
+        held_out=load_latents(run.path("latents/held_out")),
+        patch=run.generator.transformer.patch_size[1:],
+        out_dir=run.path("lip-reader"),
+        on_log=report,
+    )
+    _save(reader, run.path("lip-reader/reader.safetensors"))
+
+
+def _generator(run: RunConfig, resume: bool, report: Report) -> None:
     from joyflash_cli.training.generator import train_generator
     from joyflash_cli.training.latents import load_latents
+    from joyflash_cli.training.parts_on_disk import lip_reader_of
 
     model = train_generator(
         run.generator,
         clips=load_latents(run.path("latents/train")),
         held_out=load_latents(run.path("latents/held_out")),
         out_dir=run.path("generator"),
+        reader=lip_reader_of(run) if run.generator.lip_weight else None,
         resume=resume,
         on_log=report,
     )
-    save_file(model.state_dict(), run.path("generator/generator.safetensors"))
+    _save(model, run.path("generator/generator.safetensors"))
 
 
-def _load_transformer(run: RunConfig, name: str, *, is_teacher: bool = False):
-    """The transformer of a weights file below the work directory.
+def _predictions(run: RunConfig, resume: bool, report: Report) -> None:
+    from joyflash_cli.training.parts_on_disk import codec_of, front_end_of, transformer_of
+    from joyflash_cli.training.predictions import build_predictions
 
-    Raises:
-        CheckpointError: If the file is missing or its tensors do not fit.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from joyflash_cli.model.transformer import CausalTransformer
-
-    config = run.generator.transformer
-    if is_teacher and run.weights.teacher_transformer is not None:
-        config = run.weights.teacher_transformer
-    model = CausalTransformer(config)
-    try:
-        model.load_state_dict(load_file(run.path(name)))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{run.path(name)} cannot start this stage: {error}",
-            hint="run the stage before it, or name another file under [weights]",
-        ) from error
-    return model
-
-
-def _save_transformer(run: RunConfig, name: str, model) -> None:
-    from safetensors.torch import save_file
-
-    state = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
-    save_file(state, run.path(name))
-
-
-def _teacher(run: RunConfig, resume: bool, report: Report) -> None:
-    from joyflash_cli.training.latents import load_latents
-    from joyflash_cli.training.teacher import fresh_teacher, train_teacher
-
-    clips = load_latents(run.path("latents/train"))
-    if run.weights.teacher_start:
-        teacher = _load_transformer(run, run.weights.teacher_start, is_teacher=True)
-    else:
-        sizes = run.weights.teacher_transformer or run.generator.transformer
-        teacher = fresh_teacher(sizes, clips, seed=run.teacher.seed)
-    teacher = train_teacher(
-        run.teacher,
-        teacher=teacher,
-        clips=clips,
+    build_predictions(
+        run.predictions,
+        clips_dir=run.path("clips/train"),
+        out_dir=run.path("predictions"),
+        codec=codec_of(run),
+        front_end=front_end_of(run),
+        transformer=transformer_of(run),
         profile=run.generator.sampler,
-        out_dir=run.path("teacher"),
+        on_shard=_shards(report, "predictions"),
+    )
+
+
+def _decoder(run: RunConfig, resume: bool, report: Report) -> None:
+    from joyflash_cli.training.decoder import read_decoder_batch, train_decoder
+    from joyflash_cli.training.parts_on_disk import codec_of
+    from joyflash_cli.training.predictions import PredictionReader
+
+    read_batch: Callable = read_decoder_batch
+    if run.decoder.predicted_share:
+        read_batch = PredictionReader(run.path("predictions"))
+    codec = train_decoder(
+        codec_of(run),
+        run.decoder,
+        clips_dir=run.path("clips/train"),
+        held_out_dir=run.path("clips/held_out"),
+        out_dir=run.path("decoder"),
+        read_batch=read_batch,
         resume=resume,
-        on_log=report,
+        session=Session(on_log=report, save_every_s=run.save_every_s),
     )
-    _save_transformer(run, "teacher/teacher.safetensors", teacher)
-
-
-def _ode_pairs(run: RunConfig, resume: bool, report: Report) -> None:
-    from joyflash_cli.training.latents import load_latents
-    from joyflash_cli.training.ode_pairs import build_ode_pairs
-
-    build_ode_pairs(
-        run.ode_pairs,
-        teacher=_load_transformer(run, run.weights.teacher, is_teacher=True).eval(),
-        clips=load_latents(run.path("latents/train")),
-        profile=run.generator.sampler,
-        out_dir=run.path("ode-pairs"),
-        on_shard=lambda done, total: report({"shard": done, "of": total}),
-    )
-
-
-def _ode(run: RunConfig, resume: bool, report: Report) -> None:
-    from joyflash_cli.training.ode import train_ode
-    from joyflash_cli.training.ode_pairs import load_ode_pairs
-
-    student = train_ode(
-        run.ode,
-        student=_load_transformer(run, run.weights.ode_start),
-        pairs=load_ode_pairs(run.path("ode-pairs")),
-        profile=run.generator.sampler,
-        out_dir=run.path("ode"),
-        resume=resume,
-        on_log=report,
-    )
-    _save_transformer(run, "ode/student.safetensors", student)
-
-
-def _dmd(run: RunConfig, resume: bool, report: Report) -> None:
-    from joyflash_cli.training.dmd import DmdTraining, train_dmd
-    from joyflash_cli.training.latents import load_latents
-
-    training = DmdTraining(
-        run.dmd,
-        generator=_load_transformer(run, run.weights.dmd_start),
-        fake_score=_load_transformer(run, run.weights.fake_score),
-        real_score=_load_transformer(run, run.weights.teacher, is_teacher=True),
-        clips=load_latents(run.path("latents/train")),
-        profile=run.generator.sampler,
-        out_dir=run.path("dmd"),
-    )
-    generator = train_dmd(training, resume=resume, on_log=report)
-    _save_transformer(run, "dmd/generator.safetensors", generator)
+    _save(codec, run.path("decoder/codec.safetensors"))
 
 
 def _export(run: RunConfig, resume: bool, report: Report) -> None:
-    from safetensors.torch import load_file
-
     from joyflash_cli.data.clips import ClipStore
     from joyflash_cli.media.framing import measure_framing
-    from joyflash_cli.model.transformer import CausalTransformer
-    from joyflash_cli.training.export import export_checkpoint
+    from joyflash_cli.training.distillation_stages import exported_sampler
+    from joyflash_cli.training.export import export_checkpoint, export_like
+    from joyflash_cli.training.parts_on_disk import drawing_codec_of, front_end_of, transformer_of
 
-    model = CausalTransformer(run.generator.transformer)
-    model.load_state_dict(load_file(run.path(run.weights.exported)))
+    if run.dataset.path:
+        export_like(run, run.path("checkpoint"))
+        report({"checkpoint": str(run.path("checkpoint"))})
+        return
+    codec = drawing_codec_of(run)
     store = ClipStore(run.path("clips/train"))
     framing = measure_framing([store.frames(i)[0] for i in range(0, min(len(store), 240))])
+    framing = replace(framing, size_px=framing.size_px * codec.config.detail_scale)
     export_checkpoint(
         run.path("checkpoint"),
-        transformer=model,
-        codec=_load_codec(run),
-        front_end=_load_front_end(run),
-        sampler=run.generator.sampler,
+        transformer=transformer_of(run, run.weights.exported),
+        codec=codec,
+        front_end=front_end_of(run),
+        sampler=exported_sampler(run),
         framing=framing,
         version=run.version,
     )
@@ -266,13 +206,19 @@ STAGES: dict[str, Callable[[RunConfig, bool, Report], None]] = {
     "front-end": _front_end,
     "codec": _codec,
     "latents": _latents,
+    "lip-reader": _lip_reader,
     "generator": _generator,
-    "teacher": _teacher,
-    "ode-pairs": _ode_pairs,
-    "ode": _ode,
-    "dmd": _dmd,
+    "predictions": _predictions,
+    "decoder": _decoder,
     "export": _export,
 }
+
+
+def stage_names() -> tuple[str, ...]:
+    """All stages in the order of the pipeline."""
+    from joyflash_cli.training.distillation_stages import DISTILLATION_STAGES
+
+    return (*(name for name in STAGES if name != "export"), *DISTILLATION_STAGES, "export")
 
 
 def run_stage(
@@ -282,27 +228,49 @@ def run_stage(
     assets_dir: Path | None = None,
     resume: bool = False,
     report: Report = lambda line: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    progress: bool = False,
 ) -> None:
     """Run one stage.
 
     Args:
-        stage: A key of ``STAGES``.
+        stage: One of ``stage_names``.
         config_path: TOML file of a ``RunConfig``.
         assets_dir: Folder of the source packs, instead of the file's.
         resume: Go on from the stage's saved state.
         report: Called with a small dictionary of figures now and then.
+        should_stop: Asked after every step of the distillation stages; true saves and ends.
+        progress: Whether the distillation stages draw a bar on stderr.
 
     Raises:
         UsageError: If there is no such stage.
+        TrainingStopped: When ``should_stop`` said so; the state is saved.
     """
-    if stage not in STAGES:
+    from joyflash_cli.training.distillation_stages import DISTILLATION_STAGES
+
+    if stage not in stage_names():
         raise UsageError(
-            f"There is no training stage {stage!r}.", hint=f"stages: {', '.join(STAGES)}"
+            f"There is no training stage {stage!r}.", hint=f"stages: {', '.join(stage_names())}"
         )
     import torch
+
+    from joyflash_cli.training.processes import join_processes
 
     run = load_run_config(config_path)
     if assets_dir is not None:
         run = replace(run, assets_dir=str(assets_dir))
     torch.set_num_threads(run.threads)
-    STAGES[stage](run, resume, report)
+    if stage in STAGES:
+        STAGES[stage](run, resume, report)
+        return
+    with join_processes(run.device) as processes:
+        session = Session(
+            processes=processes,
+            should_stop=should_stop,
+            on_log=report,
+            save_every_s=run.save_every_s,
+            save_every_steps=run.save_every_steps,
+            tensorboard=run.tensorboard,
+            progress=progress,
+        )
+        DISTILLATION_STAGES[stage](run, resume, session)

@@ -5,9 +5,8 @@ loss: this is the score network that ODE pairs and DMD need. ``generator`` train
 weighted denoiser from which it may start.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,14 +14,20 @@ import torch
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.profile import SamplerProfile
-from joyflash_cli.training.batches import start_clips
+from joyflash_cli.training.batches import (
+    ReferencePlace,
+    fixed_conditioning,
+    image_channels,
+    start_clips,
+)
 from joyflash_cli.training.generator import output_scale
 from joyflash_cli.training.latents import LatentClips
 from joyflash_cli.training.losses import flow_matching_loss
 from joyflash_cli.training.ode_pairs import given_frames
 from joyflash_cli.training.scores import Segment, draw_sigmas, noised, predict
-from joyflash_cli.training.trainer import OptimiserConfig, TrainingRun
+from joyflash_cli.training.trainer import OptimiserConfig
 from joyflash_cli.types import Conditioning
 
 
@@ -49,7 +54,8 @@ class TeacherConfig:
 
     Attributes:
         optimiser: Steps and rates.
-        batch: Clips per step.
+        batch: Clips per step, over all processes.
+        accumulate: Parts that a process splits its clips into, to save memory.
         num_frames: Latent frames of a clip; 21 are 81 video frames.
         start_share: Share of the steps with clips that begin at their reference.
         dropout: Of conditioning kinds.
@@ -64,6 +70,7 @@ class TeacherConfig:
         default_factory=lambda: OptimiserConfig(steps=4000, learning_rate=5e-4, ema_decay=0.998)
     )
     batch: int = 4
+    accumulate: int = 1
     num_frames: int = 21
     start_share: float = 0.5
     dropout: ConditionDropout = field(default_factory=ConditionDropout)
@@ -88,38 +95,56 @@ def drop_conditioning(
     rng: np.random.Generator,
     *,
     latent_channels: int,
+    batch: int | None = None,
+    streams: Sequence[int] | None = None,
 ) -> Conditioning:
     """The conditioning with random samples of each kind at zero.
 
     Args:
-        conditioning: Of a batch.
+        conditioning: Of a batch, or of some of its samples.
         dropout: Shares.
         rng: Source of the choices; the same number of draws whatever kinds are present.
         latent_channels: Leading channels of the image conditioning that are the reference.
+        batch: Samples of the whole batch, where only some are given.
+        streams: Which samples of the batch are given.
     """
+    kinds = {"text": "text", "audio": "audio", "face": "face", "image": "reference"}
+    present = {kind: x for kind in kinds if (x := getattr(conditioning, kind)) is not None}
+    num_given = len(next(iter(present.values()))) if present else 0
+    own = list(range(num_given) if streams is None else streams)
     changes = {}
-    for kind in ("text", "audio", "face"):
-        value = getattr(conditioning, kind)
-        share = getattr(dropout, kind)
-        changes[kind] = None if value is None else value * _kept(value, share, rng)
-    image = conditioning.image
-    if image is not None:
-        reference, mask = image[:, :, :latent_channels], image[:, :, latent_channels:]
-        kept = _kept(image, dropout.reference, rng)
-        changes["image"] = torch.cat([reference * kept, mask], dim=2)
+    for kind, share_name in kinds.items():
+        stays = rng.random(num_given if batch is None else batch) >= getattr(dropout, share_name)
+        if kind not in present:
+            continue
+        value = present[kind]
+        kept = torch.from_numpy(stays[own]).to(value).view(-1, *[1] * (value.ndim - 1))
+        if kind == "image":
+            reference, mask = value[:, :, :latent_channels], value[:, :, latent_channels:]
+            changes[kind] = torch.cat([reference * kept, mask], dim=2)
+        else:
+            changes[kind] = value * kept
     return conditioning.with_frames(**changes)
 
 
-def _kept(value: torch.Tensor, share: float, rng: np.random.Generator) -> torch.Tensor:
-    """One for samples that stay, zero for the others, ready to multiply."""
-    kept = torch.from_numpy(rng.random(len(value)) >= share).to(value)
-    return kept.view(-1, *[1] * (value.ndim - 1))
-
-
 def draw_clip_segment(
-    clips: LatentClips, config: TeacherConfig, profile: SamplerProfile, rng: np.random.Generator
+    clips: LatentClips,
+    config: TeacherConfig,
+    profile: SamplerProfile,
+    rng: np.random.Generator,
+    *,
+    streams: Sequence[int] | None = None,
+    place: ReferencePlace = "every-frame",
 ) -> Segment:
     """Random clips: from their reference on, or from the middle with a reference from elsewhere.
+
+    Args:
+        clips: To choose from.
+        config: Length and batch.
+        profile: Whether frame 0 is given.
+        rng: The same in every process.
+        streams: Samples of the batch that are wanted; all by default. Only they are read.
+        place: Where the reference stands.
 
     Raises:
         ConfigError: If the clips are shorter than the configuration wants.
@@ -133,67 +158,63 @@ def draw_clip_segment(
     pool = start_clips(clips) if from_start else np.arange(len(clips))
     start = 0 if from_start else int(rng.integers(1, length - config.num_frames + 1))
     chosen = torch.from_numpy(rng.choice(pool, config.batch))
+    if streams is not None:
+        chosen = chosen[list(streams)]
     frames = slice(start, start + config.num_frames)
-    latents = clips.latents[chosen][:, frames].float()
-    reference = clips.references[chosen].float()[:, None].expand(-1, config.num_frames, -1, -1, -1)
-    unknown = torch.ones_like(reference[:, :, :1])
-    if from_start:
-        unknown[:, 0] = 0
+    image = image_channels(
+        clips.references[chosen].float(), start, config.num_frames, place, from_start=from_start
+    )
     return Segment(
-        latents=latents,
+        latents=clips.latents[chosen][:, frames].float(),
         conditioning=Conditioning(
-            image=torch.cat([reference, unknown], dim=2),
+            image=image,
             audio=clips.audio[chosen][:, frames].float(),
+            **fixed_conditioning(clips, chosen),
         ),
         positions=torch.arange(start, start + config.num_frames),
         given=given_frames(profile, config.num_frames, start),
     )
 
 
-def train_teacher(
-    config: TeacherConfig,
-    *,
-    teacher: CausalTransformer,
-    clips: LatentClips,
-    profile: SamplerProfile,
-    out_dir: Path,
-    resume: bool = False,
-    on_log: Callable[[dict], None] | None = None,
-) -> CausalTransformer:
-    """Train the teacher, and return its average.
+@dataclass(frozen=True)
+class TeacherLoss:
+    """The teacher's loss as a function of network, step and samples.
 
-    Args:
+    Attributes:
         config: How.
-        teacher: Fresh, or any denoiser to start from.
         clips: Encoded clips.
         profile: Gives the warp and whether frame 0 is given.
-        out_dir: For state and metrics.
-        resume: Go on from the saved state.
-        on_log: Called with every line of the log.
+        place: Where the reference stands.
     """
-    run = TrainingRun(out_dir, teacher, config.optimiser, seed=config.seed)
-    if resume:
-        run.resume()
-    while run.step < config.optimiser.steps:
-        rng = np.random.default_rng([config.seed, run.step])
-        segment = draw_clip_segment(clips, config, profile, rng)
+
+    config: TeacherConfig
+    clips: LatentClips
+    profile: SamplerProfile
+    place: ReferencePlace = "every-frame"
+
+    def __call__(
+        self, network: CausalTransformer, step: int, streams: Sequence[int]
+    ) -> torch.Tensor:
+        """Flow matching on these samples of the step's batch."""
+        config, own = self.config, list(streams)
+        rng = np.random.default_rng([config.seed, step])
+        segment = draw_clip_segment(
+            self.clips, config, self.profile, rng, streams=own, place=self.place
+        )
         conditioning = drop_conditioning(
-            segment.conditioning,
-            config.dropout,
-            rng,
-            latent_channels=teacher.config.out_channels,
-        )
+            segment.conditioning, config.dropout, rng, batch=config.batch, streams=own,
+            latent_channels=network.config.out_channels,
+        )  # fmt: skip
+        seed = int(rng.integers(2**62))
         sigmas = draw_sigmas(
-            config.batch, run.generator, shift=profile.shift, limits=config.timestep_limits
-        )
-        noise = torch.randn(segment.latents.shape, generator=run.generator)
-        noisy = noised(segment, noise, sigmas)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-            flow = predict(teacher, segment, noisy, sigmas, conditioning=conditioning).flow
-        run.update(flow_matching_loss(flow, segment.latents, noise, segment.learnt))
-        if run.step % config.log_every == 0 or run.step == config.optimiser.steps:
-            line = run.log()
-            if on_log is not None:
-                on_log(line)
-    run.save()
-    return run.averaged
+            config.batch, torch.Generator().manual_seed(seed), shift=self.profile.shift,
+            limits=config.timestep_limits,
+        )[own]  # fmt: skip
+        device = next(network.parameters()).device
+        channels, height, width = segment.latents.shape[2:]
+        source = SeededNoise(seed, (channels, height, width), streams=own, device=device)
+        noise = source.initial(0, config.num_frames)
+        segment = replace(segment, conditioning=conditioning).to(device)
+        noisy = noised(segment, noise, sigmas.to(device))
+        flow = predict(network, segment, noisy, sigmas.to(device)).flow
+        return flow_matching_loss(flow, segment.latents, noise, segment.learnt)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 from toy_distillation import CLEAN_CONFIG, CONFIG, SHAPE, toy_batch, toy_clips, toy_model
@@ -10,9 +11,11 @@ from toy_distillation import CLEAN_CONFIG, CONFIG, SHAPE, toy_batch, toy_clips, 
 from joyflash_cli.errors import CheckpointError, ConfigError
 from joyflash_cli.sampler.profile import AVATARFORCING, TINY
 from joyflash_cli.training.batches import draw_rollout_batch
-from joyflash_cli.training.dmd import DmdConfig, DmdTraining, score_segment, train_dmd
+from joyflash_cli.training.dmd import DmdConfig, DmdTraining, train_dmd
 from joyflash_cli.training.losses import Guidance
 from joyflash_cli.training.rollout import RolloutConfig
+from joyflash_cli.training.segments import reencoded_first_frame, score_segment
+from joyflash_cli.training.session import Session
 from joyflash_cli.training.trainer import OptimiserConfig
 
 RATES = OptimiserConfig(
@@ -94,14 +97,14 @@ def test_each_network_is_updated_in_its_turn_and_the_teacher_never(tmp_path):
 @pytest.mark.parametrize("form", [CONFIG, CLEAN_CONFIG])
 def test_the_generator_loss_reaches_the_generator_alone(form, tmp_path):
     training = start(tmp_path, form=form)
-    loss, figures = training.generator_loss()
+    loss, strength = training.generator_loss([0, 1])
     loss.backward()
-    assert figures["gradient"] > 0
+    assert strength > 0
     assert all(p.grad is not None and p.grad.any() for p in training.generator.module.parameters())
     others = (training.fake_score.module, training.real_score)
     assert all(p.grad is None for network in others for p in network.parameters())
     training.generator.optimiser.zero_grad()
-    training.critic_loss().backward()
+    training.critic_loss([0, 1]).backward()
     assert all(p.grad is None for p in training.generator.module.parameters())
     assert all(p.grad.any() for p in training.fake_score.module.parameters())
 
@@ -110,21 +113,23 @@ def test_the_mean_over_split_streams_is_the_whole(tmp_path):
     """What data-parallel processes need: a stream's part does not depend on who computes it."""
 
     def gradients(streams):
-        training = start(tmp_path, streams=streams)
-        (training.generator_loss()[0] + training.critic_loss()).backward()
+        training = start(tmp_path)
+        (training.generator_loss(streams)[0] + training.critic_loss(streams)).backward()
         modules = (training.generator.module, training.fake_score.module)
         return [p.grad for module in modules for p in module.parameters()]
 
-    whole, first, second = gradients(None), gradients([0]), gradients([1])
+    whole, first, second = gradients([0, 1]), gradients([0]), gradients([1])
     assert not equal(first, second)
     for total, a, b in zip(whole, first, second, strict=True):
         torch.testing.assert_close((a + b) / 2, total, atol=1e-4, rtol=1e-3)
 
 
 def test_bfloat16_runs_and_logs(tmp_path):
-    training = start(tmp_path, dataclasses.replace(TOY, bf16=True, steps=3), form=CLEAN_CONFIG)
     lines = []
-    train_dmd(training, on_log=lines.append)
+    config = dataclasses.replace(TOY, bf16=True, steps=3)
+    session = Session(on_log=lines.append)
+    training = start(tmp_path, config, form=CLEAN_CONFIG, session=session)
+    train_dmd(training)
     written = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert written == lines
     assert {"step", "generator_loss", "generator_gradient", "fake_score_loss"} <= set(lines[0])
@@ -162,6 +167,38 @@ def test_a_slice_may_begin_with_a_picture_encoded_anew():
     assert counts[:, 3:].all()
 
 
+class PictureCodec:
+    """A latent is its picture, four times; decoding needs no reference."""
+
+    latent_channels, spatial_stride = SHAPE[0], 1
+
+    def start_decoding(self, reference):
+        assert reference.shape == (1, 3, *SHAPE[1:])
+        assert not reference.any()
+
+    def decode(self, latents, state):
+        return latents[:, :, :3].repeat_interleave(4, dim=1)[:, 3:], state
+
+    def encode(self, frames, reference):
+        return torch.cat([frames, frames[:, :, :1]], dim=2)
+
+    def reference_latents(self, reference):
+        return self.encode(reference[:, None], reference)[:, 0] + 1
+
+
+def test_the_picture_before_a_slice_is_its_last_one():
+    batch = toy_batch(4)
+    latents = torch.rand(1, 12, *SHAPE, generator=torch.Generator().manual_seed(0))
+    again = reencoded_first_frame(PictureCodec(), num_frames=7, place="every-frame")
+    segment, counts = score_segment(latents, batch, TINY, max_frames=7, first_frame=again)
+    assert torch.equal(segment.latents[:, 0, :3], latents[:, 5, :3])
+    assert torch.equal(segment.latents[:, 1:], latents[:, 6:])
+    image = segment.conditioning.image
+    assert torch.equal(image[:, 3, :3], latents[:, 5, :3] + 1)
+    assert image[:, :, -1].flatten(2).amax(2).tolist() == [[0.0] + 6 * [1.0]]
+    assert not counts[:, :3].any()
+
+
 def test_a_prefix_frame_is_given():
     batch = toy_batch(4)
     segment, counts = score_segment(torch.randn(1, 8, *SHAPE), batch, AVATARFORCING, max_frames=21)
@@ -171,8 +208,6 @@ def test_a_prefix_frame_is_given():
 
 
 def test_a_voice_goes_on_where_a_clip_is_too_short():
-    import numpy as np
-
     clips = toy_clips(num_frames=5)
     batch = draw_rollout_batch(clips, np.random.default_rng(0), size=2, num_blocks=4, profile=TINY)
     audio = batch.source.conditioning.audio

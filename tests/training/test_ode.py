@@ -14,15 +14,17 @@ from joyflash_cli.model.transformer import TransformerOutput
 from joyflash_cli.sampler.profile import PAPER, TINY
 from joyflash_cli.sampler.schedule import noise_levels
 from joyflash_cli.sampler.solver import flow_match_table
+from joyflash_cli.training.denoising import train_network
 from joyflash_cli.training.losses import Guidance
 from joyflash_cli.training.ode import (
     OdeConfig,
+    OdeLoss,
     causal_clean,
-    draw_block_states,
-    ode_loss,
-    train_ode,
+    draw_levels,
+    states_at,
 )
 from joyflash_cli.training.ode_pairs import (
+    OdePairs,
     OdePairsConfig,
     build_ode_pairs,
     load_ode_pairs,
@@ -30,6 +32,7 @@ from joyflash_cli.training.ode_pairs import (
     teacher_states,
 )
 from joyflash_cli.training.scores import Segment
+from joyflash_cli.training.session import Session
 from joyflash_cli.training.trainer import OptimiserConfig
 
 PAIRS = OdePairsConfig(
@@ -120,30 +123,49 @@ def test_a_block_has_one_level_and_all_levels_come():
     states = torch.arange(9.0)[None, :, None, None, None, None].expand(2, 9, 12, *SHAPE)
     seen = set()
     for seed in range(12):
-        noisy, chosen = draw_block_states(states, TINY, np.random.default_rng(seed))
-        assert (noisy == chosen[..., None, None, None]).all()
+        chosen = draw_levels(states.shape, 2, TINY, np.random.default_rng(seed))
+        assert (states_at(states, chosen) == chosen[..., None, None, None]).all()
         blocks = chosen.view(2, 4, 3)
         assert (blocks == blocks[..., :1]).all()
         seen |= set(chosen.flatten().tolist())
     assert seen == set(range(9))
 
 
+def random_pairs(num: int, num_frames: int = 12) -> OdePairs:
+    generator = torch.Generator().manual_seed(0)
+    return OdePairs(
+        states=torch.randn(num, 9, num_frames, *SHAPE, generator=generator),
+        image=torch.randn(num, num_frames, 5, *SHAPE[1:], generator=generator),
+        audio=torch.randn(num, num_frames, 2, 3, generator=generator),
+    )
+
+
 def test_the_loss_is_over_noisy_learnt_frames_only(monkeypatch):
     from joyflash_cli.training import ode
 
-    states = torch.randn(2, 9, 12, *SHAPE, generator=torch.Generator().manual_seed(0))
-    timesteps_seen = []
+    timesteps_seen, pairs = [], random_pairs(1)
 
     def zero(model, noisy, timesteps, conditioning, profile):
         timesteps_seen.append(timesteps)
         return torch.zeros_like(noisy)
 
     monkeypatch.setattr(ode, "causal_clean", zero)
-    loss = ode_loss(None, states, None, TINY, np.random.default_rng(1))
+    loss = OdeLoss(OdeConfig(batch=2, seed=1), pairs, TINY)
+    value = loss(toy_model(), 0, [0, 1])
     learnt = timesteps_seen[0] != 0
     assert not learnt.all()
     learnt[:, 0] = False
-    torch.testing.assert_close(loss, states[:, -1].square()[learnt].mean())
+    clean = pairs.states[:, -1].expand(2, -1, -1, -1, -1)
+    torch.testing.assert_close(value, clean.square()[learnt].mean())
+
+
+@torch.no_grad()
+def test_parts_of_a_batch_average_to_the_whole():
+    """They learn at different numbers of frames; the mean must weigh them alike."""
+    model, loss = toy_model(), OdeLoss(OdeConfig(batch=4, seed=5), random_pairs(4), TINY)
+    whole, parts = loss(model, 3, range(4)), [loss(model, 3, [i]) for i in range(4)]
+    torch.testing.assert_close(torch.stack(parts).mean(), whole)
+    assert len({round(float(part), 4) for part in parts}) == 4
 
 
 @pytest.mark.parametrize("config", [CONFIG, CLEAN_CONFIG])
@@ -169,8 +191,8 @@ def test_the_student_learns_the_pairs(tmp_path):
         bf16=False, log_every=10,
     )  # fmt: skip
     losses = []
-    train_ode(
-        config, student=toy_model(), pairs=pairs, profile=TINY, out_dir=tmp_path / "ode",
-        on_log=lambda line: losses.append(line["loss"]),
+    train_network(
+        toy_model(), OdeLoss(config, pairs, TINY), config=config, out_dir=tmp_path / "ode",
+        session=Session(on_log=lambda line: losses.append(line["loss"])),
     )  # fmt: skip
     assert losses[-1] < 0.6 * losses[0]

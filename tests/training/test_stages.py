@@ -6,85 +6,18 @@ import tomllib
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from toy_distillation import CLEAN_CONFIG, toy_clips, toy_model
+from safetensors.torch import load_file
+from toy_run import toy_run
 
 from joyflash_cli.config import from_dict, to_dict
 from joyflash_cli.errors import CheckpointError, ConfigError, UsageError
 from joyflash_cli.training.run_config import RunConfig, load_run_config
 from joyflash_cli.training.stages import run_stage
 
-RUN = """
-work_dir = "{work}"
-assets_dir = "nowhere"
-version = "toy"
-threads = 1
-
-[generator.sampler]
-first_frame_rule = "replace"
-fps = 25
-
-[generator.transformer]
-{transformer}
-[generator.transformer.audio_attention]
-{audio_attention}
-
-[teacher]
-batch = 2
-num_frames = 6
-optimiser = {{ steps = 2, warmup_steps = 1 }}
-
-[ode_pairs]
-num_pairs = 2
-num_steps = 8
-batch = 2
-num_blocks = 2
-guidance = {{ text = 1.0, audio = 2.0 }}
-
-[ode]
-batch = 2
-optimiser = {{ steps = 2, learning_rate = 1e-3 }}
-
-[dmd]
-steps = 2
-batch = 2
-generator_every = 2
-guidance = {{ text = 2.0, audio = 2.0 }}
-rollout = {{ num_blocks = [2, 2] }}
-ablation = {{ mci = false }}
-"""
-
-
-def lines(values: dict) -> str:
-    return "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items()
-                     if value is not None and not isinstance(value, dict))  # fmt: skip
-
 
 @pytest.fixture
 def run_file(tmp_path):
-    transformer = to_dict(CLEAN_CONFIG)
-    text = RUN.format(
-        work=tmp_path / "work",
-        transformer=lines(transformer),
-        audio_attention=lines(transformer["audio_attention"]),
-    )
-    path = tmp_path / "toy.toml"
-    path.write_text(text)
-    clips = toy_clips(4, num_frames=7)
-    (tmp_path / "work" / "latents" / "train").mkdir(parents=True)
-    save_file(
-        {
-            "latents": clips.latents, "reference": clips.references, "audio": clips.audio,
-            "token_weights": clips.token_weights, "is_start": clips.is_start,
-        },
-        tmp_path / "work" / "latents" / "train" / "latents-0000.safetensors",
-    )  # fmt: skip
-    (tmp_path / "work" / "generator").mkdir()
-    save_file(
-        toy_model(CLEAN_CONFIG).state_dict(),
-        tmp_path / "work" / "generator" / "generator.safetensors",
-    )
-    return path
+    return toy_run(tmp_path)
 
 
 def test_from_clips_to_a_distilled_generator(run_file, tmp_path):
@@ -101,7 +34,7 @@ def test_from_clips_to_a_distilled_generator(run_file, tmp_path):
         assert before.keys() == after.keys()
         assert any((before[key] != after[key]).any() for key in before)
     assert {"shard": 1, "of": 1} in reports
-    assert (work / "dmd" / "state.safetensors").exists()
+    assert json.loads((work / "dmd" / "state.json").read_text())["folder"] == "state-00000002"
     assert load_run_config(run_file).dmd.ablation.mci is False
 
 

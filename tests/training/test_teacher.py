@@ -7,13 +7,15 @@ from toy_distillation import CLEAN_CONFIG, CONFIG, SHAPE, toy_clips, toy_model
 
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.sampler.profile import TINY
+from joyflash_cli.training.denoising import train_network
+from joyflash_cli.training.session import Session
 from joyflash_cli.training.teacher import (
     ConditionDropout,
     TeacherConfig,
+    TeacherLoss,
     draw_clip_segment,
     drop_conditioning,
     fresh_teacher,
-    train_teacher,
 )
 from joyflash_cli.training.trainer import OptimiserConfig
 from joyflash_cli.types import Conditioning
@@ -80,11 +82,12 @@ def test_the_teacher_learns_and_resumes_bit_for_bit(form, tmp_path):
 
     def train(name, steps, **changes):
         optimiser = dataclasses.replace(TOY.optimiser, steps=steps, flat_share=1.0)
-        return train_teacher(
-            dataclasses.replace(TOY, optimiser=optimiser), teacher=toy_model(form), clips=clips,
-            profile=TINY, out_dir=tmp_path / name, on_log=lambda x: losses.append(x["loss"]),
+        config = dataclasses.replace(TOY, optimiser=optimiser)
+        return train_network(
+            toy_model(form), TeacherLoss(config, clips, TINY), config=config,
+            out_dir=tmp_path / name, session=Session(on_log=lambda x: losses.append(x["loss"])),
             **changes,
-        )  # fmt: skip
+        ).averaged  # fmt: skip
 
     whole = train("whole", 6)
     assert len(losses) == 3

@@ -1,0 +1,146 @@
+"""``joyflash evaluate ablation``: train the variants of a table, measure them, write the table."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from joyflash_cli.cli.signals import StopSignals
+from joyflash_cli.config import from_dict
+from joyflash_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from joyflash_cli.evaluation.ablation import AblationRow
+    from joyflash_cli.training.study import Study
+
+PLACES = ("every-frame", "first-frame")
+
+
+@dataclass(frozen=True)
+class AblationRequest:
+    """What the user asked for.
+
+    Attributes:
+        table: Of the paper.
+        config: Run whose clips and rates are used.
+        steps: Distillation steps of every variant.
+        start_steps: Steps of teacher and ODE initialisation, and number of ODE pairs.
+        seeds: Trainings of every variant.
+        horizon_s: Length of the long stream.
+        clips: Held-out clips measured; all if ``None``.
+        checkpoint: Profile or directory that everything starts from.
+        output: Folder of the table.
+    """
+
+    table: int
+    config: Path
+    steps: int
+    start_steps: int
+    seeds: int
+    horizon_s: float
+    clips: int | None
+    checkpoint: str
+    output: Path
+
+
+Tell = Callable[[str], Any]
+
+
+def run_ablation(request: AblationRequest, tell: Tell) -> tuple[Path, Path] | int:
+    """Train and measure what is missing, and write the table.
+
+    Every variant that was trained and every report that was written is used again, also by another
+    table, so the command can be stopped at any time and run again.
+
+    Returns:
+        The JSON file and the Markdown file, or the exit code when a signal stopped it.
+
+    Raises:
+        UsageError: For an unknown table or a missing configuration.
+    """
+    from joyflash_cli.evaluation.ablation import ablation_rows
+    from joyflash_cli.evaluation.ablation_table import table_report, write_table
+    from joyflash_cli.training.run_config import load_run_config
+    from joyflash_cli.training.session import Session, TrainingStopped
+    from joyflash_cli.training.study import Study, StudyBudget
+
+    rows = ablation_rows(request.table)
+    if not request.config.is_file():
+        raise UsageError(f"{request.config} does not exist", hint="give --config FILE")
+    budget = StudyBudget(
+        steps=request.steps,
+        teacher_steps=request.start_steps,
+        pairs=request.start_steps,
+        ode_steps=request.start_steps,
+        checkpoint=request.checkpoint,
+    )
+    run = load_run_config(request.config)
+    measured: dict[str, dict[str, list]] = {place: {} for place in PLACES}
+    with StopSignals() as signals:
+
+        def should_stop() -> bool:
+            signals.be_graceful()
+            return signals.requested()
+
+        session = Session(
+            should_stop=should_stop,
+            on_log=lambda line: tell(json.dumps(line)),
+            save_every_s=run.save_every_s,
+        )
+        study = Study(run, budget, session)
+        try:
+            for place in PLACES:
+                for row in rows:
+                    measured[place][row.name] = [
+                        _measure(study, request, place, row, seed, tell)
+                        for seed in range(request.seeds)
+                    ]
+        except TrainingStopped as stopped:
+            tell(f"{stopped}; run the command again to go on")
+            return signals.exit_code
+    shown = asdict(budget) | {
+        "seeds": request.seeds, "horizon_s": request.horizon_s, "clips": request.clips or "all",
+    }  # fmt: skip
+    return write_table(table_report(request.table, rows, measured, budget=shown), request.output)
+
+
+def _measure(
+    study: "Study",
+    request: AblationRequest,
+    place: Any,
+    row: "AblationRow",
+    seed: int,
+    tell: Tell,
+) -> dict[str, float | None]:
+    """Figures of one row and seed, from disk where they are."""
+    from joyflash_cli.evaluation.ablation import figures_of
+    from joyflash_cli.evaluation.report import evaluate_tiny
+    from joyflash_cli.training.ablation import Ablation
+
+    trained, sampled = (from_dict(Ablation, switches) for switches in (row.training, row.sampling))
+    sampling = "-".join(row.sampling) or "full"
+    training = "-".join(row.training) or "full"
+    clips = request.clips or "all"
+    name = (
+        f"{training}-sampled-{sampling}-steps-{request.steps}-seed-{seed}"
+        f"-horizon-{request.horizon_s:g}-clips-{clips}.json"
+    )
+    path = study.run_at(place).path(f"measured/{name}")
+    if not path.exists():
+        tell(f"table {request.table}, {place}: {row.name}, seed {seed}")
+        weights = study.train(place, training, trained, seed)
+        with tempfile.TemporaryDirectory() as folder:
+            report = evaluate_tiny(
+                checkpoint=study.export(place, weights, sampled, Path(folder) / "variant"),
+                horizon_s=request.horizon_s,
+                seed=seed,
+                num_clips=request.clips,
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".part")
+        partial.write_text(json.dumps(report))
+        os.replace(partial, path)
+    return figures_of(json.loads(path.read_text()))
