@@ -1,0 +1,131 @@
+"""What must be right in a row before anything is loaded; the contents of files come later."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from joyflash_cli.batch.rows import STATE_FOLDER, BatchRow, Problem, RawRow
+from joyflash_cli.media.muxer import FFMPEG_SUFFIXES, PYAV_SUFFIXES
+
+SUFFIXES = PYAV_SUFFIXES + FFMPEG_SUFFIXES
+MAX_ID_CHARS = 200
+MAX_NAME_BYTES = 240
+"""Longest file name of an output: temporary and record beside it have longer names, and file
+systems end at 255."""
+
+MAX_SEED = (1 << 63) - 1
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class RowRules:
+    """What a row is checked against.
+
+    Attributes:
+        folder: Where relative paths of pictures and sounds begin: the manifest's own, absolute.
+        profile: Name of the checkpoint, for messages.
+        hears_text: Whether it follows prompts.
+    """
+
+    folder: Path
+    profile: str
+    hears_text: bool
+
+
+def check_row(raw: RawRow, rules: RowRules) -> tuple[BatchRow | None, list[Problem]]:
+    """The row ready for use, or everything that is wrong with it.
+
+    Files must exist and be readable; what they hold is judged when the row is rendered, and then
+    fails that row alone.
+    """
+    values = {key: str(value) for key, value in raw.values.items()}
+    broken = [key for key, value in values.items() if _SURROGATE.search(value)]
+    if broken:  # a JSON escape that is half a character: no file and no prompt can hold it
+        text = f"{broken[0]} has a character that does not exist"
+        return None, [Problem(raw.number, raw.line, text)]
+    row_id = values.get("id", "")
+    output = values.get("output") or f"{row_id}.mp4"
+    folder = os.fspath(rules.folder)
+    image, image_problem = _find_file("image", values.get("image", ""), folder)
+    audio, audio_problem = _find_file("audio", values.get("audio", ""), folder)
+    named = row_id or values.get("output")
+    texts = (
+        _id_problem(row_id),
+        image_problem,
+        audio_problem,
+        _output_problem(output) if named else "",
+    )
+    problems = [Problem(raw.number, raw.line, text) for text in texts if text]
+    prompt = values.get("prompt", "")
+    if prompt and not rules.hears_text:
+        text = f"profile {rules.profile} has no text control; leave the prompt empty"
+        problems.append(Problem(raw.number, raw.line, text, "E-PROMPT"))
+    seed = _seed(values.get("seed", ""))
+    if seed is None:
+        text = f"seed {values['seed'][:40]!r} is not an integer of 0 <= seed < 2**63"
+        problems.append(Problem(raw.number, raw.line, text))
+    if problems or seed is None:
+        return None, problems
+    place = posixpath.normpath(output)
+    return BatchRow(raw.number, raw.line, row_id, image, audio, place, prompt, seed), []
+
+
+def _id_problem(row_id: str) -> str:
+    if not row_id:
+        return "has no id"
+    if len(row_id) > MAX_ID_CHARS:
+        return f"its id has {len(row_id)} characters; at most {MAX_ID_CHARS} are possible"
+    return f"id {row_id!r} has a control character" if _CONTROL.search(row_id) else ""
+
+
+def _find_file(column: str, given: str, folder: str) -> tuple[str, str]:
+    """A file's absolute path, and why it cannot be read or nothing.
+
+    The path is a plain local one however it is spelled: ``http://x`` is a name like any other.
+    Strings rather than ``Path``: this runs for every row of tables of any length.
+    """
+    if not given:
+        return "", f"has no {column}"
+    path = os.path.normpath(os.path.join(folder, given))
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # ValueError: a null character
+        return path, f"{column} {given!r} does not exist"
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "not a plain file"
+        return path, f"{column} {given!r} is {what}"
+    return path, "" if os.access(path, os.R_OK) else f"{column} {given!r} may not be read"
+
+
+def _output_problem(output: str) -> str:
+    """Why a name leaves the output folder, or cannot be written there; or nothing."""
+    parts = output.split("/")
+    suffix = posixpath.splitext(output)[1]
+    if _CONTROL.search(output):
+        return f"output {output!r} has a control character"
+    if output.startswith("/") or ".." in parts:
+        return f"output {output!r} leaves the output folder"
+    if suffix.lower() not in SUFFIXES:
+        found = f"ends in {suffix}" if suffix else "has no suffix"
+        return f"output {output!r} {found}; {', '.join(SUFFIXES)} can be written"
+    if posixpath.normpath(output).partition("/")[0] == STATE_FOLDER:
+        return f"output {output!r} lies in {STATE_FOLDER}, which belongs to the batch"
+    if any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
+        return f"output {output[:40]!r}... has a name of more than {MAX_NAME_BYTES} bytes"
+    return ""
+
+
+def _seed(given: str) -> int | None:
+    """The seed, 0 where none is given, ``None`` where it is no seed."""
+    if not given:
+        return 0
+    if not (given.isascii() and given.isdigit() and len(given) <= 20):
+        return None
+    return int(given) if int(given) <= MAX_SEED else None

@@ -1,0 +1,163 @@
+"""One row on its way through a worker: what goes in, what comes out, whatever the engine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from joyflash_cli.errors import JoyFlashError
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row for a worker; plain values only, since it may travel to another machine.
+
+    Attributes:
+        number: Row of data, from 1; names the job.
+        id: The user's own name of the row.
+        image: Picture, absolute.
+        audio: Sound, absolute.
+        staged: Where the worker writes the video: a folder of this attempt alone.
+        prompt: As given.
+        seed: As given.
+        image_sha256: Of the picture when the job was made.
+        audio_sha256: Of the sound when the job was made.
+        attempt: 1, or 2 after a worker died.
+    """
+
+    number: int
+    id: str
+    image: str
+    audio: str
+    staged: str
+    prompt: str = ""
+    seed: int = 0
+    image_sha256: str = ""
+    audio_sha256: str = ""
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error that can travel between processes.
+
+    Attributes:
+        code: Stable identifier.
+        text: One line, the next step included.
+        exit_code: Of the program, if this ends it.
+        trace: Traceback of a bug, empty for other errors.
+    """
+
+    code: str
+    text: str
+    exit_code: int = 1
+    trace: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """What an exception says; a traceback only where it is no mistake of the user's."""
+        if isinstance(error, JoyFlashError):
+            return cls(error.code, " ".join(str(error).split()), error.exit_code)
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        trace = "".join(traceback.format_exception(error))
+        return cls("E-INTERNAL", " ".join(what.split()), 1, trace)
+
+    def to_error(self) -> JoyFlashError:
+        """The error to raise in another process."""
+        error = JoyFlashError(self.text, code=self.code)
+        error.exit_code = self.exit_code
+        return error
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        job: Which one.
+        kind: ``done`` the video is staged, ``failed`` an error of this row, ``lost`` the worker
+            died under it.
+        facts: Of a finished video: its SHA-256, size, length, times.
+        failure: Of the other two.
+    """
+
+    job: Job
+    kind: Literal["done", "failed", "lost"]
+    facts: dict[str, Any] = field(default_factory=dict)
+    failure: Failure | None = None
+
+    @property
+    def may_spoil_gpu(self) -> bool:
+        """Whether a worker with a GPU should begin anew: after some errors nothing works there."""
+        return self.failure is not None and self.failure.exit_code in (1, 5)
+
+
+class RowRenderer(Protocol):
+    """A loaded model that renders one job after the other."""
+
+    def render(self, job: Job) -> dict[str, Any]:
+        """Writes ``job.staged`` and the record beside it; facts for the ledger and the results.
+
+        Raises:
+            JoyFlashError: When this row cannot be rendered.
+        """
+        ...
+
+
+RendererFactory = Callable[[str], RowRenderer]
+"""Loads a model on a device; called once in each worker, so it must be importable there."""
+
+
+class Engine(Protocol):
+    """Runs jobs in workers; knows nothing of manifests, claims or retries.
+
+    Used in a ``with`` statement. Workers load first: only a loaded one counts as idle. A worker
+    that dies is replaced, and its job comes back as ``lost``.
+    """
+
+    @property
+    def num_idle(self) -> int:
+        """Loaded workers without a job."""
+        ...
+
+    @property
+    def num_workers(self) -> int:
+        """Workers that were asked for."""
+        ...
+
+    def start(self, num_workers: int) -> None:
+        """Begins to start workers; returns before they are loaded."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Gives a job to an idle worker."""
+        ...
+
+    def wait(self, timeout_s: float) -> list[Outcome]:
+        """Jobs that ended; returns at once when there are some, else after ``timeout_s``.
+
+        Raises:
+            JoyFlashError: When workers cannot load: more jobs would not help.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Ends all workers at once, whatever they do; ``start`` may follow."""
+        ...
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def run_job(renderer: RowRenderer, job: Job) -> Outcome:
+    """One job in a worker; every error of the row becomes its outcome."""
+    try:
+        facts = renderer.render(job)
+    except Exception as error:  # noqa: BLE001 - one row's bug must not take the others with it
+        return Outcome(job, "failed", failure=Failure.of(error))
+    return Outcome(job, "done", {**facts, "host": socket.gethostname(), "pid": os.getpid()})

@@ -1,0 +1,142 @@
+"""The ledger: one line per change of state, appended and flushed to the disk, never rewritten.
+
+Several batches may write it at once. Each line is one ``write`` to a file opened for appending,
+under a lock where the file system has working locks. A line cut short by a crash or a full disk is
+skipped by readers, and the next line begins on a new one.
+
+A line is a JSON object with ``v`` (1), ``time`` (UTC), ``owner`` (which run), ``host``, ``state``,
+``id``, ``output``, ``row`` and, by state:
+
+===============  ===================================================================================
+``started``      ``key``, ``attempt``
+``lost``         ``attempt``, ``error``: the worker died
+``released``     the run was stopped before the row was finished
+``publishing``   ``key``, ``settings``, ``image``, ``audio`` (digests and stamps), ``facts``,
+                 ``replaces`` (what earlier runs made there); the video is about to get its name
+``done``         the same, and it has its name
+``failed``       ``key``, ``settings``, ``image``, ``audio``, ``replaces``, ``code``, ``error``,
+                 ``attempt``
+===============  ===================================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from joyflash_cli.errors import OutputError
+
+LEDGER_VERSION = 1
+SETTLED_STATES = ("publishing", "done", "failed")
+"""States that later runs go by; the others are history."""
+
+
+class Ledger:
+    """A ledger file, which need not exist before the first line is written.
+
+    Args:
+        path: ``ledger.jsonl``.
+        owner: Name of this run, put into each line.
+        host: Name of this machine, put into each line.
+    """
+
+    def __init__(self, path: Path, *, owner: str = "", host: str = "") -> None:
+        self.path = path
+        self._who = {"owner": owner, "host": host}
+        self._position = 0
+        self.num_damaged = 0
+
+    @property
+    def position(self) -> int:
+        """Byte up to which the file was read."""
+        return self._position
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Adds a line; it is on the disk when this returns.
+
+        Raises:
+            OutputError: ``E-OUTPUT-FULL`` or ``E-OUTPUT-WRITE``.
+        """
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"v": LEDGER_VERSION, "time": now, **self._who, **record})
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                with _locked(descriptor):
+                    _append_line(descriptor, line.encode() + b"\n")
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            raise OutputError(
+                f"{self.path} cannot be written: "
+                f"{'the disk is full' if full else error.strerror or error}",
+                hint="make room and run the same command again; it goes on where it stopped",
+                code="E-OUTPUT-FULL" if full else "E-OUTPUT-WRITE",
+            ) from error
+
+    def read_new(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Settled lines since the last call, each with the byte where it begins.
+
+        Raises:
+            OutputError: If the file is there but cannot be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._position)
+                while (line := file.readline()).endswith(b"\n"):
+                    start, self._position = self._position, self._position + len(line)
+                    record = _parse(line)
+                    if record is None:
+                        self.num_damaged += bool(line.strip())
+                    elif record["state"] in SETTLED_STATES:
+                        yield start, record
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise OutputError(
+                f"{self.path} cannot be read: {error.strerror or error}",
+                hint="give a folder of your own as --out-dir",
+                code="E-OUTPUT-LEDGER",
+            ) from error
+
+
+def _append_line(descriptor: int, line: bytes) -> None:
+    end = os.fstat(descriptor).st_size
+    if end and os.pread(descriptor, 1, end - 1) != b"\n":
+        line = b"\n" + line  # the line before was cut short
+    if os.write(descriptor, line) != len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(descriptor: int) -> Iterator[None]:
+    """Holds the file's lock, where the file system offers any."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+    except OSError:
+        yield  # appending alone keeps lines whole on local disks
+        return
+    try:
+        yield
+    finally:
+        fcntl.lockf(descriptor, fcntl.LOCK_UN)
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or record.get("v") != LEDGER_VERSION:
+        return None
+    texts = all(isinstance(record.get(name), str) for name in ("state", "output"))
+    return record if texts else None

@@ -1,0 +1,132 @@
+"""The renderer of a worker: a checkpoint loaded once, rows rendered one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from joyflash_cli.batch.jobs import Job
+from joyflash_cli.errors import DataError
+from joyflash_cli.pipeline.placement import DEFAULT_EXECUTION, ExecutionOptions
+
+if TYPE_CHECKING:
+    from joyflash_cli.pipeline import JoyFlash, RenderResult
+
+CPU_THREADS = 1
+"""Threads of a worker on the CPU. Sums come out differently when they are split differently, so
+one fixed number, and not the machine's, keeps a row's bytes the same in every worker."""
+
+
+@dataclass(frozen=True)
+class RendererSettings:
+    """How a worker loads its checkpoint.
+
+    Attributes:
+        profile: A name of ``weights.toml``.
+        checkpoint: A directory to use instead, absolute, or empty.
+        dtype: Of the transformer; ``auto`` for the device's own.
+        threads: On the CPU.
+        execution: How to run a model that is large for its device.
+    """
+
+    profile: str = "tiny"
+    checkpoint: str = ""
+    dtype: str = "auto"
+    threads: int = CPU_THREADS
+    execution: ExecutionOptions = DEFAULT_EXECUTION
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What of this decides the pictures, as it enters a row's key."""
+        from joyflash_cli.pipeline.devices import SHORT_DTYPES
+
+        execution = asdict(self.execution)
+        for where in ("offload", "codec_device"):
+            del execution[where]
+        return {"dtype": SHORT_DTYPES.get(self.dtype, self.dtype), "execution": execution}
+
+    def load(self, device: str) -> PipelineRenderer:
+        """The renderer with its weights in memory; a ``RendererFactory``."""
+        return PipelineRenderer(self, device)
+
+
+class PipelineRenderer:
+    """Renders jobs with a loaded checkpoint.
+
+    Args:
+        settings: What to load.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises:
+        CheckpointError: When the weights cannot be used.
+        DeviceError: When the device cannot.
+    """
+
+    def __init__(self, settings: RendererSettings, device: str) -> None:
+        import torch
+
+        from joyflash_cli.pipeline import JoyFlash
+
+        torch.set_num_threads(settings.threads)
+        checkpoint = Path(settings.checkpoint) if settings.checkpoint else None
+        self._joyflash: JoyFlash = JoyFlash.load(
+            settings.profile,
+            checkpoint,
+            device=device,
+            dtype=settings.dtype,
+            execution=settings.execution,
+        )
+
+    def render(self, job: Job) -> dict[str, Any]:
+        """Writes the video and its record; see ``RowRenderer``."""
+        from joyflash_cli.pipeline import read_request
+        from joyflash_cli.pipeline.sidecar import file_sha256
+
+        staged = Path(job.staged)
+        request = read_request(
+            self._joyflash.files,
+            Path(job.image),
+            Path(job.audio),
+            seed=job.seed,
+            prompt=job.prompt,
+        )
+        # The folder is this attempt's own: whatever lies there is nobody's.
+        result = self._joyflash.render(request, staged, overwrite=True)
+        _check_unchanged(job)
+        warnings = [*request.warnings, *result.warnings]
+        size = {"sha256": file_sha256(staged), "bytes": staged.stat().st_size}
+        return {**_facts(result), **size, "warnings": warnings}
+
+
+def _check_unchanged(job: Job) -> None:
+    """Refuses a video whose inputs were not those that its row's key was made of."""
+    from joyflash_cli.pipeline.sidecar import read_sidecar
+
+    record = read_sidecar(Path(job.staged))
+    for path, name, expected in (
+        (job.image, "image_sha256", job.image_sha256),
+        (job.audio, "audio_sha256", job.audio_sha256),
+    ):
+        if expected and record[name] not in (None, expected):
+            raise DataError(
+                f"{path} changed while the batch ran",
+                hint="run the same command again with --retry-failed",
+                code="E-INPUT-CHANGED",
+            )
+
+
+def _facts(result: RenderResult) -> dict[str, Any]:
+    width, height = result.size_px
+    return {
+        "video_frames": result.video_frames,
+        "fps": result.fps,
+        "width": width,
+        "height": height,
+        "video_s": round(result.video_s, 6),
+        "audio_s": round(result.audio_s, 6),
+        "wall_s": round(result.wall_s, 4),
+        "load_s": round(result.load_s, 4),
+        "first_frame_s": round(result.first_frame_s, 4),
+        "realtime_factor": round(result.realtime_factor, 4),
+    }

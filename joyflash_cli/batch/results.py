@@ -1,0 +1,108 @@
+"""What became of every row, for people and programs: ``results.csv`` and ``results.jsonl``."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from joyflash_cli.batch.table import RowState, RowTable
+from joyflash_cli.errors import OutputError
+
+RESULTS_CSV = "results.csv"
+RESULTS_JSONL = "results.jsonl"
+RESULT_FILES = (RESULTS_CSV, RESULTS_JSONL)
+
+FIGURES = (
+    "video_s", "audio_s", "wall_s", "load_s", "first_frame_s", "realtime_factor",
+    "video_frames", "fps", "width", "height", "bytes", "sha256", "host",
+)  # fmt: skip
+RESULT_COLUMNS = (
+    "row", "id", "state", "output", "error_code", "error", "attempt", "seed",
+    *FIGURES, "image", "audio", "prompt", "finished",
+)  # fmt: skip
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def write_results(table: RowTable, folder: Path, *, mark: str) -> None:
+    """Writes both files anew, each whole or not at all.
+
+    Args:
+        table: Every row of the manifest, whichever shard it belongs to.
+        folder: Where they go.
+        mark: Makes the names of the temporary files this run's own.
+
+    Raises:
+        OutputError: If they cannot be written.
+    """
+    with _replacing(folder / RESULTS_CSV, mark) as file:
+        writer = csv.DictWriter(file, RESULT_COLUMNS)
+        writer.writeheader()
+        for result in _results(table):
+            writer.writerow({name: as_cell(value) for name, value in result.items()})
+    with _replacing(folder / RESULTS_JSONL, mark) as file:
+        for result in _results(table):
+            file.write(json.dumps(result) + "\n")
+
+
+def as_cell(value: Any) -> Any:
+    """A value as a spreadsheet may open it: text that it would take for a formula is quoted."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return f"'{value}"
+    return value
+
+
+def _results(table: RowTable) -> Iterator[dict[str, Any]]:
+    for found in table.rows():
+        yield _result(table, found)
+
+
+def _result(table: RowTable, found: RowState) -> dict[str, Any]:
+    """One row's result with all ``RESULT_COLUMNS``; what does not apply is ``None``."""
+    row = found.row
+    state = found.state if found.state in ("done", "failed") else "open"
+    settled = table.settled(row.output) if state != "open" else None
+    record = settled.record if settled is not None else {}
+    facts = record.get("facts") or {}
+    values = {
+        "row": row.number,
+        "id": row.id,
+        "state": state,
+        "output": row.output,
+        "error_code": found.error_code or None,
+        "error": found.error or None,
+        "attempt": record.get("attempt"),
+        "seed": row.seed,
+        "image": row.image,
+        "audio": row.audio,
+        "prompt": row.prompt,
+        "finished": record.get("time"),
+        **{name: facts.get(name) for name in FIGURES},
+    }
+    return {name: values[name] for name in RESULT_COLUMNS}
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, mark: str) -> Iterator[IO[str]]:
+    temporary = path.with_name(f".{path.name}.{mark}.part")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="make room and run the same command again; the ledger has every row",
+            code="E-OUTPUT-WRITE",
+        ) from error

@@ -1,0 +1,395 @@
+"""``joyflash batch``: many videos from one table, with resuming, on one machine or many."""
+
+import json
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from joyflash_cli import __version__
+from joyflash_cli.cli.batch_progress import open_batch_progress
+from joyflash_cli.cli.completion import complete_device, complete_dtype, complete_profile
+from joyflash_cli.cli.execution import (
+    Attention,
+    Compile,
+    FastDecode,
+    Offload,
+    Quantize,
+    VaeDevice,
+)
+from joyflash_cli.cli.signals import StopSignals
+from joyflash_cli.errors import BatchError, UsageError
+
+if TYPE_CHECKING:
+    from joyflash_cli.batch.jobs import Engine
+    from joyflash_cli.batch.plan import BatchPlan, BatchProblems
+    from joyflash_cli.batch.renderer import RendererSettings
+    from joyflash_cli.batch.runner import BatchStatus
+    from joyflash_cli.checkpoints.store import CheckpointFiles
+
+STANDARD_INPUT = "-"
+
+
+class EngineName(StrEnum):
+    """Where workers run."""
+
+    local = "local"
+    ray = "ray"
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """The command line of ``joyflash batch``, as given."""
+
+    manifest: str
+    out_dir: Path
+    workers: int | None
+    engine: EngineName
+    ray_address: str | None
+    shard: str
+    retry_failed: bool
+    fail_fast: bool
+    overwrite: bool
+    dry_run: bool
+    device: str
+    settings: "RendererSettings"
+    as_json: bool
+    quiet: bool
+
+
+def batch(
+    manifest: Annotated[
+        str,
+        typer.Argument(metavar="MANIFEST", help="CSV or JSON lines file, or - for standard input."),
+    ],
+    out_dir: Annotated[
+        Path, typer.Option("--out-dir", metavar="DIR", help="Where videos, records and results go.")
+    ],
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", min=1, metavar="N", help="Rows at a time; default: one per GPU or core."
+        ),
+    ] = None,
+    engine: Annotated[
+        EngineName, typer.Option("--engine", help="Processes of this machine, or a Ray cluster.")
+    ] = EngineName.local,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            "--ray-address",
+            metavar="ADDRESS",
+            help="Cluster for --engine ray: auto or host:port; default: one on this machine.",
+        ),
+    ] = None,
+    shard: Annotated[
+        str, typer.Option("--shard", metavar="I/N", help="Only the I-th of N equal parts.")
+    ] = "1/1",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try rows again that failed earlier.")
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Begin no further row once one has failed.")
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace whatever lies where a video goes."),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Read every input, say what would be done, and stop."),
+    ] = False,
+    profile: Annotated[
+        str,
+        typer.Option(
+            "--profile",
+            metavar="NAME",
+            help="Model; see joyflash weights list.",
+            autocompletion=complete_profile,
+        ),
+    ] = "tiny",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint", metavar="DIR", help="Weights to use instead of the profile's."
+        ),
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="auto, cpu, cuda, cuda:N or mps.",
+            autocompletion=complete_device,
+        ),
+    ] = "auto",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            "--dtype",
+            metavar="NAME",
+            help="auto, fp32, bf16 or fp16; also long names.",
+            autocompletion=complete_dtype,
+        ),
+    ] = "auto",
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, metavar="N", help="CPU threads of each worker.")
+    ] = 1,
+    attention: Attention = "auto",
+    compile_layers: Compile = False,
+    offload: Offload = "none",
+    fast_decode: FastDecode = False,
+    vae_device: VaeDevice = None,
+    quantize: Quantize = "none",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of a path.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Make many talking-head videos from a table, one row each.
+
+    The table has the columns id, image, audio and, if wanted, output, prompt and seed; as CSV
+    (comma, semicolon or tab) or as JSON lines. Relative pictures and sounds are looked for beside
+    the table; outputs lie in the output folder, id.mp4 by default. Every row is checked before a
+    model is loaded.
+
+    What was done is written down in DIR/.joyflash/ledger.jsonl, so the same command again goes on
+    where it stopped, on this machine or on another that shares the folder; several may run at
+    once. A row that fails does not stop the others; the exit code is then 7. What became of each
+    row is in DIR/results.csv and DIR/results.jsonl. The path of the former is printed.
+
+    \b
+    Examples:
+      joyflash batch manifest.csv --out-dir out
+      joyflash batch manifest.csv --out-dir out --retry-failed
+      joyflash batch manifest.csv --out-dir out --shard $SLURM_ARRAY_TASK_ID/16
+      joyflash batch manifest.csv --out-dir /shared/out --engine ray --ray-address auto
+    """  # noqa: D301 - \b tells the help not to fold the examples
+    from joyflash_cli.batch.renderer import RendererSettings
+    from joyflash_cli.pipeline.placement import ExecutionOptions
+
+    settings = RendererSettings(
+        profile=profile,
+        checkpoint="" if checkpoint is None else str(checkpoint.absolute()),
+        dtype=dtype,
+        threads=threads,
+        execution=ExecutionOptions(
+            attention=attention,
+            compile=compile_layers,
+            offload=offload,
+            fast_decode=fast_decode,
+            codec_device=vae_device,
+            quantize=quantize,
+        ),
+    )
+    options = BatchOptions(
+        manifest=manifest,
+        out_dir=out_dir.absolute(),
+        workers=workers,
+        engine=engine,
+        ray_address=ray_address,
+        shard=shard,
+        retry_failed=retry_failed,
+        fail_fast=fail_fast,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        device=device,
+        settings=settings,
+        as_json=as_json,
+        quiet=quiet,
+    )
+    with StopSignals() as signals:
+        try:
+            exit_code = _run(options, signals)
+        except KeyboardInterrupt:
+            exit_code = signals.exit_code
+            _say(options, "joyflash: stopped")
+    raise typer.Exit(exit_code)
+
+
+def _run(options: BatchOptions, signals: StopSignals) -> int:
+    from joyflash_cli.checkpoints.store import resolve_checkpoint
+
+    if options.ray_address is not None and options.engine is not EngineName.ray:
+        raise UsageError("--ray-address is for --engine ray", hint="add --engine ray")
+    given = options.settings.checkpoint
+    files = resolve_checkpoint(options.settings.profile, Path(given) if given else None)
+    plan = _prepare(options, files)
+    if plan.num_changed:
+        _say(
+            options,
+            f"batch: {plan.num_changed} videos of earlier runs will be replaced: their rows or "
+            "files have changed, or --overwrite was given",
+        )
+    if options.dry_run:
+        return _report_dry_run(options, plan, files)
+    if not plan.table.count("open"):
+        _say(options, "batch: nothing is left to do")
+    from joyflash_cli.batch.runner import BatchRunner
+
+    signals.be_graceful()
+    with (
+        _make_engine(options, plan.table.count("open")) as engine,
+        open_batch_progress(quiet=options.quiet) as progress,
+    ):
+        runner = BatchRunner(plan, engine, report=progress.update, should_stop=signals.requested)
+        status = runner.run()
+    return _report_result(options, status, signals.exit_code if runner.stopped else 0)
+
+
+def _prepare(options: BatchOptions, files: "CheckpointFiles") -> "BatchPlan":
+    """The checked batch; all problems of its rows at once."""
+    from joyflash_cli.batch.checks import RowRules
+    from joyflash_cli.batch.manifest import open_manifest
+    from joyflash_cli.batch.plan import BatchChoices, BatchProblems, prepare_batch
+    from joyflash_cli.batch.rows import parse_shard
+    from joyflash_cli.pipeline.request import hears_text
+    from joyflash_cli.pipeline.sidecar import weights_sha256
+
+    choices = BatchChoices(
+        out_dir=options.out_dir,
+        weights_sha256=weights_sha256(files),
+        parameters=options.settings.parameters,
+        shard=parse_shard(options.shard),
+        retry_failed=options.retry_failed,
+        fail_fast=options.fail_fast,
+        overwrite=options.overwrite,
+    )
+    from_pipe = options.manifest == STANDARD_INPUT
+    if from_pipe and sys.stdin.isatty():
+        raise UsageError(
+            "the manifest - is standard input, which is a terminal",
+            hint="pipe a table into it, or give a file",
+            code="E-STDIN-TERMINAL",
+        )
+    folder = Path.cwd() if from_pipe else Path(options.manifest).absolute().parent
+    rules = RowRules(folder=folder, profile=files.name, hears_text=hears_text(files))
+    name = "standard input" if from_pipe else Path(options.manifest).name
+    try:
+        if from_pipe:
+            return prepare_batch(sys.stdin.buffer, name, choices=choices, rules=rules)
+        with open_manifest(Path(options.manifest)) as file:
+            return prepare_batch(file, name, choices=choices, rules=rules)
+    except BatchProblems as problems:
+        _report_problems(options, problems)
+        raise
+
+
+def _make_engine(options: BatchOptions, num_open: int) -> "Engine":
+    load = options.settings.load
+    # Nothing left to do is no reason to start a cluster or to ask for GPUs.
+    if options.engine is EngineName.ray and num_open:
+        from joyflash_cli.batch.engines.ray import THIS_MACHINE, RayEngine
+
+        # Ray sends figures about its use to its makers unless it is told not to.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        address = options.ray_address or os.environ.get("RAY_ADDRESS") or THIS_MACHINE
+        return RayEngine(load, address=address, device=options.device, num_workers=options.workers)
+    from joyflash_cli.batch.devices import worker_devices
+    from joyflash_cli.batch.engines.local import LocalEngine
+    from joyflash_cli.batch.rows import STATE_FOLDER
+
+    devices = worker_devices(options.device, options.workers) if num_open else (options.device,)
+    logs = options.out_dir / STATE_FOLDER / "logs"
+    name = f"{socket.gethostname()}-{os.getpid()}"
+    return LocalEngine(load, devices=devices, logs=logs, name=name)
+
+
+def _say(options: BatchOptions, *lines: str) -> None:
+    if not options.quiet:
+        for line in lines:
+            typer.echo(line, err=True)
+
+
+def _report_problems(options: BatchOptions, problems: "BatchProblems") -> None:
+    """The list, where one long line would not do: for programs, and for people at a terminal."""
+    if options.as_json:
+        listed = [
+            {"row": found.number, "line": found.line, "code": found.code, "problem": found.text}
+            for found in problems.problems
+        ]
+        typer.echo(json.dumps({"valid": False, "count": problems.count, "problems": listed}))
+    if sys.stderr.isatty():
+        for found in problems.problems:
+            typer.echo(f"  {found}", err=True)
+        problems.message = problems.summary
+
+
+def _report_dry_run(options: BatchOptions, plan: "BatchPlan", files: "CheckpointFiles") -> int:
+    """Reads every picture and sound as rendering would; writes nothing."""
+    from joyflash_cli.batch.rehearsal import rehearse
+
+    found = rehearse(plan, files)
+    for failure in found.failures:
+        _say(options, f"batch: row {failure['id']!r} would fail: {failure['code']}: "
+             f"{failure['error']}")  # fmt: skip
+    _say(
+        options,
+        f"would write {found.num_renders} videos, {found.video_s:.2f} s in {found.num_blocks} "
+        f"blocks, to {options.out_dir}; {plan.table.count('done')} of {plan.table.count()} are "
+        f"done already, {plan.table.count('failed')} failed earlier, "
+        f"{len(found.failures)} would fail",
+    )
+    if options.as_json:
+        summary: dict[str, Any] = {
+            "dry_run": True,
+            "out_dir": str(options.out_dir),
+            "rows": plan.table.count(),
+            "done": plan.table.count("done"),
+            "failed": plan.table.count("failed"),
+            "would_render": found.num_renders,
+            "would_fail": list(found.failures),
+            "video_s": round(found.video_s, 6),
+            "blocks": found.num_blocks,
+            "profile": files.name,
+            "version": __version__,
+        }
+        typer.echo(json.dumps(summary))
+    if found.failures:
+        raise BatchError(
+            f"{len(found.failures)} of {plan.table.count()} rows would fail",
+            hint="put their files right, or run it without them",
+        )
+    return 0
+
+
+def _report_result(options: BatchOptions, status: "BatchStatus", stop_code: int) -> int:
+    from joyflash_cli.batch.results import RESULTS_CSV, RESULTS_JSONL
+
+    results = options.out_dir / RESULTS_CSV
+    if options.as_json:
+        summary = {
+            "out_dir": str(options.out_dir),
+            "rows": status.num_rows,
+            "done": status.num_done,
+            "failed": status.num_failed,
+            "open": status.num_open,
+            "rendered": status.num_rendered,
+            "video_s": round(status.video_s, 6),
+            "wall_s": round(status.elapsed_s, 4),
+            "results_csv": str(results),
+            "results_jsonl": str(options.out_dir / RESULTS_JSONL),
+            "stopped": bool(stop_code),
+            "version": __version__,
+        }
+        typer.echo(json.dumps(summary))
+    else:
+        typer.echo(str(results))
+    told = f"batch: {status.num_done} of {status.num_rows} done, {status.num_rendered} of them now"
+    if stop_code:
+        _say(options, f"{told}; stopped, the same command goes on with {status.num_open}")
+        return stop_code
+    if status.num_failed:
+        left = f", {status.num_open} not begun" if status.num_open else ""
+        raise BatchError(
+            f"{status.num_failed} of {status.num_rows} rows failed{left}",
+            hint=f"see {results}; --retry-failed tries them again",
+        )
+    _say(options, f"{told}, {status.video_s:.2f} s of video")
+    return 0

@@ -1,0 +1,112 @@
+"""The ledger: whole lines whatever happens, read once, damage skipped."""
+
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from joyflash_cli.batch.ledger import Ledger
+from joyflash_cli.errors import OutputError
+
+
+def done(number: int, **more) -> dict:
+    return {"state": "done", "output": f"{number}.mp4", "id": str(number), **more}
+
+
+def test_lines_are_read_once_in_order(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    reader = Ledger(path)
+    assert list(reader.read_new()) == []
+    writer = Ledger(path, owner="me", host="here")
+    writer.append(done(1))
+    writer.append({"state": "started", "output": "2.mp4"})
+    found = list(reader.read_new())
+    assert [record["output"] for _, record in found] == ["1.mp4"]
+    assert found[0][0] == 0
+    assert (found[0][1]["owner"], found[0][1]["host"], found[0][1]["v"]) == ("me", "here", 1)
+    writer.append(done(3))
+    assert [record["id"] for _, record in reader.read_new()] == ["3"]
+    assert reader.position == path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b'{"v": 1, "state": "do', b"\0" * 100, b"[]", b'{"v": 2}', b"{" * 100_000, b"\xff"]
+)
+def test_a_damaged_line_costs_only_itself(tmp_path, rubbish):
+    path = tmp_path / "ledger.jsonl"
+    writer = Ledger(path)
+    writer.append(done(1))
+    with path.open("ab") as file:
+        file.write(rubbish)
+    assert [record["id"] for _, record in Ledger(path).read_new()] == ["1"]
+    writer.append(done(2))
+    reader = Ledger(path)
+    assert [record["id"] for _, record in reader.read_new()] == ["1", "2"]
+    assert reader.num_damaged == 1
+
+
+def test_a_line_still_being_written_is_left_for_later(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    line = json.dumps({"v": 1, **done(1)}).encode()
+    path.write_bytes(line[:20])
+    reader = Ledger(path)
+    assert list(reader.read_new()) == []
+    path.write_bytes(line + b"\n")
+    assert len(list(reader.read_new())) == 1
+
+
+def write_many(path: str, writer: int, num_lines: int) -> None:
+    ledger = Ledger(Path(path), owner=str(writer))
+    for number in range(num_lines):
+        ledger.append(done(number, filler="x" * (number * 37 % 3000)))
+
+
+def test_many_writers_never_mix_their_lines(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=write_many, args=(str(path), n, 40)) for n in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    reader = Ledger(path)
+    found = [(record["owner"], record["id"]) for _, record in reader.read_new()]
+    assert reader.num_damaged == 0
+    assert sorted(found) == sorted((str(n), str(k)) for n in range(4) for k in range(40))
+
+
+def test_every_line_reaches_the_disk(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    Ledger(tmp_path / "ledger.jsonl").append(done(1))
+    assert len(flushed) == 1
+
+
+def test_file_systems_without_locks_work(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", no_locks)
+    Ledger(tmp_path / "ledger.jsonl").append(done(1))
+    assert len(list(Ledger(tmp_path / "ledger.jsonl").read_new())) == 1
+
+
+def test_a_full_disk_is_told_and_the_next_line_is_whole(tmp_path, monkeypatch):
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger(path)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:10]))
+    with pytest.raises(OutputError, match="the disk is full") as caught:
+        ledger.append(done(1))
+    assert (caught.value.code, caught.value.exit_code) == ("E-OUTPUT-FULL", 6)
+    monkeypatch.setattr(os, "write", write)
+    ledger.append(done(2))
+    assert [record["id"] for _, record in Ledger(path).read_new()] == ["2"]
+
+
+def test_a_folder_that_vanished(tmp_path):
+    with pytest.raises(OutputError) as caught:
+        Ledger(tmp_path / "gone" / "ledger.jsonl").append(done(1))
+    assert caught.value.code == "E-OUTPUT-WRITE"

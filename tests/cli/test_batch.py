@@ -1,0 +1,265 @@
+"""``joyflash batch``: real renders of a small model, and every way a table can be wrong."""
+
+import csv
+import io
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import write_tone
+
+from joyflash_cli.batch.jobs import Job
+from joyflash_cli.cli.app import run
+from joyflash_cli.errors import AudioError
+from joyflash_cli.media.probe import probe
+from joyflash_cli.pipeline.sidecar import read_sidecar
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "batch"))
+
+from inline_engine import InlineEngine  # noqa: E402
+
+HEADER = "id,image,audio,output,prompt,seed"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, toy_picture) -> Path:
+    """An empty folder to work in, with a picture and two sounds in ``data``."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "face.png").write_bytes(toy_picture.read_bytes())
+    write_tone(data / "one.wav", 0.4)
+    write_tone(data / "two.wav", 0.6)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def fakes(monkeypatch) -> list[str]:
+    """Rows are not rendered but written down; sounds called ``bad`` fail."""
+    rendered: list[str] = []
+
+    class Fake:
+        def render(self, job: Job) -> dict:
+            rendered.append(job.id)
+            if "bad" in Path(job.audio).name:
+                raise AudioError(f"{Path(job.audio).name} has no samples", code="E-AUDIO-EMPTY")
+            Path(job.staged).write_bytes(b"video")
+            return {"bytes": 5, "video_s": 2.0}
+
+    monkeypatch.setattr(
+        "joyflash_cli.cli.batch._make_engine", lambda *_: InlineEngine(lambda _device: Fake())
+    )
+    return rendered
+
+
+def write_manifest(*lines: str, name: str = "data/m.csv", data: bytes | None = None) -> str:
+    text = "\n".join((HEADER, *lines)) + "\n"
+    Path(name).write_bytes(text.encode() if data is None else data)
+    return name
+
+
+def batch(*arguments: str, checkpoint: Path) -> int:
+    return run(
+        ["batch", *arguments, "--checkpoint", str(checkpoint), "--device", "cpu", "--dtype", "fp32"]
+    )
+
+
+def test_the_same_row_gives_the_same_bytes_everywhere(place, toy_checkpoint, capsys):
+    """Alone or with others, in any order, in any worker, by ``batch`` or by ``render``."""
+    spreadsheet = (
+        "\ufeffid;image;audio;output;prompt;seed\r\n1;face.png;one.wav;a b;$(touch pwn).mp4;;7\r\n"
+    )
+    data = spreadsheet.replace("a b;$(touch pwn).mp4", '"a b;$(touch pwn).mp4"')
+    rest = "-y;face.png;two.wav;;;\r\n3;face.png;m.csv;;;\r\n"
+    manifest = write_manifest(data=(data + rest).encode())
+    assert batch(manifest, "--out-dir", "out", "--workers", "2", checkpoint=toy_checkpoint) == 7
+    shown = capsys.readouterr()
+    assert shown.out == f"{place / 'out' / 'results.csv'}\n"
+    assert shown.err.count("error[") == 1
+    assert "error[E-BATCH-ROWS]: 1 of 3 rows failed" in shown.err
+    names = sorted(path.name for path in Path("out").iterdir())
+    assert names == sorted(
+        [".joyflash", "results.csv", "results.jsonl",
+         "-y.mp4", "-y.mp4.json", "a b;$(touch pwn).mp4", "a b;$(touch pwn).mp4.json"]
+    )  # fmt: skip
+    assert sorted(path.name for path in place.iterdir()) == ["data", "out"]
+    assert probe(Path("out/-y.mp4")).num_frames == 15
+    record = read_sidecar(Path("out/a b;$(touch pwn).mp4"))
+    assert (record["seed"], record["status"]) == (7, "complete")
+    assert record["output"] == "a b;$(touch pwn).mp4"
+    with Path("out/results.csv").open(newline="") as file:
+        assert [row["state"] for row in csv.DictReader(file)] == ["done", "done", "failed"]
+
+    write_manifest("-y,face.png,two.wav,,,", "x,face.png,one.wav,,,7", name="data/n.csv")
+    assert batch("data/n.csv", "--out-dir", "n", "--workers", "1", checkpoint=toy_checkpoint) == 0
+    pairs = {"n/x.mp4": "out/a b;$(touch pwn).mp4", "n/-y.mp4": "out/-y.mp4"}
+    for ours, theirs in pairs.items():
+        assert Path(ours).read_bytes() == Path(theirs).read_bytes()
+    alone = ["--image", "data/face.png", "--audio", "data/one.wav", "--seed", "7", "-o", "x.mp4"]
+    options = ["--checkpoint", str(toy_checkpoint), "--device", "cpu", "--dtype", "fp32"]
+    assert run(["render", *alone, *options, "--threads", "1", "--quiet"]) == 0
+    assert Path("x.mp4").read_bytes() == Path("n/x.mp4").read_bytes()
+
+
+def test_one_bad_row_of_a_hundred(place, toy_checkpoint, fakes, capsys):
+    (place / "data" / "bad.wav").write_bytes(b"")
+    rows = [f"r{n},face.png,{'bad' if n == 41 else 'one'}.wav,,," for n in range(100)]
+    manifest = write_manifest(*rows)
+    arguments = [manifest, "--out-dir", "out", "--json"]
+    assert batch(*arguments, "--quiet", checkpoint=toy_checkpoint) == 7
+    shown = capsys.readouterr()
+    summary = json.loads(shown.out)
+    assert (summary["rows"], summary["done"], summary["failed"], summary["open"]) == (100, 99, 1, 0)
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith("joyflash: error[E-BATCH-ROWS]: 1 of 100 rows failed")
+    assert len(fakes) == 100
+    assert batch(*arguments, checkpoint=toy_checkpoint) == 7
+    assert json.loads(capsys.readouterr().out)["rendered"] == 0
+    assert len(fakes) == 100
+    write_tone(place / "data" / "bad2.wav", 0.4)
+    assert batch(*arguments, "--retry-failed", checkpoint=toy_checkpoint) == 7
+    assert fakes[100:] == ["r41"]
+
+
+def test_a_failed_row_is_told_when_it_fails(place, toy_checkpoint, fakes, capsys):
+    (place / "data" / "bad.wav").write_bytes(b"")
+    manifest = write_manifest("a,face.png,bad.wav,,,", "b,face.png,one.wav,,,")
+    assert batch(manifest, "--out-dir", "out", "--fail-fast", checkpoint=toy_checkpoint) == 7
+    errors = capsys.readouterr().err
+    assert "batch: row 'a' failed: E-AUDIO-EMPTY: bad.wav has no samples" in errors
+    assert "1 of 2 rows failed, 1 not begun" in errors
+    assert fakes == ["a"]
+
+
+def test_all_missing_files_are_told_in_one_line(place, toy_checkpoint, fakes, capsys):
+    rows = [f"r{n},gone{n}.png,http://example.com/{n}.wav,,," for n in range(30)]
+    manifest = write_manifest(*rows)
+    assert batch(manifest, "--out-dir", "out", checkpoint=toy_checkpoint) == 2
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert "error[E-MANIFEST]: m.csv has 60 problems" in shown.err
+    for n in range(30):
+        assert f"row {n + 1} (line {n + 2}): image 'gone{n}.png' does not exist" in shown.err
+    assert fakes == []
+    assert not Path("out").exists()
+    assert batch(manifest, "--out-dir", "out", "--json", checkpoint=toy_checkpoint) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert (told["valid"], told["count"], len(told["problems"])) == (False, 60, 60)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"id,image,audio\r\n", "has no rows"),
+        (b"id,image\na,face.png\n", "lacks the column audio"),
+        (b"id,image,audio\na,face.png,one.wav\na,face.png,two.wav\n",
+         "id 'a' stands in rows 1, 2 (lines 2, 3)"),
+        (b"id,image,audio,prompt\na,face.png,one.wav,smile\n", "has no text control"),
+        (b"id,image,audio,seed\na,face.png,one.wav,abc\n", "seed 'abc' is not an integer"),
+        (b"id,image,audio,output\na,face.png,one.wav,../x.mp4\n", "leaves the output folder"),
+        (b"id|image|audio\na|face.png|one.wav\n", "(delimiter ',')"),
+    ],
+)  # fmt: skip
+def test_tables_that_are_wrong(place, toy_checkpoint, fakes, capsys, data, told):
+    manifest = write_manifest(data=data)
+    assert batch(manifest, "--out-dir", "out", checkpoint=toy_checkpoint) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert told in errors
+    assert fakes == []
+    assert not Path("out").exists()
+
+
+def test_an_existing_video_is_exit_6(place, toy_checkpoint, fakes, capsys):
+    manifest = write_manifest("a,face.png,one.wav,,,")
+    Path("out").mkdir()
+    Path("out/a.mp4").write_text("mine")
+    assert batch(manifest, "--out-dir", "out", checkpoint=toy_checkpoint) == 6
+    assert "error[E-OUTPUT-EXISTS]" in capsys.readouterr().err
+    assert Path("out/a.mp4").read_text() == "mine"
+    assert batch(manifest, "--out-dir", "out", "--overwrite", checkpoint=toy_checkpoint) == 0
+    assert Path("out/a.mp4").read_bytes() == b"video"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--shard", "0/3"], 2, "shard '0/3' is not i/n"),
+        (["--ray-address", "auto"], 2, "--ray-address is for --engine ray"),
+        (["--engine", "dask"], 2, "dask"),
+        (["--workers", "0"], 2, "workers"),
+        (["--retry-faild"], 2, "did you mean --retry-failed?"),
+        (["--out-dir", "data/face.png"], 6, "is not a folder"),
+    ],
+)
+def test_options_that_are_wrong(place, toy_checkpoint, fakes, capsys, arguments, code, told):
+    manifest = write_manifest("a,face.png,one.wav,,,")
+    assert batch(manifest, "--out-dir", "out", *arguments, checkpoint=toy_checkpoint) == code
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert told in errors
+    assert not Path("out").exists()
+
+
+def test_a_manifest_from_a_pipe(place, toy_checkpoint, fakes, monkeypatch, capsys):
+    lines = b'{"id": "a", "image": "data/face.png", "audio": "data/one.wav"}\n'
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    assert batch("-", "--out-dir", "out", checkpoint=toy_checkpoint) == 0
+    assert fakes == ["a"]
+    assert json.loads(Path("out/results.jsonl").read_text())["state"] == "done"
+
+
+def test_a_dry_run_reads_everything_and_writes_nothing(place, toy_checkpoint, fakes, capsys):
+    manifest = write_manifest("a,face.png,one.wav,,,", "b,face.png,two.wav,,,")
+    assert batch(manifest, "--out-dir", "o", "--dry-run", "--json", checkpoint=toy_checkpoint) == 0
+    shown = capsys.readouterr()
+    summary = json.loads(shown.out)
+    assert (summary["would_render"], summary["would_fail"]) == (2, [])
+    assert summary["video_s"] == pytest.approx(1.0)
+    assert "would write 2 videos, 1.00 s" in shown.err
+    (place / "data" / "bad.wav").write_bytes(b"RIFF")
+    write_manifest("a,face.png,one.wav,,,", "b,face.png,bad.wav,,,")
+    assert batch(manifest, "--out-dir", "o", "--dry-run", "--json", checkpoint=toy_checkpoint) == 7
+    shown = capsys.readouterr()
+    assert [found["id"] for found in json.loads(shown.out)["would_fail"]] == ["b"]
+    assert "1 of 2 rows would fail" in shown.err
+    assert fakes == []
+    assert sorted(path.name for path in place.iterdir()) == ["data"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_tidily_and_the_same_command_goes_on(
+    place, toy_checkpoint, fakes, monkeypatch, capsys, number, code
+):
+    manifest = write_manifest(*(f"{name},face.png,one.wav,,," for name in "abc"))
+    from joyflash_cli.cli import batch as module
+
+    make = module._make_engine
+
+    def interrupted(*arguments):
+        engine = make(*arguments)
+        engine._on_submit = lambda job: job.id == "b" and os.kill(os.getpid(), number)
+        return engine
+
+    monkeypatch.setattr(module, "_make_engine", interrupted)
+    assert batch(manifest, "--out-dir", "out", checkpoint=toy_checkpoint) == code
+    assert "stopped, the same command goes on with 1" in capsys.readouterr().err
+    monkeypatch.setattr(module, "_make_engine", make)
+    assert batch(manifest, "--out-dir", "out", checkpoint=toy_checkpoint) == 0
+    assert fakes == ["a", "b", "c"]
+
+
+def test_settings_of_the_model_decide_what_is_done_again(place, toy_checkpoint, fakes, capsys):
+    manifest = write_manifest("a,face.png,one.wav,,,")
+    assert batch(manifest, "--out-dir", "out", checkpoint=toy_checkpoint) == 0
+    assert batch(manifest, "--out-dir", "out", "--offload", "text", checkpoint=toy_checkpoint) == 0
+    assert batch(manifest, "--out-dir", "out", "--workers", "3", checkpoint=toy_checkpoint) == 0
+    assert fakes == ["a"]
+    assert batch(manifest, "--out-dir", "out", "--seed", "3", checkpoint=toy_checkpoint) == 2
+    again = ["--overwrite", "--dtype", "bf16"]
+    assert run(["batch", manifest, "--out-dir", "out", "--checkpoint", str(toy_checkpoint),
+                "--device", "cpu", *again]) == 0  # fmt: skip
+    assert fakes == ["a", "a"]
