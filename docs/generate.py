@@ -1,0 +1,183 @@
+"""Writes the pages and parts of pages that follow from the code.
+
+    python docs/generate.py            writes them
+    python docs/generate.py --check    exit status 1 if one of them is not as the code says
+
+``command-line.md`` is the help of every verb, the settings and the exit codes; the table between
+the marks of ``profiles.md`` is ``weights.toml``.
+"""
+
+import contextlib
+import io
+import os
+import re
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+WIDTH = "88"
+BEGIN, END = "<!-- generated: begin -->", "<!-- generated: end -->"
+
+HEAD = """# Command line
+
+This page is written by `docs/generate.py` from the program itself; a test keeps it true.
+`joyflash VERB --help` shows the same in a terminal, and `joyflash --install-completion` teaches
+bash, zsh, fish and PowerShell to complete verbs, options and profiles.
+
+"""
+
+EXIT_CODES = """## Exit codes
+
+| code | meaning |
+|---|---|
+| 0 | done |
+| 1 | a bug in JoyFlash |
+| 2 | wrong option, value or configuration |
+| 3 | picture or sound that cannot be used |
+| 4 | weights missing, damaged or of another layout |
+| 5 | the device is absent, out of memory, or gave numbers that are not finite |
+| 6 | the video cannot be written |
+| 7 | a batch ended with rows that failed |
+| 130 | Ctrl-C, after what was ready had been saved |
+| 141 | whoever read the output closed the pipe |
+| 143 | SIGTERM, after what was ready had been saved |
+
+An error is one line on stderr, `joyflash: error[E-AUDIO-EMPTY]: ...`, with a stable code and, where
+there is one, the next step as a hint. `--debug` adds the traceback.
+"""
+
+SETTINGS = """## Settings
+
+Every option below may be set ahead of time. The first of these wins:
+
+1. the option on the command line;
+2. the environment: `JOYFLASH_RENDER_SEED` for one verb, then `JOYFLASH_SEED` for all;
+3. `joyflash.toml` in the current folder;
+4. `joyflash/config.toml` in `$XDG_CONFIG_HOME`, by default `~/.config`;
+5. the program's default.
+
+```toml
+device = "cuda:0"    # for every verb that has the option
+
+[render]
+seed = 7
+```
+
+An unknown key or a value of the wrong type is an error that names the file and the key (exit code
+2). Relative paths count from the file that holds them. What a checkpoint decides, such as frame
+rate and size, is no setting: it travels with the weights. `joyflash config --show-origin` shows
+what holds and why; `joyflash --no-config VERB` reads neither files nor environment.
+
+| key | variable | default | |
+|---|---|---|---|
+"""
+
+
+def command_line() -> str:
+    """The page about the command line."""
+    parts = [HEAD]
+    for verb in verbs():
+        title = " ".join(("joyflash", *verb))
+        parts.append(
+            f"{'#' * (2 if len(verb) < 2 else 3)} {title}\n\n```text\n{help_of(verb)}```\n\n"
+        )
+    return "".join(parts) + settings_table() + "\n" + EXIT_CODES
+
+
+def verbs() -> list[tuple[str, ...]]:
+    """Every verb in the order of the help, groups before their own."""
+    from joyflash_cli.cli.app import app
+
+    found: list[tuple[str, ...]] = [()]
+    for command in app.registered_commands:
+        found.append((command.name or command.callback.__name__.replace("_", "-"),))
+    for group in app.registered_groups:
+        found.append((group.name,))
+        for command in group.typer_instance.registered_commands:
+            found.append((group.name, command.name or command.callback.__name__.replace("_", "-")))
+    return found
+
+
+def help_of(verb: tuple[str, ...]) -> str:
+    """What ``joyflash VERB --help`` prints in a terminal of fixed width."""
+    from joyflash_cli.cli.app import run
+
+    before = {name: os.environ.get(name) for name in ("COLUMNS", "TERMINAL_WIDTH")}
+    os.environ |= {"COLUMNS": WIDTH, "TERMINAL_WIDTH": WIDTH}
+    text = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(text):
+            code = run(["--no-config", *verb, "--help"])
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+    if code != 0:
+        raise SystemExit(f"joyflash {' '.join(verb)} --help ended with {code}")
+    return text.getvalue()
+
+
+def settings_table() -> str:
+    """Every setting with its variable and default."""
+    from joyflash_cli.cli.app import app
+    from joyflash_cli.cli.settings_catalog import known_settings
+
+    rows = []
+    for setting in known_settings(app):
+        default = "" if setting.default in (None, "") else f"`{_shown(setting.default)}`"
+        text = setting.help.replace("|", "\\|")
+        rows.append(f"| `{setting.key}` | `{setting.variable}` | {default} | {text} |")
+    return SETTINGS + "\n".join(rows) + "\n"
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def profile_table() -> str:
+    """``weights.toml`` as a table."""
+    from joyflash_cli.checkpoints.manifest import read_manifest
+
+    lines = ["| profile | what it is | files | licence |", "|---|---|---|---|"]
+    for name, profile in read_manifest().items():
+        known = sum(file.bytes for file in profile.files)
+        files = {
+            "embedded": "inside the package",
+            "none": "no public source; bring them with `--checkpoint DIR`",
+        }.get(profile.source, f"{len(profile.files)} on the Hub, {known / 1e9:.1f} GB known")
+        licence = profile.licence + ("; must be accepted" if profile.acceptance else "")
+        note = f" {profile.note}" if profile.note else ""
+        cells = (f"`{name}`", profile.title + "." + note, files, licence)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def profiles() -> str:
+    """``profiles.md`` with its table renewed."""
+    text = (DOCS / "profiles.md").read_text(encoding="utf-8")
+    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", flags=re.S)
+    return pattern.sub(lambda _: f"{BEGIN}\n\n{profile_table()}\n\n{END}", text)
+
+
+PAGES = {"command-line.md": command_line, "profiles.md": profiles}
+
+
+def main() -> None:
+    """Writes or checks every page."""
+    check = "--check" in sys.argv[1:]
+    stale = []
+    for name, write in PAGES.items():
+        path = DOCS / name
+        text = write()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if not check:
+                path.write_text(text, encoding="utf-8")
+    if check and stale:
+        sys.exit(f"{', '.join(stale)} not as the code says; run python docs/generate.py")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""How the help is laid out: options in groups, so that what a beginner needs stands first."""
+
+from typing import Any
+
+from typer.core import TyperCommand
+
+FILES, MODEL, DEVICE, EXPERT = "Input and output", "Model", "Device", "Expert options"
+CONTROL, WORKERS, MESSAGES = "Control", "Workers and machines", "Messages"
+
+GROUPS = (FILES, MODEL, CONTROL, WORKERS, DEVICE, EXPERT, MESSAGES)
+"""The order in which groups are shown; options of no group stand between files and model."""
+
+GROUP_OF = {
+    "image": FILES, "audio": FILES, "output": FILES, "audio_format": FILES, "out_dir": FILES,
+    "overwrite": FILES, "skip_existing": FILES, "compare": FILES, "preview": FILES,
+    "profile": MODEL, "checkpoint": MODEL, "prompt": MODEL, "seed": MODEL, "face": MODEL,
+    "device": DEVICE, "dtype": DEVICE, "threads": DEVICE,
+    "dry_run": CONTROL, "resume": CONTROL, "retry_failed": CONTROL, "fail_fast": CONTROL,
+    "workers": WORKERS, "engine": WORKERS, "ray_address": WORKERS, "shard": WORKERS,
+    "look_ahead": EXPERT, "audio_guidance": EXPERT, "steps": EXPERT,
+    "as_json": MESSAGES, "quiet": MESSAGES, "verbose": MESSAGES, "debug": MESSAGES,
+    "progress": MESSAGES, "help": MESSAGES,
+}  # fmt: skip
+"""Group by parameter; a parameter's own ``rich_help_panel`` wins."""
+
+MIN_GROUPED = 9
+"""Verbs with fewer options show one plain list."""
+
+
+class GroupedCommand(TyperCommand):
+    """A verb whose help shows its options in groups."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes one section per group, in a fixed order."""
+        options = [
+            (parameter, record)
+            for parameter in self.get_params(ctx)
+            if (record := parameter.get_help_record(ctx)) is not None
+            and parameter.param_type_name == "option"
+        ]
+        if len(options) < MIN_GROUPED:
+            super().format_options(ctx, formatter)
+            return
+        _write_arguments(self, ctx, formatter)
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter, record in options:
+            sections.setdefault(_group(parameter), []).append(record)
+        for name in sorted(sections, key=_rank):
+            with formatter.section(name):
+                formatter.write_dl(sections[name])
+
+
+def _write_arguments(command: GroupedCommand, ctx: Any, formatter: Any) -> None:
+    records = [
+        record
+        for parameter in command.get_params(ctx)
+        if parameter.param_type_name == "argument"
+        and (record := parameter.get_help_record(ctx)) is not None
+    ]
+    if records:
+        with formatter.section("Arguments"):
+            formatter.write_dl(records)
+
+
+def _group(parameter: Any) -> str:
+    own = getattr(parameter, "rich_help_panel", None)
+    return own or GROUP_OF.get(parameter.name or "", "Options")
+
+
+def _rank(name: str) -> float:
+    return GROUPS.index(name) if name in GROUPS else 0.5

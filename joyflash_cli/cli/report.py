@@ -1,0 +1,77 @@
+"""``joyflash report``: a folder of videos as one page to look at."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from joyflash_cli.errors import UsageError
+
+
+def report(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="Folder of videos, such as a batch's --out-dir."),
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--compare", metavar="A B", help="Two folders, clip by clip side by side."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Page; default: DIR/report.html."),
+    ] = None,
+    details: Annotated[
+        int,
+        typer.Option("--details", min=0, metavar="N", help="Clips shown with pictures and curves."),
+    ] = 60,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that is no earlier report.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the figures as one JSON object.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Show a folder of videos as one self-contained page, report.html.
+
+    A summary, a table, and for each clip a contact sheet, the sound against the opening of the
+    mouth, drift and flicker over time, and timings. Records beside the videos (NAME.mp4.json) and a
+    batch's results.jsonl are used where they are; plain MP4 files do, too. The page needs no
+    network; its players need the videos to stay where they are.
+
+    The mouth, its agreement with the sound, and identity are read by small networks that know
+    rendered and drawn heads framed as the embedded model frames them. Elsewhere the page says
+    "not measured". Nothing in it is Sync-C, Sync-D or another published score.
+
+    The path of the page is printed on stdout. With --compare the page is compare.html in the
+    current folder unless -o names another.
+
+    \b
+    Examples:
+      joyflash report out
+      joyflash report out -o /tmp/today.html --json
+      joyflash report --compare before after -o compare.html
+    """  # noqa: D301 - \b tells the help not to fold the examples
+    if (folder is None) == (compare is None):
+        raise UsageError("one folder or two to compare are needed", hint="joyflash report DIR")
+    from joyflash_cli.report.write import write_comparison, write_report
+
+    tell = _silent if quiet else _show_progress
+    if folder is not None:
+        written = write_report(folder, output, details=details, overwrite=overwrite, progress=tell)
+    else:
+        written = write_comparison(
+            compare or (Path(), Path()), output, details=details, overwrite=overwrite, progress=tell
+        )
+    typer.echo(json.dumps(written.figures) if as_json else str(written.path))
+
+
+def _show_progress(name: str, num_done: int, num_clips: int) -> None:
+    typer.echo(f"report: {num_done}/{num_clips} {name}", err=True)
+
+
+def _silent(name: str, num_done: int, num_clips: int) -> None:
+    pass
