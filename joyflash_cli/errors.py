@@ -76,6 +76,13 @@ class OutputError(JoyFlashError):
     code = "E-OUTPUT"
 
 
+class BatchError(JoyFlashError):
+    """A batch that ended with rows that failed."""
+
+    exit_code = 7
+    code = "E-BATCH-ROWS"
+
+
 class DataError(JoyFlashError):
     """Training or evaluation data that is missing or damaged."""
 

@@ -36,6 +36,19 @@ class AudioClip:
 
 
 @dataclass(frozen=True)
+class SoundFormat:
+    """What is known of a sound before its samples.
+
+    Attributes:
+        sample_rate_hz: Samples per second and channel.
+        channels: Channels.
+    """
+
+    sample_rate_hz: int
+    channels: int
+
+
+@dataclass(frozen=True)
 class Conditioning:
     """What steers the transformer, for a run of T latent frames; absent kinds are ``None``.
 
@@ -46,6 +59,8 @@ class Conditioning:
         image_tokens: CLIP states of the reference picture, ``(B, L, D)``.
         audio: Audio features of each latent frame, ``(B, T, A, D)``.
         face: Face embedding, ``(B, 512)``.
+        audio_mask: False where an audio token lies outside the clip and is not attended,
+            ``(T, A)``; ``None`` when all are inside.
     """
 
     image: "Tensor | None" = None
@@ -53,6 +68,7 @@ class Conditioning:
     image_tokens: "Tensor | None" = None
     audio: "Tensor | None" = None
     face: "Tensor | None" = None
+    audio_mask: "Tensor | None" = None
 
     def with_frames(self, **changes: Any) -> "Conditioning":
         """The same conditioning with some kinds replaced."""
@@ -102,6 +118,7 @@ class FrameChunk:
         first_frame: Index of ``frames[0]`` in the video.
         elapsed_s: Wall seconds since sampling began.
         stats: Seconds by stage of this block.
+        sound: The original sound that belongs to these frames; ``None`` where it was not kept.
     """
 
     index: int
@@ -110,3 +127,4 @@ class FrameChunk:
     first_frame: int
     elapsed_s: float
     stats: dict[str, float] = field(default_factory=dict)
+    sound: AudioClip | None = None

@@ -1,6 +1,7 @@
 """The whole way with a small random checkpoint: frames, files, seeds, stops and failures."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 
@@ -21,6 +22,8 @@ from joyflash_cli.errors import (
 )
 from joyflash_cli.media.probe import probe
 from joyflash_cli.pipeline import JoyFlash, choose_device, choose_dtype, count_frames, read_request
+from joyflash_cli.pipeline.joyflash import StopRequested
+from joyflash_cli.pipeline.sidecar import read_sidecar, weights_sha256
 from joyflash_cli.types import AudioClip
 
 NUM_FRAMES = 33  # ceil(1.3 s * 25)
@@ -99,7 +102,7 @@ def test_same_seed_same_frames(joyflash, request_):
 
 
 def test_the_sound_reaches_the_frames(joyflash, request_):
-    silent = with_silence(request_, len(request_.audio.samples))
+    silent = with_silence(request_, request_.audio.num_samples)
     assert not np.array_equal(frames_of(joyflash, request_), frames_of(joyflash, silent))
 
 
@@ -124,21 +127,51 @@ def test_render_writes_a_playable_file(joyflash, request_, tmp_path):
     assert result.realtime_factor == pytest.approx(result.video_s / result.wall_s)
     assert 0 < result.first_frame_s <= result.wall_s
     assert len(seen) == NUM_BLOCKS
-    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "out.mp4.json"]
+    assert result.sidecar == tmp_path / "out.mp4.json"
+
+
+def test_the_record_says_how_it_was_made(joyflash, request_, toy_picture, toy_voice, tmp_path):
+    result = joyflash.render(request_, tmp_path / "out.mp4")
+    record = read_sidecar(result.output)
+    assert (record["status"], record["output"], record["seed"]) == ("complete", "out.mp4", 7)
+    assert record["image_sha256"] == hashlib.sha256(toy_picture.read_bytes()).hexdigest()
+    assert record["audio_sha256"] == hashlib.sha256(toy_voice.read_bytes()).hexdigest()
+    assert record["weights_sha256"] == weights_sha256(joyflash.files)
+    assert (record["image"], record["audio"]) == (str(toy_picture), str(toy_voice))
+    assert (record["profile"], record["device"], record["dtype"]) == ("toy", "cpu", "float32")
+    assert (record["video_frames"], record["fps"]) == (NUM_FRAMES, 25)
+    assert (record["width"], record["height"]) == (TOY_SIZE_PX, TOY_SIZE_PX)
+    assert record["audio_s"] == pytest.approx(TOY_AUDIO_S)
+    assert len(record["block_timings_s"]) == NUM_BLOCKS
+    assert record["parameters"]["sampler"]["fps"] == 25
+    assert record["notice"] == probe(result.output).metadata["comment"]
+    assert record["error"] is None
 
 
 def test_a_stop_keeps_what_is_ready(joyflash, request_, tmp_path):
-    result = joyflash.render(request_, tmp_path / "out.mp4", should_stop=lambda: True)
+    seen = []
+    result = joyflash.render(
+        request_, tmp_path / "out.mp4", on_chunk=seen.append, should_stop=lambda: bool(seen)
+    )
     assert not result.complete
     assert result.output == tmp_path / "out.partial.mp4"
     assert probe(result.output).num_frames == result.video_frames == 9
-    assert [path.name for path in tmp_path.iterdir()] == ["out.partial.mp4"]
+    names = ["out.partial.mp4", "out.partial.mp4.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert read_sidecar(result.output)["status"] == "partial"
+
+
+def test_a_stop_before_the_first_frame_leaves_nothing(joyflash, request_, tmp_path):
+    with pytest.raises(StopRequested):
+        joyflash.render(request_, tmp_path / "out.mp4", should_stop=lambda: True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failure_keeps_what_is_ready_and_says_where(joyflash, request_, tmp_path, monkeypatch):
     real_stream = joyflash.stream
 
-    def failing(request):
+    def failing(request, **_):
         stream = real_stream(request)
         yield next(stream)
         stream.close()
@@ -147,11 +180,13 @@ def test_a_failure_keeps_what_is_ready_and_says_where(joyflash, request_, tmp_pa
     monkeypatch.setattr(joyflash, "stream", failing)
     with pytest.raises(DeviceError, match=r"9 frames are kept in .*out\.partial\.mp4"):
         joyflash.render(request_, tmp_path / "out.mp4")
-    assert [path.name for path in tmp_path.iterdir()] == ["out.partial.mp4"]
+    record = read_sidecar(tmp_path / "out.partial.mp4")
+    assert (record["status"], record["video_frames"]) == ("partial", 9)
+    assert record["error"].startswith("out of memory; 9 frames are kept")
 
 
 def test_a_failure_before_the_first_frame_leaves_nothing(joyflash, request_, tmp_path, monkeypatch):
-    def failing(request):
+    def failing(request, **_):
         raise DeviceError("out of memory")
         yield
 

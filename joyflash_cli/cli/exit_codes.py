@@ -13,6 +13,7 @@ class ExitCode(IntEnum):
     CHECKPOINT = 4
     DEVICE = 5
     OUTPUT = 6
+    ROWS_FAILED = 7
     INTERRUPTED = 130
     CLOSED_PIPE = 141
     TERMINATED = 143

@@ -1,14 +1,20 @@
-"""Progress of a render on stderr: a Rich bar on a terminal, plain lines elsewhere, or nothing."""
+"""Progress of a render on stderr: a Rich bar, plain lines, JSON lines, or nothing."""
 
+import json
 import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, TextIO
+from typing import Any, Literal, Protocol, TextIO
 
 from joyflash_cli.types import FrameChunk
 
 PLAIN_EVERY_S = 10.0
+JSON_VERSION = 1
+"""Of the JSON lines; changes when a key changes its meaning."""
+
+ProgressKind = Literal["auto", "bar", "plain", "json", "none"]
+PROGRESS_KINDS: tuple[ProgressKind, ...] = ("auto", "bar", "plain", "json", "none")
 
 
 class Progress(Protocol):
@@ -26,13 +32,39 @@ class Progress(Protocol):
         """One more chunk was written."""
         ...
 
+    def waiting(self, waited_s: float) -> None:
+        """Nothing was ready for so many seconds; told a few times a second."""
+        ...
 
-def open_progress(num_frames: int, fps: float, *, quiet: bool, stream: TextIO | None = None):
-    """The progress that suits the stream: none, a live bar, or plain lines."""
+    def event(self, name: str, **values: Any) -> None:
+        """Something that only programs are told this way: ``warn``, ``latency``, ``saved``."""
+        ...
+
+
+def open_progress(
+    num_frames: int | None,
+    fps: float,
+    *,
+    quiet: bool,
+    kind: ProgressKind = "auto",
+    stream: TextIO | None = None,
+) -> Progress:
+    """The progress that suits the stream: none, a live bar, or plain lines.
+
+    Args:
+        num_frames: Frames of the whole video, ``None`` while unknown.
+        fps: Frames per second.
+        quiet: Nothing is shown.
+        kind: A certain one instead.
+        stream: Standard error if ``None``.
+    """
     stream = stream or sys.stderr
-    if quiet:
+    if kind == "json":
+        return JsonProgress(num_frames, fps, stream)
+    if quiet or kind == "none":
         return NoProgress()
-    if stream.isatty() and os.environ.get("TERM") != "dumb":
+    live = stream.isatty() and os.environ.get("TERM") != "dumb"
+    if kind == "bar" or (kind == "auto" and live):
         return BarProgress(num_frames, fps)
     return LineProgress(num_frames, fps, stream)
 
@@ -40,7 +72,7 @@ def open_progress(num_frames: int, fps: float, *, quiet: bool, stream: TextIO | 
 class Pace:
     """Speed and time left, from the chunks seen so far."""
 
-    def __init__(self, num_frames: int, fps: float) -> None:
+    def __init__(self, num_frames: int | None, fps: float) -> None:
         self.num_frames = num_frames
         self.fps = fps
         self.frames_done = 0
@@ -65,8 +97,10 @@ class Pace:
         return self.frames_per_s / self.fps
 
     @property
-    def left_s(self) -> float:
-        """Seconds until the last frame, at this speed."""
+    def left_s(self) -> float | None:
+        """Seconds until the last frame at this speed; ``None`` while the end is unknown."""
+        if self.num_frames is None:
+            return None
         if self.frames_per_s <= 0:
             return 0.0
         return (self.num_frames - self.frames_done) / self.frames_per_s
@@ -94,13 +128,19 @@ class NoProgress:
     def update(self, chunk: FrameChunk) -> None:
         """Shows nothing."""
 
+    def waiting(self, waited_s: float) -> None:
+        """Shows nothing."""
+
+    def event(self, name: str, **values: Any) -> None:
+        """Shows nothing."""
+
 
 class LineProgress:
-    """One plain line every ten seconds, for logs and pipes."""
+    """One plain line every ten seconds, for logs and pipes; also while nothing comes."""
 
     def __init__(
         self,
-        num_frames: int,
+        num_frames: int | None,
         fps: float,
         stream: TextIO,
         *,
@@ -110,6 +150,7 @@ class LineProgress:
         self._stream = stream
         self._clock = clock
         self._next_s = clock() + PLAIN_EVERY_S
+        self._next_wait_s = PLAIN_EVERY_S
 
     def __enter__(self) -> "LineProgress":
         return self
@@ -123,18 +164,79 @@ class LineProgress:
     def update(self, chunk: FrameChunk) -> None:
         """Writes a line when ten seconds have passed since the last."""
         self._pace.update(chunk)
+        self._next_wait_s = PLAIN_EVERY_S
         now = self._clock()
         if now >= self._next_s:
             self._next_s = now + PLAIN_EVERY_S
-            text = f"render: {self._pace.describe(chunk)}, {self._pace.left_s:.0f} s left\n"
-            self._stream.write(text)
-            self._stream.flush()
+            left_s = self._pace.left_s
+            left = "" if left_s is None else f", {left_s:.0f} s left"
+            self._write(f"render: {self._pace.describe(chunk)}{left}")
+
+    def waiting(self, waited_s: float) -> None:
+        """Writes a line for every ten seconds without a picture."""
+        if waited_s >= self._next_wait_s:
+            self._next_wait_s = waited_s + PLAIN_EVERY_S
+            self._next_s = self._clock() + PLAIN_EVERY_S
+            self._write(f"render: {_waiting_text(self._pace, waited_s)}")
+
+    def event(self, name: str, **values: Any) -> None:
+        """People are told in sentences."""
+
+    def _write(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+class JsonProgress:
+    """One JSON object a line for every event, for programs."""
+
+    def __init__(self, num_frames: int | None, fps: float, stream: TextIO) -> None:
+        self._pace = Pace(num_frames, fps)
+        self._stream = stream
+        self._next_wait_s = PLAIN_EVERY_S
+
+    def __enter__(self) -> "JsonProgress":
+        self.event("start", total_frames=self._pace.num_frames, video_fps=self._pace.fps)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def loading(self, what: str) -> None:
+        """``load``."""
+        self.event("load", profile=what)
+
+    def update(self, chunk: FrameChunk) -> None:
+        """``block``: written, with the pace so far."""
+        self._pace.update(chunk)
+        self._next_wait_s = PLAIN_EVERY_S
+        left_s = self._pace.left_s
+        self.event(
+            "block",
+            block=chunk.index + 1,
+            blocks=chunk.num_blocks,
+            frames=self._pace.frames_done,
+            fps=round(self._pace.frames_per_s, 2),
+            realtime_factor=round(self._pace.realtime_factor, 3),
+            eta_s=None if left_s is None else round(left_s, 1),
+        )
+
+    def waiting(self, waited_s: float) -> None:
+        """``wait``, every ten seconds."""
+        if waited_s >= self._next_wait_s:
+            self._next_wait_s = waited_s + PLAIN_EVERY_S
+            self.event("wait", waited_s=round(waited_s, 1), frames=self._pace.frames_done)
+
+    def event(self, name: str, **values: Any) -> None:
+        """Writes the line."""
+        self._stream.write(json.dumps({"v": JSON_VERSION, "event": name, **values}) + "\n")
+        self._stream.flush()
 
 
 class BarProgress:
     """A live bar on a terminal."""
 
-    def __init__(self, num_frames: int, fps: float) -> None:
+    def __init__(self, num_frames: int | None, fps: float) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
@@ -163,6 +265,22 @@ class BarProgress:
     def update(self, chunk: FrameChunk) -> None:
         """Moves the bar."""
         self._pace.update(chunk)
-        minutes, seconds = divmod(round(self._pace.left_s), 60)
-        text = f"{self._pace.describe(chunk)}, {minutes}:{seconds:02d} left"
+        text = self._pace.describe(chunk)
+        if self._pace.left_s is not None:
+            minutes, seconds = divmod(round(self._pace.left_s), 60)
+            text += f", {minutes}:{seconds:02d} left"
         self._bar.update(self._task, completed=self._pace.frames_done, description=text)
+
+    def waiting(self, waited_s: float) -> None:
+        """Says so in the bar's text once it takes longer than a moment."""
+        if waited_s >= 2.0:
+            self._bar.update(self._task, description=_waiting_text(self._pace, waited_s))
+
+    def event(self, name: str, **values: Any) -> None:
+        """People are told in sentences."""
+
+
+def _waiting_text(pace: Pace, waited_s: float) -> str:
+    """Only live sound makes a render wait for long; a slow device is waited for alike."""
+    what = "sound" if pace.num_frames is None else "the next block"
+    return f"waiting for {what}, {waited_s:.0f} s; {pace.frames_done} frames written"

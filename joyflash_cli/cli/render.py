@@ -1,45 +1,22 @@
-"""``joyflash render``: one picture and one voice to one video."""
+"""``joyflash render``: one picture and one voice to one video, from files or through pipes."""
 
-import json
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from joyflash_cli import __version__
-from joyflash_cli.cli.progress import open_progress
+from joyflash_cli.cli.completion import complete_device, complete_dtype, complete_profile
+from joyflash_cli.cli.execution import (
+    Attention,
+    Compile,
+    FastDecode,
+    Offload,
+    Quantize,
+    VaeDevice,
+)
+from joyflash_cli.cli.help_text import EXPERT, FILES, MESSAGES
+from joyflash_cli.cli.render_run import RenderOptions, run_render
 from joyflash_cli.cli.signals import StopSignals
-from joyflash_cli.cli.target import check_output, choose_output
-from joyflash_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from joyflash_cli.checkpoints.store import CheckpointFiles
-    from joyflash_cli.pipeline import RenderPlan, RenderRequest, RenderResult
-
-STANDARD_INPUT = "-"
-
-
-@dataclass(frozen=True)
-class RenderOptions:
-    """The command line of ``joyflash render``, as given."""
-
-    image: Path
-    audio: str
-    output: Path | None
-    profile: str
-    checkpoint: Path | None
-    seed: int
-    face: int | None
-    device: str
-    dtype: str
-    threads: int | None
-    prompt: str
-    overwrite: bool
-    dry_run: bool
-    as_json: bool
-    quiet: bool
 
 
 def render(
@@ -55,11 +32,29 @@ def render(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="Video; default: IMAGE-AUDIO.mp4 right here."
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Video; default: IMAGE-AUDIO.mp4 right here; - for MP4 on stdout.",
+        ),
+    ] = None,
+    audio_format: Annotated[
+        str | None,
+        typer.Option(
+            "--audio-format",
+            metavar="FORMAT",
+            help="Sound without a header: s16le:16000, f32le:44100:2, ...",
+            rich_help_panel=FILES,
         ),
     ] = None,
     profile: Annotated[
-        str, typer.Option("--profile", metavar="NAME", help="Model; see joyflash weights list.")
+        str,
+        typer.Option(
+            "--profile",
+            metavar="NAME",
+            help="Model; see joyflash weights list.",
+            autocompletion=complete_profile,
+        ),
     ] = "tiny",
     checkpoint: Annotated[
         Path | None,
@@ -75,16 +70,55 @@ def render(
         int | None,
         typer.Option("--face", min=0, metavar="N", help="Which face, 0 the largest (default)."),
     ] = None,
+    look_ahead: Annotated[
+        int | None,
+        typer.Option(
+            "--look-ahead",
+            min=0,
+            metavar="N",
+            help="Blocks of sound heard beyond the one shown; fewer: a quicker live picture, "
+            "less exact lips. Default: the model's.",
+            rich_help_panel=EXPERT,
+        ),
+    ] = None,
+    sampling: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sampling",
+            metavar="NAME",
+            help="Sample as the model was not trained to: rolling, psb, urcr, mci, "
+            "exact-timesteps or rounded-timesteps; may be given several times.",
+            rich_help_panel=EXPERT,
+        ),
+    ] = None,
     device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
+        str,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="auto, cpu, cuda, cuda:N or mps.",
+            autocompletion=complete_device,
+        ),
     ] = "auto",
     dtype: Annotated[
-        str, typer.Option("--dtype", metavar="NAME", help="auto, float32, bfloat16 or float16.")
+        str,
+        typer.Option(
+            "--dtype",
+            metavar="NAME",
+            help="auto, bf16, fp16 or fp32.",
+            autocompletion=complete_dtype,
+        ),
     ] = "auto",
     threads: Annotated[
         int | None,
         typer.Option("--threads", min=1, metavar="N", help="CPU threads; default: all cores."),
     ] = None,
+    attention: Attention = "auto",
+    compile_layers: Compile = False,
+    offload: Offload = "none",
+    fast_decode: FastDecode = False,
+    vae_device: VaeDevice = None,
+    quantize: Quantize = "none",
     prompt: Annotated[
         str, typer.Option("--prompt", metavar="TEXT", help="For profiles with text control.")
     ] = "",
@@ -94,6 +128,19 @@ def render(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, say what would be done, and stop.")
     ] = False,
+    preview: Annotated[
+        bool,
+        typer.Option("--preview", help="Show thumbnails in the terminal, or keep them in a file."),
+    ] = False,
+    progress: Annotated[
+        str,
+        typer.Option(
+            "--progress",
+            metavar="KIND",
+            help="On stderr: auto, bar, plain, json or none.",
+            rich_help_panel=MESSAGES,
+        ),
+    ] = "auto",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of the path.")
     ] = False,
@@ -102,165 +149,50 @@ def render(
 ) -> None:
     """Make a talking-head video from one picture and one voice.
 
-    The path of the video is printed on stdout, everything else on stderr. Ctrl-C once keeps what is
-    ready in a playable .partial.mp4; twice ends at once.
+    The path of the video is printed on stdout, everything else on stderr; FILE.json beside the
+    video says how it was made. The ending of --output decides the format: .mp4, .webm, .mkv, .mov,
+    .m3u8 (HLS, playable while it grows) or pictures such as face-%05d.png. Sound on stdin is heard
+    while it arrives, and pictures leave as soon as they are ready. Ctrl-C once keeps what is ready
+    in a playable .partial.mp4; twice ends at once.
 
     \b
     Examples:
       joyflash render --image face.png --audio talk.wav
       some-tts "Hello" | joyflash render --image face.png --audio - --output hello.mp4
+      some-tts "Hello" | joyflash render --image face.png --audio - --output - | ffplay -
+      arecord -f S16_LE -r 16000 -t raw | joyflash render --image face.png --audio - \\
+        --audio-format s16le:16000 --look-ahead 1 --output live.m3u8
     """  # noqa: D301 - \b tells the help not to fold the examples
     options = RenderOptions(
         image=image,
         audio=audio,
         output=output,
+        audio_format=audio_format,
         profile=profile,
         checkpoint=checkpoint,
         seed=seed,
         face=face,
+        look_ahead=look_ahead,
+        sampling=tuple(sampling or ()),
         device=device,
         dtype=dtype,
         threads=threads,
         prompt=prompt,
+        execution={
+            "attention": attention,
+            "compile": compile_layers,
+            "offload": offload,
+            "fast_decode": fast_decode,
+            "codec_device": vae_device,
+            "quantize": quantize,
+        },
         overwrite=overwrite,
         dry_run=dry_run,
+        preview=preview,
+        progress=progress,
         as_json=as_json,
         quiet=quiet,
     )
     with StopSignals() as signals:
-        try:
-            exit_code = _run(options, signals)
-        except KeyboardInterrupt:
-            exit_code = signals.exit_code
-            _say(options, "joyflash: stopped")
+        exit_code = run_render(options, signals)
     raise typer.Exit(exit_code)
-
-
-def _run(options: RenderOptions, signals: StopSignals) -> int:
-    """The render, cheap mistakes first: output, picture, sound, and only then weights."""
-    from joyflash_cli.checkpoints.store import resolve_checkpoint
-    from joyflash_cli.pipeline import JoyFlash, plan_render, read_request, read_sampler_profile
-
-    output = choose_output(options.output, options.image, options.audio)
-    check_output(output, overwrite=options.overwrite)
-    sound = _audio_source(options.audio)
-    files = resolve_checkpoint(options.profile, options.checkpoint)
-    request = read_request(
-        files,
-        options.image,
-        sound,
-        seed=options.seed,
-        prompt=options.prompt,
-        face_index=options.face,
-    )
-    _say(options, *(f"joyflash: warning: {warning}" for warning in request.warnings))
-    plan = plan_render(request, read_sampler_profile(files))
-    if options.dry_run:
-        _report_plan(options, output, files, plan)
-        return 0
-    _use_threads(options.threads)
-    with open_progress(plan.num_frames, plan.fps, quiet=options.quiet) as progress:
-        progress.loading(files.name)
-        joyflash = JoyFlash.load(files, device=options.device, dtype=options.dtype)
-        signals.be_graceful()
-        result = joyflash.render(
-            request,
-            output,
-            overwrite=options.overwrite,
-            on_chunk=progress.update,
-            should_stop=signals.requested,
-        )
-    _report_result(options, result, request)
-    return 0 if result.complete else signals.exit_code
-
-
-def _audio_source(audio: str) -> Any:
-    """The path, or standard input as a binary stream."""
-    if audio != STANDARD_INPUT:
-        return Path(audio)
-    if sys.stdin.isatty():
-        raise UsageError(
-            "--audio - reads WAV from standard input, which is a terminal",
-            hint="pipe a sound into it, or give --audio FILE",
-            code="E-STDIN-TERMINAL",
-        )
-    return sys.stdin.buffer
-
-
-def _use_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
-
-
-def _say(options: RenderOptions, *lines: str) -> None:
-    if not options.quiet:
-        for line in lines:
-            typer.echo(line, err=True)
-
-
-def _report_plan(
-    options: RenderOptions, output: Path, files: "CheckpointFiles", plan: "RenderPlan"
-) -> None:
-    width, height = plan.size_px
-    if options.as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "dry_run": True,
-                    "output": str(output),
-                    "video_frames": plan.num_frames,
-                    "blocks": plan.num_blocks,
-                    "fps": plan.fps,
-                    "width": width,
-                    "height": height,
-                    "audio_s": round(plan.audio_s, 6),
-                    "seed": options.seed,
-                    "profile": files.name,
-                    "checkpoint": str(files.directory),
-                    "version": __version__,
-                }
-            )
-        )
-        return
-    _say(
-        options,
-        f"would write {output}: {plan.num_frames} frames in {plan.num_blocks} blocks, "
-        f"{width} x {height} px at {plan.fps:g} fps, {plan.video_s:.2f} s video / "
-        f"{plan.audio_s:.2f} s audio, profile {files.name} from {files.directory}",
-    )
-
-
-def _report_result(
-    options: RenderOptions, result: "RenderResult", request: "RenderRequest"
-) -> None:
-    if result.complete:
-        _say(
-            options,
-            f"saved {result.output}: {result.video_s:.2f} s video / {result.audio_s:.2f} s audio, "
-            f"{result.realtime_factor:.2f}x realtime, seed {result.seed}",
-        )
-    else:
-        _say(options, f"saved {result.video_s:.1f} s of {result.audio_s:.1f} s in {result.output}")
-    typer.echo(json.dumps(_summary(result)) if options.as_json else str(result.output))
-
-
-def _summary(result: "RenderResult") -> dict[str, Any]:
-    width, height = result.size_px
-    return {
-        "output": str(result.output),
-        "complete": result.complete,
-        "video_frames": result.video_frames,
-        "fps": result.fps,
-        "width": width,
-        "height": height,
-        "audio_s": round(result.audio_s, 6),
-        "wall_s": round(result.wall_s, 4),
-        "realtime_factor": round(result.realtime_factor, 4),
-        "first_frame_s": round(result.first_frame_s, 4),
-        "load_s": round(result.load_s, 4),
-        "seed": result.seed,
-        "profile": result.profile,
-        "version": __version__,
-    }

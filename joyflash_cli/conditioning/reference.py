@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from joyflash_cli.errors import ConfigError
 
-ImageConvention = Literal["avatar", "wan-i2v"]
+ImageConvention = Literal["avatar", "avatar-first-frame", "wan-i2v"]
 """``"avatar"``: 16 reference channels, then one mask channel, 0 = known (OmniAvatar family).
+``"avatar-first-frame"``: the same, but the reference stands beside latent frame 0 only.
 ``"wan-i2v"``: 4 mask channels, 1 = known, then 16 channels of the padded clip (Wan 2.1)."""
 
 _WAN_MASK_CHANNELS = 4
@@ -20,7 +21,7 @@ _WAN_MASK_CHANNELS = 4
 
 def num_image_channels(latent_channels: int, convention: ImageConvention) -> int:
     """Channels that ``assemble_image_channels`` gives."""
-    return latent_channels + (1 if convention == "avatar" else _WAN_MASK_CHANNELS)
+    return latent_channels + (_WAN_MASK_CHANNELS if convention == "wan-i2v" else 1)
 
 
 def assemble_image_channels(
@@ -36,7 +37,8 @@ def assemble_image_channels(
     of OmniAvatar/LiveTalk/AvatarForcing and of Wan 2.1 image-to-video (decision D9).
 
     Args:
-        reference_latents: ``"avatar"``: the picture's latent, repeated over all frames.
+        reference_latents: ``"avatar"``: the picture's latent, repeated over all frames (or, for
+            ``"avatar-first-frame"``, zero after frame 0).
             ``"wan-i2v"``: the R latents of the picture followed by empty frames; beyond them the
             last one is repeated.
         start: First latent frame.
@@ -48,7 +50,7 @@ def assemble_image_channels(
     """
     if not 0 <= start <= stop:
         raise ConfigError(f"latent frames {start} to {stop} are no range")
-    expected_axes = 4 if convention == "avatar" else 5
+    expected_axes = 5 if convention == "wan-i2v" else 4
     if reference_latents.ndim != expected_axes:
         raise ConfigError(
             f'"{convention}" image channels need reference latents of {expected_axes} axes, '
@@ -56,8 +58,10 @@ def assemble_image_channels(
             hint='"wan-i2v" takes the latents of the zero-padded clip, "avatar" a single latent',
         )
     frames = torch.arange(start, stop, device=reference_latents.device)
-    if convention == "avatar":
+    if convention != "wan-i2v":
         latents = reference_latents[:, None].expand(-1, len(frames), -1, -1, -1)
+        if convention == "avatar-first-frame":
+            latents = latents * (frames == 0).to(latents.dtype)[:, None, None, None]
         mask = _frame_mask(frames != 0, latents, channels=1)
         return torch.cat([latents, mask], dim=2)
     latents = reference_latents[:, frames.clamp_max(reference_latents.shape[1] - 1)]

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from joyflash_cli.conditioning.audio_windows import (
     AudioWindowRule,
+    audio_window_mask,
     audio_windows,
     num_blocks_for,
 )
@@ -116,19 +117,25 @@ class FileConditioning:
                 f"latent frames {start} to {stop} are not in a stream of {self.num_latents}"
             )
         static = self._static
-        image = audio = None
+        image = audio = audio_mask = None
         if static.reference_latents is not None:
             image = assemble_image_channels(
                 static.reference_latents, start, stop, convention=static.convention
             )
         if self._rows is not None:
             audio = audio_windows(self._rows, self._rule, start, stop, lead_rows=self._lead_rows)
+            inside = audio_window_mask(
+                self._rule, start, stop, num_rows=self._rows.shape[1], lead_rows=self._lead_rows
+            )
+            if not bool(inside.all()):
+                audio_mask = inside.to(audio.device)
         return Conditioning(
             image=image,
             text=static.text,
             image_tokens=static.image_tokens,
             audio=audio,
             face=static.face,
+            audio_mask=audio_mask,
         )
 
 
@@ -176,7 +183,7 @@ def conditioning_from_audio(
             hint="give mono sound with at least one sample",
             code="E-AUDIO-EMPTY",
         )
-    _check_rate(encoder, rule, fps)
+    check_rate(encoder, rule, fps)
     num_frames = num_video_frames or video_frames_for(waveform.numel(), fps)
     num_blocks = num_blocks_for(num_frames, block_frames, prefix_frames=prefix_frames)
     lead_rows = rule.lead_rows
@@ -198,7 +205,7 @@ def conditioning_from_audio(
     )
 
 
-def _check_rate(encoder: AudioEncoder, rule: AudioWindowRule, fps: float) -> None:
+def check_rate(encoder: AudioEncoder, rule: AudioWindowRule, fps: float) -> None:
     """Refuse an encoder whose rows would drift against the frames."""
     rows_per_frame = rule.rows_per_frame if rule.kind == "fantasytalking" else 1.0
     expected = fps * rows_per_frame

@@ -174,19 +174,38 @@ class FrontEnd(nn.Module):
         Returns:
             ``(num_rows, feature_dim)``, row r centred at (r + 0.5) / 25 s.
         """
-        context = self.context_rows
         sound = waveform[: num_rows * SAMPLES_PER_ROW]
         parts = [self.window.new_zeros(0, self.feature_dim)]
         for start in range(0, num_rows, _ROWS_AT_ONCE):
             stop = min(start + _ROWS_AT_ONCE, num_rows)
-            # Padded piece by piece: an hour of sound should not be copied to be surrounded.
-            first = (start - context) * SAMPLES_PER_ROW
-            last = (stop + context) * SAMPLES_PER_ROW
-            piece = sound[max(first, 0) : last].to(self.window)
-            before = max(-first, 0)
-            piece = functional.pad(piece, (before, last - first - before - len(piece)))
-            parts.append(self(piece[None])[0, context:-context])
+            first, last = self.span(start, stop)
+            parts.append(self.encode_span(sound[max(first, 0) : last], start, stop))
         return torch.cat(parts)
+
+    def span(self, start_row: int, stop_row: int) -> tuple[int, int]:
+        """Samples ``first <= i < last`` that rows ``start_row <= r < stop_row`` depend on."""
+        context = self.context_rows
+        return (start_row - context) * SAMPLES_PER_ROW, (stop_row + context) * SAMPLES_PER_ROW
+
+    @torch.no_grad()
+    def encode_span(
+        self, sound: Float[Tensor, "n"], start_row: int, stop_row: int
+    ) -> Float[Tensor, "rows dim"]:
+        """Rows of a stretch of sound; the same as those of the whole file up to rounding.
+
+        Args:
+            sound: The samples of ``span`` from sample 0 on: before it, and beyond the end of
+                ``sound``, there is silence.
+            start_row: First row; rows before time zero are negative.
+            stop_row: Row after the last.
+        """
+        first, last = self.span(start_row, stop_row)
+        before = min(max(-first, 0), last - first)
+        # Padded here: an hour of sound should not be copied to be surrounded with silence.
+        piece = sound.to(self.window)
+        piece = functional.pad(piece, (before, last - first - before - len(piece)))
+        context = self.context_rows
+        return self(piece[None])[0, context:-context]
 
 
 def mel_filterbank(

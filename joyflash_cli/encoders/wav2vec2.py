@@ -3,7 +3,8 @@
 The popular checkpoints (OmniAvatar, LiveTalk, AvatarForcing) interpolate the convolution features
 to the video's frame rate *before* the transformer and keep every hidden state. They differ in
 small rules, which are the fields of ``Wav2Vec2Options``. The encoder attends over the whole clip,
-so a row depends on all of the sound.
+so a row depends on all of the sound. A stream hears a few seconds at a time instead
+(``span`` and ``encode_span``): 8 s before a row and 0.28 s after it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ from torch.nn import functional
 
 from joyflash_cli.errors import AudioError, CheckpointError, ConfigError
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
+
+STREAM_LEFT_S = 8.0
+"""Sound before a row that a stream lets it attend."""
+
+STREAM_RIGHT_S = 0.28
+"""Sound after a row that a stream waits for: four features of 20 ms and 200 ms to spare."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,62 @@ class Wav2Vec2Encoder:
         rows = torch.cat(states, dim=-1)[0].float()
         return functional.pad(rows, (0, 0, leading, 0))
 
+    def span(self, start_row: int, stop_row: int) -> tuple[int, int]:
+        """Samples that a stream's rows hear: never before the sound begins, as in training."""
+        first_row, last_row = self._stream_rows(start_row, stop_row)
+        first = self._sample_of_row(first_row)
+        return first, first + self._num_samples(last_row - first_row)
+
+    @torch.no_grad()
+    def encode_span(
+        self, sound: Float[Tensor, " samples"], start_row: int, stop_row: int
+    ) -> Float[Tensor, "rows D"]:
+        """Rows of a stretch of sound, as if it were a clip of its own.
+
+        The encoder attends and standardises over all it hears, so these are not the rows of the
+        whole file. They are taken at their true times; aligning end points, as for a file, puts a
+        row up to 12 ms beside it, which would be a jump from stretch to stretch. Rows before the
+        sound begins are zero.
+        """
+        rows = torch.zeros(stop_row - start_row, self.feature_dim, device=self.device)
+        leading = int(self.options.leading_zero_row)
+        begin = max(start_row, leading)
+        if stop_row <= begin or not len(sound):
+            return rows
+        first_row, last_row = self._stream_rows(start_row, stop_row)
+        prepared = self._prepare(sound.to(self.device, torch.float32), last_row - first_row)
+        features = self._model.feature_extractor(prepared[None].to(self.dtype)).transpose(1, 2)
+        moments = torch.arange(last_row - first_row, device=self.device)
+        if self.options.resampling == "aligned":
+            samples_per_row = self._sample_of_row(1)
+            # Feature i hears the samples around stride * i + half of the receptive field. A file
+            # of "rows" has its rows, on average, in the middle of the samples that are theirs.
+            middle = samples_per_row / 2 if self.options.span == "rows" else 0.0
+            centres = moments * samples_per_row + middle
+            moments = (centres - self._receptive_field / 2) / self._stride
+        projected = self._model.feature_projection(_at_moments(features, moments))[0]
+        states = self._states(projected)
+        kept = (states[-1], *states) if self.options.hidden_states == "all" else (states[-1],)
+        heard = torch.cat(kept, dim=-1)[0].float()
+        rows[begin - start_row :] = heard[begin - leading - first_row :][: stop_row - begin]
+        return rows
+
+    def _stream_rows(self, start_row: int, stop_row: int) -> tuple[int, int]:
+        """Rows to encode for these, counted from the first row of sound."""
+        leading = int(self.options.leading_zero_row)
+        left = math.ceil(STREAM_LEFT_S * self.feature_rate_hz)
+        right = math.ceil(STREAM_RIGHT_S * self.feature_rate_hz)
+        first_row = max(start_row - leading - left, 0)
+        return first_row, max(stop_row - leading, first_row + 1) + right
+
+    def _sample_of_row(self, row: int) -> int:
+        """Where a row of sound begins."""
+        if self.options.resampling == "none":
+            return row * self._stride
+        if self.options.span == "rows":
+            return row * int(MODEL_SAMPLE_RATE_HZ / self.options.rate_hz)
+        return round(row * MODEL_SAMPLE_RATE_HZ / self.options.rate_hz)
+
     @torch.no_grad()
     def encode_stages(self, waveform: Float[Tensor, " samples"], num_rows: int) -> Wav2Vec2Stages:
         """All steps from the waveform to the hidden states, without the leading zero row.
@@ -217,6 +280,15 @@ class Wav2Vec2Encoder:
         return (*inputs, last)
 
 
+def _at_moments(features: Float[Tensor, "B n C"], moments: Tensor) -> Float[Tensor, "B R C"]:
+    """Features at fractional indices, linearly between neighbours, the ends continued."""
+    moments = moments.to(torch.float32).clamp(0, features.shape[1] - 1)
+    below = moments.floor().long()
+    above = (below + 1).clamp_max(features.shape[1] - 1)
+    share = (moments - below).to(features.dtype)[None, :, None]
+    return features[:, below] * (1 - share) + features[:, above] * share
+
+
 def _receptive_field(kernels: Any, strides: Any) -> int:
     """Samples that one convolution feature sees."""
     size, step = 1, 1
@@ -237,7 +309,36 @@ def _check_waveform(waveform: Tensor) -> None:
         raise AudioError("the audio is empty", hint="give a file with sound", code="E-AUDIO-EMPTY")
 
 
-def _current_name(key: str) -> str:
+CONFIG_FIELDS = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
+    "feat_extract_norm", "feat_extract_activation", "conv_dim", "conv_stride", "conv_kernel",
+    "conv_bias", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups",
+    "do_stable_layer_norm", "layer_norm_eps",
+)  # fmt: skip
+"""Settings of a Hugging Face ``config.json`` that decide what the encoder computes."""
+
+
+def is_training_only(key: str) -> bool:
+    """Whether a weight has no part in encoding: the CTC head, the mask vector, the quantiser."""
+    name = key.removeprefix("wav2vec2.")
+    return name == "masked_spec_embed" or name.startswith(
+        ("lm_head.", "quantizer.", "project_q.", "project_hid.")
+    )
+
+
+def wav2vec2_module(config: Mapping[str, Any]) -> Any:
+    """The model of transformers with exactly the weights that encoding needs, values not set.
+
+    Args:
+        config: Arguments of ``Wav2Vec2Config``; empty for the base model.
+    """
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    no_masking = {"apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
+    return Wav2Vec2Model(Wav2Vec2Config(**{**config, **no_masking}))
+
+
+def current_name(key: str) -> str:
     """A weight's name in today's models: older files name the weight norm's parts otherwise."""
     parts = {"conv.weight_g": "original0", "conv.weight_v": "original1"}
     name = key.removeprefix("wav2vec2.")
@@ -273,7 +374,7 @@ def wav2vec2_from_state(
 
     model: Any = Wav2Vec2Model(Wav2Vec2Config(**config))
     weights = {
-        _current_name(key): value for key, value in state.items() if not key.startswith("lm_head.")
+        current_name(key): value for key, value in state.items() if not key.startswith("lm_head.")
     }
     # Only masked training reads this vector; checkpoints may or may not carry it.
     optional = {"masked_spec_embed"}

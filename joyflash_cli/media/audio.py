@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from joyflash_cli.errors import AudioError
-from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, AudioClip
+from joyflash_cli.media.audio_decoding import (
+    checked_rate,
+    decoded_pieces,
+    empty_sound,
+    open_sound_track,
+    opened_sound_file,
+)
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, AudioClip, SoundFormat
 
 if TYPE_CHECKING:
     import av
 
-AUDIO_FORMATS = "wav,w64,aiff,caf,au,mp3,flac,ogg,aac,matroska,webm,mov,mp4,m4a"
-"""Containers that may be opened.
-
-A closed list, because playlists (``ffconcat``, ``m3u8``) hidden in a file called ``talk.wav`` would
-make libavformat open *other* files and addresses.
-"""
-
-MIN_SAMPLE_RATE_HZ = 2_000
-MAX_SAMPLE_RATE_HZ = 384_000
-MAX_CHANNELS = 8
 CHANNEL_LAYOUTS = {
     1: "mono",
     2: "stereo",
@@ -36,9 +32,6 @@ CHANNEL_LAYOUTS = {
     8: "7.1",
 }
 """What a number of channels is taken for: clips carry the number only."""
-
-MAX_DURATION_S = 24 * 3600
-"""Longest sound that is read whole; a day at 48 kHz stereo is already 33 GB of samples."""
 
 SILENCE_PEAK = 1e-3
 """Peak below which a clip counts as silent: -60 dB of full scale."""
@@ -69,25 +62,8 @@ def read_audio(source: Path | BinaryIO) -> AudioClip:
     if not isinstance(source, str | Path):
         return _read_stream(source, "standard input")
     path = Path(source)
-    name = path.name or str(path)
-    try:
-        # Opening it here keeps addresses and protocol prefixes (http:, concat:) away from
-        # libavformat: they are only names of files that do not exist.
-        with path.open("rb") as file:
-            return _read_stream(file, name)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise AudioError(
-            f"{source}: no such file",
-            hint="give the path of a local sound file, or - for WAV on standard input",
-            code="E-AUDIO-MISSING",
-        ) from error
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise AudioError(
-            f"{source} cannot be read: {reason}",
-            hint="give the path of a readable sound file",
-            code="E-AUDIO-MISSING",
-        ) from error
+    with opened_sound_file(path) as file:
+        return _read_stream(file, path.name or str(path))
 
 
 def to_model_waveform(clip: AudioClip) -> np.ndarray:
@@ -105,11 +81,13 @@ def to_model_waveform(clip: AudioClip) -> np.ndarray:
     # Filled piece by piece: long sound must not be held several times.
     num_samples = max(1, round(len(samples) * MODEL_SAMPLE_RATE_HZ / rate_hz))
     waveform = np.zeros(num_samples, np.float32)
-    filled = 0
-    for piece in _resampled_pieces(samples, rate_hz, MODEL_SAMPLE_RATE_HZ):
-        kept = piece[: num_samples - filled]
-        waveform[filled : filled + len(kept)] = kept
-        filled += len(kept)
+    resampler, filled = ModelResampler(rate_hz), 0
+    for start in range(0, len(samples), _FRAME_SAMPLES):
+        piece = resampler.push(samples[start : start + _FRAME_SAMPLES])
+        waveform[filled : filled + len(piece)] = piece[: num_samples - filled]
+        filled += len(piece)
+    rest = resampler.finish()[: max(0, num_samples - filled)]
+    waveform[filled : filled + len(rest)] = rest
     return waveform
 
 
@@ -124,21 +102,55 @@ def write_wav(path: Path, clip: AudioClip) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    import av
-
-    rate_hz, channels = clip.sample_rate_hz, clip.samples.shape[1]
-    options = {"rf64": "auto"}
-    with av.open(str(Path(path).absolute()), mode="w", format="wav", options=options) as container:
-        layout = CHANNEL_LAYOUTS[channels]
-        stream = container.add_stream("pcm_f32le", rate=rate_hz, layout=layout)
+    with contextlib.closing(
+        WavWriter(path, SoundFormat(clip.sample_rate_hz, clip.samples.shape[1]))
+    ) as writer:
         for start in range(0, len(clip.samples), _FRAME_SAMPLES):
-            piece = np.ascontiguousarray(clip.samples[start : start + _FRAME_SAMPLES])
-            frame = av.AudioFrame.from_ndarray(piece.reshape(1, -1), format="flt", layout=layout)
-            frame.sample_rate = rate_hz
-            frame.pts = start
-            frame.time_base = Fraction(1, rate_hz)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            writer.write(clip.samples[start : start + _FRAME_SAMPLES])
+
+
+class WavWriter:
+    """A WAV file of 32-bit float samples, written piece by piece (RF64 beyond 4 GB).
+
+    Args:
+        path: The file.
+        sound: Rate and channels.
+
+    Raises:
+        OSError: From every method, if it cannot be written.
+    """
+
+    def __init__(self, path: Path, sound: SoundFormat) -> None:
+        import av
+
+        self._format = sound
+        self._layout = CHANNEL_LAYOUTS[sound.channels]
+        self._num_samples = 0
+        self._container = av.open(
+            str(Path(path).absolute()), mode="w", format="wav", options={"rf64": "auto"}
+        )
+        self._stream = self._container.add_stream(
+            "pcm_f32le", rate=sound.sample_rate_hz, layout=self._layout
+        )
+
+    def write(self, samples: np.ndarray) -> None:
+        """Appends ``(n, channels)`` float32."""
+        import av
+
+        if not len(samples):
+            return
+        packed = np.ascontiguousarray(samples).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=self._layout)
+        frame.sample_rate = self._format.sample_rate_hz
+        frame.pts = self._num_samples
+        frame.time_base = Fraction(1, self._format.sample_rate_hz)
+        self._num_samples += len(samples)
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Completes the header."""
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
 
 
 def _mono(samples: np.ndarray) -> np.ndarray:
@@ -148,199 +160,79 @@ def _mono(samples: np.ndarray) -> np.ndarray:
     return samples.mean(axis=1, dtype=np.float32)
 
 
-def _resampled_pieces(samples: np.ndarray, from_hz: int, to_hz: int) -> Iterator[np.ndarray]:
-    """The mono mean at another rate, starting at the same instant (libswresample's sinc)."""
-    import av
+class ModelResampler:
+    """Sound as it arrives to what the audio encoders hear: mono, 16 kHz.
 
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=to_hz)
-    for start in range(0, len(samples), _FRAME_SAMPLES):
-        piece = np.ascontiguousarray(_mono(samples[start : start + _FRAME_SAMPLES]))
-        frame = av.AudioFrame.from_ndarray(piece[None], format="flt", layout="mono")
-        frame.sample_rate = from_hz
-        frame.pts = start
-        frame.time_base = Fraction(1, from_hz)
-        yield from (out.to_ndarray()[0] for out in resampler.resample(frame))
-    yield from (out.to_ndarray()[0] for out in resampler.resample(None))
+    However the sound is cut into pieces, the same samples come out (libswresample's sinc filter).
 
+    Args:
+        rate_hz: Of the sound.
+    """
 
-class _Counted:
-    """Only ``read`` of a stream, so that it counts as a pipe, and how much came out of it."""
+    def __init__(self, rate_hz: int) -> None:
+        import av
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.num_bytes = 0
+        self._rate_hz = rate_hz
+        self._num_in = 0
+        self._num_out = 0
+        self._resampler = None
+        if rate_hz != MODEL_SAMPLE_RATE_HZ:
+            self._resampler = av.AudioResampler(
+                format="flt", layout="mono", rate=MODEL_SAMPLE_RATE_HZ
+            )
 
-    def read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        self.num_bytes += len(data)
-        return data
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """What the next samples ``(n, channels)`` give, ``(m,)``; a little stays inside."""
+        import av
+
+        piece = _mono(samples)
+        if self._resampler is None or not len(piece):
+            self._num_in += len(piece)
+            self._num_out += len(piece)
+            return piece
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(piece)[None], format="flt", layout="mono"
+        )
+        frame.sample_rate = self._rate_hz
+        frame.pts = self._num_in
+        frame.time_base = Fraction(1, self._rate_hz)
+        self._num_in += len(piece)
+        return self._joined(self._resampler.resample(frame))
+
+    def finish(self) -> np.ndarray:
+        """What was left inside: in all ``max(1, round(n * 16000 / rate))`` samples come out."""
+        rest = np.zeros(0, np.float32)
+        if self._resampler is not None and self._num_in:
+            rest = self._joined(self._resampler.resample(None))
+        total = max(1, round(self._num_in * MODEL_SAMPLE_RATE_HZ / self._rate_hz))
+        before = self._num_out - len(rest)
+        kept = rest[: max(0, total - before)]
+        return np.pad(kept, (0, max(0, total - before - len(kept))))
+
+    def _joined(self, frames: list[av.AudioFrame]) -> np.ndarray:
+        parts = [frame.to_ndarray()[0] for frame in frames]
+        joined = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        self._num_out += len(joined)
+        return joined
 
 
 def _read_stream(file: BinaryIO, name: str) -> AudioClip:
-    import av
-
-    pipe = None if file.seekable() else _Counted(file)
-    options = {"format_whitelist": AUDIO_FORMATS}
-    try:
-        container = av.open(pipe or file, mode="r", options=options)
-    except (av.error.FFmpegError, ValueError) as error:
-        if _is_empty(file) if pipe is None else pipe.num_bytes == 0:
-            raise _empty(name) from error
-        raise AudioError(
-            f"{name} is not a sound file that can be read",
-            hint="convert it to WAV, FLAC, MP3, Ogg, M4A or WebM",
-            code="E-AUDIO-FORMAT",
-        ) from error
-    with container:
-        if not container.streams.audio:
-            raise AudioError(
-                f"{name} has no audio track",
-                hint="give a file with sound",
-                code="E-AUDIO-STREAM",
-            )
-        return _decode(container, container.streams.audio[0], name)
+    with open_sound_track(file, name) as (container, stream):
+        return _collect(container, stream, name)
 
 
-def _decode(container: Any, stream: Any, name: str) -> AudioClip:
-    rate_hz = _checked_rate(stream, name)
-    samples = np.empty((0, int(stream.codec_context.channels)), np.float32)
+def _collect(container: Any, stream: Any, name: str) -> AudioClip:
+    rate_hz, channels = checked_rate(stream, name)
+    samples = np.empty((0, channels), np.float32)
     num_samples = 0
-    for frame in _decoded_frames(container, stream, rate_hz, name):
-        part = _as_float(frame)
-        if frame.sample_rate != rate_hz or part.shape[1] != samples.shape[1]:
-            raise AudioError(
-                f"{name} changes its sample rate or channels at {num_samples / rate_hz:.2f} s",
-                hint="convert it to a plain WAV",
-                code="E-AUDIO-FORMAT",
-            )
-        _check_finite(part, num_samples, rate_hz, name)
+    for part in decoded_pieces(container, stream, name):
         if num_samples + len(part) > len(samples):
             # Grown in place (the system remaps the pages), so that a long sound is held once.
-            samples.resize(
-                (
-                    max(len(samples) * 3 // 2, _FRAME_SAMPLES, num_samples + len(part)),
-                    samples.shape[1],
-                ),
-                refcheck=False,
-            )
-        np.clip(part, -1.0, 1.0, out=samples[num_samples : num_samples + len(part)])
+            length = max(len(samples) * 3 // 2, _FRAME_SAMPLES, num_samples + len(part))
+            samples.resize((length, channels), refcheck=False)
+        samples[num_samples : num_samples + len(part)] = part
         num_samples += len(part)
-        if num_samples > MAX_DURATION_S * rate_hz:
-            raise AudioError(
-                f"{name} is longer than {MAX_DURATION_S // 3600} hours",
-                hint="split it",
-                code="E-AUDIO-LENGTH",
-            )
     if num_samples == 0:
-        raise _empty(name)
-    samples.resize((num_samples, samples.shape[1]), refcheck=False)
+        raise empty_sound(name)
+    samples.resize((num_samples, channels), refcheck=False)
     return AudioClip(samples, rate_hz)
-
-
-def _checked_rate(stream: Any, name: str) -> int:
-    if stream.codec_context is None:
-        raise AudioError(
-            f"{name} uses a sound codec that is not known",
-            hint="convert it to WAV",
-            code="E-AUDIO-FORMAT",
-        )
-    rate_hz = int(stream.codec_context.sample_rate or 0)
-    if not MIN_SAMPLE_RATE_HZ <= rate_hz <= MAX_SAMPLE_RATE_HZ:
-        raise AudioError(
-            f"{name} says {rate_hz} samples a second; {MIN_SAMPLE_RATE_HZ} to "
-            f"{MAX_SAMPLE_RATE_HZ} are possible",
-            hint="write the file again with its true sample rate",
-            code="E-AUDIO-RATE",
-        )
-    channels = int(stream.codec_context.channels or 0)
-    if not 1 <= channels <= MAX_CHANNELS:
-        raise AudioError(
-            f"{name} says {channels} channels; 1 to {MAX_CHANNELS} are possible",
-            hint="convert it to mono or stereo",
-            code="E-AUDIO-FORMAT",
-        )
-    return rate_hz
-
-
-def _decoded_frames(
-    container: Any, stream: Any, rate_hz: int, name: str
-) -> Iterator[av.AudioFrame]:
-    """Frames of the track; undecodable packets are tolerated only before and after the sound.
-
-    A broken first packet is usual in cut MP3, a broken last one in any cut file (and is how the
-    odd last byte of a WAV shows). Skipping one in the middle would shift all that follows.
-    """
-    import av
-
-    num_samples = 0
-    num_failed = 0
-    failed_at_s: float | None = None
-    packets = iter(container.demux(stream))
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.error.FFmpegError:
-            return  # a cut file: what was read so far is the sound
-        if packet is None:
-            break
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            num_failed += 1
-            if num_samples:
-                failed_at_s = num_samples / rate_hz
-            continue
-        for frame in frames:
-            if failed_at_s is not None:
-                raise AudioError(
-                    f"{name} is damaged at {failed_at_s:.2f} s",
-                    hint="export it again, or convert it to WAV",
-                    code="E-AUDIO-DAMAGED",
-                )
-            num_samples += frame.samples
-            yield frame
-    if num_failed and not num_samples:
-        raise AudioError(
-            f"{name} cannot be decoded ({num_failed} packets, none good)",
-            hint="export it again, or convert it to WAV",
-            code="E-AUDIO-DAMAGED",
-        )
-
-
-def _as_float(frame: av.AudioFrame) -> np.ndarray:
-    """``(n, channels)`` float32 of one decoded frame, integers scaled to -1..1."""
-    array: np.ndarray = frame.to_ndarray()
-    channels = frame.layout.nb_channels
-    samples = array.T if frame.format.is_planar else array.reshape(-1, channels)
-    if samples.dtype == np.uint8:
-        return (samples.astype(np.float32) - 128.0) / 128.0
-    if np.issubdtype(samples.dtype, np.integer):
-        scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
-        return (samples / scale).astype(np.float32)
-    return samples.astype(np.float32)
-
-
-def _check_finite(part: np.ndarray, first: int, rate_hz: int, name: str) -> None:
-    finite = np.isfinite(part).all(axis=1)
-    if finite.all():
-        return
-    at_s = (first + int(np.argmin(finite))) / rate_hz
-    raise AudioError(
-        f"{name} has a sample that is not a number at {at_s:.3f} s",
-        hint="export it again as 16-bit WAV",
-        code="E-AUDIO-NAN",
-    )
-
-
-def _empty(name: str) -> AudioError:
-    return AudioError(
-        f"{name} has no samples",
-        hint="check the program that wrote it",
-        code="E-AUDIO-EMPTY",
-    )
-
-
-def _is_empty(file: BinaryIO) -> bool:
-    """Whether a file that could not be opened holds no byte at all."""
-    file.seek(0)
-    return not file.read(1)

@@ -1,4 +1,8 @@
-"""Other containers through the ffmpeg program: frames on its standard input, sound from a file."""
+"""Other containers through the ffmpeg program, which hears and sees one raw stream on its stdin.
+
+Frames and sound go to it interleaved (NUT), so that neither waits for the other and a live stream
+needs no file for its sound.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -15,11 +20,11 @@ from typing import IO, Self
 import numpy as np
 
 from joyflash_cli.errors import OutputError
-from joyflash_cli.media.audio import write_wav
-from joyflash_cli.media.muxer import even_frames, exact_fps
+from joyflash_cli.media.muxer import exact_fps
 from joyflash_cli.media.pending import PendingFile, write_error
 from joyflash_cli.media.probe import MediaInfo
-from joyflash_cli.types import AudioClip
+from joyflash_cli.media.tracks import TrackOptions, TrackWriter, is_write_failure
+from joyflash_cli.types import AudioClip, SoundFormat
 
 _H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", "{preset}", "-crf", "{crf}")
 _VP9 = ("-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p", "-deadline", "realtime", "-cpu-used", "8")
@@ -45,9 +50,10 @@ class FfmpegMuxer:
         path: Where the finished video goes.
         size: Width and height of the frames; odd sides grow by one repeated row or column.
         fps: Frames per second.
-        audio: Original sound; MKV keeps it exactly (FLAC), the others compress it at 48 kHz.
-        metadata: Tags of the file.
+        audio: Original sound, or its format; MKV keeps it exactly (FLAC), the others compress it
+            at 48 kHz.
         overwrite: Whether a file already there may be replaced.
+        metadata: Tags of the file.
         crf: Quality of x264 or VP9, 0 (lossless) upward.
         preset: x264's speed.
         program: The ffmpeg program; by default :func:`ffmpeg_program`.
@@ -62,26 +68,22 @@ class FfmpegMuxer:
         *,
         size: tuple[int, int],
         fps: float | Fraction,
-        audio: AudioClip | None = None,
-        metadata: dict[str, str] | None = None,
+        audio: AudioClip | SoundFormat | None = None,
         overwrite: bool = False,
-        crf: int = 18,
-        preset: str = "veryfast",
-        program: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        **encoding: int | str | None,
     ) -> None:
-        self._size = size
         self._fps = exact_fps(fps)
-        self._audio = audio
-        self._num_frames = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._messages: IO[bytes] | None = None
-        self._program = program or ffmpeg_program()
+        self._tracks: TrackWriter | None = None
+        self._program = str(encoding.pop("program", None) or ffmpeg_program())
         self._file = PendingFile(path, overwrite=overwrite)
-        self._wav = self._file.temporary.with_suffix(".wav")
+        fields = {"crf": encoding.get("crf", 18), "preset": encoding.get("preset", "veryfast")}
         try:
-            if audio is not None:
-                write_wav(self._wav, audio)
-            self._start(metadata or {}, crf=crf, preset=preset)
+            stream = self._start(metadata or {}, fields, has_sound=audio is not None)
+            raw = TrackOptions(kind="raw", container={"flush_packets": "1"})
+            self._tracks = TrackWriter(stream, "nut", size=size, fps=fps, audio=audio, options=raw)
         except BaseException as error:
             self.discard()
             if isinstance(error, OSError):
@@ -91,39 +93,39 @@ class FfmpegMuxer:
     @property
     def num_frames(self) -> int:
         """Frames written so far."""
-        return self._num_frames
+        return self._tracks.num_frames if self._tracks is not None else 0
 
-    def write(self, frames: np.ndarray) -> None:
-        """Appends frames; see :meth:`Muxer.write`."""
-        if self._process is None or self._process.stdin is None:
+    def write(self, frames: np.ndarray, sound: AudioClip | None = None) -> None:
+        """Appends frames and their sound; see :meth:`Muxer.write`."""
+        if self._process is None or self._tracks is None:
             raise ValueError("the file is closed")
         try:
-            for frame in even_frames(frames, self._size):
-                self._process.stdin.write(np.ascontiguousarray(frame).data)
-                self._num_frames += 1
-        except OSError as error:
+            self._tracks.write(frames, sound)
+        except Exception as error:
+            if not is_write_failure(error):
+                raise
             raise self._failure(self._wait()) from error
 
     def finish(self) -> MediaInfo:
         """Completes, reads back and names the file; see :meth:`Muxer.finish`."""
-        if self._num_frames == 0:
+        if self.num_frames == 0 or self._tracks is None:
             self.discard()
             raise ValueError("no frame was written")
         self._complete()
-        audio_s = None if self._audio is None else self._audio.duration_s
+        sound = self._tracks.sound
+        audio_s = None if sound is None else sound.duration_s
         try:
-            return self._file.commit(num_frames=self._num_frames, fps=self._fps, audio_s=audio_s)
+            return self._file.commit(num_frames=self.num_frames, fps=self._fps, audio_s=audio_s)
         finally:
             self.discard()
 
     def keep_partial(self) -> Path | None:
-        """Completes what there is, the sound cut to it; see :meth:`Muxer.keep_partial`."""
-        if self._process is None or self._num_frames == 0:
+        """Completes what there is under the partial name; see :meth:`Muxer.keep_partial`."""
+        if self._process is None or self.num_frames == 0:
             self.discard()
             return None
         self._complete()
         try:
-            self._cut_to_video()
             return self._file.keep_partial()
         finally:
             self.discard()
@@ -133,10 +135,11 @@ class FfmpegMuxer:
         if self._process is not None:
             self._process.kill()
             self._wait()
+        if self._tracks is not None:
+            self._tracks.abandon()
         if self._messages is not None:
             self._messages.close()
             self._messages = None
-        self._wav.unlink(missing_ok=True)
         self._file.discard()
 
     def __enter__(self) -> Self:
@@ -150,36 +153,43 @@ class FfmpegMuxer:
     ) -> None:
         self.discard()
 
-    def _start(self, metadata: dict[str, str], *, crf: int, preset: str) -> None:
+    def _start(
+        self, metadata: Mapping[str, str], fields: Mapping[str, object], *, has_sound: bool
+    ) -> IO[bytes]:
+        """Starts the program; what it reads."""
         video_options, audio_options = _CODECS[self._file.final.suffix.lower()]
-        fields = {"crf": str(crf), "preset": preset}
-        width, height = self._size
         command = [self._program, "-hide_banner", "-loglevel", "error", "-nostats", "-y"]
-        command += ["-f", "rawvideo", "-pix_fmt", "rgb24"]
-        command += ["-s", f"{width + width % 2}x{height + height % 2}"]
-        command += ["-r", str(self._fps), "-i", "pipe:0"]
-        if self._audio is not None:
-            command += ["-i", _file_address(self._wav)]
+        # Everything is said in the stream's header: nothing needs to be guessed from the frames.
+        command += ["-probesize", "32", "-analyzeduration", "0", "-f", "nut", "-i", "pipe:0"]
         command += ["-map", "0:v", "-vf", _RGB_TO_709, *_709_TAGS]
         command += [option.format(**fields) for option in video_options]
         command += ["-g", str(max(1, round(self._fps)))]
-        if self._audio is not None:
-            command += ["-map", "1:a", *audio_options]
+        if has_sound:
+            command += ["-map", "0:a", *audio_options]
         for key, value in metadata.items():
             command += ["-metadata", f"{key}={value}"]
         command.append(_file_address(self._file.temporary))
         # A file, not a pipe: nobody reads it while frames are written, and a full pipe would
         # stop ffmpeg.
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115 (closed by discard)
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._messages,
             start_new_session=True,  # Ctrl-C is for this program, which then finishes the file
         )
+        self._process = process
+        return _checked_pipe(process)
 
     def _complete(self) -> None:
+        try:
+            if self._tracks is not None:
+                self._tracks.close()
+        except Exception as error:
+            if not is_write_failure(error):
+                raise
+            raise self._failure(self._wait()) from error
         return_code = self._wait()
         if return_code != 0:
             raise self._failure(return_code)
@@ -213,25 +223,6 @@ class FfmpegMuxer:
             code="E-OUTPUT-FFMPEG",
         )
 
-    def _cut_to_video(self) -> None:
-        """Rewrites the temporary file without the sound beyond the last frame."""
-        if self._audio is None:
-            return
-        whole = self._file.temporary.with_suffix(f".whole{self._file.final.suffix}")
-        try:
-            os.replace(self._file.temporary, whole)
-            length_s = float(self._num_frames / self._fps)
-            command = [self._program, "-hide_banner", "-loglevel", "error", "-nostdin", "-y"]
-            command += ["-i", _file_address(whole), "-map", "0", "-c", "copy"]
-            command += ["-t", f"{length_s:.6f}", _file_address(self._file.temporary)]
-            done = subprocess.run(
-                command, stdout=subprocess.DEVNULL, stderr=self._messages, check=False
-            )
-            if done.returncode != 0:
-                raise self._failure(done.returncode)
-        finally:
-            whole.unlink(missing_ok=True)
-
 
 def ffmpeg_program() -> str:
     """The ffmpeg program: ``IMAGEIO_FFMPEG_EXE``, imageio-ffmpeg's own, or one on the path.
@@ -258,3 +249,10 @@ def ffmpeg_program() -> str:
 def _file_address(path: Path) -> str:
     """A path ffmpeg cannot take for an option or a protocol, whatever it is called."""
     return f"file:{path.absolute()}"
+
+
+def _checked_pipe(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    """The program's standard input."""
+    if process.stdin is None:
+        raise OSError("the ffmpeg program has no standard input")
+    return process.stdin

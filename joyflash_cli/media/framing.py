@@ -80,12 +80,12 @@ def frame_face(picture: Picture, rule: FramingRule, *, face_index: int | None = 
     """
     notes = list(picture.warnings)
     faces = find_faces(picture.pixels)
-    face = _choose_face(faces, face_index, notes)
+    face = choose_face(faces, face_index, notes)
     height, width = picture.pixels.shape[:2]
     if face is None:
         side = float(min(height, width))
         box = ((width - side) / 2, (height - side) / 2, side)
-    elif width == height and _is_framed(face, float(width), rule):
+    elif width == height and is_framed(face, float(width), rule):
         box = (0.0, 0.0, float(width))
     else:
         box = _crop_box(face, (width, height), rule, notes)
@@ -125,7 +125,8 @@ def measure_framing(frames: Sequence[np.ndarray]) -> FramingRule:
     )
 
 
-def _choose_face(faces: list[FaceBox], face_index: int | None, notes: list[str]) -> FaceBox | None:
+def choose_face(faces: list[FaceBox], face_index: int | None, notes: list[str]) -> FaceBox | None:
+    """The face that was asked for, or the largest; what the user should know goes to ``notes``."""
     if face_index is not None:
         if not 0 <= face_index < len(faces):
             raise ImageError(
@@ -142,7 +143,8 @@ def _choose_face(faces: list[FaceBox], face_index: int | None, notes: list[str])
     return faces[0]
 
 
-def _is_framed(face: FaceBox, side: float, rule: FramingRule) -> bool:
+def is_framed(face: FaceBox, side: float, rule: FramingRule) -> bool:
+    """Whether a face already lies in its place in a square of ``side`` pixels, within tolerance."""
     ratio = face.size / side / rule.face_size
     shift_x = abs(face.centre[0] / side - rule.face_centre_x)
     shift_y = abs(face.centre[1] / side - rule.face_centre_y)
@@ -174,6 +176,11 @@ def _moved_inside(start: float, side: float, length: int) -> float:
     spare = length - side
     wanted = min(max(start, 0.0), spare) if spare > 0 else spare / 2
     return start + float(np.clip(wanted - start, -limit, limit))
+
+
+def cut_square(pixels: np.ndarray, box: tuple[float, float, float], size_px: int) -> np.ndarray:
+    """Another frame cut as ``Framed.box`` says, ``(size_px, size_px, 3)`` uint8."""
+    return _cut(pixels, box, size_px)
 
 
 def _cut(pixels: np.ndarray, box: tuple[float, float, float], size_px: int) -> np.ndarray:

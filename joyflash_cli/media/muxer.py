@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
 
 from joyflash_cli.errors import OutputError
 from joyflash_cli.media.probe import MediaInfo
-from joyflash_cli.types import AudioClip
+from joyflash_cli.types import AudioClip, SoundFormat
 
 PYAV_SUFFIXES = (".mp4", ".m4v")
 FFMPEG_SUFFIXES = (".mkv", ".mov", ".webm")
+PLAYLIST_SUFFIX = ".m3u8"
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+PICTURE_NUMBER = re.compile(r"%0?[1-9]?d")
+"""Where the number goes in the name of a picture sequence: ``face-%05d.png``."""
 
 
 class Muxer(Protocol):
@@ -29,16 +35,24 @@ class Muxer(Protocol):
         """Frames written so far."""
         ...
 
-    def write(self, frames: np.ndarray) -> None:
+    def write(self, frames: np.ndarray, sound: AudioClip | None = None) -> None:
         """Appends ``(F, H, W, 3)`` uint8 RGB frames and the sound that belongs to them.
+
+        Args:
+            frames: Of the announced size.
+            sound: The sound that follows what was given before; nothing where all of it was given
+                when the file was opened.
 
         Raises:
             OutputError: Disk full or another failure; what plays was kept as partial.
         """
         ...
 
-    def finish(self) -> MediaInfo:
+    def finish(self) -> MediaInfo | None:
         """Completes the file, reads it back and gives it its name.
+
+        Returns:
+            What it holds; ``None`` where it is no single file that could be read back.
 
         Raises:
             OutputError: If it cannot be written or its tracks differ by more than a frame.
@@ -49,7 +63,7 @@ class Muxer(Protocol):
         """Completes what there is as ``<stem>.partial<suffix>``, sound cut to the video.
 
         Returns:
-            The partial file, ``None`` if no frame was written.
+            The partial file, ``None`` if no frame was written or the output is a pipe.
         """
         ...
 
@@ -68,44 +82,47 @@ class Muxer(Protocol):
 
 
 def open_muxer(
-    path: Path,
+    output: Path | BinaryIO,
     *,
     size: tuple[int, int],
     fps: float | Fraction,
-    audio: AudioClip | None = None,
-    metadata: dict[str, str] | None = None,
+    audio: AudioClip | SoundFormat | None = None,
     overwrite: bool = False,
-    **options: Any,
+    **encoding: Any,
 ) -> Muxer:
-    """The writer for a file by its suffix: PyAV for MP4, the ffmpeg program for the others.
+    """The writer for an output by its suffix; for a binary stream, fragmented MP4.
 
     Args:
-        path: Where the finished video goes.
+        output: Where the video goes.
         size: Width and height of the frames that will be written.
         fps: Frames per second.
-        audio: The original sound; ``None`` for a silent film.
-        metadata: Tags of the file; containers keep well-known keys such as ``comment``.
+        audio: The original sound, or its format where the sound comes with the frames; ``None``
+            for a silent film.
         overwrite: Whether a file already there may be replaced.
-        options: Passed to the writer: ``crf``, ``preset``.
+        encoding: ``metadata`` (tags; containers keep well-known keys such as ``comment``), ``crf``
+            and ``preset``.
 
     Raises:
         OutputError: ``E-OUTPUT-SUFFIX`` for an unknown suffix; otherwise as the writer.
     """
-    path = Path(path)
+    common: dict[str, Any] = {"size": size, "fps": fps, "audio": audio, **encoding}
+    if not isinstance(output, str | Path):
+        from joyflash_cli.media.pipe import PipeMuxer
+
+        return PipeMuxer(output, **common)
+    path = Path(output)
     check_suffix(path)
+    writer: Any
     if path.suffix.lower() in PYAV_SUFFIXES:
         from joyflash_cli.media.mp4 import Mp4Muxer as writer
+    elif path.suffix.lower() == PLAYLIST_SUFFIX:
+        from joyflash_cli.media.hls import HlsMuxer as writer
+    elif path.suffix.lower() in PICTURE_SUFFIXES:
+        from joyflash_cli.media.pictures import PictureMuxer as writer
     else:
-        from joyflash_cli.media.ffmpeg import FfmpegMuxer as writer  # type: ignore[assignment]
-    return writer(
-        path,
-        size=size,
-        fps=fps,
-        audio=audio,
-        metadata=metadata,
-        overwrite=overwrite,
-        **options,
-    )
+        from joyflash_cli.media.ffmpeg import FfmpegMuxer as writer
+    muxer: Muxer = writer(path, overwrite=overwrite, **common)
+    return muxer
 
 
 def check_suffix(path: Path) -> None:
@@ -114,14 +131,70 @@ def check_suffix(path: Path) -> None:
     Raises:
         OutputError: ``E-OUTPUT-SUFFIX``, naming the suffixes that work.
     """
-    known = PYAV_SUFFIXES + FFMPEG_SUFFIXES
-    suffix = Path(path).suffix
+    known = (*PYAV_SUFFIXES, *FFMPEG_SUFFIXES, PLAYLIST_SUFFIX)
+    path = Path(path)
+    suffix = path.suffix
+    if suffix.lower() in PICTURE_SUFFIXES:
+        if len(PICTURE_NUMBER.findall(path.name)) == 1 and path.name.count("%") == 1:
+            return
+        raise OutputError(
+            f"{path} is one picture; a sequence needs one number in its name",
+            hint=f"for example {path.stem.replace('%', '') or 'face'}-%05d{suffix}",
+            code="E-OUTPUT-SUFFIX",
+        )
     if suffix.lower() not in known:
         raise OutputError(
-            f"{path} ends in {suffix or 'no suffix'}; {', '.join(known)} can be written",
+            f"{path} ends in {suffix or 'no suffix'}; {', '.join(known)} can be written, and "
+            "pictures such as face-%05d.png",
             hint="end the name in .mp4",
             code="E-OUTPUT-SUFFIX",
         )
+
+
+class SoundTrack:
+    """Sound on its way into a file: given in pieces of any length, taken frame by frame.
+
+    Args:
+        audio: All of the sound, or its format where it is added later.
+        fps: Frames per second.
+    """
+
+    def __init__(self, audio: AudioClip | SoundFormat, fps: Fraction) -> None:
+        self._fps = fps
+        self._pieces: deque[np.ndarray] = deque()
+        self.num_taken = 0
+        if isinstance(audio, AudioClip):
+            self.format = SoundFormat(audio.sample_rate_hz, audio.samples.shape[1])
+            self.add(audio)
+        else:
+            self.format = audio
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of sound given so far, taken or not."""
+        waiting = sum(len(piece) for piece in self._pieces)
+        return (self.num_taken + waiting) / self.format.sample_rate_hz
+
+    def add(self, sound: AudioClip) -> None:
+        """Appends sound."""
+        if sound.samples.shape[1] != self.format.channels:
+            raise ValueError(f"{sound.samples.shape[1]} channels for {self.format}")
+        if len(sound.samples):
+            self._pieces.append(sound.samples)
+
+    def take(self, num_frames: int) -> np.ndarray:
+        """The samples ``(n, channels)`` not taken yet that lie before the end of so many frames."""
+        wanted = samples_until(num_frames, self.format.sample_rate_hz, self._fps) - self.num_taken
+        parts = [np.zeros((0, self.format.channels), np.float32)]
+        while self._pieces and wanted > 0:
+            piece = self._pieces.popleft()
+            if len(piece) > wanted:
+                self._pieces.appendleft(piece[wanted:])
+                piece = piece[:wanted]
+            parts.append(piece)
+            wanted -= len(piece)
+            self.num_taken += len(piece)
+        return np.concatenate(parts)
 
 
 def samples_until(num_frames: int, rate_hz: int, fps: Fraction) -> int:

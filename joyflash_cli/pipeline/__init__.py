@@ -5,11 +5,13 @@
     sound --to_model_waveform--> audio rows ----+
 
 ``JoyFlash.load("tiny").render(read_request(...), output)`` is all of it. Every stage is an
-iterator; apart from the sound itself, memory does not depend on its length. Heavy imports happen
-inside functions, so that wrong inputs are told before torch is loaded.
+iterator that hears, samples, decodes and writes side by side; memory does not depend on the length
+of the sound. Heavy imports happen inside functions, so that wrong inputs are told before torch is
+loaded.
 """
 
-from joyflash_cli.pipeline.joyflash import JoyFlash, RenderResult
+from joyflash_cli.pipeline.joyflash import JoyFlash
+from joyflash_cli.pipeline.latency import Latency, compute_latency
 from joyflash_cli.pipeline.parts import DTYPES, choose_device, choose_dtype
 from joyflash_cli.pipeline.request import (
     RenderPlan,
@@ -19,15 +21,18 @@ from joyflash_cli.pipeline.request import (
     read_request,
     read_sampler_profile,
 )
+from joyflash_cli.pipeline.writing import RenderResult
 
 __all__ = [
     "DTYPES",
     "JoyFlash",
+    "Latency",
     "RenderPlan",
     "RenderRequest",
     "RenderResult",
     "choose_device",
     "choose_dtype",
+    "compute_latency",
     "count_frames",
     "plan_render",
     "read_request",

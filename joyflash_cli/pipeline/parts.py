@@ -1,11 +1,14 @@
 """The parts of a checkpoint in memory: modules with their weights, on a device, in a dtype."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.checkpoints.store import CheckpointFiles
 from joyflash_cli.config import from_dict
-from joyflash_cli.errors import DeviceError, UsageError
+from joyflash_cli.errors import ConfigError
+from joyflash_cli.pipeline.devices import DTYPES, choose_device, choose_dtype
 from joyflash_cli.pipeline.request import read_sampler_profile
 
 if TYPE_CHECKING:
@@ -14,11 +17,11 @@ if TYPE_CHECKING:
     from joyflash_cli.codec.protocol import Codec
     from joyflash_cli.conditioning.audio_windows import AudioWindowRule
     from joyflash_cli.conditioning.reference import ImageConvention
-    from joyflash_cli.encoders.protocol import AudioEncoder
+    from joyflash_cli.encoders.protocol import AudioEncoder, StreamingEncoder
     from joyflash_cli.model.transformer import CausalTransformer
     from joyflash_cli.sampler.profile import SamplerProfile
 
-DTYPES = ("float32", "bfloat16", "float16")
+__all__ = ["DTYPES", "LoadedParts", "choose_device", "choose_dtype", "load_parts"]
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,28 @@ class LoadedParts:
 
     transformer: "CausalTransformer"
     codec: "Codec"
-    front_end: "AudioEncoder"
+    front_end: "StreamingEncoder"
     sampler: "SamplerProfile"
     audio_windows: "AudioWindowRule"
     image_convention: "ImageConvention"
 
 
-def load_parts(files: CheckpointFiles, device: "torch.device", dtype: "torch.dtype") -> LoadedParts:
+def load_parts(
+    files: CheckpointFiles,
+    device: "torch.device",
+    dtype: "torch.dtype",
+    *,
+    transformer_device: "torch.device | None" = None,
+    codec_device: "torch.device | None" = None,
+) -> LoadedParts:
     """The modules of a checkpoint with their weights.
+
+    Args:
+        files: The checkpoint.
+        device: Where the parts go.
+        dtype: Of the transformer.
+        transformer_device: Where the transformer goes instead.
+        codec_device: Where the codec goes instead.
 
     Raises:
         CheckpointError: When weights and description do not agree.
@@ -52,90 +69,100 @@ def load_parts(files: CheckpointFiles, device: "torch.device", dtype: "torch.dty
     import torch
 
     from joyflash_cli.checkpoints.state_dict import load_state_dict
-    from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
-    from joyflash_cli.conditioning.audio_windows import AudioWindowRule
-    from joyflash_cli.encoders.front_end import FrontEnd, FrontEndConfig
     from joyflash_cli.model.config import TransformerConfig
     from joyflash_cli.model.transformer import CausalTransformer
+    from joyflash_cli.pipeline.static import read_conditioning
 
-    def load(part: str, config_class: type, module_class: type, kind: "torch.dtype"):
-        config: Any = from_dict(config_class, files.section(part), path=f"checkpoint.json: {part}")
-        module = module_class(config)
-        load_state_dict(module, files.weights(part), dtype=kind)
-        return module.to(device).eval().requires_grad_(False)
-
-    conditioning = files.section("conditioning")
+    config = from_dict(
+        TransformerConfig, files.section("transformer"), path="checkpoint.json: transformer"
+    )
+    # On meta nothing is allocated or drawn at random before the weights arrive.
+    with torch.device("meta"):
+        transformer = CausalTransformer(config)
+    load_state_dict(transformer, files.shards("transformer"), dtype=dtype)
+    conditioning = read_conditioning(files)
     return LoadedParts(
-        transformer=load("transformer", TransformerConfig, CausalTransformer, dtype),
-        codec=load("codec", TinyCodecConfig, TinyCodec, torch.float32),
-        front_end=load("front_end", FrontEndConfig, FrontEnd, torch.float32),
+        transformer=transformer.to(transformer_device or device).eval().requires_grad_(False),
+        codec=_load_by_kind(_CODECS, "codec", files, codec_device or device),
+        front_end=_load_by_kind(_FRONT_ENDS, "front_end", files, device),
         sampler=read_sampler_profile(files),
-        audio_windows=from_dict(
-            AudioWindowRule,
-            conditioning.get("audio_windows", {"kind": "own-frames-margin", "margin": 2}),
-            path="checkpoint.json: conditioning.audio_windows",
-        ),
-        image_convention=conditioning.get("image_convention", "avatar"),
+        audio_windows=conditioning.audio_windows,
+        image_convention=conditioning.image_convention,
     )
 
 
-def choose_device(name: str) -> "torch.device":
-    """The device called ``name``; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
-
-    Raises:
-        DeviceError: When it does not exist here.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name == "cpu" and torch.backends.mps.is_available():
-            name = "mps"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise DeviceError(
-            f"device {name!r} cannot be used: {str(error).splitlines()[0]}",
-            hint="leave --device out, or give cpu",
-        ) from error
-    return device
-
-
-def choose_dtype(name: str, device: "torch.device") -> "torch.dtype":
-    """The number format called ``name``; ``auto`` takes the fast one of the device.
-
-    Raises:
-        UsageError: For an unknown name.
-        DeviceError: When the device does not compute in it.
-    """
-    import torch
-
-    if name == "auto":
-        return _fast_dtype(device)
-    if name not in DTYPES:
-        raise UsageError(f"dtype {name!r} does not exist", hint=f"one of auto, {', '.join(DTYPES)}")
-    dtype = getattr(torch, name)
-    if device.type == "cuda" and dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported():
-        raise DeviceError(
-            f"{torch.cuda.get_device_name(device)} does not compute in bfloat16",
-            hint="give --dtype float16 or float32",
+def _load_by_kind(
+    loaders: Mapping[str, Callable[..., Any]],
+    part: str,
+    files: CheckpointFiles,
+    device: "torch.device",
+) -> Any:
+    """A part by the ``kind`` that its section states; the first kind where it states none."""
+    section = dict(files.section(part))
+    kind = section.pop("kind", next(iter(loaders)))
+    if kind not in loaders:
+        raise ConfigError(
+            f"checkpoint.json: {part}.kind is {kind!r}", hint=f"one of {', '.join(loaders)}"
         )
-    if device.type == "cpu" and dtype == torch.float16:
-        raise DeviceError(
-            "the CPU does not compute in float16", hint="give --dtype bfloat16 or float32"
-        )
-    return dtype
+    return loaders[kind](section, files.shards(part), device)
 
 
-def _fast_dtype(device: "torch.device") -> "torch.dtype":
+def _load_tiny_codec(
+    section: dict[str, Any], paths: tuple[Path, ...], device: "torch.device"
+) -> "Codec":
+    from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
+
+    module = TinyCodec(from_dict(TinyCodecConfig, section, path="checkpoint.json: codec"))
+    return _filled(module, paths, device)
+
+
+def _load_wan_codec(
+    section: dict[str, Any], paths: tuple[Path, ...], device: "torch.device"
+) -> "Codec":
     import torch
 
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    if device.type == "mps":
-        return torch.float32
-    # bfloat16 without instructions for it is emulated, and slower than float32.
-    abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    has_bfloat16 = abilities.get("avx512_bf16") or abilities.get("amx_bf16")
-    return torch.bfloat16 if has_bfloat16 else torch.float32
+    from joyflash_cli.codec.wan import WanCodec, wan_vae_module
+
+    with torch.device("meta"):
+        module = wan_vae_module(section)
+    # diffusers' own ``to`` warns about layers it would keep in float32; this VAE has none.
+    return WanCodec(torch.nn.Module.to(_filled(module, paths, None), device))
+
+
+def _load_front_end(
+    section: dict[str, Any], paths: tuple[Path, ...], device: "torch.device"
+) -> "AudioEncoder":
+    from joyflash_cli.encoders.front_end import FrontEnd, FrontEndConfig
+
+    module = FrontEnd(from_dict(FrontEndConfig, section, path="checkpoint.json: front_end"))
+    return _filled(module, paths, device)
+
+
+def _load_wav2vec2(
+    section: dict[str, Any], paths: tuple[Path, ...], device: "torch.device"
+) -> "AudioEncoder":
+    import torch
+
+    from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder, Wav2Vec2Options, wav2vec2_module
+
+    options = from_dict(
+        Wav2Vec2Options, section.get("options", {}), path="checkpoint.json: front_end.options"
+    )
+    with torch.device("meta"):
+        module = wav2vec2_module(section.get("config", {}))
+    return Wav2Vec2Encoder(_filled(module, paths, device), options)
+
+
+def _filled(module: Any, paths: tuple[Path, ...], device: "torch.device | None") -> Any:
+    """A module that computes in float32, with its weights."""
+    import torch
+
+    from joyflash_cli.checkpoints.state_dict import load_state_dict
+
+    load_state_dict(module, paths, dtype=torch.float32)
+    module = module.eval().requires_grad_(False)
+    return module if device is None else module.to(device)
+
+
+_CODECS: dict[str, Any] = {"tiny": _load_tiny_codec, "wan": _load_wan_codec}
+_FRONT_ENDS: dict[str, Any] = {"log-mel": _load_front_end, "wav2vec2": _load_wav2vec2}

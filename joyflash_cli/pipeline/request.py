@@ -1,18 +1,22 @@
 """What is to be rendered: inputs read and checked, and what they come to, before any weights."""
 
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from joyflash_cli.checkpoints.store import CheckpointFiles
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import UsageError
+from joyflash_cli.pipeline.sidecar import file_sha256
+from joyflash_cli.pipeline.sound_feed import exact_rate, frames_for
 from joyflash_cli.types import AudioClip
 
 if TYPE_CHECKING:
     from joyflash_cli.media.framing import Framed
+    from joyflash_cli.media.sound import Sound
     from joyflash_cli.sampler.profile import SamplerProfile
+
+SILENCE_WARNING = "the audio is silent, the mouth will stay still"
 
 
 @dataclass(frozen=True)
@@ -21,17 +25,72 @@ class RenderRequest:
 
     Attributes:
         face: The framed picture.
-        audio: The sound, as it was given; it is also the video's sound track.
+        audio: The sound, as it was given; it is also the video's sound track. A live one can be
+            rendered once.
         seed: Decides every random number of the run.
         prompt: Text for profiles that have text control; empty for the others.
+        look_ahead_blocks: Blocks whose sound is heard beyond the one that leaves; ``None`` for
+            the whole window. Fewer shorten the delay of a live picture and cost lip accuracy.
         warnings: What the user should be told about the inputs.
+        origin: Where picture and sound came from, for the record.
     """
 
     face: "Framed"
-    audio: AudioClip
+    audio: "AudioClip | Sound"
     seed: int = 0
     prompt: str = ""
+    look_ahead_blocks: int | None = None
     warnings: tuple[str, ...] = ()
+    origin: "RequestOrigin | None" = None
+
+    @property
+    def sound(self) -> "Sound":
+        """The sound, to be heard from its beginning."""
+        from joyflash_cli.media.sound import ClipSound
+
+        return ClipSound(self.audio) if isinstance(self.audio, AudioClip) else self.audio
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """``(width, height)`` of the video."""
+        height, width = self.face.pixels.shape[:2]
+        return int(width), int(height)
+
+    @property
+    def audio_s(self) -> float | None:
+        """Duration of the sound; ``None`` where it is not known yet."""
+        length = self._length()
+        return None if length is None else length[0] / length[1]
+
+    def num_frames(self, fps: float) -> int | None:
+        """Video frames that cover the sound; ``None`` where its length is not known yet."""
+        length = self._length()
+        return None if length is None else frames_for(length[0], length[1] / exact_rate(fps))
+
+    def _length(self) -> tuple[int, int] | None:
+        """Samples and samples per second, where they are known."""
+        from joyflash_cli.media.sound import FileSound
+
+        if isinstance(self.audio, AudioClip):
+            return len(self.audio.samples), self.audio.sample_rate_hz
+        if isinstance(self.audio, FileSound):
+            return self.audio.num_samples, self.audio.format.sample_rate_hz
+        return None
+
+
+@dataclass(frozen=True)
+class RequestOrigin:
+    """Where the inputs came from.
+
+    Attributes:
+        image: The picture's path as given.
+        image_sha256: Of its bytes.
+        audio: The sound's path as given, ``-`` for a pipe, ``None`` for samples in memory.
+    """
+
+    image: str | None = None
+    image_sha256: str | None = None
+    audio: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,30 +120,33 @@ class RenderPlan:
 def read_request(
     files: CheckpointFiles,
     image: Path,
-    audio: Path | BinaryIO | AudioClip,
+    audio: "Path | BinaryIO | AudioClip | Sound",
     *,
     seed: int = 0,
     prompt: str = "",
     face_index: int | None = None,
+    look_ahead_blocks: int | None = None,
 ) -> RenderRequest:
     """Inputs read, checked and framed as the checkpoint was trained; no weights are needed.
 
     Args:
         files: Gives the framing rule and says whether text is heard.
         image: PNG, JPEG or WebP.
-        audio: A file, a binary stream, or sound that was already read.
+        audio: A file, which is checked to its end; a binary stream, which is heard while it is
+            rendered, and whose mistakes show then; samples in memory; or any other ``Sound``.
         seed: 0 <= seed < 2**63.
         prompt: Only for profiles with text control.
         face_index: Which face of the picture, 0 the largest; the largest if absent.
+        look_ahead_blocks: See ``RenderRequest``.
 
     Raises:
         UsageError: For a prompt that the profile cannot hear, or an impossible seed.
         AudioError: When the sound cannot be used.
         ImageError: When the picture cannot be used.
     """
-    from joyflash_cli.media.audio import is_silent, read_audio
-    from joyflash_cli.media.framing import FramingRule, frame_face
     from joyflash_cli.media.picture import read_picture
+    from joyflash_cli.media.sizing import frame_picture
+    from joyflash_cli.pipeline.static import check_prompt, find_face_models_for
 
     if not 0 <= seed < 1 << 63:
         raise UsageError(f"seed {seed} is out of range", hint="0 <= seed < 2**63")
@@ -94,14 +156,57 @@ def read_request(
             hint="leave --prompt out; the picture and the voice decide everything",
             code="E-PROMPT",
         )
-    # The picture comes first: sound on a pipe may take as long as somebody speaks.
+    check_prompt(files, prompt)
     picture = read_picture(image)
-    rule = from_dict(FramingRule, files.section("framing"), path="checkpoint.json: framing")
-    face = frame_face(picture, rule, face_index=face_index)
-    clip = audio if isinstance(audio, AudioClip) else read_audio(audio)
-    silence = ("the audio is silent, the mouth will stay still",) if is_silent(clip) else ()
-    warnings = tuple(dict.fromkeys((*picture.warnings, *face.warnings, *silence)))
-    return RenderRequest(face, clip, seed=seed, prompt=prompt, warnings=warnings)
+    face = frame_picture(picture, files.section("framing"), face_index=face_index)
+    sound, given = _as_sound(audio)
+    silence = (SILENCE_WARNING,) if _is_silent(sound) else ()
+    models = find_face_models_for(files)
+    notices = () if models is None else (models.notice,)
+    warnings = tuple(dict.fromkeys((*picture.warnings, *face.warnings, *silence, *notices)))
+    return RenderRequest(
+        face,
+        sound,
+        seed=seed,
+        prompt=prompt,
+        look_ahead_blocks=look_ahead_blocks,
+        warnings=warnings,
+        origin=RequestOrigin(image=str(image), image_sha256=_sha256(image), audio=given),
+    )
+
+
+def _as_sound(
+    audio: "Path | BinaryIO | AudioClip | Sound",
+) -> "tuple[AudioClip | Sound, str | None]":
+    """The sound and what the record calls it."""
+    from joyflash_cli.media.sound import FileSound, LiveSound, check_sound_file
+
+    if isinstance(audio, AudioClip):
+        return audio, None
+    if isinstance(audio, str | Path):
+        return check_sound_file(Path(audio)), str(audio)
+    if isinstance(audio, FileSound):
+        return audio, str(audio.path)
+    if isinstance(audio, LiveSound):
+        return audio, "-"
+    if hasattr(audio, "open"):
+        return cast("Sound", audio), None
+    return LiveSound(cast("BinaryIO", audio)), "-"
+
+
+def _is_silent(sound: "AudioClip | Sound") -> bool:
+    from joyflash_cli.media.audio import is_silent
+
+    if isinstance(sound, AudioClip):
+        return is_silent(sound)
+    return bool(getattr(sound, "is_silent", False))
+
+
+def _sha256(image: Path) -> str | None:
+    try:
+        return file_sha256(image)
+    except OSError:
+        return None  # a pipe, or it has gone since it was read
 
 
 def hears_text(files: CheckpointFiles) -> bool:
@@ -121,21 +226,30 @@ def read_sampler_profile(files: CheckpointFiles) -> "SamplerProfile":
 
 
 def plan_render(request: RenderRequest, profile: "SamplerProfile") -> RenderPlan:
-    """Frames and blocks that the request takes under a sampler profile."""
+    """Frames and blocks that the request takes under a sampler profile.
+
+    Raises:
+        UsageError: For live sound, whose length is not known.
+    """
     from joyflash_cli.conditioning.audio_windows import num_blocks_for
 
-    num_frames = count_frames(request.audio, profile.fps)
-    height, width = request.face.pixels.shape[:2]
+    num_frames, audio_s = request.num_frames(profile.fps), request.audio_s
+    if num_frames is None or audio_s is None:
+        raise UsageError(
+            "the length of sound from a pipe is not known before it ends",
+            hint="give --audio FILE to plan ahead",
+        )
     return RenderPlan(
         num_frames=num_frames,
-        num_blocks=num_blocks_for(num_frames, profile.block_frames),
+        num_blocks=num_blocks_for(
+            num_frames, profile.block_frames, prefix_frames=profile.first_block_frame
+        ),
         fps=profile.fps,
-        size_px=(width, height),
-        audio_s=request.audio.duration_s,
+        size_px=request.size_px,
+        audio_s=audio_s,
     )
 
 
 def count_frames(audio: AudioClip, fps: float) -> int:
     """Video frames that cover the sound, ``ceil(duration * fps)``, in exact arithmetic."""
-    samples_per_frame = audio.sample_rate_hz / Fraction(fps).limit_denominator(1001)
-    return max(1, -(-len(audio.samples) // samples_per_frame))
+    return frames_for(len(audio.samples), audio.sample_rate_hz / exact_rate(fps))

@@ -54,7 +54,7 @@ def test_the_short_form_writes_beside_where_it_runs(base, capsys):
     assert run(base) == 0
     shown = capsys.readouterr()
     assert shown.out == "face-talk.mp4\n"
-    assert files_here() == ["face-talk.mp4"]
+    assert files_here() == ["face-talk.mp4", "face-talk.mp4.json"]
     info = probe(Path("face-talk.mp4"))
     assert (info.num_frames, info.fps, info.width) == (NUM_FRAMES, 25, TOY_SIZE_PX)
     assert info.video_s == pytest.approx(NUM_FRAMES / 25)
@@ -74,6 +74,7 @@ def test_json_is_one_object_on_stdout(base, capsys):
         "output": str, "complete": bool, "video_frames": int, "fps": int | float, "width": int,
         "height": int, "audio_s": float, "wall_s": float, "realtime_factor": float,
         "first_frame_s": float, "load_s": float, "seed": int, "profile": str, "version": str,
+        "sidecar": str,
     }  # fmt: skip
     assert set(summary) == set(types)
     for name, kind in types.items():
@@ -205,7 +206,11 @@ ERRORS = [
     ({"--profile": "huge"}, 2, "E-PROFILE", "livetalk-1.3b"),
     ({"--prompt": "smile \U0001f600\nnow"}, 2, "E-PROMPT", "no text control"),
     ({"--dtype": "float99"}, 2, "E-USAGE", "float99"),
-    ({"--output": "-"}, 2, "E-USAGE", "standard output"),
+    ({"--output": "-", "--json": None}, 2, "E-USAGE", "standard output"),
+    ({"--audio-format": "s16:16000"}, 2, "E-AUDIO-FORMAT-OPTION", "s16le"),
+    ({"--audio-format": "s16le:16000:99"}, 2, "E-AUDIO-FORMAT-OPTION", "channels"),
+    ({"--look-ahead": "-1"}, 2, "E-USAGE", "--look-ahead"),
+    ({"--progress": "loud"}, 2, "E-USAGE", "plain, json"),
     ({"--audio": "-"}, 2, "E-USAGE", "--output"),
     ({"--audio": "gone.wav"}, 3, "E-AUDIO-MISSING", "gone.wav"),
     ({"--audio": "http://localhost/talk.wav"}, 3, "E-AUDIO-MISSING", "talk.wav"),
@@ -224,6 +229,8 @@ ERRORS = [
     ({"--output": "gone/out.mp4"}, 6, "E-OUTPUT", "gone"),
     ({"--output": "."}, 6, "E-OUTPUT", "."),
     ({"--output": "out.gif"}, 6, "E-OUTPUT-SUFFIX", ".mp4"),
+    ({"--output": "out.png"}, 6, "E-OUTPUT-SUFFIX", "out-%05d.png"),
+    ({"--output": "%d-%d.png"}, 6, "E-OUTPUT-SUFFIX", "one number"),
 ]
 
 
@@ -231,10 +238,12 @@ ERRORS = [
 def test_errors_are_one_line(base, broken, capsys, changes, exit_code, code, words):
     command = base
     for option, value in changes.items():
-        value = str(broken.get(value.strip("{}"), value)) if value.startswith("{") else value
-        command = (
-            changed(command, option, value) if option in command else [*command, option, value]
-        )
+        if value is not None and value.startswith("{"):
+            value = str(broken[value.strip("{}")])
+        if option in command:
+            command = changed(command, option, value)
+        else:
+            command = [*command, option, *([] if value is None else [value])]
     assert run([*command, "--quiet"]) == exit_code
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -301,7 +310,7 @@ def test_a_signal_keeps_what_is_ready(base, tmp_path, number, exit_code):
         process.kill()
     assert process.returncode == exit_code, err
     assert out == "out.partial.mp4\n"
-    assert files_here() == ["out.partial.mp4"]
+    assert files_here() == ["out.partial.mp4", "out.partial.mp4.json"]
     info = probe(Path("out.partial.mp4"))
     assert 0 < info.num_frames < 1500
     assert (info.num_frames - 9) % 12 == 0  # whole blocks

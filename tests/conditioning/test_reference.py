@@ -19,6 +19,20 @@ def test_avatar_channels_are_reference_then_mask():
     assert channels[:, :, 16].mean(dim=(0, 2, 3)).tolist() == [0.0, 1.0, 1.0]
 
 
+def test_a_reference_may_stand_beside_the_first_frame_only():
+    """As training puts it there, so that a model without an anchor is sampled as it was trained."""
+    from joyflash_cli.training.batches import IMAGE_CONVENTIONS, image_channels
+
+    reference = torch.randn(2, 16, 3, 4)
+    for place, convention in IMAGE_CONVENTIONS.items():
+        for start, stop in ((0, 4), (2, 5)):
+            sampled = assemble_image_channels(reference, start, stop, convention=convention)
+            trained = image_channels(reference, start, stop - start, place, from_start=True)
+            assert torch.equal(sampled, trained)
+    assert sampled[:, :, :16].abs().max() == 0
+    assert num_image_channels(16, "avatar-first-frame") == 17
+
+
 def test_wan_channels_are_mask_then_padded_clip():
     latents = torch.randn(2, 5, 16, 3, 4)
     channels = assemble_image_channels(latents, 0, 7, convention="wan-i2v")

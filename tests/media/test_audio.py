@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from joyflash_cli.errors import AudioError
-from joyflash_cli.media import audio
+from joyflash_cli.media import audio_decoding
 from joyflash_cli.media.audio import is_silent, read_audio, to_model_waveform, write_wav
 from joyflash_cli.types import AudioClip
 
@@ -206,7 +206,7 @@ def test_video_without_sound(tmp_path):
 
 
 def test_more_than_a_day_is_refused(monkeypatch):
-    monkeypatch.setattr(audio, "MAX_DURATION_S", 0.5)
+    monkeypatch.setattr(audio_decoding, "MAX_DURATION_S", 0.5)
     _, data = ramp_pcm16(16_000)
     assert error_of(io.BytesIO(wav_bytes(data))).code == "E-AUDIO-LENGTH"
 

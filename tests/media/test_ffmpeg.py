@@ -81,15 +81,3 @@ def test_full_disk_keeps_the_playable_part(tmp_path):
     assert caught.value.code == "E-OUTPUT-FFMPEG"
     assert names(folder) == ["a.partial.mkv"]
     assert len(decode_frames(folder / "a.partial.mkv")[0]) >= 25
-
-
-def test_sound_file_that_does_not_fit(tmp_path, monkeypatch):
-    def full(path, clip):
-        path.write_bytes(b"RIFF")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(ffmpeg, "write_wav", full)
-    with pytest.raises(OutputError) as caught:
-        FfmpegMuxer(tmp_path / "a.mkv", size=(64, 48), fps=25, audio=tone(1.0))
-    assert caught.value.code == "E-OUTPUT-FULL"
-    assert names(tmp_path) == []

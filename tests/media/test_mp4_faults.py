@@ -55,9 +55,9 @@ def test_killed_process_leaves_a_playable_part(tmp_path):
     assert done.returncode == -9
     assert names(tmp_path) == [".a.part.mp4"]
     times, _ = decode_frames(tmp_path / ".a.part.mp4")
-    assert len(times) >= 150  # of 200: less than two fragments of a second are lost
+    assert len(times) >= 200 - 25  # a second at most is lost
     info = probe(tmp_path / ".a.part.mp4")
-    assert abs(info.audio_s - info.video_s) < 1.0
+    assert abs(info.audio_s - info.video_s) < 0.5
     # The next run takes the name over.
     with Mp4Muxer(tmp_path / "a.mp4", size=(64, 48), fps=25) as muxer:
         muxer.write(noise_frames(2))
@@ -90,7 +90,8 @@ def test_failure_while_closing_is_not_swallowed(tmp_path, monkeypatch):
             def close(self):
                 raise OSError(28, "No space left on device")
 
-        whole, muxer._container = muxer._container, Full()
+        tracks = muxer._tracks
+        whole, tracks._container = tracks._container, Full()
         with pytest.raises(OutputError) as caught:
             muxer.finish()
         whole.close()

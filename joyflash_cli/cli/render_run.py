@@ -1,0 +1,259 @@
+"""The run behind ``joyflash render``, cheap mistakes first."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import typer
+
+from joyflash_cli.cli.progress import PROGRESS_KINDS, Progress, ProgressKind, open_progress
+from joyflash_cli.cli.render_text import (
+    plan_line,
+    plan_summary,
+    print_json,
+    result_line,
+    result_summary,
+    say,
+)
+from joyflash_cli.cli.signals import StopSignals
+from joyflash_cli.cli.target import check_target, choose_output, is_standard_output
+from joyflash_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from joyflash_cli.checkpoints.store import CheckpointFiles
+    from joyflash_cli.media.sound import Sound
+    from joyflash_cli.pipeline import RenderRequest, RenderResult
+    from joyflash_cli.pipeline.placement import Placement
+    from joyflash_cli.pipeline.preflight import MemoryNeed
+
+STANDARD_INPUT = "-"
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """The command line of ``joyflash render``, as given."""
+
+    image: Path
+    audio: str
+    output: Path | None
+    audio_format: str | None
+    profile: str
+    checkpoint: Path | None
+    seed: int
+    face: int | None
+    look_ahead: int | None
+    device: str
+    dtype: str
+    threads: int | None
+    prompt: str
+    overwrite: bool
+    dry_run: bool
+    preview: bool
+    progress: str
+    as_json: bool
+    quiet: bool
+    execution: dict[str, Any] = field(default_factory=dict)
+    sampling: tuple[str, ...] = ()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is said to people: quiet, or a program reads along."""
+        return self.quiet or self.progress == "json"
+
+
+def run_render(options: RenderOptions, signals: StopSignals) -> int:
+    """Renders; the exit code."""
+    from joyflash_cli.pipeline.joyflash import StopRequested
+
+    try:
+        return _run(options, signals)
+    except (KeyboardInterrupt, StopRequested):
+        say(options.is_silent, "joyflash: stopped")
+        return signals.exit_code
+
+
+def _run(options: RenderOptions, signals: StopSignals) -> int:
+    """Output, picture, sound, and only then weights."""
+    from joyflash_cli.checkpoints.store import resolve_checkpoint
+    from joyflash_cli.pipeline import read_request
+
+    if options.progress not in PROGRESS_KINDS:
+        raise UsageError(
+            f"--progress {options.progress} does not exist",
+            hint=f"one of {', '.join(PROGRESS_KINDS)}",
+        )
+    output = choose_output(options.output, options.image, options.audio)
+    check_target(output, overwrite=options.overwrite, as_json=options.as_json)
+    sound = _open_sound(options)
+    files = resolve_checkpoint(options.profile, options.checkpoint)
+    if options.sampling:
+        files = _with_sampling(options, files)
+    request = read_request(
+        files,
+        options.image,
+        sound,
+        seed=options.seed,
+        prompt=options.prompt,
+        face_index=options.face,
+        look_ahead_blocks=options.look_ahead,
+    )
+    say(options.is_silent, *(f"joyflash: warning: {warning}" for warning in request.warnings))
+    if options.dry_run:
+        _report_plan(options, output, files, request)
+        return 0
+    with _claimed_output(output) as target:
+        result = _render(options, signals, files, request, target)
+    say(options.is_silent, *(f"joyflash: warning: {warning}" for warning in result.warnings))
+    say(options.is_silent, result_line(result))
+    if options.as_json:
+        print_json(result_summary(result))
+    elif not is_standard_output(output):
+        typer.echo(str(result.output))
+    return 0 if result.complete else signals.exit_code
+
+
+def _with_sampling(options: RenderOptions, files: "CheckpointFiles") -> "CheckpointFiles":
+    """The checkpoint sampled as asked, with a warning for each way it was not trained for."""
+    from joyflash_cli.pipeline.sampling import with_sampler_options
+
+    files, notes = with_sampler_options(files, options.sampling)
+    say(options.is_silent, *(f"joyflash: warning: {note}" for note in notes))
+    return files
+
+
+def _preflight(
+    options: RenderOptions, files: "CheckpointFiles", request: "RenderRequest"
+) -> "tuple[Placement, list[MemoryNeed]]":
+    """Where and how it is to be run, and what that needs; refused when it cannot be."""
+    from joyflash_cli.cli.execution import preflight
+    from joyflash_cli.pipeline.placement import ExecutionOptions, choose_placement
+
+    execution = ExecutionOptions(**options.execution)
+    placement = choose_placement(options.device, options.dtype, execution)
+    needs = preflight(files, request.size_px, placement, prompt=options.prompt)
+    say(options.is_silent, *(f"joyflash: warning: {text}" for text in placement.warnings))
+    return placement, needs
+
+
+def _render(
+    options: RenderOptions,
+    signals: StopSignals,
+    files: "CheckpointFiles",
+    request: "RenderRequest",
+    target: "Path | BinaryIO",
+) -> "RenderResult":
+    from joyflash_cli.cli.execution import is_worth_telling, memory_line
+    from joyflash_cli.pipeline import JoyFlash
+
+    _use_threads(options.threads)
+    placement, needs = _preflight(options, files, request)
+    if is_worth_telling(needs):
+        say(options.is_silent, memory_line(placement, needs))
+    with _open_progress(options, files, request, target) as progress:
+        for warning in request.warnings:
+            progress.event("warn", text=warning)
+        progress.loading(files.name)
+        joyflash = JoyFlash.load(
+            files, device=options.device, dtype=options.dtype, execution=placement.options
+        )
+        if request.audio_s is None:
+            latency = joyflash.latency(options.look_ahead)
+            say(options.is_silent, latency.describe())
+            progress.event("latency", **vars(latency))
+        signals.be_graceful()
+        result = joyflash.render(
+            request,
+            target,
+            overwrite=options.overwrite,
+            on_chunk=progress.update,
+            on_wait=progress.waiting,
+            should_stop=signals.requested,
+        )
+        progress.event("saved" if result.complete else "stopped", **result_summary(result))
+    return result
+
+
+def _open_progress(
+    options: RenderOptions,
+    files: "CheckpointFiles",
+    request: "RenderRequest",
+    target: "Path | BinaryIO",
+) -> Progress:
+    from joyflash_cli.pipeline import read_sampler_profile
+
+    fps = read_sampler_profile(files).fps
+    num_frames = request.num_frames(fps)
+    if options.preview:
+        from joyflash_cli.cli.preview import open_preview
+
+        output = target if isinstance(target, Path) else Path(STANDARD_INPUT)
+        return open_preview(num_frames, fps, output=output, quiet=options.is_silent)
+    kind = cast("ProgressKind", options.progress)
+    return open_progress(num_frames, fps, quiet=options.quiet, kind=kind)
+
+
+def _open_sound(options: RenderOptions) -> "Path | Sound":
+    """The path, or standard input as it arrives."""
+    from joyflash_cli.media.sound import LiveSound, check_sound_file
+    from joyflash_cli.media.wav import parse_pcm_format
+
+    pcm = None if options.audio_format is None else parse_pcm_format(options.audio_format)
+    if options.audio != STANDARD_INPUT:
+        path = Path(options.audio)
+        return path if pcm is None else check_sound_file(path, pcm)
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError(
+            "--audio - reads WAV from standard input, which is a terminal",
+            hint="pipe a sound into it, or give --audio FILE",
+            code="E-STDIN-TERMINAL",
+        )
+    return LiveSound(sys.stdin.buffer, pcm)
+
+
+@contextlib.contextmanager
+def _claimed_output(output: Path) -> "Iterator[Path | BinaryIO]":
+    """The path, or standard output for the video alone.
+
+    Whatever a library may print meanwhile goes to standard error: one stray byte would break the
+    video.
+    """
+    if not is_standard_output(output):
+        yield output
+        return
+    sys.stdout.flush()
+    descriptor = sys.stdout.fileno()
+    video = os.dup(descriptor)
+    os.dup2(sys.stderr.fileno(), descriptor)
+    try:
+        with open(video, "wb", buffering=0, closefd=False) as stream:
+            yield cast("BinaryIO", stream)
+    finally:
+        os.dup2(video, descriptor)
+        os.close(video)
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _report_plan(
+    options: RenderOptions, output: Path, files: "CheckpointFiles", request: "RenderRequest"
+) -> None:
+    from joyflash_cli.cli.execution import memory_line, memory_summary
+    from joyflash_cli.pipeline import plan_render, read_sampler_profile
+
+    plan = None
+    if request.audio_s is not None:
+        plan = plan_render(request, read_sampler_profile(files))
+    memory = _preflight(options, files, request)
+    if options.as_json:
+        print_json(plan_summary(output, files, request, plan) | memory_summary(*memory))
+    else:
+        say(options.is_silent, plan_line(output, files, request, plan), memory_line(*memory))

@@ -1,0 +1,100 @@
+"""What ``joyflash render`` says: the plan of a dry run, and what came of a render."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from joyflash_cli import __version__
+
+if TYPE_CHECKING:
+    from joyflash_cli.checkpoints.store import CheckpointFiles
+    from joyflash_cli.pipeline import RenderPlan, RenderRequest, RenderResult
+
+
+def say(quiet: bool, *lines: str) -> None:
+    """Lines for people, on stderr."""
+    if not quiet:
+        for line in lines:
+            typer.echo(line, err=True)
+
+
+def plan_summary(
+    output: Path, files: "CheckpointFiles", request: "RenderRequest", plan: "RenderPlan | None"
+) -> dict[str, Any]:
+    """A dry run for a program that reads it; lengths are null for live sound."""
+    from joyflash_cli.pipeline import read_sampler_profile
+
+    width, height = request.size_px
+    return {
+        "dry_run": True,
+        "output": str(output),
+        "video_frames": None if plan is None else plan.num_frames,
+        "blocks": None if plan is None else plan.num_blocks,
+        "fps": read_sampler_profile(files).fps,
+        "width": width,
+        "height": height,
+        "audio_s": None if plan is None else round(plan.audio_s, 6),
+        "seed": request.seed,
+        "profile": files.name,
+        "checkpoint": str(files.directory),
+        "version": __version__,
+    }
+
+
+def plan_line(
+    output: Path, files: "CheckpointFiles", request: "RenderRequest", plan: "RenderPlan | None"
+) -> str:
+    """A dry run in one line."""
+    from joyflash_cli.pipeline import read_sampler_profile
+
+    width, height = request.size_px
+    length = "as long as the sound"
+    times = ""
+    if plan is not None:
+        length = f"{plan.num_frames} frames in {plan.num_blocks} blocks"
+        times = f"{plan.video_s:.2f} s video / {plan.audio_s:.2f} s audio, "
+    fps = read_sampler_profile(files).fps
+    return (
+        f"would write {output}: {length}, {width} x {height} px at {fps:g} fps, {times}"
+        f"profile {files.name} from {files.directory}"
+    )
+
+
+def result_line(result: "RenderResult") -> str:
+    """What was saved, in one line."""
+    if not result.complete:
+        return f"saved {result.video_s:.1f} s of {result.audio_s:.1f} s in {result.output}"
+    where = "standard output" if str(result.output) == "-" else str(result.output)
+    return (
+        f"saved {where}: {result.video_s:.2f} s video / {result.audio_s:.2f} s audio, "
+        f"{result.realtime_factor:.2f}x realtime, seed {result.seed}"
+    )
+
+
+def result_summary(result: "RenderResult") -> dict[str, Any]:
+    """A render for a program that reads it."""
+    width, height = result.size_px
+    return {
+        "output": str(result.output),
+        "complete": result.complete,
+        "video_frames": result.video_frames,
+        "fps": result.fps,
+        "width": width,
+        "height": height,
+        "audio_s": round(result.audio_s, 6),
+        "wall_s": round(result.wall_s, 4),
+        "realtime_factor": round(result.realtime_factor, 4),
+        "first_frame_s": round(result.first_frame_s, 4),
+        "load_s": round(result.load_s, 4),
+        "seed": result.seed,
+        "profile": result.profile,
+        "version": __version__,
+        "sidecar": None if result.sidecar is None else str(result.sidecar),
+    }
+
+
+def print_json(values: dict[str, Any]) -> None:
+    """One object on stdout."""
+    typer.echo(json.dumps(values))

@@ -1,0 +1,179 @@
+"""HLS: a playlist and segments of one second beside it, playable while they are written.
+
+``live/out.m3u8`` gets ``live/out-init.mp4``, ``live/out-00000.m4s``, ... A player may open the
+playlist as soon as the first second is there; a killed process leaves every complete segment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from joyflash_cli.errors import OutputError
+from joyflash_cli.media.pending import check_target, write_error
+from joyflash_cli.media.tracks import TrackOptions, TrackWriter, is_write_failure
+from joyflash_cli.types import AudioClip, SoundFormat
+
+SEGMENT_S = 1
+
+
+class HlsMuxer:
+    """Writes an event playlist with fragmented MP4 segments.
+
+    Both tracks begin 21 ms after zero, the time that AAC needs to get going, so they stay together.
+    Unlike other files it has its name from the beginning, because players follow it while it
+    grows; ``#EXT-X-ENDLIST`` says when it is complete.
+
+    Args:
+        path: The playlist.
+        size: Width and height of the frames; odd sides grow by one repeated row or column.
+        fps: Frames per second.
+        audio: Original sound, or its format.
+        overwrite: Whether a playlist already there, with its segments, may be replaced.
+        metadata: Tags.
+        encoding: ``crf`` and ``preset`` of ``TrackOptions``.
+
+    Raises:
+        OutputError: The target exists, its folder is missing or not writable.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        size: tuple[int, int],
+        fps: float | Fraction,
+        audio: AudioClip | SoundFormat | None = None,
+        overwrite: bool = False,
+        metadata: Mapping[str, str] | None = None,
+        **encoding: int | str,
+    ) -> None:
+        self._path = Path(path)
+        self._tracks: TrackWriter | None = None
+        check_target(self._path, overwrite=overwrite)
+        left = self._segments()
+        if left and not overwrite:
+            raise OutputError(
+                f"{left[0]} and {len(left) - 1} other segments of that name exist already",
+                hint="use --overwrite or another --output",
+                code="E-OUTPUT-EXISTS",
+            )
+        folder = self._path.absolute().parent
+        if "%" in str(folder):
+            raise OutputError(
+                f"{folder} has a percent sign, which HLS segments cannot have in their path",
+                hint="choose another folder",
+                code="E-OUTPUT-FOLDER",
+            )
+        container = {
+            "hls_time": str(SEGMENT_S),
+            "hls_list_size": "0",
+            "hls_playlist_type": "event",
+            "hls_segment_type": "fmp4",
+            "hls_flags": "independent_segments+temp_file",
+            "hls_segment_filename": f"{folder}/{self._stem}-%05d.m4s",
+            "hls_fmp4_init_filename": f"{self._stem}-init.mp4",
+        }
+        options = TrackOptions(
+            kind="live",
+            metadata=metadata or {},
+            container=container,
+            **encoding,  # type: ignore[arg-type]
+        )
+        try:
+            self._remove()
+            self._tracks = TrackWriter(
+                str(folder / self._path.name),
+                "hls",
+                size=size,
+                fps=fps,
+                audio=audio,
+                options=options,
+            )
+        except Exception as error:
+            if is_write_failure(error):
+                raise write_error(self._path, error) from error
+            raise
+
+    @property
+    def num_frames(self) -> int:
+        """Frames written so far."""
+        return self._tracks.num_frames if self._tracks is not None else 0
+
+    def write(self, frames: np.ndarray, sound: AudioClip | None = None) -> None:
+        """Appends frames and their sound; see :meth:`Muxer.write`."""
+        with self._failures():
+            self._open_tracks().write(frames, sound)
+
+    def finish(self) -> None:
+        """Closes the last segment and the playlist."""
+        if self.num_frames == 0:
+            self.discard()
+            raise ValueError("no frame was written")
+        with self._failures():
+            self._open_tracks().close()
+
+    def keep_partial(self) -> Path | None:
+        """Closes the playlist where it is; it keeps its name, which players may have open."""
+        if self._tracks is None or not self._tracks.is_open or self.num_frames == 0:
+            self.discard()
+            return None
+        self.finish()
+        return self._path
+
+    def discard(self) -> None:
+        """Removes playlist and segments of a stream that was not closed."""
+        if self._tracks is None or not self._tracks.is_open:
+            return
+        self._tracks.abandon()
+        self._remove()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.discard()
+
+    def _open_tracks(self) -> TrackWriter:
+        if self._tracks is None or not self._tracks.is_open:
+            raise ValueError("the playlist is closed")
+        return self._tracks
+
+    @contextlib.contextmanager
+    def _failures(self):
+        try:
+            yield
+        except Exception as error:
+            if not is_write_failure(error):
+                raise
+            if self._tracks is not None:
+                self._tracks.abandon()
+            partial = self._path if self._path.exists() and self._segments() else None
+            raise write_error(self._path, error, partial=partial) from error
+
+    @property
+    def _stem(self) -> str:
+        """What segments are called; a percent sign would be taken for their number."""
+        return self._path.stem.replace("%", "_")
+
+    def _segments(self) -> list[str]:
+        """Files that belong to a playlist of this name."""
+        pattern = re.compile(rf"{re.escape(self._stem)}-(\d{{5,}}\.m4s|init\.mp4)(\.tmp)?")
+        return sorted(name for name in os.listdir(self._path.parent) if pattern.fullmatch(name))
+
+    def _remove(self) -> None:
+        for name in (*self._segments(), f"{self._path.name}.tmp", self._path.name):
+            (self._path.parent / name).unlink(missing_ok=True)

@@ -1,0 +1,175 @@
+"""A picture per frame: ``face-%05d.png`` and the sound beside them as ``face-sound.wav``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from joyflash_cli.media.audio import WavWriter
+from joyflash_cli.media.muxer import PICTURE_NUMBER, SoundTrack, exact_fps
+from joyflash_cli.media.pending import check_target, write_error
+from joyflash_cli.types import AudioClip, SoundFormat
+
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_QUALITY: dict[str, dict[str, Any]] = {
+    "PNG": {"compress_level": 3},
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True},
+}
+
+
+class PictureMuxer:
+    """Writes numbered pictures from 0, each under its name only when it is whole.
+
+    There is nothing to finish: what was written stays, whatever happens. Sizes are kept exactly.
+
+    Args:
+        path: With the place of the number, as ``%05d``.
+        size: Width and height of the frames.
+        fps: Frames per second.
+        audio: Original sound, or its format; written unchanged as 32-bit float WAV.
+        overwrite: Whether pictures already there may be replaced.
+        metadata: Tags; ``comment`` goes into PNG and WebP files.
+        encoding: Not used: PNG and WebP are lossless, JPEG has quality 95.
+
+    Raises:
+        OutputError: The first picture exists, the folder is missing or not writable.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        size: tuple[int, int],
+        fps: float | Fraction,
+        audio: AudioClip | SoundFormat | None = None,
+        overwrite: bool = False,
+        metadata: Mapping[str, str] | None = None,
+        **encoding: int | str,
+    ) -> None:
+        self._pattern = Path(path)
+        self._size = size
+        self._comment = (metadata or {}).get("comment", "")
+        self._num_frames = 0
+        self._sound = None if audio is None else SoundTrack(audio, exact_fps(fps))
+        self._wav: WavWriter | None = None
+        self.sound_path = self._pattern.with_name(_sound_name(self._pattern.stem))
+        for target in (self._picture(0), *([self.sound_path] if audio is not None else [])):
+            check_target(target, overwrite=overwrite)
+        if self._sound is not None:
+            with _failures(self.sound_path):
+                self._wav = WavWriter(self.sound_path, self._sound.format)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames written so far."""
+        return self._num_frames
+
+    def write(self, frames: np.ndarray, sound: AudioClip | None = None) -> None:
+        """Appends frames and their sound; see :meth:`Muxer.write`."""
+        if self._sound is not None and sound is not None:
+            self._sound.add(sound)
+        width, height = self._size
+        if frames.shape[1:] != (height, width, 3) or frames.dtype != np.uint8:
+            raise ValueError(
+                f"frames are {frames.shape} {frames.dtype}; (F, {height}, {width}, 3) expected"
+            )
+        for pixels in frames:
+            target = self._picture(self._num_frames)
+            with _failures(target):
+                self._save(pixels, target)
+            self._num_frames += 1
+            if self._sound is not None and self._wav is not None:
+                with _failures(self.sound_path):
+                    self._wav.write(self._sound.take(self._num_frames))
+
+    def finish(self) -> None:
+        """Closes the sound file."""
+        if self._num_frames == 0:
+            self.discard()
+            raise ValueError("no frame was written")
+        self._close()
+
+    def keep_partial(self) -> Path | None:
+        """Everything is there already, under its own name."""
+        if self._num_frames == 0:
+            self.discard()
+            return None
+        self._close()
+        return self._pattern
+
+    def discard(self) -> None:
+        """Closes the sound file; pictures stay, an empty sound file does not."""
+        self._close()
+        if self._num_frames == 0 and self._sound is not None:
+            self.sound_path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.discard()
+
+    def _close(self) -> None:
+        wav, self._wav = self._wav, None
+        if wav is not None:
+            with _failures(self.sound_path):
+                wav.close()
+
+    def _picture(self, index: int) -> Path:
+        return self._pattern.with_name(self._pattern.name % index)
+
+    def _save(self, pixels: np.ndarray, target: Path) -> None:
+        from PIL import Image
+        from PIL.PngImagePlugin import PngInfo
+
+        kind = _FORMATS[target.suffix.lower()]
+        extra = dict(_QUALITY[kind])
+        if kind == "PNG":
+            extra["pnginfo"] = info = PngInfo()
+            info.add_itxt("Comment", self._comment)
+        elif kind == "WEBP":
+            extra["exif"] = _exif(self._comment)
+        else:
+            extra["comment"] = self._comment.encode()
+        temporary = target.with_name(f".{target.name}.part")
+        try:
+            Image.fromarray(pixels).save(temporary, format=kind, **extra)
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _failures(path: Path) -> Iterator[None]:
+    """Turns what the system refuses into an output error."""
+    try:
+        yield
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def _sound_name(stem: str) -> str:
+    base = PICTURE_NUMBER.sub("", stem).strip("-_. ")
+    return f"{base}-sound.wav" if base else "sound.wav"
+
+
+def _exif(comment: str) -> bytes:
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x010E] = comment  # ImageDescription
+    return exif.tobytes()

@@ -1,0 +1,325 @@
+"""From frames to a finished video: the writer that suits the output, and the record beside it."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, Literal, Self
+
+from joyflash_cli.checkpoints.store import CheckpointFiles
+from joyflash_cli.errors import JoyFlashError, OutputError
+from joyflash_cli.pipeline.request import SILENCE_WARNING, RenderRequest
+from joyflash_cli.pipeline.sidecar import (
+    RenderRecord,
+    file_sha256,
+    notice,
+    weights_sha256,
+    write_sidecar,
+)
+from joyflash_cli.types import AudioClip, FrameChunk, SoundFormat
+
+if TYPE_CHECKING:
+    from joyflash_cli.media.muxer import Muxer
+
+STREAM = Path("-")
+"""What stands for a stream where a path is expected."""
+
+
+@dataclass(frozen=True)
+class RenderResult:
+    """A written video and how it went.
+
+    Attributes:
+        output: The file; the partial file when stopped early; ``-`` for a stream.
+        complete: Whether the video reached the end of the sound.
+        video_frames: Frames written.
+        fps: Frames per second.
+        audio_s: Duration of the sound that was given, as far as it was heard.
+        wall_s: Seconds from the start of sampling until the file was closed.
+        first_frame_s: Seconds until the first frames were decoded.
+        load_s: Seconds that loading the weights took.
+        seed: The seed used.
+        profile: Name of the checkpoint.
+        size_px: ``(width, height)``.
+        sidecar: The record beside the video; ``None`` for a stream.
+        warnings: What only showed while rendering.
+    """
+
+    output: Path
+    complete: bool
+    video_frames: int
+    fps: float
+    audio_s: float
+    wall_s: float
+    first_frame_s: float
+    load_s: float
+    seed: int
+    profile: str
+    size_px: tuple[int, int]
+    sidecar: Path | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def video_s(self) -> float:
+        """Duration of what was written."""
+        return self.video_frames / self.fps
+
+    @property
+    def realtime_factor(self) -> float:
+        """Seconds of video per second of work; at least 1 keeps up with speech."""
+        return self.video_s / self.wall_s if self.wall_s > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is known of a render before its first frame.
+
+    Attributes:
+        request: What is rendered.
+        files: The checkpoint.
+        fps: Frames per second.
+        device: Where.
+        dtype: Number format of the transformer.
+        load_s: Seconds that loading the weights took.
+    """
+
+    request: RenderRequest
+    files: CheckpointFiles
+    fps: float
+    device: str
+    dtype: str
+    load_s: float
+
+
+def check_output(output: Path | BinaryIO, *, overwrite: bool) -> None:
+    """Refuses a target that could not be written later; a stream always can.
+
+    Raises:
+        OutputError: When it exists, its suffix is unknown or its folder is not writable.
+    """
+    if not isinstance(output, str | Path):
+        return
+    from joyflash_cli.media.muxer import check_suffix
+    from joyflash_cli.media.pending import check_target
+
+    check_target(Path(output), overwrite=overwrite)
+    check_suffix(Path(output))
+
+
+class VideoWriter:
+    """Writes chunks to an output, which is opened when the first one is there.
+
+    Used in a ``with`` statement; what was neither closed nor saved is discarded.
+
+    Args:
+        output: A path, or a binary stream.
+        facts: Of the run.
+        overwrite: Whether an existing file is replaced.
+    """
+
+    def __init__(self, output: Path | BinaryIO, facts: RunFacts, *, overwrite: bool) -> None:
+        self._output = output
+        self._facts = facts
+        self._overwrite = overwrite
+        self._muxer: Muxer | None = None
+        self._started = time.perf_counter()
+        self._first_frame_s = 0.0
+        self._block_s: list[float] = []
+        self._num_samples = 0
+        self._rate_hz = 1
+        self._peak = 0.0
+
+    @property
+    def num_frames(self) -> int:
+        """Frames written so far."""
+        return self._muxer.num_frames if self._muxer is not None else 0
+
+    @property
+    def covers_the_sound(self) -> bool:
+        """Whether all frames of a sound of known length were written."""
+        return self.num_frames == self._facts.request.num_frames(self._facts.fps)
+
+    def write(self, chunk: FrameChunk) -> None:
+        """Appends a chunk with its sound.
+
+        Raises:
+            OutputError: When it cannot be written; what plays was kept.
+        """
+        if self._muxer is None:
+            self._first_frame_s = chunk.elapsed_s
+            self._muxer = self._open(chunk.sound)
+        if chunk.sound is not None:
+            self._note(chunk.sound)
+        self._muxer.write(chunk.frames, chunk.sound)
+        self._block_s.append(sum(chunk.stats.values()))
+
+    def close(self, *, complete: bool) -> RenderResult:
+        """Ends the video under its own name, or under the partial one when it was cut short.
+
+        Raises:
+            OutputError: When it cannot be completed.
+        """
+        muxer = self._muxer
+        if muxer is None:
+            raise OutputError(
+                f"nothing was ready yet, so nothing was written to {self._name}",
+                hint="run the same command again",
+                code="E-OUTPUT-NOTHING",
+            )
+        num_frames = muxer.num_frames
+        if complete:
+            muxer.finish()
+            written: Path | None = self._path
+        else:
+            written = muxer.keep_partial() or self._path
+        wall_s = time.perf_counter() - self._started
+        sidecar = None
+        if self._path is not None and written is not None:
+            sidecar = self._record(written, num_frames, wall_s, complete=complete)
+        return RenderResult(
+            output=written or STREAM,
+            complete=complete,
+            video_frames=num_frames,
+            fps=self._facts.fps,
+            audio_s=self._audio_s,
+            wall_s=wall_s,
+            first_frame_s=self._first_frame_s,
+            load_s=self._facts.load_s,
+            seed=self._facts.request.seed,
+            profile=self._facts.files.name,
+            size_px=self._facts.request.size_px,
+            sidecar=sidecar,
+            warnings=self._late_warnings,
+        )
+
+    def save_what_is_ready(self, error: BaseException) -> None:
+        """Keeps the frames written so far in a partial file; the error says where."""
+        if self._muxer is None:
+            return
+        num_frames = self._muxer.num_frames
+        try:
+            partial = self._muxer.keep_partial()
+            if partial is None or self._path is None:
+                return
+            if isinstance(error, JoyFlashError):
+                error.message += f"; {num_frames} frames are kept in {partial}"
+            wall_s = time.perf_counter() - self._started
+            self._record(partial, num_frames, wall_s, complete=False, error=str(error))
+        except (OutputError, OSError, ValueError):
+            return  # the first failure is the one worth telling
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._muxer is not None:
+            self._muxer.discard()
+
+    @property
+    def _path(self) -> Path | None:
+        return Path(self._output) if isinstance(self._output, str | Path) else None
+
+    @property
+    def _name(self) -> str:
+        return "standard output" if self._path is None else str(self._path)
+
+    @property
+    def _audio_s(self) -> float:
+        known = self._facts.request.audio_s
+        return known if known is not None else self._num_samples / self._rate_hz
+
+    @property
+    def _late_warnings(self) -> tuple[str, ...]:
+        """Silence of a file was told before; silence on a pipe shows only now."""
+        from joyflash_cli.media.audio import SILENCE_PEAK
+
+        silent = self._facts.request.audio_s is None and self._peak < SILENCE_PEAK
+        return (SILENCE_WARNING,) if silent else ()
+
+    def _note(self, sound: AudioClip) -> None:
+        import numpy as np
+
+        self._num_samples += len(sound.samples)
+        self._rate_hz = sound.sample_rate_hz
+        self._peak = max(self._peak, float(np.abs(sound.samples).max(initial=0.0)))
+
+    def _open(self, sound: AudioClip | None) -> "Muxer":
+        from joyflash_cli.media.muxer import open_muxer
+
+        facts = self._facts
+        audio = None
+        if sound is not None:
+            audio = SoundFormat(sound.sample_rate_hz, sound.samples.shape[1])
+        comment = notice(facts.files.name, facts.files.version, facts.request.seed)
+        return open_muxer(
+            self._output,
+            size=facts.request.size_px,
+            fps=facts.fps,
+            audio=audio,
+            overwrite=self._overwrite,
+            metadata={"comment": comment},
+        )
+
+    def _record(
+        self,
+        written: Path,
+        num_frames: int,
+        wall_s: float,
+        *,
+        complete: bool,
+        error: str | None = None,
+    ) -> Path:
+        """Writes the sidecar; where it lies."""
+        facts, request = self._facts, self._facts.request
+        origin = request.origin
+        width, height = request.size_px
+        status: Literal["complete", "partial"] = "complete" if complete else "partial"
+        record = RenderRecord(
+            output=written.name,
+            status=status,
+            profile=facts.files.name,
+            seed=request.seed,
+            fps=facts.fps,
+            video_frames=num_frames,
+            audio_s=self._audio_s,
+            wall_s=wall_s,
+            checkpoint_version=facts.files.version,
+            weights_sha256=weights_sha256(facts.files),
+            image_sha256=None if origin is None else origin.image_sha256,
+            audio_sha256=_audio_sha256(request),
+            image=None if origin is None else origin.image,
+            audio=None if origin is None else origin.audio,
+            prompt=request.prompt,
+            parameters={
+                "look_ahead_blocks": request.look_ahead_blocks,
+                "face_box": [round(value, 3) for value in request.face.box],
+                "sampler": dict(facts.files.section("sampler")),
+            },
+            device=facts.device,
+            dtype=facts.dtype,
+            width=width,
+            height=height,
+            load_s=facts.load_s,
+            first_frame_s=self._first_frame_s,
+            block_timings_s=tuple(self._block_s),
+            warnings=(*request.warnings, *self._late_warnings),
+            error=error,
+        )
+        return write_sidecar(written, record)
+
+
+def _audio_sha256(request: RenderRequest) -> str | None:
+    """Of the bytes that were heard."""
+    path = getattr(request.audio, "path", None)
+    if path is None:
+        digest: str | None = getattr(request.audio, "sha256", None)
+        return digest
+    try:
+        return file_sha256(path)
+    except OSError:
+        return None
