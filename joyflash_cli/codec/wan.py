@@ -187,6 +187,17 @@ def _padded_chunks(reference: Tensor, num_latents: int) -> Any:
         yield zeros
 
 
+def wan_vae_module(config: Mapping[str, Any]) -> Any:
+    """The VAE of diffusers, its weights not set.
+
+    Args:
+        config: Arguments of ``AutoencoderKLWan``; empty for the published VAE.
+    """
+    from diffusers import AutoencoderKLWan
+
+    return AutoencoderKLWan(**config)
+
+
 def wan_codec_from_state(
     config: Mapping[str, Any],
     state: Mapping[str, Tensor],
@@ -205,13 +216,12 @@ def wan_codec_from_state(
     Raises:
         CheckpointError: If a weight is missing, unknown or of another shape.
     """
-    from diffusers import AutoencoderKLWan
     from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
     weights = dict(state)
     if any(key.startswith("decoder.middle.") for key in weights):
         weights = convert_wan_vae_to_diffusers(weights)
-    vae: Any = AutoencoderKLWan(**config)
+    vae = wan_vae_module(config)
     try:
         vae.load_state_dict(weights, strict=True)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Attention: one seam to the kernels, self-attention with context, and cross-attention.
+"""Attention: self-attention with context, and cross-attention; ``kernels`` computes them.
 
 Keys leave self-attention *before* rotation, and context keys enter it so. Whoever keeps them (the
 sampler's cache) decides later at which positions they are seen.
@@ -7,11 +7,11 @@ sampler's cache) decides later at which positions they are seen.
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from joyflash_cli.model.config import TransformerConfig
+from joyflash_cli.model.kernels import AttentionBackend, attend
 from joyflash_cli.model.layers import RMSNorm
 from joyflash_cli.model.rope import rotate
 
@@ -20,40 +20,6 @@ KeysValues = tuple[Tensor, Tensor]
 
 RopeTables = tuple[Tensor, Tensor]
 """Cosine and sine, both ``(L, K / 2)`` float32."""
-
-
-def attend(
-    q_BLNK: Float[Tensor, "B L N K"],
-    k_BSNK: Float[Tensor, "B S N K"],
-    v_BSNK: Float[Tensor, "B S N K"],
-    mask: Bool[Tensor, "L S"] | None = None,
-) -> Float[Tensor, "B L N K"]:
-    """Softmax attention; ``mask`` is True where a query may see a key.
-
-    The only place that chooses a kernel. PyTorch's fused attention is slow for bfloat16 on a CPU;
-    there two matrix products with a softmax between are two to three times faster.
-    """
-    q, k, v = (x.transpose(1, 2) for x in (q_BLNK, k_BSNK, v_BSNK))
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
-        return attend_by_matmul(q, k, v, mask).transpose(1, 2)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
-
-
-def attend_by_matmul(
-    q_BNLK: Float[Tensor, "B N L K"],
-    k_BNSK: Float[Tensor, "B N S K"],
-    v_BNSK: Float[Tensor, "B N S K"],
-    mask: Bool[Tensor, "L S"] | None = None,
-) -> Float[Tensor, "B N L K"]:
-    """Attention written out.
-
-    The softmax kernel computes in float32 inside and rounds its result; handing it a float32 copy
-    of the scores would change no bit and take eight times as long.
-    """
-    scores = (q_BNLK * q_BNLK.shape[-1] ** -0.5) @ k_BNSK.transpose(-1, -2)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(dim=-1) @ v_BNSK
 
 
 def block_causal_mask(
@@ -84,6 +50,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
+        self.backend: AttentionBackend = "auto"
         self.num_heads = config.num_heads
         self.query = nn.Linear(config.dim, config.dim)
         self.key = nn.Linear(config.dim, config.dim)
@@ -117,7 +84,7 @@ class SelfAttention(nn.Module):
             context_keys, context_values = (x.to(value.dtype) for x in context)
             keys = torch.cat((rotate(context_keys, *context_rope), keys), dim=1)
             values = torch.cat((context_values, values), dim=1)
-        attended = attend(rotate(q_BLNK, *rope), keys, values, mask)
+        attended = attend(rotate(q_BLNK, *rope), keys, values, mask, backend=self.backend)
         return self.output(attended.flatten(2)), (k_BLNK, v_BLNK)
 
 
@@ -141,6 +108,7 @@ class CrossAttention(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         dim = config.dim
+        self.backend: AttentionBackend = "auto"
         self.num_heads = config.num_heads
         self.query = nn.Linear(dim, dim)
         self.output = nn.Linear(dim, dim)
@@ -191,33 +159,50 @@ class CrossAttention(nn.Module):
         *,
         static: StaticKeysValues,
         audio: Float[Tensor, "B T A D2"] | None,
+        audio_mask: Bool[Tensor, "T A"] | None = None,
     ) -> Float[Tensor, "B L D"]:
         """What the tokens take from all conditioning kinds that are present."""
         query = self.query(x_BLD)
         q_BLNK = self.query_norm(query).to(query.dtype).unflatten(-1, (self.num_heads, -1))
         branches = [
-            attend(q_BLNK, *keys_values)
+            attend(q_BLNK, *keys_values, backend=self.backend)
             for keys_values in (static.text, static.image, static.face)
             if keys_values is not None
         ]
         if audio is not None:
-            branches.append(self._attend_audio(q_BLNK, audio))
+            branches.append(self._attend_audio(q_BLNK, audio, audio_mask))
         if not branches:
             return torch.zeros_like(x_BLD)
         return self.output(sum(branches[1:], branches[0]).flatten(2))
 
     def _attend_audio(
-        self, q_BLNK: Float[Tensor, "B L N K"], audio: Float[Tensor, "B T A D2"]
+        self,
+        q_BLNK: Float[Tensor, "B L N K"],
+        audio: Float[Tensor, "B T A D2"],
+        audio_mask: Bool[Tensor, "T A"] | None,
     ) -> Float[Tensor, "B L N K"]:
-        """Every latent frame attends its own audio tokens only."""
+        """Every latent frame attends its own audio tokens only, and none outside the clip."""
         batch, num_frames = audio.shape[:2]
         tokens = audio.flatten(0, 1)
         keys, values = self._heads(
             self.audio_key_norm(self.audio_key(tokens)), self.audio_value(tokens)
         )
         per_frame = q_BLNK.unflatten(1, (num_frames, -1)).flatten(0, 1)
-        return attend(per_frame, keys, values).unflatten(0, (batch, num_frames)).flatten(1, 2)
+        mask, backend = None, self.backend
+        if audio_mask is not None:
+            mask = audio_mask.repeat(batch, 1)[:, None, None]
+            # The fused kernels that can be named take no mask.
+            backend = "auto"
+        attended = attend(per_frame, keys, values, mask, backend=backend)
+        return attended.unflatten(0, (batch, num_frames)).flatten(1, 2)
 
     def _heads(self, key: Tensor, value: Tensor) -> KeysValues:
         split = (self.num_heads, -1)
         return key.to(value.dtype).unflatten(-1, split), value.unflatten(-1, split)
+
+
+def use_backend(module: nn.Module, backend: AttentionBackend) -> None:
+    """Make every attention inside ``module`` compute with this kernel."""
+    for part in module.modules():
+        if isinstance(part, SelfAttention | CrossAttention):
+            part.backend = backend

@@ -223,6 +223,20 @@ FUN_INP_1_3B = TransformerConfig(
 )
 """Wan2.1-Fun 1.3B InP: image to video with CLIP tokens."""
 
+JOYAVATAR_1_3B = TransformerConfig(
+    dim=1536,
+    num_layers=30,
+    num_heads=12,
+    ffn_dim=8960,
+    in_channels=36,
+    text_dim=4096,
+    image_token_dim=1280,
+    audio_attention=AudioAttentionConfig(audio_dim=768, tokens_per_latent=21),
+    face_attention=FaceAttentionConfig(),
+)
+"""JoyAvatar-Flash 1.3B as read from the paper: image to video with CLIP tokens, audio per latent
+frame (21 rows of a 50 Hz encoder at 16 fps) and face tokens, all attended in every layer."""
+
 WAN_14B = TransformerConfig(
     dim=5120,
     num_layers=40,
@@ -238,6 +252,7 @@ CONFIGURATIONS = {
     "wan-1.3b": WAN_1_3B,
     "avatar-1.3b": AVATAR_1_3B,
     "fun-inp-1.3b": FUN_INP_1_3B,
+    "joyavatar-1.3b": JOYAVATAR_1_3B,
     "wan-14b": WAN_14B,
 }
 """Named configurations."""

@@ -82,3 +82,11 @@ def add_gated(
     """``x + update * gate`` with one gate per latent frame, in the dtype of ``x``."""
     frames = update_BLD.unflatten(1, (gate_BTD.shape[1], -1)) * gate_BTD[:, :, None]
     return (x_BLD + frames.flatten(1, 2)).to(x_BLD.dtype)
+
+
+def add_per_frame(
+    x_BLD: Float[Tensor, "B L D"], addition_BTD: Float[Tensor, "B T D"]
+) -> Float[Tensor, "B L D"]:
+    """``x`` with one vector per latent frame added to all its tokens, in the dtype of ``x``."""
+    frames = x_BLD.unflatten(1, (addition_BTD.shape[1], -1))
+    return (frames + addition_BTD[:, :, None]).flatten(1, 2).to(x_BLD.dtype)

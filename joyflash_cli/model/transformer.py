@@ -35,6 +35,7 @@ from joyflash_cli.model.layers import (
     LayerNorm,
     SiluProjection,
     add_gated,
+    add_per_frame,
     modulate,
 )
 from joyflash_cli.model.rope import rope_tables
@@ -99,6 +100,7 @@ class TransformerLayer(nn.Module):
         static: StaticKeysValues | None,
         audio: Float[Tensor, "B T A D2"] | None,
         mask: Bool[Tensor, "L S"] | None,
+        audio_mask: Bool[Tensor, "T A"] | None = None,
     ) -> tuple[Float[Tensor, "B L D"], KeysValues]:
         """The sequence after the layer, and the layer's own keys and values."""
         vectors = (self.modulation.float() + time_BT6D.float()).unbind(dim=2)
@@ -110,7 +112,7 @@ class TransformerLayer(nn.Module):
         x_BLD = add_gated(x_BLD, update, gate_self)
         if self.cross_attention is not None:
             normed = self.cross_norm(x_BLD).to(x_BLD.dtype)
-            update = self.cross_attention(normed, static=static, audio=audio)
+            update = self.cross_attention(normed, static=static, audio=audio, audio_mask=audio_mask)
             x_BLD = x_BLD + update.to(x_BLD.dtype)
         normed = modulate(self.feed_forward_norm(x_BLD), shift_ffn, scale_ffn).to(x_BLD.dtype)
         return add_gated(x_BLD, self.feed_forward(normed), gate_ffn), keys_values
@@ -182,6 +184,7 @@ class CausalTransformer(nn.Module):
         context: Context | None = None,
         mask: Bool[Tensor, "L S"] | None = None,
         static: tuple[StaticKeysValues, ...] | None = None,
+        keep_keys_values: bool = True,
     ) -> TransformerOutput:
         """Prediction for every latent frame, and the pass's keys and values.
 
@@ -193,6 +196,7 @@ class CausalTransformer(nn.Module):
             context: Earlier frames to attend, in front of the pass's own.
             mask: True where a query token may see a key token (context first, then own).
             static: From ``project_static``, to save its work in a stream.
+            keep_keys_values: Whether the result holds them; without, each layer's are freed.
 
         Raises:
             ConfigError: If a size or a kind of conditioning does not fit the configuration.
@@ -205,6 +209,7 @@ class CausalTransformer(nn.Module):
             context=context,
             mask=mask,
             static=static,
+            keep_keys_values=keep_keys_values,
         )
         patch = self.config.patch_size[1:]
         grid = (latents.shape[-2] // patch[0], latents.shape[-1] // patch[1])
@@ -221,6 +226,7 @@ class CausalTransformer(nn.Module):
         mask: Bool[Tensor, "L S"] | None = None,
         static: tuple[StaticKeysValues, ...] | None = None,
         token_subset: Int[Tensor, " P2"] | None = None,
+        keep_keys_values: bool = True,
     ) -> TransformerOutput:
         """As ``forward``, but the prediction stays in tokens ``(B, T, P, patch * C)``.
 
@@ -248,7 +254,7 @@ class CausalTransformer(nn.Module):
         keys_values = []
         for index, layer in enumerate(self.layers):
             if index in additions:
-                x_BLD = _add_per_frame(x_BLD, additions[index])
+                x_BLD = add_per_frame(x_BLD, additions[index])
             x_BLD, own = layer(
                 x_BLD,
                 time_BT6D,
@@ -258,8 +264,12 @@ class CausalTransformer(nn.Module):
                 static=static[index],
                 audio=audio,
                 mask=mask,
+                audio_mask=conditioning.audio_mask,
             )
-            keys_values.append(own)
+            if keep_keys_values:
+                keys_values.append(own)
+            # The name would hold them through the whole next layer.
+            del own
         patches = self.head(x_BLD, time_BTD)
         if self.config.prediction == "clean":
             patches = patches * self.output_scale
@@ -344,7 +354,9 @@ class CausalTransformer(nn.Module):
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T 6 D"]]:
         """The time vector of each frame and the six modulation vectors made from it."""
         # A few rows only, and the sinusoids deserve their precision: no autocast.
-        with torch.autocast(timesteps.device.type, enabled=False):
+        # The meta device, on which costs are counted, has no autocast of its own.
+        device_type = "cpu" if timesteps.is_meta else timesteps.device.type
+        with torch.autocast(device_type, enabled=False):
             sinusoids = timestep_sinusoids(timesteps, self.config.freq_dim)
             time_BTD = self.time_embedding(sinusoids.to(self.time_projection.weight.dtype))
             if self.config.audio_modulation:
@@ -383,10 +395,3 @@ class CausalTransformer(nn.Module):
                     f"This transformer needs {kind} conditioning, and none was given",
                     hint="pass zeros where the kind is dropped on purpose",
                 )
-
-
-def _add_per_frame(
-    x_BLD: Float[Tensor, "B L D"], addition_BTD: Float[Tensor, "B T D"]
-) -> Float[Tensor, "B L D"]:
-    frames = x_BLD.unflatten(1, (addition_BTD.shape[1], -1))
-    return (frames + addition_BTD[:, :, None]).flatten(1, 2).to(x_BLD.dtype)

@@ -5,6 +5,7 @@ behind its condition frame (MCI), bring every block to its next level, store the
 clean in the cache (URCR reads it at new indices) and hand it out.
 """
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,14 +88,17 @@ def sample_blocks(
     setup = StreamSetup.build(
         transformer, profile, source=source, noise=noise, reference_latent=reference_latent
     )
+    setup = dataclasses.replace(setup, keep_window_keys=False)
     state = start_stream(
         setup, latent_shape=latent_shape, batch_size=batch_size, device=device, dtype=dtype
     )
     started = time.perf_counter()
     for iteration in iterate(setup, state):
-        if iteration.emitted is not None:
+        block = iteration.emitted
+        # What the pass computed must not wait in memory for the next one.
+        del iteration
+        if block is not None:
             now = time.perf_counter()
-            block = iteration.emitted
             yield LatentBlock(
                 index=block.index,
                 latents=block.latents,

@@ -36,6 +36,8 @@ class StreamSetup:
         noise: All randomness.
         levels: Fine level to noise, from the profile.
         reference_latent: ``(B, C, H, W)``; needed by the first-frame rules.
+        keep_window_keys: Whether results of window passes hold keys and values that the profile
+            does not need. They are as large as the cache; only a look inside wants them.
     """
 
     transformer: CausalTransformer
@@ -44,6 +46,7 @@ class StreamSetup:
     noise: NoiseSource
     levels: dict[int, NoiseLevel]
     reference_latent: Tensor | None = None
+    keep_window_keys: bool = True
 
     @classmethod
     def build(
@@ -99,7 +102,8 @@ class PassResult:
     Attributes:
         clean: Clean latents the model expects, ``(B, T, C, H, W)`` float32.
         prediction: What the head gave, flow or clean, same shape.
-        keys_values: Per layer, keys before rotation and values, ``(B, T * P, N, K)``.
+        keys_values: Per layer, keys before rotation and values, ``(B, T * P, N, K)``; empty
+            where the setup does not keep them.
         positions: The indices that were used.
     """
 
@@ -204,10 +208,13 @@ def run_pass(
         context=context,
         static=static_keys_values(setup, state, conditioning),
     )
+    needs_keys = kind == "clean" or setup.profile.clean_kv == "last-pass"
+    if not needs_keys and not setup.keep_window_keys:
+        forward = functools.partial(forward, keep_keys_values=False)
     output = forward(conditioning)
     prediction = output.prediction.to(latents.dtype)
     guidance, rest = setup.profile.audio_guidance, setup.profile.audio_free_weight
-    if kind == "window" and (guidance, rest) != (1.0, 1.0) and conditioning.audio is not None:
+    if kind == "window" and setup.profile.needs_audio_free_pass and conditioning.audio is not None:
         silent = conditioning.with_frames(audio=torch.zeros_like(conditioning.audio))
         deaf = forward(silent).prediction.to(latents.dtype)
         prediction = rest * deaf + guidance * (prediction - deaf)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from joyflash_cli.model.attention import attend, attend_by_matmul, block_causal_mask
+from joyflash_cli.model.attention import block_causal_mask
+from joyflash_cli.model.kernels import attend, attend_by_matmul
 
 
 def explicit(q, k, v, mask=None):

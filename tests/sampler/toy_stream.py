@@ -66,7 +66,7 @@ class FakeTransformer(CausalTransformer):
         self.timesteps: list[Tensor] = []
         self.latents: list[Tensor] = []
 
-    def forward(self, latents, timesteps, conditioning, *, positions, context, static):
+    def forward(self, latents, timesteps, conditioning, *, positions, context, static, **_keep):
         self.timesteps.append(timesteps)
         self.latents.append(latents)
         clean = self.answer(timesteps)[..., None, None, None].expand_as(latents).clone()

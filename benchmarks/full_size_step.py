@@ -1,0 +1,245 @@
+"""Memory and time of one rolling iteration of a full-size model: random weights, no download.
+
+`python benchmarks/full_size_step.py --json` builds the true 1.3B geometry in bfloat16, puts the
+stream in its steady state (full cache, a window of four blocks at four noise levels) and runs one
+iteration: the joint pass with its condition frame, then the pass that stores the finished block.
+Peak memory is the process's own, above what it had before the weights; the prediction beside it is
+the preflight's. Weights are random, so nothing is said about pictures.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+TEXT_TOKENS = 512
+WAN_STRIDE = 8
+CLEAN_BLOCKS = 4
+"""Blocks that left the window before: they fill sink and context."""
+
+
+def main() -> None:
+    """Run one iteration and print the figures."""
+    options = read_options()
+    report = measure(options)
+    if options.json:
+        print(json.dumps(report))
+        return
+    for name, value in report.items():
+        print(f"{name:26} {value}")
+
+
+def read_options() -> argparse.Namespace:
+    """The command line."""
+    from joyflash_cli.model.config import CONFIGURATIONS
+    from joyflash_cli.model.kernels import BACKENDS
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--configuration", default="avatar-1.3b", choices=sorted(CONFIGURATIONS))
+    parser.add_argument("--width", type=int, default=256, help="pixels, a multiple of 16")
+    parser.add_argument("--height", type=int, default=256, help="pixels, a multiple of 16")
+    parser.add_argument("--layers", type=int, default=None, help="fewer layers, for a quick look")
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
+    parser.add_argument("--attention", default="auto", choices=BACKENDS)
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads, default all cores")
+    return parser.parse_args()
+
+
+def measure(options: argparse.Namespace) -> dict:
+    """One iteration in this process: seconds, bytes, and the bytes that were predicted."""
+    from dataclasses import replace
+
+    import torch
+
+    from joyflash_cli import __version__
+    from joyflash_cli.model.attention import use_backend
+    from joyflash_cli.model.config import CONFIGURATIONS
+    from joyflash_cli.model.kernels import resolve_backend
+    from joyflash_cli.pipeline.memory import stream_memory
+    from joyflash_cli.pipeline.preflight import allowance_bytes
+    from joyflash_cli.sampler.loop import run_iteration
+    from joyflash_cli.sampler.profile import PAPER
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    dtype = getattr(torch, options.dtype)
+    config = CONFIGURATIONS[options.configuration]
+    config = replace(config, num_layers=options.layers or config.num_layers)
+    grid = (options.height // WAN_STRIDE, options.width // WAN_STRIDE)
+    warm_up_libraries(dtype)
+    before = resident_bytes()
+    started = time.perf_counter()
+    transformer = random_transformer(config, dtype)
+    use_backend(transformer, options.attention)
+    load_s = time.perf_counter() - started
+    weights = sum(p.numel() * p.element_size() for p in transformer.parameters())
+    with torch.inference_mode():
+        setup, state = steady_stream(transformer, PAPER, grid)
+        started, cpu_started = time.perf_counter(), time.process_time()
+        iteration = run_iteration(setup, state)
+        wall_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu_started
+    if iteration.emitted is None:
+        raise SystemExit("the stream was not in its steady state: no block became clean")
+    backend = resolve_backend(options.attention, torch.device("cpu"), dtype)
+    predicted = stream_memory(
+        config, PAPER, grid, element_bytes=dtype.itemsize, written_out=backend == "math"
+    )
+    peak = peak_bytes() - before
+    counted = weights + predicted.total
+    expected = counted + allowance_bytes("cpu", counted)
+    gflop = iteration_gflop(config, PAPER, config.tokens_per_frame(*grid))
+    return {
+        "configuration": options.configuration,
+        "layers": config.num_layers,
+        "parameters": sum(p.numel() for p in transformer.parameters()),
+        "size_px": [options.width, options.height],
+        "tokens_per_frame": config.tokens_per_frame(*grid),
+        "dtype": options.dtype,
+        "attention": backend,
+        "threads": torch.get_num_threads(),
+        "predicted_bytes": expected,
+        "peak_bytes": peak,
+        "peak_over_predicted": round(peak / expected, 4),
+        "weights_bytes": weights,
+        "cache_bytes": predicted.cache,
+        "static_bytes": predicted.static,
+        "activations_bytes": predicted.activations,
+        "allowance_bytes": expected - counted,
+        "bytes_before": before,
+        "random_weights_s": round(load_s, 1),
+        "iteration_wall_s": round(wall_s, 2),
+        "iteration_cpu_s": round(cpu_s, 2),
+        "iteration_gflop": round(gflop, 1),
+        "gflop_per_cpu_s": round(gflop / cpu_s, 1),
+        "version": __version__,
+    }
+
+
+def warm_up_libraries(dtype) -> None:
+    """Let the thread pool and the matrix library take their memory before it is counted."""
+    import torch
+
+    matrix = torch.ones(256, 256, dtype=dtype)
+    torch.nn.functional.linear(matrix, matrix).softmax(-1)
+
+
+def random_transformer(config, dtype):
+    """A transformer that never existed in another number format than its own."""
+    import torch
+
+    from joyflash_cli.model.transformer import CausalTransformer
+
+    with torch.device("meta"):
+        transformer = CausalTransformer(config).to(dtype)
+    transformer = transformer.to_empty(device="cpu").eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in transformer.named_parameters():
+        if name.endswith("norm.weight"):
+            parameter.fill_(1)
+        else:
+            parameter.normal_(std=0.02, generator=generator)
+    return transformer
+
+
+def steady_stream(transformer, profile, grid):
+    """Setup and state in which the next iteration makes a block clean and a full cache is read."""
+    from dataclasses import replace
+
+    import torch
+
+    from joyflash_cli.sampler.loop import start_stream
+    from joyflash_cli.sampler.noise import SeededNoise
+    from joyflash_cli.sampler.passes import StreamSetup
+    from joyflash_cli.sampler.window import WindowBlock
+
+    config = transformer.config
+    shape = (config.out_channels, *grid)
+    noise = SeededNoise(0, shape)
+    setup = StreamSetup.build(transformer, profile, source=RandomSource(config, grid), noise=noise)
+    setup = replace(setup, keep_window_keys=False)
+    state = start_stream(setup, latent_shape=shape)
+    block_tokens = profile.block_frames * config.tokens_per_frame(*grid)
+    keys = torch.randn(1, block_tokens, config.num_heads, config.head_dim)
+    keys = keys.to(transformer.patch_embedding.weight.dtype)
+    for index in range(CLEAN_BLOCKS):
+        state.cache.append(((keys, keys),) * config.num_layers, profile.block_start(index))
+    del keys
+    num_blocks = profile.num_window_blocks
+    state.window = [
+        WindowBlock(
+            CLEAN_BLOCKS + place,
+            noise.initial(CLEAN_BLOCKS + place, profile.block_frames),
+            level=profile.clean_level - 2 * (place + 1),
+        )
+        for place in range(num_blocks)
+    ]
+    state.num_emitted = CLEAN_BLOCKS
+    state.next_block = CLEAN_BLOCKS + num_blocks
+    state.clean_block = noise.initial(CLEAN_BLOCKS - 1, profile.block_frames)
+    return setup, state
+
+
+class RandomSource:
+    """Conditioning of the right shapes for any frames."""
+
+    def __init__(self, config, grid) -> None:
+        import torch
+
+        self._config, self._grid = config, grid
+        self._text = torch.randn(1, TEXT_TOKENS, config.text_dim) if config.text_dim else None
+
+    def has_block(self, block_index: int) -> bool:
+        """The stream never ends."""
+        return True
+
+    def frames(self, start: int, stop: int):
+        """Conditioning of latent frames ``start <= i < stop``."""
+        import torch
+
+        from joyflash_cli.types import Conditioning
+
+        config, num_frames = self._config, stop - start
+        image = audio = None
+        if config.image_channels:
+            image = torch.randn(1, num_frames, config.image_channels, *self._grid)
+        if config.audio_pack is not None:
+            rows = (config.audio_pack.rows_per_latent, config.audio_pack.audio_dim)
+            audio = torch.randn(1, num_frames, *rows)
+        return Conditioning(image=image, text=self._text, audio=audio)
+
+
+def iteration_gflop(config, profile, tokens_per_frame: int) -> float:
+    """Multiplications and additions of the linear maps and attentions of both passes."""
+    from joyflash_cli.pipeline.memory import clean_pass_size, window_pass_size
+
+    total = 0
+    for size in (
+        window_pass_size(profile, tokens_per_frame),
+        clean_pass_size(profile, tokens_per_frame),
+    ):
+        linear = 2 * size.own_tokens * (6 * config.dim**2 + 2 * config.dim * config.ffn_dim)
+        pairs = size.own_tokens * (size.own_tokens + size.context_tokens)
+        across = size.own_tokens * (TEXT_TOKENS if config.text_dim else 0)
+        total += config.num_layers * (linear + 4 * config.dim * (pairs + across))
+    return total / 1e9
+
+
+def resident_bytes() -> int:
+    """Memory of this process now (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def peak_bytes() -> int:
+    """Most memory that this process ever had; Linux counts kilobytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""A codec on a device of its own: what goes in and comes out is moved, nothing else changes."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from joyflash_cli.codec.protocol import Codec
+
+
+class PlacedCodec:
+    """``Codec`` whose weights and stream state are on another device than the transformer.
+
+    Latents and pictures are moved there, latents for the transformer are moved back. Decoded
+    frames stay where they are: they go to the CPU next.
+
+    Args:
+        codec: Already on ``device``.
+        device: Where the codec computes.
+        home: Where the transformer computes.
+    """
+
+    def __init__(self, codec: Codec, *, device: torch.device, home: torch.device) -> None:
+        self._codec = codec
+        self._device = device
+        self._home = home
+        self.latent_channels = codec.latent_channels
+        self.spatial_stride = codec.spatial_stride
+
+    def reference_latents(self, reference: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """Conditioning latents of the reference picture, for the transformer."""
+        return self._codec.reference_latents(reference.to(self._device)).to(self._home)
+
+    def padded_clip_latents(
+        self, reference: Float[Tensor, "B 3 H W"], *arguments: Any
+    ) -> Float[Tensor, "B T C h w"]:
+        """Latents of the picture followed by grey frames, for codecs that know them."""
+        codec: Any = self._codec
+        return codec.padded_clip_latents(reference.to(self._device), *arguments).to(self._home)
+
+    def encode(
+        self, frames: Float[Tensor, "B F 3 H W"], reference: Float[Tensor, "B 3 H W"]
+    ) -> Float[Tensor, "B T C h w"]:
+        """Latents of a whole clip, for the transformer."""
+        latents = self._codec.encode(frames.to(self._device), reference.to(self._device))
+        return latents.to(self._home)
+
+    def start_decoding(self, reference: Float[Tensor, "B 3 H W"]) -> Any:
+        """A fresh decoding state, on the codec's device."""
+        return self._codec.start_decoding(reference.to(self._device))
+
+    def decode(
+        self, latents: Float[Tensor, "B T C h w"], state: Any
+    ) -> tuple[Float[Tensor, "B F 3 H W"], Any]:
+        """Frames of the next latents, on the codec's device, and the state after them."""
+        return self._codec.decode(latents.to(self._device), state)
