@@ -2,6 +2,7 @@
 #   make demo    render examples/face.png + examples/talk.wav to out/demo.mp4
 #   make test    install the development extra and run the test suite
 #   make check   formatting, lint, types, import directions, then the tests
+#   make docs    renew the generated pages and figures, build the documentation in build/docs
 #   make train-tiny ASSETS=dir   make the embedded model again
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ SOURCES := weights.toml README.md LICENSE NOTICE \
 INSTALLED := $(if $(wildcard $(DEVELOPMENT)),$(DEVELOPMENT),$(PACKAGE))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check train-tiny clean
+.PHONY: demo test check docs train-tiny clean
 
 demo: $(INSTALLED)
 	mkdir -p out
@@ -38,11 +39,18 @@ check: $(DEVELOPMENT)
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+docs: $(DEVELOPMENT)
+	$(BIN)/python docs/draw.py
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "The documentation is in $(CURDIR)/build/docs"
+
 # Needs flite, espeak-ng and the source packs: make train-tiny ASSETS=dir (several hours).
 ASSETS ?= assets
 train-tiny: $(DEVELOPMENT)
 	$(PIP_INSTALL) --editable '.[train]'
-	for stage in sources speech clips front-end codec latents generator export; do \
+	for stage in sources speech clips front-end codec latents lip-reader generator \
+		predictions decoder export; do \
 		$(BIN)/joyflash train $$stage --config runs/tiny.toml --assets $(ASSETS) || exit 1; \
 	done
 

@@ -125,3 +125,12 @@ def write_tone(path: Path, duration_s: float, rate_hz: int = TOY_RATE_HZ) -> Pat
         file.setframerate(rate_hz)
         file.writeframes((tone * 20_000).astype("<i2").tobytes())
     return path
+
+
+@pytest.fixture
+def hub_case(tmp_path, monkeypatch):
+    """A Hub on loopback that serves tiny repositories, with an empty cache and lock file."""
+    from hub_case import open_hub_case
+
+    with open_hub_case(tmp_path, monkeypatch) as case:
+        yield case

@@ -11,12 +11,20 @@ from typing import Annotated, Any
 import typer
 
 from joyflash_cli import __version__
+from joyflash_cli.cli.batch import batch
+from joyflash_cli.cli.config import config
+from joyflash_cli.cli.doctor import doctor
 from joyflash_cli.cli.evaluate import evaluate
 from joyflash_cli.cli.exit_codes import ExitCode
+from joyflash_cli.cli.help_text import GroupedCommand
 from joyflash_cli.cli.render import render
+from joyflash_cli.cli.report import report
+from joyflash_cli.cli.settings import read_settings
+from joyflash_cli.cli.settings_catalog import known_settings
 from joyflash_cli.cli.train import train
 from joyflash_cli.cli.weights import weights
 from joyflash_cli.errors import JoyFlashError
+from joyflash_cli.streaming import stages_running
 
 # Rich help costs a third of the 0.3 s that --help may take, and plain text pipes better.
 app = typer.Typer(
@@ -25,7 +33,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command()(render)
+app.command(cls=GroupedCommand)(render)
+app.command(cls=GroupedCommand)(batch)
+app.command(cls=GroupedCommand)(report)
+app.command()(config)
+app.command()(doctor)
 app.command()(evaluate)
 app.command()(train)
 app.add_typer(weights, name="weights")
@@ -49,18 +61,49 @@ def joyflash(
             "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
+    no_config: Annotated[
+        bool, typer.Option("--no-config", help="Read no settings from files or environment.")
+    ] = False,
 ) -> None:
     """A talking-head video from one picture and one voice, of any length, in real time.
 
-    joyflash render --image face.png --audio talk.wav
-    """
+    \b
+    Examples:
+      joyflash render --image face.png --audio talk.wav
+      some-tts "Hello" | joyflash render --image face.png --audio - -o - | ffplay -
+      joyflash batch manifest.csv --out-dir out
+      joyflash report out
+
+    \b
+    Files and environment:
+      ./joyflash.toml, ~/.config/joyflash/config.toml, JOYFLASH_*; see joyflash config --help
+
+    \b
+    Exit codes:
+      0 done                    5 device absent, out of memory or not finite
+      1 a bug in JoyFlash       6 the output cannot be written
+      2 usage or configuration  7 rows of a batch failed
+      3 picture or sound        130, 143 stopped, what was ready is saved
+      4 weights                 141 the reader of the output has gone
+    """  # noqa: D301 - \b tells the help not to fold what follows
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+        return
+    settings = read_settings(known_settings(app), use_files=not no_config)
+    for warning in settings.warnings:
+        typer.echo(f"joyflash: warning: {warning}", err=True)
+    context.default_map = settings.default_map()
+    context.ensure_object(dict)["settings"] = settings
 
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if stages_running():
+        # A second Ctrl-C, or an error, while a stage computes: nobody waits for its end.
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -108,12 +151,21 @@ def _invoke(arguments: Sequence[str]) -> int:
 
 def _usage_text(error: Any) -> str:
     """Click's message with the nearest option, or the way to the help, as the hint."""
-    near = sorted(getattr(error, "possibilities", None) or ())
+    near = _nearest(getattr(error, "option_name", ""), getattr(error, "possibilities", None) or ())
     message = (error.message if near else error.format_message()).rstrip(".")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "joyflash"
     hint = f"did you mean {near[0]}?" if near else f"see {path} --help"
+    if getattr(error, "option_name", "") in ("--fps", "--size", "--width", "--height"):
+        hint = "frame rate and size belong to the model; see joyflash weights list"
     return f"{message} (hint: {hint})"
+
+
+def _nearest(word: str, possible: Sequence[str]) -> list[str]:
+    """``possible``, what looks most like ``word`` first."""
+    import difflib
+
+    return difflib.get_close_matches(word, sorted(possible), n=max(len(possible), 1), cutoff=0.0)
 
 
 def _print_traceback(arguments: Sequence[str]) -> None:

@@ -6,11 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
+from joyflash_cli.cli.ablation import AblationRequest, run_ablation
 from joyflash_cli.errors import UsageError
 
 
 def evaluate(
-    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="Model to measure: tiny.")],
+    profile: Annotated[
+        str,
+        typer.Argument(metavar="PROFILE", help="Model to measure: tiny; or ablation, see --table."),
+    ],
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Use only identities and voices kept from training.")
     ] = False,
@@ -34,6 +38,30 @@ def evaluate(
         Path | None,
         typer.Option("--sheets", metavar="DIR", help="Write picture sheets to look at."),
     ] = None,
+    table: Annotated[
+        int | None,
+        typer.Option("--table", metavar="2|3|4", help="ablation: the paper's table to measure."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="ablation: run whose clips are trained on."),
+    ] = None,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, help="ablation: distillation steps of every variant.")
+    ] = 400,
+    start_steps: Annotated[
+        int,
+        typer.Option("--start-steps", min=1, help="ablation: steps of what all variants share."),
+    ] = 200,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="ablation: trainings of every variant.")
+    ] = 3,
+    clips: Annotated[
+        int | None, typer.Option("--clips", min=2, help="Measure only the first held-out clips.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", metavar="DIR", help="ablation: folder of the table.")
+    ] = Path("runs"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
@@ -44,6 +72,22 @@ def evaluate(
     Example:
       joyflash evaluate tiny --held-out --json
     """  # noqa: D301 - \b tells the help not to fold the example
+    if profile == "ablation":
+        _evaluate_ablation(
+            AblationRequest(
+                table=table or 0,
+                config=config or Path("runs/tiny.toml"),
+                steps=steps,
+                start_steps=start_steps,
+                seeds=seeds,
+                horizon_s=300.0 if horizon is None else horizon,
+                clips=clips,
+                checkpoint="tiny" if checkpoint is None else str(checkpoint),
+                output=output,
+            ),
+            quiet=quiet,
+        )
+        return
     if profile != "tiny":
         raise UsageError(
             f"profile {profile!r} has no held-out data", hint="give tiny", code="E-PROFILE"
@@ -55,6 +99,8 @@ def evaluate(
     from joyflash_cli.evaluation.report import evaluate_tiny
 
     options: dict[str, Any] = {} if horizon is None else {"horizon_s": horizon}
+    if clips is not None:
+        options["num_clips"] = clips
     report = evaluate_tiny(
         checkpoint=checkpoint,
         assets_dir=assets,
@@ -63,6 +109,18 @@ def evaluate(
         **options,
     )
     typer.echo(json.dumps(report) if as_json else _as_lines(report))
+
+
+def _evaluate_ablation(request: AblationRequest, *, quiet: bool) -> None:
+    def tell(text: str) -> None:
+        if not quiet:
+            typer.echo(f"ablation: {text}", err=True)
+
+    written = run_ablation(request, tell)
+    if isinstance(written, int):
+        raise typer.Exit(written)
+    for path in written:
+        typer.echo(str(path))
 
 
 def _show_progress(stage: str, num_done: int, num_steps: int) -> None:

@@ -428,3 +428,22 @@ def write_big(small, folder):
     averaged = {f"model._fsdp_wrapped_module.{n}": t for n, t in with_adapters(public).items()}
     # The critic shares the values: the file stays small, the number of names is as published.
     torch.save({"generator_ema": averaged, "critic": dict(averaged)}, folder / "model.pt")
+
+
+def test_the_command_converts_and_prints_where(published, tmp_path, monkeypatch, capsys):
+    from joyflash_cli.cli.app import run
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    source = published[LIVETALK] / "own.safetensors"
+    source.unlink(missing_ok=True)
+    model = published[LIVETALK] / "LiveTalk-1.3B-V0.1" / "model.safetensors"
+    source.write_bytes(model.read_bytes())
+    out = tmp_path / "out"
+    arguments = ["weights", "convert", LIVETALK, "--source", str(source), "--output", str(out)]
+    assert run([*arguments, "--accept-license"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [str(out)]
+    assert "transformer" in printed.err
+    assert resolve_checkpoint(LIVETALK, out).name == LIVETALK
+    assert run(arguments) == 6
+    assert "exists" in capsys.readouterr().err

@@ -27,7 +27,14 @@ def _plain_terminal(monkeypatch):
     monkeypatch.setenv("TERMINAL_WIDTH", "100")
 
 
-@pytest.mark.parametrize("verb", ["", "render", "evaluate", "train", "weights", "weights list"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "", "render", "batch", "report", "config", "doctor", "evaluate", "train", "weights",
+        "weights list", "weights fetch", "weights verify", "weights path", "weights convert",
+        "weights licenses",
+    ],
+)  # fmt: skip
 def test_help_is_as_recorded(verb, capsys):
     """A changed help text changes the recorded one too, in the same commit."""
     name = verb.replace(" ", "-") or "joyflash"
@@ -141,7 +148,9 @@ def test_train_runs_a_stage(monkeypatch, capsys, tmp_path):
 
     asked = []
 
-    def run_stage(stage, config, *, assets_dir, resume, report):
+    def run_stage(stage, config, *, assets_dir, resume, report, should_stop, progress):
+        assert not should_stop()
+        assert not progress  # no terminal here
         report({"loss": 0.5})
         asked.append((stage, config, resume))
 
