@@ -169,7 +169,7 @@ PAPER = SamplerProfile()
 """JoyAvatar-Flash as read from the paper."""
 
 TINY = SamplerProfile(
-    fps=25, first_frame_rule="replace", audio_guidance=2.25, audio_free_weight=0.75
+    fps=25, first_frame_rule="replace", audio_guidance=2.0, audio_free_weight=0.75
 )
 """The embedded model: the paper's sampler at 25 frames per second, from the picture itself.
 

@@ -7,9 +7,11 @@ import pytest
 import torch
 from live_memory import LiveMemory
 
+from joyflash_cli.model import kernels
 from joyflash_cli.model.attention import use_backend
 from joyflash_cli.model.config import AVATAR_1_3B, AudioPackConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.pipeline import memory as memory_module
 from joyflash_cli.pipeline.memory import (
     clean_pass_size,
     keys_values_bytes,
@@ -156,6 +158,11 @@ def test_the_true_width_too(monkeypatch):
     predicted = stream_memory(config, PAPER, grid, element_bytes=2, written_out=False)
     expected = predicted.activations + predicted.static
     assert memory.peak == pytest.approx(expected, rel=TOLERANCE)
+
+
+def test_the_written_out_kernel_holds_what_is_counted():
+    """The formulas import no torch, so the number stands in two places."""
+    assert memory_module.MAX_SCORES == kernels.MAX_SCORES
 
 
 def test_sizes_of_the_passes():
