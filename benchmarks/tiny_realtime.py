@@ -53,7 +53,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--image", type=Path, default=REPOSITORY / "examples" / "face.png")
     parser.add_argument("--audio", type=Path, default=REPOSITORY / "examples" / "talk.wav")
     parser.add_argument("--checkpoint", type=Path, default=None)
-    parser.add_argument("--threads", type=int, default=None, help="CPU threads, default all cores")
+    parser.add_argument(
+        "--threads", type=int, default=None, help="CPU threads, default as for render"
+    )
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--child", type=float, default=None, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -80,9 +82,9 @@ def render_once(options: argparse.Namespace) -> dict:
     from joyflash_cli import __version__
     from joyflash_cli.checkpoints.store import resolve_checkpoint
     from joyflash_cli.pipeline import JoyFlash, read_request
+    from joyflash_cli.pipeline.devices import stage_threads
 
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(stage_threads() if options.threads is None else options.threads)
     with tempfile.TemporaryDirectory() as folder:
         voice = write_repeated(options.audio, Path(folder) / "long.wav", options.child)
         files = resolve_checkpoint("tiny", options.checkpoint)

@@ -177,7 +177,7 @@ def test_the_first_frame_is_the_reference_s_own_latent(checkpoints, toy_picture,
         latent = codec.reference_latents(pixels)[:, None]
         decoded, _ = codec.decode(latent, codec.start_decoding(pixels))
         expected = ((decoded[0, 0] + 1) * 127.5).round().permute(1, 2, 0).numpy()
-        first = next(iter(joyflash.stream(request))).frames[0]
+        first = first_frames(joyflash, request)[0]
         assert np.abs(first.astype(float) - expected).max() <= 1, name
 
 

@@ -111,7 +111,9 @@ def render(
     ] = "auto",
     threads: Annotated[
         int | None,
-        typer.Option("--threads", min=1, metavar="N", help="CPU threads; default: all cores."),
+        typer.Option(
+            "--threads", min=1, metavar="N", help="CPU threads of a stage; default: half the cores."
+        ),
     ] = None,
     attention: Attention = "auto",
     compile_layers: Compile = False,

@@ -237,10 +237,11 @@ def _claimed_output(output: Path) -> "Iterator[Path | BinaryIO]":
 
 
 def _use_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
+    import torch
 
-        torch.set_num_threads(threads)
+    from joyflash_cli.pipeline.devices import stage_threads
+
+    torch.set_num_threads(stage_threads() if threads is None else threads)
 
 
 def _report_plan(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from joyflash_cli.checkpoints.store import CheckpointFiles, resolve_checkpoint
+from joyflash_cli.pipeline.devices import keep_freed_memory
 from joyflash_cli.pipeline.latency import Latency, compute_latency
 from joyflash_cli.pipeline.parts import LoadedParts, load_parts
 from joyflash_cli.pipeline.placement import (
@@ -91,6 +92,8 @@ class JoyFlash:
             files = resolve_checkpoint(profile, checkpoint)
         placement = choose_placement(device, dtype, execution)
         check_checkpoint(files, placement)
+        if placement.device.type == "cpu":
+            keep_freed_memory()
         with device_errors():
             parts = load_parts(
                 files,

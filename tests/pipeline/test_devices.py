@@ -157,3 +157,18 @@ def test_the_older_kind_of_control_group(machine):
 def test_free_memory_of_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3, 7))
     assert free_memory(CUDA) == FreeMemory(3, 7)
+
+
+def test_a_stage_takes_half_of_the_cores_it_may_use(monkeypatch):
+    for cores, threads in ((1, 1), (2, 1), (8, 4)):
+        allowed = set(range(cores))
+        monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _, a=allowed: a, raising=False)
+        assert devices.stage_threads() == threads
+
+
+def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
+    import platform
+
+    assert devices.keep_freed_memory() is (platform.libc_ver()[0] == "glibc")
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("musl", "1.2"))
+    assert devices.keep_freed_memory() is False
