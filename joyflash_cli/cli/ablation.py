@@ -1,5 +1,6 @@
 """``joyflash evaluate ablation``: train the variants of a table, measure them, write the table."""
 
+import itertools
 import json
 import os
 import tempfile
@@ -92,12 +93,14 @@ def run_ablation(request: AblationRequest, tell: Tell) -> tuple[Path, Path] | in
         )
         study = Study(run, budget, session)
         try:
-            for place in PLACES:
-                for row in rows:
-                    measured[place][row.name] = [
-                        _measure(study, request, place, row, seed, tell)
-                        for seed in range(request.seeds)
-                    ]
+            for place, row in itertools.product(PLACES, rows):
+                measured[place][row.name] = []
+                for seed in range(request.seeds):
+                    figures = _measure(study, request, place, row, seed, tell)
+                    measured[place][row.name].append(figures)
+                    if signals.requested():
+                        tell("stopped after a measurement; run the command again to go on")
+                        return signals.exit_code
         except TrainingStopped as stopped:
             tell(f"{stopped}; run the command again to go on")
             return signals.exit_code

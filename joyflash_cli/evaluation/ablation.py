@@ -163,15 +163,21 @@ def mean_and_spread(values: Sequence[float | None]) -> tuple[float, float] | Non
     return statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else math.nan
 
 
+NEGLIGIBLE = 0.01
+"""A difference below this share of the full method's mean is none, however steady it is: rounding
+alone makes steady differences."""
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """A figure of a row against the full method.
+    """A figure of a row against the full method, seed by seed.
 
     Attributes:
         figure: A key of ``FIGURES``.
-        difference: Row minus full, in means.
-        noise: Spread of the difference over seeds (root of the summed squares); NaN for one seed.
-        verdict: ``worse``, ``better`` or ``no difference`` (within the noise).
+        difference: Row minus full, mean over seeds.
+        noise: Sample standard deviation of the difference over seeds; NaN for one seed.
+        verdict: ``worse``, ``better``, ``no difference`` (within the noise, or negligible) or
+            ``undecided`` (one seed).
     """
 
     figure: str
@@ -183,17 +189,29 @@ class Comparison:
 def compare(
     row: Sequence[Mapping[str, float | None]], full: Sequence[Mapping[str, float | None]]
 ) -> list[Comparison]:
-    """Every figure of a row against the full method, over seeds."""
+    """Every figure of a row against the full method; runs of one seed are pairs."""
     comparisons = []
     for figure in FIGURES:
-        ours = mean_and_spread([run.get(figure) for run in row])
-        theirs = mean_and_spread([run.get(figure) for run in full])
-        if ours is None or theirs is None:
+        pairs = [
+            (ours, theirs)
+            for run, reference in zip(row, full, strict=False)
+            if (ours := run.get(figure)) is not None
+            and (theirs := reference.get(figure)) is not None
+        ]
+        found = mean_and_spread([ours - theirs for ours, theirs in pairs])
+        if found is None:
             continue
-        difference, noise = ours[0] - theirs[0], math.hypot(ours[1], theirs[1])
+        difference, noise = found
+        negligible = NEGLIGIBLE * abs(statistics.fmean(theirs for _, theirs in pairs))
         gain = difference if GREATER_IS_BETTER[figure] else -difference
-        is_clear = abs(difference) > (0.0 if math.isnan(noise) else noise)
-        verdict = "no difference" if not is_clear else ("better" if gain > 0 else "worse")
+        if abs(difference) <= negligible:
+            verdict = "no difference"
+        elif math.isnan(noise):
+            verdict = "undecided"
+        elif abs(difference) <= noise:
+            verdict = "no difference"
+        else:
+            verdict = "better" if gain > 0 else "worse"
         comparisons.append(Comparison(figure, difference, noise, verdict))
     return comparisons
 
@@ -207,11 +225,15 @@ def verdict_sentence(row: AblationRow, comparisons: Sequence[Comparison], place:
     if not row.claims:
         differing = [one for one in comparisons if one.verdict != "no difference"]
         named = ", ".join(f"{FIGURES[one.figure]} {one.verdict}" for one in differing)
+        if any(one.verdict == "undecided" for one in differing):
+            return f"{where}: the paper finds no difference; here one seed decides nothing."
         if differing:
             return f"{where}: the paper finds no difference; here {named}: it does not hold."
         return f"{where}: the paper finds no difference, and here there is none: it holds."
     if not measured:
         return f"{where}: what the paper claims was not measured at this horizon."
+    if "undecided" in {found[name] for name in measured}:
+        return f"{where}: the paper finds it worse; here {told}: one seed decides nothing."
     worse = sum(found[name] == "worse" for name in measured)
     outcome = "it holds" if worse == len(measured) else (
         "it holds in part" if worse else "it does not hold"

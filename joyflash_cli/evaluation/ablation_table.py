@@ -8,6 +8,7 @@ from pathlib import Path
 from joyflash_cli.evaluation.ablation import (
     FIGURES,
     FULL,
+    NEGLIGIBLE,
     AblationRow,
     compare,
     mean_and_spread,
@@ -74,7 +75,9 @@ def as_markdown(report: Mapping) -> str:
         "",
         f"Equal budget for all rows: {budget}. Mean ± sample standard deviation over seeds. The "
         "paper's columns are its own models, data and measures, and cannot be compared with ours; "
-        "only the order of the rows can.",
+        "only the order of the rows can. A row differs from the full method where the mean "
+        "difference over pairs of one seed is larger than its standard deviation and than "
+        f"{NEGLIGIBLE:.0%} of the full method's mean.",
     ]
     for place, part in report["references"].items():
         lines += ["", f"## {PLACES.get(place, place).capitalize()}", ""]

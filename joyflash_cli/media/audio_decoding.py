@@ -140,11 +140,7 @@ def checked_samples(part: np.ndarray, first: int, rate_hz: int, name: str) -> np
     """
     _check_finite(part, first, rate_hz, name)
     if first + len(part) > MAX_DURATION_S * rate_hz:
-        raise AudioError(
-            f"{name} is longer than {MAX_DURATION_S // 3600} hours",
-            hint="split it",
-            code="E-AUDIO-LENGTH",
-        )
+        raise too_long(name)
     return np.clip(part, -1.0, 1.0)
 
 
@@ -270,3 +266,12 @@ def _is_empty(file: BinaryIO) -> bool:
     """Whether a file that could not be opened holds no byte at all."""
     file.seek(0)
     return not file.read(1)
+
+
+def too_long(name: str) -> AudioError:
+    """The error for a sound beyond ``MAX_DURATION_S``."""
+    return AudioError(
+        f"{name} is longer than {MAX_DURATION_S // 3600} hours",
+        hint="split it",
+        code="E-AUDIO-LENGTH",
+    )

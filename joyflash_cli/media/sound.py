@@ -19,6 +19,7 @@ import numpy as np
 
 from joyflash_cli.media.audio import SILENCE_PEAK
 from joyflash_cli.media.audio_decoding import (
+    MAX_DURATION_S,
     check_sound_format,
     checked_rate,
     checked_samples,
@@ -26,6 +27,7 @@ from joyflash_cli.media.audio_decoding import (
     empty_sound,
     open_sound_track,
     opened_sound_file,
+    too_long,
 )
 from joyflash_cli.media.wav import (
     ByteFeed,
@@ -192,15 +194,28 @@ def check_sound_file(path: Path, pcm: PcmFormat | None = None) -> FileSound:
         AudioError: As ``read_audio``.
     """
     path = Path(path)
-    num_samples, silent = 0, True
     with opened_sound_file(path) as file:
-        opened = _hear(file, file.read, path.name, pcm)
-        for piece in opened.pieces:
+        feed = ByteFeed(file.read)
+        plain = _plain_data(feed, path.name, pcm)
+        if plain is None:
+            opened = _hear_compressed(file, feed, path.name)
+            sound, pieces = opened.format, opened.pieces
+        else:
+            sound = SoundFormat(plain[0].sample_rate_hz, plain[0].channels)
+            pieces = _decoded(plain[1], plain[0], path.name)
+        num_samples, silent = 0, True
+        for piece in pieces:
             num_samples += len(piece)
             silent = silent and not np.abs(piece).max(initial=0.0) >= SILENCE_PEAK
+            if not silent and plain is not None and not plain[0].is_float:
+                break  # integers cannot be wrong: the rest is only counted
+        if plain is not None:
+            num_samples += sum(len(data) for data in plain[1]) // plain[0].frame_bytes
     if num_samples == 0:
         raise empty_sound(path.name)
-    return FileSound(path, opened.format, num_samples, silent, pcm)
+    if num_samples > MAX_DURATION_S * sound.sample_rate_hz:
+        raise too_long(path.name)
+    return FileSound(path, sound, num_samples, silent, pcm)
 
 
 class _Pipe(io.RawIOBase):
@@ -228,6 +243,18 @@ def _hear(
         pcm: For samples without a header.
     """
     feed = ByteFeed(read)
+    plain = _plain_data(feed, name, pcm)
+    if plain is None:
+        return _hear_compressed(file, feed, name)
+    pcm, data = plain
+    sound = SoundFormat(pcm.sample_rate_hz, pcm.channels)
+    return OpenSound(name, sound, _decoded(data, pcm, name))
+
+
+def _plain_data(
+    feed: ByteFeed, name: str, pcm: PcmFormat | None
+) -> tuple[PcmFormat, Iterator[bytes]] | None:
+    """Format and bytes of plain samples; ``None``, nothing taken, where they are compressed."""
     stated_size = 0
     if pcm is None:
         head = feed.peek(12)
@@ -235,12 +262,11 @@ def _hear(
             raise empty_sound(name)
         header = read_wav_header(feed, name) if starts_like_wav(head) else None
         if header is None:
-            return _hear_compressed(file, feed, name)
+            return None
         pcm, stated_size = header
     check_sound_format(pcm.sample_rate_hz, pcm.channels, name)
     # Plain samples have no chunks that could follow: size 0 is "until the end".
-    data = wav_data(feed, pcm, stated_size, name)
-    return OpenSound(name, SoundFormat(pcm.sample_rate_hz, pcm.channels), _decoded(data, pcm, name))
+    return pcm, wav_data(feed, pcm, stated_size, name)
 
 
 def _decoded(data: Iterator[bytes], pcm: PcmFormat, name: str) -> Iterator[np.ndarray]:

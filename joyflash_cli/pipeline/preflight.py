@@ -1,8 +1,8 @@
 """What a run needs against what is free, told before anything large is read.
 
 The needs are formulas over sizes (``memory``) and the headers of the weights; nothing is tried out.
-An allowance for workspaces and fragmentation is added; benchmarks/full_size_step.py measures it on
-a CPU, on a GPU it is a guess.
+An allowance for workspaces and fragmentation is added: on a CPU from measurements with
+benchmarks/full_size_step.py, on a GPU a guess.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,11 +27,14 @@ from joyflash_cli.pipeline.request import read_sampler_profile
 if TYPE_CHECKING:
     import torch
 
-ALLOWANCE_BYTES = 256 << 20
-"""Workspaces of libraries, and holes that allocators keep between tensors."""
-
+GPU_ALLOWANCE_BYTES = 256 << 20
 GPU_ALLOWANCE = 0.05
-"""The part of it that grows with the run where tensors share large segments, as on a GPU."""
+"""Workspaces of libraries and holes between tensors on a GPU, fixed and as a share: a guess."""
+
+HEAP_HOLES = 2.0
+HEAP_HOLES_BYTES = 480 << 20
+"""On a CPU: what the C library's heap keeps of freed activations, and where that ends, because
+larger tensors are given back at once. The same run keeps 0.3 GB once and 0.7 GB another time."""
 
 WAN_DECODING = CodecCost(state=2364.5, work=4513.6)
 """The Wan 2.1 VAE, in numbers per pixel."""
@@ -166,14 +169,16 @@ def _with_allowance(
     device: "torch.device", parts: dict[str, int], before: dict[str, int]
 ) -> tuple[dict[str, int], dict[str, int]]:
     largest = max(sum(parts.values()), sum(before.values()))
-    allowance = {"allowance": allowance_bytes(device.type, largest)}
-    return parts | allowance, before | allowance
+    if device.type == "cpu":
+        added = heap_holes_bytes(parts.get("activations", 0))
+    else:
+        added = GPU_ALLOWANCE_BYTES + int(largest * GPU_ALLOWANCE)
+    return parts | {"allowance": added}, before | {"allowance": added}
 
 
-def allowance_bytes(device_type: str, counted_bytes: int) -> int:
-    """What is added to the tensors that were counted; on a GPU it is a guess."""
-    growing = 0.0 if device_type == "cpu" else counted_bytes * GPU_ALLOWANCE
-    return ALLOWANCE_BYTES + int(growing)
+def heap_holes_bytes(activations: int) -> int:
+    """What a process on a CPU takes beyond the tensors that are alive."""
+    return min(int(activations * HEAP_HOLES), HEAP_HOLES_BYTES)
 
 
 def _stream(run: PlannedRun, placement: Placement) -> StreamMemory:

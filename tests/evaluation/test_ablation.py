@@ -82,6 +82,17 @@ def test_a_difference_counts_beyond_the_spread(figure, row, verdict):
     assert found[other].verdict == "no difference"
 
 
+def test_one_seed_decides_nothing_and_rounding_is_no_difference():
+    full = seeds(0.5, 0.6, 0.7)
+    steady = {one.figure: one for one in compare(seeds(0.502, 0.602, 0.702), full)}
+    assert steady["lip_correlation"].verdict == "no difference"
+    assert steady["lip_correlation"].noise < 1e-9
+    alone = {one.figure: one for one in compare(seeds(0.3), seeds(0.6))}
+    assert alone["lip_correlation"].verdict == "undecided"
+    row = ablation_rows(3)[0]
+    assert "one seed decides nothing" in verdict_sentence(row, list(alone.values()), "here")
+
+
 def test_what_was_not_measured_is_not_compared():
     row = [figures(drift_colour_300=None)]
     assert "drift_colour_300" not in {one.figure for one in compare(row, seeds(0.5))}

@@ -179,3 +179,15 @@ def test_what_the_model_hears_does_not_depend_on_the_pieces(rate_hz, sizes):
         start, index = start + size, index + 1
     parts.append(resampler.finish())
     np.testing.assert_array_equal(np.concatenate(parts), expected)
+
+
+@pytest.mark.parametrize("loud_at", [0, 39_000])
+def test_the_length_of_a_file_is_counted_whatever_follows(tmp_path, loud_at):
+    """Beyond the first loud sample nothing is decoded; chunks behind the sound do not count."""
+    samples = np.zeros(40_000, "<i2")
+    samples[loud_at] = 20_000
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav_bytes(samples.tobytes()) + b"LIST\x06\0\0\0INFOab")
+    sound = check_sound_file(path)
+    assert (sound.num_samples, sound.is_silent) == (40_000, False)
+    assert len(all_of(sound)) == 40_000
