@@ -67,6 +67,7 @@ def measure(options: argparse.Namespace) -> dict:
     from joyflash_cli.model.attention import use_backend
     from joyflash_cli.model.config import CONFIGURATIONS
     from joyflash_cli.model.kernels import resolve_backend
+    from joyflash_cli.pipeline.devices import keep_freed_memory
     from joyflash_cli.pipeline.memory import stream_memory
     from joyflash_cli.pipeline.preflight import heap_holes_bytes
     from joyflash_cli.sampler.loop import run_iteration
@@ -78,6 +79,7 @@ def measure(options: argparse.Namespace) -> dict:
     config = CONFIGURATIONS[options.configuration]
     config = replace(config, num_layers=options.layers or config.num_layers)
     grid = (options.height // WAN_STRIDE, options.width // WAN_STRIDE)
+    keep_freed_memory()  # as every render does
     warm_up_libraries(dtype)
     before = resident_bytes()
     started = time.perf_counter()
