@@ -9,7 +9,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-PYTEST_ARGS ?=
+# Two workers, each with whole files: what a file's tests share is built once.
+PYTEST_ARGS ?= --numprocesses 2 --dist loadfile
 
 # Stamps: a second call installs again only when what it depends on has changed. An editable
 # development install always runs the sources as they are, so `demo` uses it where there is one.
