@@ -23,6 +23,7 @@ from joyflash_cli.codec.warp import (
     WarpSizes,
     move_reference,
 )
+from joyflash_cli.config import check_ranges
 from joyflash_cli.errors import ConfigError
 
 
@@ -50,6 +51,16 @@ class TinyCodecConfig:
     detail_scale: int = 1
 
     def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            {
+                "patch_px": (1, 512),
+                "num_coefficients": (4, 1 << 14),
+                **dict.fromkeys(("decoder_dim", "reference_dim"), (0, 1 << 14)),
+                **dict.fromkeys(("num_flow_layers", "num_drawing_layers"), (0, 256)),
+                "detail_scale": (1, 16),
+            },
+        )
         if self.patch_px % (2 * FOLD) or self.num_coefficients % 4:
             raise ConfigError(
                 f"patch_px {self.patch_px} must be a multiple of {2 * FOLD} and "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from joyflash_cli.errors import UsageError
+from joyflash_cli.training.disk import full_disk_told
 from joyflash_cli.training.run_config import RunConfig, load_run_config
 from joyflash_cli.training.session import Session
 
@@ -244,6 +245,7 @@ def run_stage(
 
     Raises:
         UsageError: If there is no such stage.
+        OutputError: ``E-OUTPUT-FULL`` when the disk is full; what was saved before stays.
         TrainingStopped: When ``should_stop`` said so; the state is saved.
     """
     from joyflash_cli.training.distillation_stages import DISTILLATION_STAGES
@@ -261,9 +263,10 @@ def run_stage(
         run = replace(run, assets_dir=str(assets_dir))
     torch.set_num_threads(run.threads)
     if stage in STAGES:
-        STAGES[stage](run, resume, report)
+        with full_disk_told(run.work_dir):
+            STAGES[stage](run, resume, report)
         return
-    with join_processes(run.device) as processes:
+    with full_disk_told(run.work_dir), join_processes(run.device) as processes:
         session = Session(
             processes=processes,
             should_stop=should_stop,
