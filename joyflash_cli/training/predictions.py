@@ -213,6 +213,8 @@ class PredictionReader:
             batch.reference[i] = to_signed(clip[self._references[j]])
             batch.weight[i, 0, 0, 0] = weight / weight.mean()
             batch.mouths[i] = mouth_centre(store, index)
+            tracks = torch.from_numpy(np.array(store.visemes(index)[rows]))
+            batch.visemes[i] = tracks.unflatten(0, (config.num_latents, FRAMES_PER_LATENT))
             predicted.append(self._latents[j, offset : offset + config.num_latents].float())
         known = [latents for latents in predicted if latents is not None]
         if not known:
