@@ -1,5 +1,6 @@
 # Short commands. Everything is installed into .venv; nothing else on the machine changes.
 #   make demo    render examples/face.png + examples/talk.wav to out/demo.mp4
+#   make gallery  render examples/gallery anew: six faces, three voices, and five minutes of one
 #   make test    install the development extra and run the test suite
 #   make check   formatting, lint, types, import directions, then the tests
 #   make docs    renew the generated pages and figures, build the documentation in build/docs
@@ -9,7 +10,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-PYTEST_ARGS ?=
+# Two workers, each with whole files: what a file's tests share is built once.
+PYTEST_ARGS ?= --numprocesses 2 --dist loadfile
 
 # Stamps: a second call installs again only when what it depends on has changed. An editable
 # development install always runs the sources as they are, so `demo` uses it where there is one.
@@ -21,13 +23,17 @@ SOURCES := weights.toml README.md LICENSE NOTICE \
 INSTALLED := $(if $(wildcard $(DEVELOPMENT)),$(DEVELOPMENT),$(PACKAGE))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check docs train-tiny clean
+.PHONY: demo gallery test check docs train-tiny clean
 
 demo: $(INSTALLED)
 	mkdir -p out
 	$(BIN)/joyflash render --image examples/face.png --audio examples/talk.wav \
 		--output out/demo.mp4 --overwrite
 	@echo "The video is in $(CURDIR)/out/demo.mp4"
+
+gallery: $(INSTALLED)
+	$(BIN)/python examples/gallery.py
+	@echo "The page is $(CURDIR)/examples/gallery/README.md"
 
 test: $(DEVELOPMENT)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -46,6 +46,37 @@ An error is one line on stderr, `joyflash: error[E-AUDIO-EMPTY]: ...`, with a st
 there is one, the next step as a hint. `--debug` adds the traceback.
 """
 
+EVENTS = """## Events for programs
+
+With `--progress json`, `joyflash render` and `joyflash batch` write one JSON object a line on
+standard error and nothing else, not even the line of an error (only mistakes of the command line
+itself stay plain text). With `--progress-fd N` the lines go to file descriptor `N`, which the
+caller has opened, and standard error stays for people:
+
+```bash
+joyflash render face.png talk.wav --progress-fd 3 3>events.jsonl
+```
+
+Every object has `v` (1; changes when a key changes its meaning) and `event`:
+
+| event | verb | what it tells |
+|---|---|---|
+| `start` | both | `total_frames` (null for a pipe) and `video_fps`; or the numbers of `rows` |
+| `warn` | render | `text` of a warning |
+| `load` | render | weights of `profile` are read |
+| `latency` | render | for sound from a pipe: what the first picture waits for |
+| `block` | render | `block` of `blocks` is written: `frames`, `fps`, `realtime_factor`, `eta_s` |
+| `wait` | render | every ten seconds without a block: `waited_s` |
+| `rows` | batch | every ten seconds: `rows`, `done`, `failed`, `running`, `open` |
+| `saved` | both | the video; in a batch with its row as `job` |
+| `stopped` | render | a signal ended it; where the part is that was kept |
+| `error` | both | `code` and `text`; with `job` that of a row, which does not end the batch |
+| `done` | both | `exit_code`, unless an `error` was the end |
+
+Frames and rates of `start` and `block` are those of the model, whatever `--output-fps` says. A
+reader that leaves early does not stop the render.
+"""
+
 SETTINGS = """## Settings
 
 Every option below may be set ahead of time. The first of these wins:
@@ -81,7 +112,7 @@ def command_line() -> str:
         parts.append(
             f"{'#' * (2 if len(verb) < 2 else 3)} {title}\n\n```text\n{help_of(verb)}```\n\n"
         )
-    return "".join(parts) + settings_table() + "\n" + EXIT_CODES
+    return "".join(parts) + settings_table() + "\n" + EVENTS + "\n" + EXIT_CODES
 
 
 def verbs() -> list[tuple[str, ...]]:
@@ -143,10 +174,12 @@ def profile_table() -> str:
     lines = ["| profile | what it is | files | licence |", "|---|---|---|---|"]
     for name, profile in read_manifest().items():
         known = sum(file.bytes for file in profile.files)
+        num_files = sum(file.is_published for file in profile.files)
+        size = f"{known / 1e9:.1f} GB known" if known else "sizes unknown"
         files = {
             "embedded": "inside the package",
             "none": "no public source; bring them with `--checkpoint DIR`",
-        }.get(profile.source, f"{len(profile.files)} on the Hub, {known / 1e9:.1f} GB known")
+        }.get(profile.source, f"{num_files} on the Hub, {size}")
         licence = profile.licence + ("; must be accepted" if profile.acceptance else "")
         note = f" {profile.note}" if profile.note else ""
         cells = (f"`{name}`", profile.title + "." + note, files, licence)

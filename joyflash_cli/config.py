@@ -6,6 +6,7 @@ the wrong type is an error that names the field, never a silent default.
 
 import dataclasses
 import difflib
+import math
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -13,6 +14,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from joyflash_cli.errors import ConfigError
 
 T = TypeVar("T")
+
+MAX_SHOWN_CHARS = 120
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], *, path: str = "") -> T:
@@ -37,7 +40,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, path: str = "") -> T:
         if key not in fields:
             close = difflib.get_close_matches(str(key), fields, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(fields)}"
-            raise ConfigError(f"{where} has no key {key!r}", hint=hint)
+            raise ConfigError(f"{where} has no key {_shown(key)}", hint=hint)
     hints = get_type_hints(cls)
     converted = {}
     for name, field in fields.items():
@@ -46,6 +49,31 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, path: str = "") -> T:
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{where} lacks the key {name!r}", hint="add it to the configuration")
     return cls(**converted)
+
+
+def check_ranges(config: Any, limits: Mapping[str, tuple[float, float]]) -> None:
+    """Refuses numbers of a dataclass that nothing could be built from.
+
+    A description may come from anywhere, and a size of a billion must be a message, not a machine
+    out of memory.
+
+    Args:
+        config: A dataclass.
+        limits: Field name to its least and greatest value; ``None`` is not looked at, a tuple
+            entry by entry.
+
+    Raises:
+        ConfigError: For a number outside, ``nan`` included.
+    """
+    for name, (least, most) in limits.items():
+        value = getattr(config, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is not None and not least <= number <= most:
+                possible = f"at most {most:g}" if least == -math.inf else f"{least:g} to {most:g}"
+                raise ConfigError(
+                    f"{type(config).__name__}: {name} is {_shown(value)}; {possible} is possible",
+                    hint="correct the configuration",
+                )
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -70,7 +98,7 @@ def _convert(value: Any, annotation: Any, path: str) -> Any:
         if value in get_args(annotation):
             return value
         options = ", ".join(repr(option) for option in get_args(annotation))
-        raise ConfigError(f"{path} is {value!r}", hint=f"use one of {options}")
+        raise ConfigError(f"{path} is {_shown(value)}", hint=f"use one of {options}")
     if origin is tuple:
         return _convert_tuple(value, get_args(annotation), path)
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
@@ -82,9 +110,15 @@ def _convert(value: Any, annotation: Any, path: str) -> Any:
     # bool is a subclass of int, but true is no number of frames.
     if isinstance(value, bool) and annotation is not bool or not isinstance(value, annotation):
         raise ConfigError(
-            f"{path} is {value!r} ({type(value).__name__}); {annotation.__name__} is needed"
+            f"{path} is {_shown(value)} ({type(value).__name__}); {annotation.__name__} is needed"
         )
     return value
+
+
+def _shown(value: Any) -> str:
+    """A value as an error names it: whatever it is, not longer than a line."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}..."
 
 
 def _convert_union(value: Any, options: tuple[Any, ...], path: str) -> Any:
@@ -98,12 +132,12 @@ def _convert_union(value: Any, options: tuple[Any, ...], path: str) -> Any:
             return _convert(value, option, path)
         except ConfigError as problem:
             error = problem
-    raise error if error is not None else ConfigError(f"{path} cannot be {value!r}")
+    raise error if error is not None else ConfigError(f"{path} cannot be {_shown(value)}")
 
 
 def _convert_tuple(value: Any, items: tuple[Any, ...], path: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise ConfigError(f"{path} is {value!r}; a list is needed")
+        raise ConfigError(f"{path} is {_shown(value)}; a list is needed")
     if len(items) == 2 and items[1] is Ellipsis:
         return tuple(_convert(item, items[0], f"{path}[{i}]") for i, item in enumerate(value))
     if len(value) != len(items):

@@ -4,6 +4,16 @@ The text of an error names the value, the limit and the next step. The command l
 one line; ``--debug`` adds the traceback.
 """
 
+import errno
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where there is no more room."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the system refused to write for want of room."""
+    return isinstance(error, OSError) and error.errno in DISK_FULL
+
 
 class JoyFlashError(Exception):
     """A mistake or a condition outside the program, told in one line.

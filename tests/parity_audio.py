@@ -13,7 +13,8 @@ from torch import Tensor
 from joyflash_cli.codec.wan import WanCodec, wan_codec_from_state
 from joyflash_cli.conditioning.audio_windows import AudioWindowRule, audio_windows
 from joyflash_cli.conditioning.reference import assemble_image_channels, prepare_picture
-from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder, Wav2Vec2Options, wav2vec2_from_state
+from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder, Wav2Vec2Options
+from joyflash_cli.encoders.wav2vec2_weights import wav2vec2_from_state
 from joyflash_cli.model.config import AudioPackConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.types import Conditioning

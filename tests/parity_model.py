@@ -158,8 +158,11 @@ class RecordedFrames:
 
 
 def compare_audio_tokens(model: CausalTransformer, report: Report) -> None:
-    """Packed audio of all frames through every layer's projection, layer-major."""
+    """Packed audio of all frames through every layer's projection, layer-major, if recorded."""
+    if "audio_tokens" not in report.io:
+        return
     num_frames = report.io["audio_tokens"].shape[1]
     packed = model.audio_pack(RecordedConditioning(report.io).frames(0, num_frames).audio)
-    tokens = torch.cat([projection(packed) for projection in model.audio_pack_projections])
-    report.compare("audio_tokens", tokens[:, :, None, None])
+    tokens = [projection(packed) for projection in model.audio_pack_projections]
+    if tokens:
+        report.compare("audio_tokens", torch.cat(tokens)[:, :, None, None])

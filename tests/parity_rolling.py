@@ -1,5 +1,6 @@
 """Cases that record a complete sampling: rolling windows, and block by block."""
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from joyflash_cli.sampler.loop import Iteration, iterate, sample_blocks, start_stream
 from joyflash_cli.sampler.passes import StreamSetup, clean_pass, with_first_frame
 from joyflash_cli.sampler.profile import SamplerProfile
-from joyflash_cli.sampler.schedule import noise_levels
+from joyflash_cli.sampler.schedule import CLEAN, NoiseLevel, noise_levels
 
 
 class RecordedNoise:
@@ -110,10 +111,27 @@ def _start(directory: Path, case: dict, report: Report):
         noise=RecordedNoise(report.io, profile),
         reference_latent=None if reference is None else reference[:, 0],
     )
+    levels = exact_levels(case)
+    if levels is not None:
+        setup = dataclasses.replace(setup, levels=levels)
     steps = [setup.levels[level].timestep for level in sorted(setup.levels)][:-1]
     report.compare("denoise_steps", torch.tensor(steps))
     state = start_stream(setup, latent_shape=_latent_shape(case), batch_size=case["batch"])
     return setup, state, RecordedFrames(model, case)
+
+
+def exact_levels(case: dict) -> dict[int, NoiseLevel] | None:
+    """Noise levels of a case whose steps lie between the entries of the table of 1000.
+
+    LiveTalk builds a table of as many entries as it has steps; thirds, say, are in no other.
+    """
+    shift = case["config"]["timestep_shift"]
+    sigmas = case.get("sigmas", [])
+    steps = [1000 * s / (shift - (shift - 1) * s) for s in sigmas]
+    if all(abs(step - round(step)) < 1e-2 for step in steps):
+        return None
+    levels = {2 * i: NoiseLevel(1000 * sigma, sigma) for i, sigma in enumerate(sigmas)}
+    return levels | {2 * len(sigmas): CLEAN}
 
 
 def _latent_shape(case: dict) -> tuple[int, int, int]:

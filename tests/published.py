@@ -16,7 +16,7 @@ from joyflash_cli.checkpoints.manifest import find_profile
 from joyflash_cli.codec.wan import wan_vae_module
 from joyflash_cli.encoders.image import image_encoder_module
 from joyflash_cli.encoders.text import text_encoder_module
-from joyflash_cli.encoders.wav2vec2 import wav2vec2_module
+from joyflash_cli.encoders.wav2vec2_weights import wav2vec2_module
 from joyflash_cli.model.config import AudioPackConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 

@@ -1,12 +1,13 @@
 """Strict configurations: everything comes back, nothing unknown gets in."""
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import pytest
 
-from joyflash_cli.config import from_dict, to_dict
+from joyflash_cli.config import check_ranges, from_dict, to_dict
 from joyflash_cli.errors import ConfigError
 
 
@@ -50,8 +51,21 @@ def test_whole_number_is_a_float():
         ({"width": 1, "inner": {"sise": 1}}, "size"),
         ({"width": 1, "on": 1}, "Outer.on"),
         ([], "must be a table"),
+        ({"w" * 5_000: 1}, "has no key"),
+        ({"width": ["x" * 5_000]}, "Outer.width"),
+        ({"width": 1, "mode": "x" * 5_000}, "'fast'"),
     ],
 )
 def test_mistakes_name_the_field(values, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         from_dict(Outer, values)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("ratio", [0.09, 1.01, float("nan"), float("inf")])
+def test_numbers_outside_their_range(ratio):
+    check_ranges(Outer(1, ratio=0.1), {"ratio": (0.1, 1.0), "inner": (1, 2), "patch": (1, 2)})
+    with pytest.raises(ConfigError, match="ratio is .*; 0.1 to 1 is possible"):
+        check_ranges(Outer(1, ratio=ratio), {"ratio": (0.1, 1.0)})
+    with pytest.raises(ConfigError, match=r"patch is \(1, 2\); at most 1 is possible"):
+        check_ranges(Outer(1), {"patch": (-math.inf, 1)})

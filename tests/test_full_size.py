@@ -73,7 +73,7 @@ def write_joyavatar(folder):
     from joyflash_cli.codec.wan import wan_vae_module
     from joyflash_cli.encoders.image import image_encoder_module
     from joyflash_cli.encoders.text import text_encoder_module
-    from joyflash_cli.encoders.wav2vec2 import wav2vec2_module
+    from joyflash_cli.encoders.wav2vec2_weights import wav2vec2_module
 
     torch.manual_seed(11)
     folder.mkdir(parents=True)

@@ -156,7 +156,7 @@ def test_nothing_is_unpickled_but_by_conversion(trees):
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
     ]
-    homes = {"checkpoints/convert_sources.py"}
+    homes = {"checkpoints/convert_pickles.py"}
     assert {name for name, _ in calls} <= homes
     for name, call in calls:
         assert "weights_only=True" in [ast.unparse(word) for word in call.keywords], name

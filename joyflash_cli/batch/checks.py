@@ -20,6 +20,9 @@ systems end at 255."""
 
 MAX_SEED = (1 << 63) - 1
 
+MAX_SHOWN_CHARS = 300
+"""Of a value in a message."""
+
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -97,26 +100,29 @@ def _find_file(column: str, given: str, folder: str) -> tuple[str, str]:
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):  # ValueError: a null character
-        return path, f"{column} {given!r} does not exist"
+        return path, f"{column} {given!r:.{MAX_SHOWN_CHARS}} does not exist"
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "not a plain file"
-        return path, f"{column} {given!r} is {what}"
-    return path, "" if os.access(path, os.R_OK) else f"{column} {given!r} may not be read"
+        return path, f"{column} {given!r:.{MAX_SHOWN_CHARS}} is {what}"
+    readable = os.access(path, os.R_OK)
+    return path, "" if readable else f"{column} {given!r:.{MAX_SHOWN_CHARS}} may not be read"
 
 
 def _output_problem(output: str) -> str:
     """Why a name leaves the output folder, or cannot be written there; or nothing."""
     parts = output.split("/")
     suffix = posixpath.splitext(output)[1]
+    shown = f"{output!r:.{MAX_SHOWN_CHARS}}"
     if _CONTROL.search(output):
-        return f"output {output!r} has a control character"
+        return f"output {shown} has a control character"
     if output.startswith("/") or ".." in parts:
-        return f"output {output!r} leaves the output folder"
+        return f"output {shown} leaves the output folder"
     if suffix.lower() not in SUFFIXES:
-        found = f"ends in {suffix}" if suffix else "has no suffix"
-        return f"output {output!r} {found}; {', '.join(SUFFIXES)} can be written"
+        ending = suffix if suffix.isprintable() else ascii(suffix)
+        found = f"ends in {ending:.40}" if suffix else "has no suffix"
+        return f"output {shown} {found}; {', '.join(SUFFIXES)} can be written"
     if posixpath.normpath(output).partition("/")[0] == STATE_FOLDER:
-        return f"output {output!r} lies in {STATE_FOLDER}, which belongs to the batch"
+        return f"output {shown} lies in {STATE_FOLDER}, which belongs to the batch"
     if any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
         return f"output {output[:40]!r}... has a name of more than {MAX_NAME_BYTES} bytes"
     return ""

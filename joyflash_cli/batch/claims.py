@@ -166,7 +166,11 @@ class Claims:
     def _write_owner(self) -> None:
         who = {"host": self.host, "pid": os.getpid(), "machine": _machine()}
         who["started"] = _start_of(os.getpid())
-        self._own_file.write_text(json.dumps(who), encoding="utf-8")
+        try:
+            self._own_file.write_text(json.dumps(who), encoding="utf-8")
+        except OSError:
+            self._own_file.unlink(missing_ok=True)
+            raise
 
     def _now(self) -> float:
         """The file system's time, which is also our heartbeat."""
@@ -197,6 +201,9 @@ class Claims:
         try:
             os.write(descriptor, self.owner.encode())
             os.fsync(descriptor)
+        except OSError:
+            self._remove(claim)  # a claim of nobody would hold the row up for a whole lease
+            raise
         finally:
             os.close(descriptor)
         return True

@@ -34,6 +34,7 @@ from typing import Any
 from joyflash_cli.errors import OutputError
 
 LEDGER_VERSION = 1
+_TEXTS = ("key", "settings", "id", "code", "error", "time")
 SETTLED_STATES = ("publishing", "done", "failed")
 """States that later runs go by; the others are history."""
 
@@ -112,7 +113,10 @@ def _append_line(descriptor: int, line: bytes) -> None:
     end = os.fstat(descriptor).st_size
     if end and os.pread(descriptor, 1, end - 1) != b"\n":
         line = b"\n" + line  # the line before was cut short
-    if os.write(descriptor, line) != len(line):
+    written = os.write(descriptor, line)
+    if written != len(line):
+        if os.fstat(descriptor).st_size == end + written:  # nobody has added a line since
+            os.ftruncate(descriptor, end)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.fsync(descriptor)
 
@@ -138,5 +142,14 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(record, dict) or record.get("v") != LEDGER_VERSION:
         return None
-    texts = all(isinstance(record.get(name), str) for name in ("state", "output"))
-    return record if texts else None
+    return record if _is_sound(record) else None
+
+
+def _is_sound(record: Mapping[str, Any]) -> bool:
+    """Whether what later runs go by is of the kind that this program writes."""
+    if not all(isinstance(record.get(name), str) for name in ("state", "output")):
+        return False
+    for names, kind in ((_TEXTS, str), (("facts",), dict), (("replaces",), list)):
+        if not all(isinstance(record.get(name), kind | None) for name in names):
+            return False
+    return isinstance((record.get("facts") or {}).get("sha256"), str | None)

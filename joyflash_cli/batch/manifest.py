@@ -131,7 +131,7 @@ def _csv_rows(first: str, lines: _Lines, name: str) -> Iterator[RawRow | Problem
             cells = next(reader, None)
             if cells is None:
                 return
-            if not any(cells):
+            if not any(cell.strip() for cell in cells):
                 continue
             number += 1
             yield _csv_row(number, line, columns, cells)
@@ -158,7 +158,7 @@ def _columns(header: list[str], delimiter: str, name: str) -> Sequence[str]:
         if column not in COLUMNS:
             near = difflib.get_close_matches(column, COLUMNS, n=1)
             raise ManifestError(
-                f"{name} has an unknown column {column!r} (delimiter {shown})",
+                f"{name} has an unknown column {column!r:.80} (delimiter {shown})",
                 hint=f"did you mean {near[0]}?" if near else f"columns: {', '.join(COLUMNS)}",
             )
         if columns.count(column) > 1:
@@ -203,13 +203,21 @@ def _json_row(number: int, line: int, text: str) -> RawRow | Problem:
         if key not in COLUMNS:
             near = difflib.get_close_matches(key, COLUMNS, n=1)
             also = f"; did you mean {near[0]}?" if near else ""
-            return Problem(number, line, f"has an unknown key {key!r}{also}")
+            return Problem(number, line, f"has an unknown key {key!r:.80}{also}")
         allowed = (str, int) if key == "seed" else (str,)
         # bool is a subclass of int, but true is no seed.
         if value is not None and (isinstance(value, bool) or not isinstance(value, allowed)):
             kind = "an integer" if key == "seed" else "a text"
-            return Problem(number, line, f"{key} is {json.dumps(value)[:80]}; {kind} is needed")
+            return Problem(number, line, f"{key} is {_shown(value)}; {kind} is needed")
     return RawRow(number, line, {key: value for key, value in values.items() if value is not None})
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value; of one that is nested for ever, only its kind."""
+    try:
+        return json.dumps(value)[:80]
+    except RecursionError:
+        return f"a {type(value).__name__}"
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from joyflash_cli.batch.jobs import Failure
 from joyflash_cli.batch.plan import BatchPlan
 from joyflash_cli.checkpoints.store import CheckpointFiles
 from joyflash_cli.errors import JoyFlashError
+
+_REMEMBERED = 64
+"""Pictures, and sounds, that are kept in mind at a time."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +32,28 @@ class Rehearsal:
     failures: tuple[dict[str, object], ...]
 
 
-def rehearse(plan: BatchPlan, files: CheckpointFiles) -> Rehearsal:
-    """Reads the inputs of every open row; no weights are loaded."""
-    from joyflash_cli.pipeline import plan_render, read_request, read_sampler_profile
+def rehearse(plan: BatchPlan, files: CheckpointFiles, *, needs_face: bool = True) -> Rehearsal:
+    """Reads the inputs of every open row; no weights are loaded.
+
+    Rows that share a picture or a sound are usual: neither is read again for every row.
+    """
+    from joyflash_cli.media.sound import check_sound_file
+    from joyflash_cli.pipeline import RenderRequest, plan_render, read_sampler_profile
+    from joyflash_cli.pipeline.request import read_face
+    from joyflash_cli.pipeline.static import check_prompt
 
     sampler = read_sampler_profile(files)
+    face_of = lru_cache(_REMEMBERED)(
+        lambda image: read_face(files, Path(image), needs_face=needs_face)[1]
+    )
+    sound_of = lru_cache(_REMEMBERED)(lambda audio: check_sound_file(Path(audio)))
     num_renders, num_blocks, video_s = 0, 0, 0.0
     failures: list[dict[str, object]] = []
     for found in plan.table.rows("open", mine=True):
         row = found.row
         try:
-            request = read_request(
-                files, Path(row.image), Path(row.audio), seed=row.seed, prompt=row.prompt
-            )
+            check_prompt(files, row.prompt)
+            request = RenderRequest(face_of(row.image), sound_of(row.audio), seed=row.seed)
         except JoyFlashError as error:
             failure = Failure.of(error)
             failures.append(

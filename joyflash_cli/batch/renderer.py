@@ -28,6 +28,8 @@ class RendererSettings:
         dtype: Of the transformer; ``auto`` for the device's own.
         threads: On the CPU.
         execution: How to run a model that is large for its device.
+        output_fps: Frames per second of the videos; ``None`` for the model's own.
+        needs_face: Whether pictures without a face are refused.
     """
 
     profile: str = "tiny"
@@ -35,6 +37,8 @@ class RendererSettings:
     dtype: str = "auto"
     threads: int = CPU_THREADS
     execution: ExecutionOptions = DEFAULT_EXECUTION
+    output_fps: float | None = None
+    needs_face: bool = True
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -44,7 +48,12 @@ class RendererSettings:
         execution = asdict(self.execution)
         for where in ("offload", "codec_device"):
             del execution[where]
-        return {"dtype": SHORT_DTYPES.get(self.dtype, self.dtype), "execution": execution}
+        dtype = SHORT_DTYPES.get(self.dtype, self.dtype)
+        parameters: dict[str, Any] = {"dtype": dtype, "execution": execution}
+        if self.output_fps is not None:
+            # Left out otherwise: a choice nobody makes must not change the keys of older rows.
+            parameters["output_fps"] = self.output_fps
+        return parameters
 
     def load(self, device: str) -> PipelineRenderer:
         """The renderer with its weights in memory; a ``RendererFactory``."""
@@ -70,6 +79,8 @@ class PipelineRenderer:
 
         torch.set_num_threads(settings.threads)
         checkpoint = Path(settings.checkpoint) if settings.checkpoint else None
+        self._output_fps = settings.output_fps
+        self._needs_face = settings.needs_face
         self._joyflash: JoyFlash = JoyFlash.load(
             settings.profile,
             checkpoint,
@@ -90,7 +101,8 @@ class PipelineRenderer:
             Path(job.audio),
             seed=job.seed,
             prompt=job.prompt,
-        )
+            needs_face=self._needs_face,
+        ).at_output_fps(self._output_fps)
         # The folder is this attempt's own: whatever lies there is nobody's.
         result = self._joyflash.render(request, staged, overwrite=True)
         _check_unchanged(job)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from joyflash_cli.batch.table import RowState, RowTable
-from joyflash_cli.errors import OutputError
+from joyflash_cli.errors import OutputError, is_disk_full
 
 RESULTS_CSV = "results.csv"
 RESULTS_JSONL = "results.jsonl"
@@ -104,5 +104,5 @@ def _replacing(path: Path, mark: str) -> Iterator[IO[str]]:
         raise OutputError(
             f"{path} cannot be written: {error.strerror or error}",
             hint="make room and run the same command again; the ledger has every row",
-            code="E-OUTPUT-WRITE",
+            code="E-OUTPUT-FULL" if is_disk_full(error) else "E-OUTPUT-WRITE",
         ) from error

@@ -4,7 +4,8 @@ Sizes are read from the shapes of the source, so that the published files and sm
 layout take the same way; the published value stands where no shape tells.
 """
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ from joyflash_cli.checkpoints.convert_outputs import (
     keep,
     take,
 )
+from joyflash_cli.checkpoints.convert_quantised import split_scales, take_scaled
+from joyflash_cli.checkpoints.convert_sources import TensorSource
 from joyflash_cli.errors import CheckpointError
 
 PUBLISHED_CLIP_HEAD_WIDTH = 80
@@ -52,17 +55,20 @@ class PartPlan:
 def plan_text_encoder(shapes: Mapping[str, Shape], stated: Mapping[str, Any]) -> PartPlan:
     """Wan2.1's umT5 encoder, or transformers' own, for ``encoders.text``.
 
+    Repackaged files with 8-bit weights and scales come out as the products of both.
+
     Raises:
         CheckpointError: ``E-CHECKPOINT-LAYOUT`` when it is neither.
     """
     outputs: list[OutputTensor] = []
     unexpected = []
-    for name, shape in shapes.items():
+    plain, scales = split_scales(shapes)
+    for name, shape in plain.items():
         ours = _text_name(name)
         if ours is None:
             unexpected.append(name)
         elif ours and not any(output.name == ours for output in outputs):
-            outputs.append(take(ours, name, shape))
+            outputs.append(take_scaled(ours, name, shape, scales))
     sizes = {output.name: output.shape for output in outputs}
     with _needed("a umT5 text encoder"):
         vocabulary, dim = sizes["embed_tokens.weight"]
@@ -81,6 +87,17 @@ def plan_text_encoder(shapes: Mapping[str, Shape], stated: Mapping[str, Any]) ->
 
     check_outputs(outputs, _meta_shapes(text_encoder_module, config), unexpected=unexpected)
     return PartPlan({"kind": "umt5", "config": config}, outputs)
+
+
+def fingerprint(source: TensorSource, outputs: Sequence[OutputTensor]) -> str:
+    """A hash that tells one text encoder from another: names, shapes and some values."""
+    digest = hashlib.sha256()
+    with source.opened() as read:
+        for output in sorted(outputs, key=lambda output: output.name):
+            values = read(output.sources[0]).flatten()[:64].float()
+            digest.update(f"{output.name} {output.shape}".encode())
+            digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def plan_image_encoder(shapes: Mapping[str, Shape], stated: Mapping[str, Any]) -> PartPlan:
@@ -134,7 +151,7 @@ def plan_audio_encoder(
     Raises:
         CheckpointError: ``E-CHECKPOINT-LAYOUT`` when it is another model.
     """
-    from joyflash_cli.encoders.wav2vec2 import (
+    from joyflash_cli.encoders.wav2vec2_weights import (
         CONFIG_FIELDS,
         current_name,
         is_training_only,
@@ -186,6 +203,8 @@ def _text_name(name: str) -> str | None:
         return ours
     if name in ("shared.weight", "encoder.embed_tokens.weight"):
         return "embed_tokens.weight"
+    if name == "spiece_model":  # repackaged files carry the tokenizer as bytes
+        return ""
     if name.startswith(("encoder.block.", "encoder.final_layer_norm.")):
         return name.removeprefix("encoder.")
     return None

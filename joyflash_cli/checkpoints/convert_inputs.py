@@ -1,6 +1,6 @@
 """Which files a conversion reads: those that were downloaded, or a directory the user names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,17 +38,26 @@ class ProfileSources:
         return tuple(path for path in self.get(role) if path.suffix != ".json")
 
 
-def find_sources(profile_name: str, source: Path | None) -> ProfileSources:
+def find_sources(
+    profile_name: str,
+    source: Path | None,
+    *,
+    roles: Sequence[str] = (),
+    needed: Sequence[str] = NEEDED_ROLES,
+) -> ProfileSources:
     """Every file that is there, with an error for what a checkpoint cannot do without.
 
     In a directory of the user a file is looked for under its path in the repository, with and
-    without the repository's own name in front, and under its bare name; what is not there is taken
-    from the downloaded files.
+    without the repository's own name in front, and under its bare name. A folder named as a role
+    may hold safetensors of any name for it instead: another edition of an encoder, or its shards.
+    What is not there is taken from the downloaded files.
 
     Args:
         profile_name: Of ``weights.toml``.
         source: A directory, or the transformer's file beside which the others may lie; ``None``
             for the downloaded files.
+        roles: Which to look for; all of them if empty.
+        needed: Roles without whose weights there is an error.
 
     Raises:
         UsageError: For a profile that has no public files.
@@ -70,21 +79,37 @@ def find_sources(profile_name: str, source: Path | None) -> ProfileSources:
     found: dict[str, tuple[Path, ...]] = {}
     missing = []
     for file in profile.files:
+        if roles and file.role not in roles:
+            continue
+        own = _own_files(source, file, profile)
+        if own:
+            found[file.role] = own
+            continue
         path = _given(source, file, profile) or local_source(file, lock)
         if path is not None:
             found[file.role] = (*found.get(file.role, ()), path)
-        elif file.role in NEEDED_ROLES and file.format in WEIGHT_FORMATS:
+        elif file.role in needed and file.format in WEIGHT_FORMATS:
             missing.append(file)
     if missing:
         names = ", ".join(file.name for file in missing)
-        roles = tuple(dict.fromkeys(file.role for file in missing))
+        absent = tuple(dict.fromkeys(file.role for file in missing))
         raise CheckpointError(
             f"{names} {'is' if len(missing) == 1 else 'are'} neither on this machine nor in "
             f"{source or 'the cache'}",
-            hint=fetch_command(profile_name, profile, roles=roles),
+            hint=fetch_command(profile_name, profile, roles=roles or absent),
             code="E-CHECKPOINT-MISSING",
         )
     return ProfileSources(found)
+
+
+def _own_files(source: Path | None, file: WeightFile, profile: WeightProfile) -> tuple[Path, ...]:
+    """The safetensors of a folder named as the role, unless they have the published names."""
+    if source is None or (source.is_file() and file.role == "transformer"):
+        return ()
+    folder = (source if source.is_dir() else source.parent) / file.role
+    published = {Path(other.path).name for other in profile.files if other.role == file.role}
+    own = tuple(sorted(folder.glob("*.safetensors")))
+    return () if any(path.name in published for path in own) else own
 
 
 def _given(source: Path | None, file: WeightFile, profile: WeightProfile) -> Path | None:

@@ -1,11 +1,11 @@
 """Downloaded weight files as names, shapes and tensors read on demand.
 
-This is the only place of the product that opens a pickle, and it opens it for tensors alone:
-``weights_only`` refuses everything that could execute, and ``mmap`` leaves the values on disk until
-one is read. Both kinds of files are opened afresh for every shard that is written, because mapped
-pages count as memory until their file is closed.
+Pickles are opened in ``convert_pickles`` and nowhere else, for tensors alone, whose values stay on
+disk until one is read. Both kinds of files are opened afresh for every shard that is written,
+because mapped pages count as memory until their file is closed.
 """
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.checkpoints.convert_outputs import Shape
+from joyflash_cli.checkpoints.convert_pickles import load_pickle, reason_of
 from joyflash_cli.checkpoints.integrity import check_safetensors
 from joyflash_cli.errors import CheckpointError
 
@@ -79,7 +80,9 @@ class TensorSource:
         self, path: Path
     ) -> Iterator[tuple[dict[str, Shape], dict[str, torch.dtype], Reader]]:
         if path.suffix.lower() in PICKLE_SUFFIXES:
-            state = _load_pickle(path, self._generator)
+            state = load_pickle(
+                path, functools.partial(select_generator, generator=self._generator)
+            )
             shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
             yield shapes, {name: tensor.dtype for name, tensor in state.items()}, state.__getitem__
             return
@@ -151,36 +154,6 @@ def read_stated_config(path: Path) -> dict[str, Any]:
     return values
 
 
-def _load_pickle(path: Path, generator: Generator) -> dict[str, Tensor]:
-    """Tensors by name, their values left on disk; nothing in the file can execute."""
-    try:
-        payload = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # a hostile or damaged file may provoke any of them
-        if type(error).__name__ == "UnpicklingError":
-            raise CheckpointError(
-                f"{path} holds more than tensors, which could execute code: {_reason(error)}",
-                hint="convert only files of plain tensors, from a source you trust",
-                code="E-CHECKPOINT-PICKLE",
-            ) from error
-        raise CheckpointError(
-            f"{path} cannot be read: {_reason(error)}",
-            hint="download it again; files older than PyTorch 1.6 must be saved anew",
-            code="E-CHECKPOINT-DAMAGED",
-        ) from error
-    if not isinstance(payload, Mapping):
-        raise CheckpointError(
-            f"{path} holds a {type(payload).__name__}, not weights by name",
-            hint="check that the file is the right one",
-            code="E-CHECKPOINT-LAYOUT",
-        )
-    state = select_generator(payload, generator=generator)
-    return {
-        str(name): value
-        for name, value in state.items()
-        if isinstance(value, Tensor) and value.layout == torch.strided
-    }
-
-
 @contextmanager
 def _open_safetensors(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
@@ -191,17 +164,10 @@ def _open_safetensors(path: Path) -> Iterator[Any]:
             yield file
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path} cannot be read: {_reason(error)}",
+            f"{path} cannot be read: {reason_of(error)}",
             hint="download it again",
             code="E-CHECKPOINT-DAMAGED",
         ) from error
-
-
-def _reason(error: BaseException) -> str:
-    """The first line that says something; PyTorch's own advice to load it anyway is left out."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "Unsupported" in line or "unsupported" in line]
-    return (telling or lines or [type(error).__name__])[0][:200]
 
 
 def _dtype(name: str) -> torch.dtype:

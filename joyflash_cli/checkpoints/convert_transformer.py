@@ -122,7 +122,7 @@ def transformer_outputs(
     inverse = {ours: public for public, ours in names.items()}
     check_outputs(
         outputs,
-        _expected_shapes(config),
+        module_shapes(config),
         unexpected=unexpected,
         public_name=functools.partial(_public_name, inverse=inverse),
     )
@@ -336,7 +336,8 @@ def _to_public_shape(name: str, tensor: Tensor, config: TransformerConfig) -> Te
     return tensor
 
 
-def _expected_shapes(config: TransformerConfig) -> dict[str, Shape]:
+def module_shapes(config: TransformerConfig) -> dict[str, Shape]:
+    """Our names and shapes of a transformer, without memory for its weights."""
     with torch.device("meta"):
         model = CausalTransformer(config)
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

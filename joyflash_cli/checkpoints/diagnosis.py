@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from joyflash_cli.checkpoints.integrity import CHECKSUMS, read_checksums
 from joyflash_cli.checkpoints.manifest import read_manifest
 from joyflash_cli.checkpoints.places import hub_cache, hub_endpoint, is_offline, public_url
 from joyflash_cli.checkpoints.store import embedded_directory
+from joyflash_cli.errors import CheckpointError
 
 DISTRIBUTION = "joyflash"
 HUB_TIMEOUT_S = 5.0
@@ -26,8 +28,8 @@ class FileState:
         name: ``tiny/transformer.safetensors``.
         num_bytes: Its size.
         sha256: Of its bytes.
-        is_as_installed: Whether that is what the installer recorded; ``None`` without a record,
-            as in a source checkout.
+        is_as_installed: Whether that is what the installer and the checkpoint's own checksums
+            recorded; ``None`` without any record.
     """
 
     name: str
@@ -44,15 +46,17 @@ def embedded_files() -> list[FileState]:
         folder = embedded_directory(profile)
         if entry.source != "embedded" or not folder.is_dir():
             continue
-        for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        exported = _exported_hashes(folder)
+        for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name != CHECKSUMS):
             digest = file_digest(path)
-            expected = recorded.get(path.resolve())
+            known = (recorded.get(path.resolve()), exported.get(path.name))
+            expected = [value for value in known if value is not None]
             states.append(
                 FileState(
                     name=f"{profile}/{path.name}",
                     num_bytes=path.stat().st_size,
                     sha256=digest.hex(),
-                    is_as_installed=None if expected is None else expected == digest,
+                    is_as_installed=all(e == digest for e in expected) if expected else None,
                 )
             )
     return states
@@ -62,6 +66,15 @@ def file_digest(path: Path) -> bytes:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+def _exported_hashes(folder: Path) -> dict[str, bytes]:
+    """What the export wrote down about the files of a checkpoint, by name."""
+    try:
+        return {n: bytes.fromhex(e["sha256"]) for n, e in read_checksums(folder).items()}
+    except (CheckpointError, ValueError):
+        # A record that cannot be read agrees with nothing: every file is reported.
+        return {path.name: b"" for path in folder.iterdir()}
 
 
 def _recorded_hashes() -> dict[Path, bytes]:

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -13,6 +13,8 @@ from joyflash_cli.errors import ConfigError, UsageError
 MANIFEST_FORMAT = 1
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PROFILE_RULE = "letters, digits, points and dashes, 64 at most"
 _REVISION = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -23,7 +25,7 @@ class WeightFile:
 
     Attributes:
         role: What it is for: ``transformer``, ``codec``, ``text_encoder``, ``audio_encoder``, ...
-        repo: Hub repository.
+        repo: Hub repository; empty for a file that nobody has published and the user may bring.
         path: Path inside the repository.
         format: ``pickle`` files are only ever opened by conversion.
         licence: As its source states it.
@@ -48,7 +50,12 @@ class WeightFile:
     @property
     def name(self) -> str:
         """``owner/repository/path``, for people."""
-        return f"{self.repo}/{self.path}"
+        return f"{self.repo}/{self.path}" if self.repo else self.path
+
+    @property
+    def is_published(self) -> bool:
+        """Whether anybody offers it; otherwise ``fetch --from`` names its place."""
+        return bool(self.repo)
 
 
 @dataclass(frozen=True)
@@ -100,20 +107,26 @@ def read_manifest(path: Path | None = None) -> dict[str, WeightProfile]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path} does not exist", hint="install the package again") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:  # wrong TOML, no UTF-8, or tables without end
+        raise ConfigError(f"{path} is not valid TOML: {str(error)[:200]}") from error
     unknown = sorted(set(values) - {"format", "profiles"})
     if unknown:
         raise ConfigError(
-            f"{path} has an unknown key {unknown[0]!r}", hint="known: format, profiles"
+            f"{path} has an unknown key {unknown[0]!r:.80}", hint="known: format, profiles"
         )
     if values.get("format") != MANIFEST_FORMAT:
-        raise ConfigError(f"{path} has format {values.get('format')!r}; {MANIFEST_FORMAT} is read")
+        raise ConfigError(
+            f"{path} has format {values.get('format')!r:.40}; {MANIFEST_FORMAT} is read"
+        )
     profiles: dict[str, Any] = values.get("profiles", {})
     if not isinstance(profiles, dict):
         raise ConfigError(f"{path}: profiles is not a table")
     found = {}
     for name, profile in profiles.items():
+        if not _PROFILE.fullmatch(name):  # it becomes the name of a folder
+            raise ConfigError(f"{path}: {name!r:.80} is no name of a profile", hint=_PROFILE_RULE)
         where = f"{path}: profiles.{name}"
         found[name] = from_dict(WeightProfile, profile, path=where)
         for index, file in enumerate(found[name].files):
@@ -164,11 +177,31 @@ def select_files(
     return chosen
 
 
+def placed_file(file: WeightFile, place: str) -> WeightFile:
+    """A file that nobody has published, in the repository that the user names.
+
+    Args:
+        file: From the manifest, without a repository.
+        place: ``OWNER/NAME`` or ``OWNER/NAME@COMMIT``.
+
+    Raises:
+        UsageError: When it is neither.
+    """
+    repo, _, revision = place.partition("@")
+    is_pinned = "@" in place
+    if not _REPOSITORY.fullmatch(repo) or (is_pinned and not _REVISION.fullmatch(revision)):
+        raise UsageError(
+            f"{place!r} is neither a file here nor OWNER/NAME or OWNER/NAME@COMMIT on the Hub",
+            hint="check the path; a commit has 40 hexadecimal digits",
+        )
+    return replace(file, repo=repo, revision=revision)
+
+
 def _check_file(file: WeightFile, where: str) -> None:
     """Refuses values that could not name one file of one revision."""
     path = PurePosixPath(file.path)
     problems = {
-        "repo": not _REPOSITORY.fullmatch(file.repo),
+        "repo": not (_REPOSITORY.fullmatch(file.repo) or (file.optional and not file.repo)),
         "revision": bool(file.revision) and not _REVISION.fullmatch(file.revision),
         "sha256": bool(file.sha256) and not _SHA256.fullmatch(file.sha256),
         "bytes": file.bytes < 0,
@@ -177,7 +210,7 @@ def _check_file(file: WeightFile, where: str) -> None:
     for key, is_wrong in problems.items():
         if is_wrong:
             raise ConfigError(
-                f"{where}.{key} is {getattr(file, key)!r}",
+                f"{where}.{key} is {getattr(file, key)!r:.80}",
                 hint="repo is OWNER/NAME, revision 40 and sha256 64 hexadecimal digits, "
                 "path relative",
             )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from joyflash_cli.checkpoints.tensors import save_tensors
 from joyflash_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 INDEX_SUFFIX = ".safetensors.index.json"
 MAX_INDEX_BYTES = 16 << 20
+MAX_NAME_CHARS = 200
 
 
 def part_files(directory: Path, part: str) -> tuple[Path, ...]:
@@ -61,8 +63,11 @@ def _indexed_files(index: Path) -> list[str]:
         raise _wrong_index(index, "without a weight_map")
     names = sorted({str(name) for name in weight_map.values()})
     for name in names:
-        if Path(name).name != name or not name.endswith(".safetensors"):
-            raise _wrong_index(index, f"naming {name!r}, which is no safetensors file beside it")
+        plain = Path(name).name == name and name.isprintable() and len(name) <= MAX_NAME_CHARS
+        if not plain or not name.endswith(".safetensors"):
+            raise _wrong_index(
+                index, f"naming {name!r:.80}, which is no safetensors file beside it"
+            )
     return names
 
 
@@ -119,13 +124,11 @@ def write_shards(
         part: Of the checkpoint.
         shards: File name and tensors; produced lazily, so that one shard is in memory at a time.
     """
-    from safetensors.torch import save_file
-
     weight_map: dict[str, str] = {}
     total_bytes = 0
     for name, tensors in _consume(shards):
         temporary = directory / f".{name}.part"
-        save_file(tensors, temporary, metadata={"format": "pt"})
+        save_tensors(tensors, temporary, metadata={"format": "pt"})
         temporary.replace(directory / name)
         weight_map |= dict.fromkeys(tensors, name)
         total_bytes += sum(t.numel() * t.element_size() for t in tensors.values())

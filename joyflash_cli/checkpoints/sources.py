@@ -9,10 +9,14 @@ from joyflash_cli.checkpoints.manifest import (
     WeightFile,
     WeightProfile,
     find_profile,
+    read_manifest,
     select_files,
 )
 from joyflash_cli.checkpoints.places import cached_path, cached_revision, lock_path
 from joyflash_cli.errors import CheckpointError, UsageError
+
+PROMPT_ROLE = "prompt_embedding"
+"""States of the default prompt, small enough to be fetched instead of the text encoder."""
 
 
 def local_source(file: WeightFile, lock: Lock) -> Path | None:
@@ -82,3 +86,16 @@ def fetch_command(name: str, profile: WeightProfile, *, roles: Sequence[str] = (
 def convert_command(name: str) -> str:
     """The exact command that makes a checkpoint of a downloaded profile."""
     return f"joyflash weights convert {name}"
+
+
+def text_commands(name: str, *, is_default: bool = True) -> str:
+    """Both ways to the states of a prompt: the text encoder here, or its work done elsewhere."""
+    entry = read_manifest().get(name)
+    option = "" if is_default else " --prompt TEXT"
+    if entry is None or not {"text_encoder", PROMPT_ROLE} <= set(entry.roles):
+        return f"joyflash weights prompt {name}{option} --checkpoint DIR_WITH_TEXT_ENCODER"
+    here = fetch_command(name, entry, roles=("text_encoder", "tokenizer"))
+    return (
+        f"{here} && joyflash weights prompt {name}{option}; or, with an embedding made elsewhere, "
+        f"joyflash weights fetch {name} --role {PROMPT_ROLE} --from FILE_OR_REPOSITORY"
+    )

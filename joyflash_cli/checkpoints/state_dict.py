@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from joyflash_cli.checkpoints.tensors import save_tensors, tensor_shapes
 from joyflash_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -72,6 +73,20 @@ def load_state_dict(
         ) from error
 
 
+def check_state_dict(module: "nn.Module", path: Path | Sequence[Path]) -> None:
+    """Refuses a module that the files do not fill exactly; no weights are read.
+
+    Built on the meta device it costs nothing, whatever sizes its description asks for, and files
+    of that layout exist only in the size that is really there.
+
+    Raises:
+        CheckpointError: ``E-CHECKPOINT-DAMAGED`` or ``E-CHECKPOINT-LAYOUT``.
+    """
+    paths = [path] if isinstance(path, Path) else list(path)
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    _check_layout(paths, expected, tensor_shapes(paths))
+
+
 def save_state_dict(module: "nn.Module", path: Path, *, dtype: "torch.dtype | None" = None) -> None:
     """Writes the module's weights as safetensors, replacing ``path`` in one step.
 
@@ -79,9 +94,10 @@ def save_state_dict(module: "nn.Module", path: Path, *, dtype: "torch.dtype | No
         module: Its ``state_dict`` is written.
         path: Target file; its directory must exist.
         dtype: Floating-point type to store; the module's own if absent.
-    """
-    from safetensors.torch import save_file
 
+    Raises:
+        OSError: If it cannot be written; an earlier file stays.
+    """
     tensors = {
         name: (value.to(dtype) if dtype and value.is_floating_point() else value)
         .detach()
@@ -91,8 +107,11 @@ def save_state_dict(module: "nn.Module", path: Path, *, dtype: "torch.dtype | No
         for name, value in module.state_dict().items()
     }
     temporary = path.with_name(f".{path.name}.part")
-    save_file(tensors, temporary)
-    temporary.replace(path)
+    try:
+        save_tensors(tensors, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _check_layout(
@@ -100,11 +119,11 @@ def _check_layout(
 ) -> None:
     problems = [f"{name} is missing" for name in expected if name not in found]
     problems += [
-        f"{name} is {found[name]} instead of {shape}"
+        f"{name} is {str(found[name])[:80]} instead of {shape}"
         for name, shape in expected.items()
         if name in found and found[name] != shape
     ]
-    problems += [f"{name} is unknown" for name in found if name not in expected]
+    problems += [f"{_shown(name)} is unknown" for name in found if name not in expected]
     if not problems:
         return
     more = f" and {len(problems) - NUM_NAMED} more" if len(problems) > NUM_NAMED else ""
@@ -114,6 +133,11 @@ def _check_layout(
         hint="the weights and checkpoint.json must come from the same export",
         code="E-CHECKPOINT-LAYOUT",
     )
+
+
+def _shown(name: str) -> str:
+    """A tensor's name as an error tells it; a file may call its tensors anything."""
+    return name if name.isprintable() and len(name) <= 120 else f"{name!r:.120}"
 
 
 def _assign(module: "nn.Module", name: str, value: "torch.Tensor") -> None:

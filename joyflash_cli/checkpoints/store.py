@@ -37,8 +37,12 @@ OPTIONAL_PARTS = ("text_encoder", "image_encoder", "face_encoder", "fast_codec",
 SECTIONS = (*PARTS, "sampler", "framing")
 OPTIONAL_SECTIONS = ("conditioning", *OPTIONAL_PARTS)
 REQUIRED_FILES = ("checkpoint.json", *(f"{part}.safetensors" for part in PARTS))
+TEXT_ROLES = ("text_encoder", "tokenizer")
+"""Of downloads; a checkpoint can be made without them."""
+
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 MAX_DESCRIPTION_BYTES = 1 << 20
+MAX_TEXT_CHARS = 500
 
 _DESCRIPTION_KEYS = ("format", "name", "version", "licence", "note")
 
@@ -132,7 +136,7 @@ def _own_directory(profile: str, entry: WeightProfile) -> Path:
             code="E-CHECKPOINT-MISSING",
         )
     missing = missing_sources(entry)
-    if missing:
+    if any(file.role not in TEXT_ROLES for file in missing):
         names = ", ".join(file.name for file in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise CheckpointError(
@@ -167,6 +171,7 @@ def _check_complete(path: Path, profile: str) -> None:
         return
     pickles = sorted(p.name for p in path.iterdir() if p.suffix.lower() in PICKLE_SUFFIXES)
     also = f"; {', '.join(pickles[:3])} is refused: pickles can execute code" if pickles else ""
+    more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
     if path == embedded_directory(profile):
         hint = "install the package again, or give a directory with --checkpoint"
     elif path == converted_directory(profile):
@@ -174,7 +179,9 @@ def _check_complete(path: Path, profile: str) -> None:
     else:
         hint = "complete the directory, or give another one with --checkpoint"
     raise CheckpointError(
-        f"{path} lacks {', '.join(missing)}{also}", hint=hint, code="E-CHECKPOINT-INCOMPLETE"
+        f"{path} lacks {', '.join(missing[:8])}{more}{also}",
+        hint=hint,
+        code="E-CHECKPOINT-INCOMPLETE",
     )
 
 
@@ -203,14 +210,19 @@ def _read_description(path: Path) -> CheckpointFiles:
         raise _wrong_description(file, "not a table of settings")
     if values.get("format") != CHECKPOINT_FORMAT:
         raise _wrong_description(
-            file, f"of format {values.get('format')!r}; format {CHECKPOINT_FORMAT} is read"
+            file, f"of format {values.get('format')!r:.40}; format {CHECKPOINT_FORMAT} is read"
         )
     absent = [name for name in SECTIONS if not isinstance(values.get(name), dict)]
     unknown = sorted(set(values) - {*SECTIONS, *OPTIONAL_SECTIONS, *_DESCRIPTION_KEYS})
     if unknown:
-        raise _wrong_description(file, f"with an unknown entry {unknown[0]!r}")
+        raise _wrong_description(file, f"with an unknown entry {unknown[0]!r:.80}")
+    absent += [name for name in OPTIONAL_SECTIONS if not isinstance(values.get(name, {}), dict)]
     if absent:
         raise _wrong_description(file, f"without {', '.join(absent)}")
+    for key in ("name", "version", "licence"):
+        text = str(values.get(key, ""))
+        if not text.isprintable() or len(text) > MAX_TEXT_CHARS:
+            raise _wrong_description(file, f"with a {key} that is no short line of text")
     return CheckpointFiles(
         directory=path,
         name=str(values.get("name", path.name)),

@@ -1,8 +1,11 @@
 """Tensors of safetensors files as they are: shapes from the headers alone, or all values."""
 
+import errno
 import json
 import math
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +63,30 @@ def read_tensors(paths: Iterable[Path]) -> "dict[str, torch.Tensor]":
         except (SafetensorError, OSError) as error:
             raise _damaged(path) from error
     return tensors
+
+
+def save_tensors(
+    tensors: "Mapping[str, torch.Tensor]", path: Path, *, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a safetensors file.
+
+    Raises:
+        OSError: If it cannot be written, with the system's own number: a full disk is told as such.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(dict(tensors), path, metadata=None if metadata is None else dict(metadata))
+    except SafetensorError as error:
+        raise as_os_error(error, path) from error
+
+
+def as_os_error(error: Exception, path: Path | None = None) -> OSError:
+    """What the system told a library that writes files by itself."""
+    found = re.search(r"os error ([0-9]+)", str(error))
+    number = int(found[1]) if found else errno.EIO
+    return OSError(number, os.strerror(number), None if path is None else str(path))
 
 
 def _read_header(path: Path) -> dict:

@@ -15,12 +15,18 @@ from joyflash_cli.cli.batch import batch
 from joyflash_cli.cli.config import config
 from joyflash_cli.cli.doctor import doctor
 from joyflash_cli.cli.evaluate import evaluate
+from joyflash_cli.cli.events import was_told
 from joyflash_cli.cli.exit_codes import ExitCode
 from joyflash_cli.cli.help_text import GroupedCommand
 from joyflash_cli.cli.render import render
 from joyflash_cli.cli.report import report
 from joyflash_cli.cli.settings import read_settings
 from joyflash_cli.cli.settings_catalog import known_settings
+from joyflash_cli.cli.standard_streams import (
+    flush_stdout,
+    prepare_standard_streams,
+    settle_standard_streams,
+)
 from joyflash_cli.cli.train import train
 from joyflash_cli.cli.weights import weights
 from joyflash_cli.errors import JoyFlashError
@@ -98,10 +104,11 @@ def joyflash(
 
 def main() -> None:
     """Entry point of the console script."""
+    prepare_standard_streams()
     code = run(sys.argv[1:])
+    settle_standard_streams()
     if stages_running():
         # A second Ctrl-C, or an error, while a stage computes: nobody waits for its end.
-        sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
 
@@ -113,7 +120,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     try:
         result = _invoke(arguments)
-        sys.stdout.flush()
+        flush_stdout()
         return result
     except BrokenPipeError:
         # Whoever read stdout has gone. Python would complain once more while closing it.
@@ -123,13 +130,19 @@ def run(arguments: Sequence[str]) -> int:
         return ExitCode.INTERRUPTED
     except JoyFlashError as error:
         _print_traceback(arguments)
-        _print_error(error.code, str(error))
+        if not was_told(error):
+            _print_error(error.code, str(error))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence; the text says it is a bug
-        _print_traceback(arguments)
+        return _report_bug(arguments, error)
+
+
+def _report_bug(arguments: Sequence[str], error: Exception) -> int:
+    _print_traceback(arguments)
+    if not was_told(error):
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         _print_error("E-INTERNAL", f"{what} (hint: this is a bug; --debug shows where)")
-        return ExitCode.BUG
+    return ExitCode.BUG
 
 
 def _invoke(arguments: Sequence[str]) -> int:
@@ -156,8 +169,10 @@ def _usage_text(error: Any) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "joyflash"
     hint = f"did you mean {near[0]}?" if near else f"see {path} --help"
-    if getattr(error, "option_name", "") in ("--fps", "--size", "--width", "--height"):
-        hint = "frame rate and size belong to the model; see joyflash weights list"
+    if getattr(error, "option_name", "") == "--fps":
+        message, hint = "No such option: --fps", "the model decides it; --output-fps N converts"
+    if getattr(error, "option_name", "") in ("--size", "--width", "--height"):
+        hint = "the size belongs to the model; see joyflash weights list"
     return f"{message} (hint: {hint})"
 
 
@@ -176,5 +191,7 @@ def _print_traceback(arguments: Sequence[str]) -> None:
 
 
 def _print_error(code: str, text: str) -> None:
-    one_line = " ".join(text.split())
+    # Names of files may hold anything; what they hold must not reach a terminal as commands.
+    words = " ".join(text.split())
+    one_line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in words)
     typer.echo(f"joyflash: error[{code}]: {one_line}", err=True)

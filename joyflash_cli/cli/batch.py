@@ -1,35 +1,38 @@
 """``joyflash batch``: many videos from one table, with resuming, on one machine or many."""
 
-import json
 import os
 import socket
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from joyflash_cli import __version__
 from joyflash_cli.cli.batch_progress import open_batch_progress
+from joyflash_cli.cli.batch_text import report_dry_run, report_problems, report_result, say
 from joyflash_cli.cli.completion import complete_device, complete_dtype, complete_profile
+from joyflash_cli.cli.events import EventStream, ProgressFd, open_events
 from joyflash_cli.cli.execution import (
+    AllowNoFace,
     Attention,
     Compile,
     FastDecode,
     Offload,
+    OutputFps,
     Quantize,
     VaeDevice,
 )
+from joyflash_cli.cli.help_text import MESSAGES
+from joyflash_cli.cli.progress import check_progress_kind
 from joyflash_cli.cli.signals import StopSignals
-from joyflash_cli.errors import BatchError, UsageError
+from joyflash_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from joyflash_cli.batch.jobs import Engine
-    from joyflash_cli.batch.plan import BatchPlan, BatchProblems
+    from joyflash_cli.batch.plan import BatchPlan
     from joyflash_cli.batch.renderer import RendererSettings
-    from joyflash_cli.batch.runner import BatchStatus
     from joyflash_cli.checkpoints.store import CheckpointFiles
 
 STANDARD_INPUT = "-"
@@ -60,6 +63,13 @@ class BatchOptions:
     settings: "RendererSettings"
     as_json: bool
     quiet: bool
+    progress: str = "auto"
+    progress_fd: int | None = None
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is said to people: quiet, or a program reads along."""
+        return self.quiet or self.progress == "json"
 
 
 def batch(
@@ -146,6 +156,18 @@ def batch(
     fast_decode: FastDecode = False,
     vae_device: VaeDevice = None,
     quantize: Quantize = "none",
+    output_fps: OutputFps = None,
+    allow_no_face: AllowNoFace = False,
+    progress: Annotated[
+        str,
+        typer.Option(
+            "--progress",
+            metavar="KIND",
+            help="On stderr: auto, bar, plain, json or none.",
+            rich_help_panel=MESSAGES,
+        ),
+    ] = "auto",
+    progress_fd: ProgressFd = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of a path.")
     ] = False,
@@ -187,6 +209,8 @@ def batch(
             codec_device=vae_device,
             quantize=quantize,
         ),
+        output_fps=output_fps,
+        needs_face=not allow_no_face,
     )
     options = BatchOptions(
         manifest=manifest,
@@ -203,17 +227,22 @@ def batch(
         settings=settings,
         as_json=as_json,
         quiet=quiet,
+        progress=progress,
+        progress_fd=progress_fd,
     )
-    with StopSignals() as signals:
+    check_progress_kind(progress)
+    with StopSignals() as signals, open_events(progress, progress_fd) as events:
         try:
-            exit_code = _run(options, signals)
+            exit_code = _run(options, signals, events)
         except KeyboardInterrupt:
             exit_code = signals.exit_code
-            _say(options, "joyflash: stopped")
+            say(options, "joyflash: stopped")
+        if events is not None:
+            events.emit("done", exit_code=exit_code)
     raise typer.Exit(exit_code)
 
 
-def _run(options: BatchOptions, signals: StopSignals) -> int:
+def _run(options: BatchOptions, signals: StopSignals, events: EventStream | None) -> int:
     from joyflash_cli.checkpoints.store import resolve_checkpoint
 
     if options.ray_address is not None and options.engine is not EngineName.ray:
@@ -222,25 +251,25 @@ def _run(options: BatchOptions, signals: StopSignals) -> int:
     files = resolve_checkpoint(options.settings.profile, Path(given) if given else None)
     plan = _prepare(options, files)
     if plan.num_changed:
-        _say(
+        say(
             options,
             f"batch: {plan.num_changed} videos of earlier runs will be replaced: their rows or "
             "files have changed, or --overwrite was given",
         )
     if options.dry_run:
-        return _report_dry_run(options, plan, files)
+        return report_dry_run(options, plan, files)
     if not plan.table.count("open"):
-        _say(options, "batch: nothing is left to do")
+        say(options, "batch: nothing is left to do")
     from joyflash_cli.batch.runner import BatchRunner
 
     signals.be_graceful()
     with (
         _make_engine(options, plan.table.count("open")) as engine,
-        open_batch_progress(quiet=options.quiet) as progress,
+        open_batch_progress(quiet=options.quiet, kind=options.progress, events=events) as progress,
     ):
         runner = BatchRunner(plan, engine, report=progress.update, should_stop=signals.requested)
         status = runner.run()
-    return _report_result(options, status, signals.exit_code if runner.stopped else 0)
+    return report_result(options, status, signals.exit_code if runner.stopped else 0)
 
 
 def _prepare(options: BatchOptions, files: "CheckpointFiles") -> "BatchPlan":
@@ -277,7 +306,7 @@ def _prepare(options: BatchOptions, files: "CheckpointFiles") -> "BatchPlan":
         with open_manifest(Path(options.manifest)) as file:
             return prepare_batch(file, name, choices=choices, rules=rules)
     except BatchProblems as problems:
-        _report_problems(options, problems)
+        report_problems(options, problems)
         raise
 
 
@@ -299,97 +328,3 @@ def _make_engine(options: BatchOptions, num_open: int) -> "Engine":
     logs = options.out_dir / STATE_FOLDER / "logs"
     name = f"{socket.gethostname()}-{os.getpid()}"
     return LocalEngine(load, devices=devices, logs=logs, name=name)
-
-
-def _say(options: BatchOptions, *lines: str) -> None:
-    if not options.quiet:
-        for line in lines:
-            typer.echo(line, err=True)
-
-
-def _report_problems(options: BatchOptions, problems: "BatchProblems") -> None:
-    """The list, where one long line would not do: for programs, and for people at a terminal."""
-    if options.as_json:
-        listed = [
-            {"row": found.number, "line": found.line, "code": found.code, "problem": found.text}
-            for found in problems.problems
-        ]
-        typer.echo(json.dumps({"valid": False, "count": problems.count, "problems": listed}))
-    if sys.stderr.isatty():
-        for found in problems.problems:
-            typer.echo(f"  {found}", err=True)
-        problems.message = problems.summary
-
-
-def _report_dry_run(options: BatchOptions, plan: "BatchPlan", files: "CheckpointFiles") -> int:
-    """Reads every picture and sound as rendering would; writes nothing."""
-    from joyflash_cli.batch.rehearsal import rehearse
-
-    found = rehearse(plan, files)
-    for failure in found.failures:
-        _say(options, f"batch: row {failure['id']!r} would fail: {failure['code']}: "
-             f"{failure['error']}")  # fmt: skip
-    _say(
-        options,
-        f"would write {found.num_renders} videos, {found.video_s:.2f} s in {found.num_blocks} "
-        f"blocks, to {options.out_dir}; {plan.table.count('done')} of {plan.table.count()} are "
-        f"done already, {plan.table.count('failed')} failed earlier, "
-        f"{len(found.failures)} would fail",
-    )
-    if options.as_json:
-        summary: dict[str, Any] = {
-            "dry_run": True,
-            "out_dir": str(options.out_dir),
-            "rows": plan.table.count(),
-            "done": plan.table.count("done"),
-            "failed": plan.table.count("failed"),
-            "would_render": found.num_renders,
-            "would_fail": list(found.failures),
-            "video_s": round(found.video_s, 6),
-            "blocks": found.num_blocks,
-            "profile": files.name,
-            "version": __version__,
-        }
-        typer.echo(json.dumps(summary))
-    if found.failures:
-        raise BatchError(
-            f"{len(found.failures)} of {plan.table.count()} rows would fail",
-            hint="put their files right, or run it without them",
-        )
-    return 0
-
-
-def _report_result(options: BatchOptions, status: "BatchStatus", stop_code: int) -> int:
-    from joyflash_cli.batch.results import RESULTS_CSV, RESULTS_JSONL
-
-    results = options.out_dir / RESULTS_CSV
-    if options.as_json:
-        summary = {
-            "out_dir": str(options.out_dir),
-            "rows": status.num_rows,
-            "done": status.num_done,
-            "failed": status.num_failed,
-            "open": status.num_open,
-            "rendered": status.num_rendered,
-            "video_s": round(status.video_s, 6),
-            "wall_s": round(status.elapsed_s, 4),
-            "results_csv": str(results),
-            "results_jsonl": str(options.out_dir / RESULTS_JSONL),
-            "stopped": bool(stop_code),
-            "version": __version__,
-        }
-        typer.echo(json.dumps(summary))
-    else:
-        typer.echo(str(results))
-    told = f"batch: {status.num_done} of {status.num_rows} done, {status.num_rendered} of them now"
-    if stop_code:
-        _say(options, f"{told}; stopped, the same command goes on with {status.num_open}")
-        return stop_code
-    if status.num_failed:
-        left = f", {status.num_open} not begun" if status.num_open else ""
-        raise BatchError(
-            f"{status.num_failed} of {status.num_rows} rows failed{left}",
-            hint=f"see {results}; --retry-failed tries them again",
-        )
-    _say(options, f"{told}, {status.video_s:.2f} s of video")
-    return 0

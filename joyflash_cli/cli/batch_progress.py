@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from joyflash_cli.cli.events import EventStream
 from joyflash_cli.cli.progress import PLAIN_EVERY_S
 
 if TYPE_CHECKING:
@@ -24,14 +25,29 @@ class BatchProgress(Protocol):
         ...
 
 
-def open_batch_progress(*, quiet: bool, stream: TextIO | None = None) -> BatchProgress:
-    """The progress that suits the stream: none, a live bar, or plain lines."""
+def open_batch_progress(
+    *,
+    quiet: bool,
+    kind: str = "auto",
+    stream: TextIO | None = None,
+    events: EventStream | None = None,
+) -> BatchProgress:
+    """The progress that suits the stream: none, a live bar, or plain lines; events beside it.
+
+    Args:
+        quiet: Nothing is shown to people.
+        kind: One of ``PROGRESS_KINDS``; ``json`` shows people nothing.
+        stream: Standard error if ``None``.
+        events: Told everything as well.
+    """
     stream = stream or sys.stderr
-    if quiet:
-        return NoBatchProgress()
-    if stream.isatty() and os.environ.get("TERM") != "dumb":
-        return BatchBar()
-    return BatchLines(stream)
+    live = stream.isatty() and os.environ.get("TERM") != "dumb"
+    shown: BatchProgress = BatchLines(stream)
+    if quiet or kind in ("json", "none"):
+        shown = NoBatchProgress()
+    elif kind == "bar" or (kind == "auto" and live):
+        shown = BatchBar()
+    return shown if events is None else BatchEvents(events, shown)
 
 
 def describe(status: "BatchStatus") -> str:
@@ -73,6 +89,58 @@ class NoBatchProgress:
 
     def update(self, status: "BatchStatus") -> None:
         """Shows nothing."""
+
+
+class BatchEvents:
+    """Tells programs what becomes of each row, and passes it on to what people see.
+
+    ``start`` and, every ten seconds, ``rows`` count; ``saved`` and ``error`` name a row as ``job``.
+
+    Args:
+        events: Where the events go.
+        shown: What people see.
+    """
+
+    def __init__(
+        self,
+        events: EventStream,
+        shown: BatchProgress,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._events = events
+        self._shown = shown
+        self._clock = clock
+        self._next_s: float | None = None
+
+    def __enter__(self) -> "BatchEvents":
+        self._shown.__enter__()
+        return self
+
+    def __exit__(self, *arguments: object) -> None:
+        self._shown.__exit__(*arguments)
+
+    def update(self, status: "BatchStatus") -> None:
+        """Writes what is new."""
+        counts = {
+            "rows": status.num_rows,
+            "done": status.num_done,
+            "failed": status.num_failed,
+            "running": status.num_running,
+            "open": status.num_open,
+        }
+        now = self._clock()
+        if self._next_s is None or now >= self._next_s:
+            self._events.emit("start" if self._next_s is None else "rows", **counts)
+            self._next_s = now + PLAIN_EVERY_S
+        if status.last is not None:
+            row_id, output, failure = status.last
+            if failure is None:
+                self._events.emit("saved", job=row_id, output=output, **counts)
+            else:
+                found = {"code": failure.code, "text": failure.text}
+                self._events.emit("error", job=row_id, **found, **counts)
+        self._shown.update(status)
 
 
 class BatchLines:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from joyflash_cli.cli.help_text import EXPERT
+from joyflash_cli.cli.help_text import EXPERT, FILES
 
 if TYPE_CHECKING:
     from joyflash_cli.checkpoints.store import CheckpointFiles
@@ -53,6 +53,24 @@ VaeDevice = Annotated[
         metavar="NAME",
         help="Encode and decode pictures on another device.",
         rich_help_panel=EXPERT,
+    ),
+]
+OutputFps = Annotated[
+    float | None,
+    typer.Option(
+        "--output-fps",
+        min=1,
+        max=240,
+        metavar="N",
+        help="Frames per second of the video: the model's are repeated or left out.",
+        rich_help_panel=FILES,
+    ),
+]
+AllowNoFace = Annotated[
+    bool,
+    typer.Option(
+        "--allow-no-face",
+        help="Where no face is found, show the middle of the picture.",
     ),
 ]
 Quantize = Annotated[

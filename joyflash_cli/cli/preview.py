@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from joyflash_cli.cli.progress import Pace, Progress, open_progress
+from joyflash_cli.cli.events import EventStream
+from joyflash_cli.cli.progress import EventProgress, Pace, Progress, open_progress
 from joyflash_cli.types import FrameChunk
 
 if TYPE_CHECKING:
@@ -36,7 +37,13 @@ _KITTY_ID = 7106
 
 
 def open_preview(
-    num_frames: int | None, fps: float, *, output: Path, quiet: bool, stream: TextIO | None = None
+    num_frames: int | None,
+    fps: float,
+    *,
+    output: Path,
+    quiet: bool,
+    stream: TextIO | None = None,
+    events: EventStream | None = None,
 ) -> Progress:
     """The preview that suits the stream; it stands in for the progress bar.
 
@@ -46,13 +53,16 @@ def open_preview(
         output: The video; a picture file goes beside it.
         quiet: Nothing is written to the stream; the picture file is.
         stream: Standard error if ``None``.
+        events: Told everything as well.
     """
     stream = stream or sys.stderr
     kind = None if quiet or not stream.isatty() else terminal_pictures(os.environ)
     if kind is not None:
-        return TerminalPreview(num_frames, fps, stream, kind)
-    inner = open_progress(num_frames, fps, quiet=quiet, stream=stream)
-    return FilePreview(inner, preview_path(output))
+        shown: Progress = TerminalPreview(num_frames, fps, stream, kind)
+    else:
+        inner = open_progress(num_frames, fps, quiet=quiet, stream=stream)
+        shown = FilePreview(inner, preview_path(output))
+    return shown if events is None else EventProgress(num_frames, fps, events, shown)
 
 
 def preview_path(output: Path) -> Path:

@@ -1,20 +1,31 @@
-"""Progress of a render on stderr: a Rich bar, plain lines, JSON lines, or nothing."""
+"""Progress of a render: a Rich bar, plain lines or nothing on stderr, and events for programs."""
 
-import json
 import os
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, TextIO
 
+from joyflash_cli.cli.events import EventStream
+from joyflash_cli.errors import UsageError
 from joyflash_cli.types import FrameChunk
 
 PLAIN_EVERY_S = 10.0
-JSON_VERSION = 1
-"""Of the JSON lines; changes when a key changes its meaning."""
 
 ProgressKind = Literal["auto", "bar", "plain", "json", "none"]
 PROGRESS_KINDS: tuple[ProgressKind, ...] = ("auto", "bar", "plain", "json", "none")
+
+
+def check_progress_kind(kind: str) -> None:
+    """Refuses what no progress is called.
+
+    Raises:
+        UsageError: Naming those that exist.
+    """
+    if kind not in PROGRESS_KINDS:
+        raise UsageError(
+            f"--progress {kind} does not exist", hint=f"one of {', '.join(PROGRESS_KINDS)}"
+        )
 
 
 class Progress(Protocol):
@@ -48,20 +59,30 @@ def open_progress(
     quiet: bool,
     kind: ProgressKind = "auto",
     stream: TextIO | None = None,
+    events: EventStream | None = None,
 ) -> Progress:
-    """The progress that suits the stream: none, a live bar, or plain lines.
+    """The progress that suits the stream: none, a live bar, or plain lines; events beside it.
 
     Args:
         num_frames: Frames of the whole video, ``None`` while unknown.
         fps: Frames per second.
         quiet: Nothing is shown.
-        kind: A certain one instead.
+        kind: A certain one instead; ``json`` shows people nothing.
         stream: Standard error if ``None``.
+        events: Told everything as well.
     """
     stream = stream or sys.stderr
-    if kind == "json":
-        return JsonProgress(num_frames, fps, stream)
-    if quiet or kind == "none":
+    shown = _shown_progress(num_frames, fps, stream, kind="none" if quiet else kind)
+    if events is None and kind == "json":
+        events = EventStream(stream)
+    return shown if events is None else EventProgress(num_frames, fps, events, shown)
+
+
+def _shown_progress(
+    num_frames: int | None, fps: float, stream: TextIO, *, kind: ProgressKind
+) -> Progress:
+    """What people see."""
+    if kind in ("none", "json"):
         return NoProgress()
     live = stream.isatty() and os.environ.get("TERM") != "dumb"
     if kind == "bar" or (kind == "auto" and live):
@@ -187,31 +208,43 @@ class LineProgress:
         self._stream.flush()
 
 
-class JsonProgress:
-    """One JSON object a line for every event, for programs."""
+class EventProgress:
+    """Tells programs what happens, and passes it on to what people see.
 
-    def __init__(self, num_frames: int | None, fps: float, stream: TextIO) -> None:
+    Args:
+        num_frames: Frames of the whole video, ``None`` while unknown.
+        fps: Frames per second.
+        events: Where the events go.
+        shown: What people see.
+    """
+
+    def __init__(
+        self, num_frames: int | None, fps: float, events: EventStream, shown: Progress
+    ) -> None:
         self._pace = Pace(num_frames, fps)
-        self._stream = stream
+        self._events = events
+        self._shown = shown
         self._next_wait_s = PLAIN_EVERY_S
 
-    def __enter__(self) -> "JsonProgress":
-        self.event("start", total_frames=self._pace.num_frames, video_fps=self._pace.fps)
+    def __enter__(self) -> "EventProgress":
+        self._events.emit("start", total_frames=self._pace.num_frames, video_fps=self._pace.fps)
+        self._shown.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        return None
+    def __exit__(self, *arguments: object) -> None:
+        self._shown.__exit__(*arguments)
 
     def loading(self, what: str) -> None:
         """``load``."""
-        self.event("load", profile=what)
+        self._events.emit("load", profile=what)
+        self._shown.loading(what)
 
     def update(self, chunk: FrameChunk) -> None:
         """``block``: written, with the pace so far."""
         self._pace.update(chunk)
         self._next_wait_s = PLAIN_EVERY_S
         left_s = self._pace.left_s
-        self.event(
+        self._events.emit(
             "block",
             block=chunk.index + 1,
             blocks=chunk.num_blocks,
@@ -220,17 +253,19 @@ class JsonProgress:
             realtime_factor=round(self._pace.realtime_factor, 3),
             eta_s=None if left_s is None else round(left_s, 1),
         )
+        self._shown.update(chunk)
 
     def waiting(self, waited_s: float) -> None:
         """``wait``, every ten seconds."""
         if waited_s >= self._next_wait_s:
             self._next_wait_s = waited_s + PLAIN_EVERY_S
-            self.event("wait", waited_s=round(waited_s, 1), frames=self._pace.frames_done)
+            self._events.emit("wait", waited_s=round(waited_s, 1), frames=self._pace.frames_done)
+        self._shown.waiting(waited_s)
 
     def event(self, name: str, **values: Any) -> None:
-        """Writes the line."""
-        self._stream.write(json.dumps({"v": JSON_VERSION, "event": name, **values}) + "\n")
-        self._stream.flush()
+        """Any other event."""
+        self._events.emit(name, **values)
+        self._shown.event(name, **values)
 
 
 class BarProgress:

@@ -6,29 +6,39 @@ from typing import Annotated
 import typer
 
 from joyflash_cli.cli.completion import complete_device, complete_dtype, complete_profile
+from joyflash_cli.cli.events import ProgressFd
 from joyflash_cli.cli.execution import (
+    AllowNoFace,
     Attention,
     Compile,
     FastDecode,
     Offload,
+    OutputFps,
     Quantize,
     VaeDevice,
 )
 from joyflash_cli.cli.help_text import EXPERT, FILES, MESSAGES
 from joyflash_cli.cli.render_run import RenderOptions, run_render
 from joyflash_cli.cli.signals import StopSignals
+from joyflash_cli.cli.target import choose_inputs
 
 
 def render(
+    picture: Annotated[
+        str | None, typer.Argument(metavar="IMAGE", help="Short for --image.", show_default=False)
+    ] = None,
+    voice: Annotated[
+        str | None, typer.Argument(metavar="AUDIO", help="Short for --audio.", show_default=False)
+    ] = None,
     image: Annotated[
-        Path, typer.Option("--image", metavar="FILE", help="Picture: PNG, JPEG or WebP.")
-    ],
+        Path | None, typer.Option("--image", metavar="FILE", help="Picture: PNG, JPEG or WebP.")
+    ] = None,
     audio: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--audio", metavar="FILE", help="Voice: any sound file, or - for WAV on stdin."
         ),
-    ],
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -62,6 +72,7 @@ def render(
             "--checkpoint", metavar="DIR", help="Weights to use instead of the profile's."
         ),
     ] = None,
+    output_fps: OutputFps = None,
     seed: Annotated[
         int,
         typer.Option("--seed", min=0, metavar="N", help="Same seed, same video."),
@@ -70,6 +81,7 @@ def render(
         int | None,
         typer.Option("--face", min=0, metavar="N", help="Which face, 0 the largest (default)."),
     ] = None,
+    allow_no_face: AllowNoFace = False,
     look_ahead: Annotated[
         int | None,
         typer.Option(
@@ -143,6 +155,7 @@ def render(
             rich_help_panel=MESSAGES,
         ),
     ] = "auto",
+    progress_fd: ProgressFd = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of the path.")
     ] = False,
@@ -159,21 +172,25 @@ def render(
 
     \b
     Examples:
-      joyflash render --image face.png --audio talk.wav
+      joyflash render face.png talk.wav
+      joyflash render --image face.png --audio talk.wav --output hello.mp4 --output-fps 30
       some-tts "Hello" | joyflash render --image face.png --audio - --output hello.mp4
       some-tts "Hello" | joyflash render --image face.png --audio - --output - | ffplay -
       arecord -f S16_LE -r 16000 -t raw | joyflash render --image face.png --audio - \\
         --audio-format s16le:16000 --look-ahead 1 --output live.m3u8
     """  # noqa: D301 - \b tells the help not to fold the examples
+    given = [text for text in (picture, voice) if text is not None]
+    image_path, sound = choose_inputs(given, image, audio)
     options = RenderOptions(
-        image=image,
-        audio=audio,
+        image=image_path,
+        audio=sound,
         output=output,
         audio_format=audio_format,
         profile=profile,
         checkpoint=checkpoint,
         seed=seed,
         face=face,
+        allow_no_face=allow_no_face,
         look_ahead=look_ahead,
         sampling=tuple(sampling or ()),
         device=device,
@@ -192,6 +209,8 @@ def render(
         dry_run=dry_run,
         preview=preview,
         progress=progress,
+        progress_fd=progress_fd,
+        output_fps=output_fps,
         as_json=as_json,
         quiet=quiet,
     )

@@ -3,14 +3,21 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import typer
 
-from joyflash_cli.cli.progress import PROGRESS_KINDS, Progress, ProgressKind, open_progress
+from joyflash_cli.cli.events import EventStream, open_events
+from joyflash_cli.cli.progress import (
+    Progress,
+    ProgressKind,
+    check_progress_kind,
+    open_progress,
+)
 from joyflash_cli.cli.render_text import (
     plan_line,
     plan_summary,
@@ -20,8 +27,14 @@ from joyflash_cli.cli.render_text import (
     say,
 )
 from joyflash_cli.cli.signals import StopSignals
-from joyflash_cli.cli.target import check_target, choose_output, is_standard_output
-from joyflash_cli.errors import UsageError
+from joyflash_cli.cli.target import (
+    check_inputs_are_kept,
+    check_target,
+    choose_output,
+    is_standard_output,
+    is_stream,
+)
+from joyflash_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from joyflash_cli.checkpoints.store import CheckpointFiles
@@ -56,6 +69,9 @@ class RenderOptions:
     progress: str
     as_json: bool
     quiet: bool
+    progress_fd: int | None = None
+    output_fps: float | None = None
+    allow_no_face: bool = False
     execution: dict[str, Any] = field(default_factory=dict)
     sampling: tuple[str, ...] = ()
 
@@ -69,24 +85,25 @@ def run_render(options: RenderOptions, signals: StopSignals) -> int:
     """Renders; the exit code."""
     from joyflash_cli.pipeline.joyflash import StopRequested
 
-    try:
-        return _run(options, signals)
-    except (KeyboardInterrupt, StopRequested):
-        say(options.is_silent, "joyflash: stopped")
-        return signals.exit_code
+    check_progress_kind(options.progress)
+    with open_events(options.progress, options.progress_fd) as events:
+        try:
+            exit_code = _run(options, signals, events)
+        except (KeyboardInterrupt, StopRequested):
+            say(options.is_silent, "joyflash: stopped")
+            exit_code = signals.exit_code
+        if events is not None:
+            events.emit("done", exit_code=exit_code)
+    return exit_code
 
 
-def _run(options: RenderOptions, signals: StopSignals) -> int:
+def _run(options: RenderOptions, signals: StopSignals, events: EventStream | None) -> int:
     """Output, picture, sound, and only then weights."""
     from joyflash_cli.checkpoints.store import resolve_checkpoint
     from joyflash_cli.pipeline import read_request
 
-    if options.progress not in PROGRESS_KINDS:
-        raise UsageError(
-            f"--progress {options.progress} does not exist",
-            hint=f"one of {', '.join(PROGRESS_KINDS)}",
-        )
     output = choose_output(options.output, options.image, options.audio)
+    check_inputs_are_kept(output, options.image, options.audio)
     check_target(output, overwrite=options.overwrite, as_json=options.as_json)
     sound = _open_sound(options)
     files = resolve_checkpoint(options.profile, options.checkpoint)
@@ -99,14 +116,17 @@ def _run(options: RenderOptions, signals: StopSignals) -> int:
         seed=options.seed,
         prompt=options.prompt,
         face_index=options.face,
+        needs_face=not options.allow_no_face,
         look_ahead_blocks=options.look_ahead,
-    )
+    ).at_output_fps(options.output_fps)
     say(options.is_silent, *(f"joyflash: warning: {warning}" for warning in request.warnings))
     if options.dry_run:
         _report_plan(options, output, files, request)
         return 0
     with _claimed_output(output) as target:
-        result = _render(options, signals, files, request, target)
+        result = _render(options, signals, files, request, target=target, events=events)
+    if not is_standard_output(output) and is_stream(output):
+        result = replace(result, output=output)  # a stream does not know its name
     say(options.is_silent, *(f"joyflash: warning: {warning}" for warning in result.warnings))
     say(options.is_silent, result_line(result))
     if options.as_json:
@@ -144,7 +164,9 @@ def _render(
     signals: StopSignals,
     files: "CheckpointFiles",
     request: "RenderRequest",
+    *,
     target: "Path | BinaryIO",
+    events: EventStream | None,
 ) -> "RenderResult":
     from joyflash_cli.cli.execution import is_worth_telling, memory_line
     from joyflash_cli.pipeline import JoyFlash
@@ -153,7 +175,8 @@ def _render(
     placement, needs = _preflight(options, files, request)
     if is_worth_telling(needs):
         say(options.is_silent, memory_line(placement, needs))
-    with _open_progress(options, files, request, target) as progress:
+    announcement: list[str] = []
+    with _open_progress(options, files, request, target=target, events=events) as progress:
         for warning in request.warnings:
             progress.event("warn", text=warning)
         progress.loading(files.name)
@@ -162,15 +185,22 @@ def _render(
         )
         if request.audio_s is None:
             latency = joyflash.latency(options.look_ahead)
-            say(options.is_silent, latency.describe())
             progress.event("latency", **vars(latency))
+            announcement.append(latency.describe())
         signals.be_graceful()
+
+        def announced(show: Callable[[Any], None], value: object) -> None:
+            # Only once sound is awaited: what is no sound at all is told by its error alone.
+            if announcement:
+                say(options.is_silent, announcement.pop())
+            show(value)
+
         result = joyflash.render(
             request,
             target,
             overwrite=options.overwrite,
-            on_chunk=progress.update,
-            on_wait=progress.waiting,
+            on_chunk=partial(announced, progress.update),
+            on_wait=partial(announced, progress.waiting),
             should_stop=signals.requested,
         )
         progress.event("saved" if result.complete else "stopped", **result_summary(result))
@@ -181,7 +211,9 @@ def _open_progress(
     options: RenderOptions,
     files: "CheckpointFiles",
     request: "RenderRequest",
+    *,
     target: "Path | BinaryIO",
+    events: EventStream | None,
 ) -> Progress:
     from joyflash_cli.pipeline import read_sampler_profile
 
@@ -191,23 +223,26 @@ def _open_progress(
         from joyflash_cli.cli.preview import open_preview
 
         output = target if isinstance(target, Path) else Path(STANDARD_INPUT)
-        return open_preview(num_frames, fps, output=output, quiet=options.is_silent)
+        return open_preview(num_frames, fps, output=output, quiet=options.is_silent, events=events)
     kind = cast("ProgressKind", options.progress)
-    return open_progress(num_frames, fps, quiet=options.quiet, kind=kind)
+    return open_progress(num_frames, fps, quiet=options.quiet, kind=kind, events=events)
 
 
 def _open_sound(options: RenderOptions) -> "Path | Sound":
     """The path, or standard input as it arrives."""
-    from joyflash_cli.media.sound import LiveSound, check_sound_file
+    from joyflash_cli.media.sound import LiveSound, check_sound_file, is_pipe, open_pipe
     from joyflash_cli.media.wav import parse_pcm_format
 
     pcm = None if options.audio_format is None else parse_pcm_format(options.audio_format)
     if options.audio != STANDARD_INPUT:
         path = Path(options.audio)
+        if is_pipe(path):
+            return open_pipe(path, pcm)
         return path if pcm is None else check_sound_file(path, pcm)
     if sys.stdin is None or sys.stdin.isatty():
+        what = "closed" if sys.stdin is None else "a terminal"
         raise UsageError(
-            "--audio - reads WAV from standard input, which is a terminal",
+            f"--audio - reads WAV from standard input, which is {what}",
             hint="pipe a sound into it, or give --audio FILE",
             code="E-STDIN-TERMINAL",
         )
@@ -221,8 +256,12 @@ def _claimed_output(output: Path) -> "Iterator[Path | BinaryIO]":
     Whatever a library may print meanwhile goes to standard error: one stray byte would break the
     video.
     """
-    if not is_standard_output(output):
+    if not is_stream(output):
         yield output
+        return
+    if not is_standard_output(output):
+        with _opened_stream(output) as stream:
+            yield stream
         return
     sys.stdout.flush()
     descriptor = sys.stdout.fileno()
@@ -234,6 +273,21 @@ def _claimed_output(output: Path) -> "Iterator[Path | BinaryIO]":
     finally:
         os.dup2(video, descriptor)
         os.close(video)
+
+
+@contextlib.contextmanager
+def _opened_stream(output: Path) -> "Iterator[BinaryIO]":
+    """A pipe or device by its name; a pipe's reader is waited for."""
+    try:
+        stream = output.open("wb", buffering=0)
+    except OSError as error:
+        raise OutputError(
+            f"{output} cannot be written: {error.strerror or error}",
+            hint="choose another place with --output",
+            code="E-OUTPUT-WRITE",
+        ) from error
+    with stream:
+        yield cast("BinaryIO", stream)
 
 
 def _use_threads(threads: int | None) -> None:

@@ -32,7 +32,7 @@ def plan_summary(
         "output": str(output),
         "video_frames": None if plan is None else plan.num_frames,
         "blocks": None if plan is None else plan.num_blocks,
-        "fps": read_sampler_profile(files).fps,
+        "fps": request.output_fps or read_sampler_profile(files).fps,
         "width": width,
         "height": height,
         "audio_s": None if plan is None else round(plan.audio_s, 6),
@@ -55,7 +55,7 @@ def plan_line(
     if plan is not None:
         length = f"{plan.num_frames} frames in {plan.num_blocks} blocks"
         times = f"{plan.video_s:.2f} s video / {plan.audio_s:.2f} s audio, "
-    fps = read_sampler_profile(files).fps
+    fps = request.output_fps or read_sampler_profile(files).fps
     return (
         f"would write {output}: {length}, {width} x {height} px at {fps:g} fps, {times}"
         f"profile {files.name} from {files.directory}"

@@ -8,6 +8,7 @@ names the file and the key, never a silent default.
 """
 
 import difflib
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -162,8 +163,9 @@ def _load(path: Path) -> dict[str, Any]:
         ) from error
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {error}", hint="correct that line") from error
+    except (ValueError, RecursionError) as error:  # wrong TOML, or numbers and tables without end
+        text = str(error)[:200]
+        raise ConfigError(f"{path} is not TOML: {text}", hint="correct that line") from error
 
 
 def _read_environment(environment: Mapping[str, str], known: Sequence[Setting]) -> Iterator[Value]:
@@ -203,21 +205,42 @@ def _checked(setting: Setting, value: Any, where: str, folder: Path) -> Any:
     kind = setting.kind
     fits = isinstance(value, str) if kind in (str, Path) else isinstance(value, kind)
     if kind is float and isinstance(value, int):
-        fits, value = True, value if isinstance(value, bool) else float(value)
+        fits, value = True, value if isinstance(value, bool) else _as_float(value)
     if not fits or (isinstance(value, bool) and kind is not bool):
-        shown = "true" if value is True else "false" if value is False else repr(value)
+        shown = "true" if value is True else "false" if value is False else f"{value!r:.80}"
         raise ConfigError(f"{where} is {shown}; {_KINDS[kind]} is needed")
     if setting.choices and value not in setting.choices:
-        raise ConfigError(f"{where} is {value!r}", hint=f"use one of {', '.join(setting.choices)}")
+        raise ConfigError(
+            f"{where} is {value!r:.80}", hint=f"use one of {', '.join(setting.choices)}"
+        )
     if kind in (int, float):
         _check_range(setting, value, where)
     if kind is Path:
         # Relative to the file that says so, wherever the program is started.
-        return folder / Path(value).expanduser()
+        return folder / _without_tilde(value, where)
     return value
 
 
+def _as_float(value: int) -> float:
+    """The nearest float; infinite beyond them, which every limit refuses."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _without_tilde(value: str, where: str) -> Path:
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{where} is {value!r:.80}; there is no such user", hint="write the path out"
+        ) from error
+
+
 def _check_range(setting: Setting, value: float, where: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where} is {value}; a finite number is needed")
     if setting.minimum is not None and value < setting.minimum:
         raise ConfigError(f"{where} is {value}; at least {setting.minimum:g} is needed")
     if setting.maximum is not None and value > setting.maximum:
@@ -228,7 +251,7 @@ def _unknown(path: Path, key: str, possible: Sequence[str], *, what: str = "key"
     near = difflib.get_close_matches(_normal(key), possible, n=1)
     names = ", ".join(sorted(dict.fromkeys(possible)))
     hint = f"did you mean {near[0]!r}?" if near else f"known: {names}"
-    return ConfigError(f"{path} has the unknown {what} {key!r}", hint=hint)
+    return ConfigError(f"{path} has the unknown {what} {key!r:.80}", hint=hint)
 
 
 def _verbs(known: Sequence[Setting], above: tuple[str, ...]) -> list[str]:

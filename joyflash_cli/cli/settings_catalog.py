@@ -17,9 +17,9 @@ import typer
 NOT_SETTINGS = frozenset(
     {
         "accept_license", "assets", "audio", "audio_format", "compare", "config", "debug",
-        "dry_run", "example", "face", "image", "json", "no_config", "out_dir", "output",
-        "overwrite", "resume", "retry_failed", "shard", "sheets", "show_origin", "source",
-        "version",
+        "dry_run", "example", "face", "from", "image", "json", "no_config", "out_dir", "output",
+        "overwrite", "progress_fd", "resume", "retry_failed", "shard", "sheets", "show_origin",
+        "source", "version",
     }
 )  # fmt: skip
 """Options that belong to one call: its files, what it may replace, and the form of its answer."""

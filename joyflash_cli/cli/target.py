@@ -1,11 +1,41 @@
-"""Where a video goes: the default name, and what is checked before any work is done."""
+"""What a video is made of and where it goes: names, and what is checked before any work is done."""
 
+import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from joyflash_cli.errors import UsageError
+from joyflash_cli.errors import OutputError, UsageError
 
 STANDARD_OUTPUT = "-"
+
+
+def choose_inputs(given: Sequence[str], image: Path | None, audio: str | None) -> tuple[Path, str]:
+    """Picture and voice, from options or without them in this order.
+
+    Args:
+        given: What stands on the command line without an option.
+        image: As given with ``--image``.
+        audio: As given with ``--audio``.
+
+    Raises:
+        UsageError: When one is missing, or more is given than there is use for.
+    """
+    left = list(given)
+    if image is None and left:
+        image = Path(left.pop(0))
+    if audio is None and left:
+        audio = left.pop(0)
+    if left:
+        raise UsageError(
+            f"{left[0]!r} is given besides a picture and a voice",
+            hint="a render takes one of each; see joyflash batch for many",
+        )
+    if image is None or audio is None:
+        missing = "a picture" if image is None else "a voice"
+        option = "--image FILE" if image is None else "--audio FILE, or --audio - for a pipe"
+        raise UsageError(f"{missing} is needed", hint=f"give {option}")
+    return image, audio
 
 
 def choose_output(output: Path | None, image: Path, audio: str) -> Path:
@@ -24,9 +54,42 @@ def choose_output(output: Path | None, image: Path, audio: str) -> Path:
     return Path(f"{image.stem}-{Path(audio).stem}.mp4")
 
 
+def check_inputs_are_kept(output: Path, image: Path, audio: str) -> None:
+    """Refuses a video that would take the place of its own picture or sound.
+
+    Raises:
+        OutputError: ``E-OUTPUT-INPUT``.
+    """
+    for source in (image, Path(audio)):
+        try:
+            same = output.samefile(source) and not is_stream(output)
+        except (OSError, ValueError):
+            continue  # one of them is not there
+        if same:
+            raise OutputError(
+                f"{output} is the {'picture' if source == image else 'sound'} itself",
+                hint="choose another --output",
+                code="E-OUTPUT-INPUT",
+            )
+
+
 def is_standard_output(output: Path) -> bool:
     """Whether the video goes to whoever reads standard output."""
-    return str(output) == STANDARD_OUTPUT
+    return str(output) in (STANDARD_OUTPUT, "/dev/stdout")
+
+
+def is_stream(output: Path) -> bool:
+    """Whether the video goes somewhere that is no file: standard output, a pipe or a device.
+
+    A named pipe, a shell's ``>(program)`` or ``/dev/null`` can neither be replaced nor read back.
+    """
+    if is_standard_output(output):
+        return True
+    try:
+        mode = output.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
 def check_target(output: Path, *, overwrite: bool, as_json: bool) -> None:
@@ -34,13 +97,21 @@ def check_target(output: Path, *, overwrite: bool, as_json: bool) -> None:
 
     Raises:
         UsageError: For standard output that is a terminal, or that JSON is to be printed on.
-        OutputError: When the target exists, its suffix is unknown or its folder is not writable.
+        OutputError: When the target exists, its suffix is unknown or its folder is not writable;
+            when standard output is closed.
     """
     from joyflash_cli.pipeline.writing import check_output
 
     if not is_standard_output(output):
-        check_output(output, overwrite=overwrite)
+        if not is_stream(output):
+            check_output(output, overwrite=overwrite)
         return
+    if sys.stdout is None:
+        raise OutputError(
+            "--output - writes the video to standard output, which is closed",
+            hint="pipe it into a player, such as | ffplay -, or give --output FILE.mp4",
+            code="E-OUTPUT-WRITE",
+        )
     if sys.stdout.isatty():
         raise UsageError(
             "--output - writes the video to standard output, which is a terminal",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from joyflash_cli.cli.help_text import GroupedCommand
+from joyflash_cli.cli.weights_prompt import prompt
 from joyflash_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,6 +61,12 @@ def fetch(
         list[str] | None,
         typer.Option("--without", metavar="ROLE", help="Not these files; may be given again."),
     ] = None,
+    place: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="PLACE", help="Where a prompt embedding is: a file, or OWNER/NAME."
+        ),
+    ] = None,
     accept_license: Accept = False,
     offline: Annotated[
         bool, typer.Option("--offline", help="Ask no network: only check what is here.")
@@ -83,10 +90,14 @@ def fetch(
     HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN are honoured. The paths of the
     files are printed on stdout.
 
+    The text encoder is the largest file and needed only to encode prompts. Without it, bring the
+    states of the default prompt: joyflash weights prompt makes them where the encoder is.
+
     \b
     Examples:
       joyflash weights fetch livetalk-1.3b --accept-license
       joyflash weights fetch livetalk-1.3b --without text_encoder --without tokenizer
+      joyflash weights fetch livetalk-1.3b --role prompt_embedding --from OWNER/NAME
       joyflash weights fetch livetalk-1.3b --role fast_codec
     """  # noqa: D301 - \b tells the help not to fold the examples
     from joyflash_cli.checkpoints.fetch_plan import check_room, plan_fetch
@@ -94,10 +105,15 @@ def fetch(
     from joyflash_cli.checkpoints.licences import require_acceptance
     from joyflash_cli.checkpoints.manifest import select_files
     from joyflash_cli.checkpoints.places import lock_path
+    from joyflash_cli.cli.weights_prompt import keep_embeddings, place_files
     from joyflash_cli.cli.weights_text import next_step, plan_lines, plan_values
 
     entry = _with_files(profile)
-    files = select_files(entry, roles=roles or (), without=without or ())
+    chosen = select_files(entry, roles=roles or (), without=without or ())
+    files, embedding = place_files(profile, chosen, place)
+    if not files and embedding is not None:
+        _show_kept([] if dry_run else keep_embeddings([embedding]), as_json=as_json)
+        return
     warnings: tuple[str, ...] = ()
     if not dry_run:
         warnings = require_acceptance(
@@ -110,7 +126,8 @@ def fetch(
             typer.echo(json.dumps(plan_values(plan)))
         return
     check_room(plan)
-    _fetch(plan, warnings, parallel=parallel, as_json=as_json, quiet=quiet)
+    brought = _fetch(plan, warnings, parallel=parallel, as_json=as_json, quiet=quiet)
+    keep_embeddings([*brought, *([] if embedding is None else [embedding])])
     _say(next_step(profile, entry), quiet=quiet)
 
 
@@ -198,8 +215,17 @@ def convert(
         ),
     ] = None,
     dtype: Annotated[
-        str, typer.Option("--dtype", metavar="NAME", help="bf16, fp16 or fp32.")
-    ] = "bf16",
+        str,
+        typer.Option("--dtype", metavar="NAME", help="bf16, fp16 or fp32; fp32 with --recipe."),
+    ] = "",
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            "--recipe",
+            metavar="FILE",
+            help="Make the network of this training recipe out of a base, new paths fresh.",
+        ),
+    ] = None,
     accept_license: Accept = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier checkpoint.")
@@ -213,33 +239,45 @@ def convert(
     The only command that opens a pickle, and it opens it for tensors alone: nothing in it can
     execute. Afterwards the downloads are not needed any more. The checkpoint is complete or absent;
     its path is printed on stdout.
-    """
+
+    In --source files are found by their published names; a folder called like a role, such as
+    text_encoder, may hold safetensors of any name, also shards and scaled fp8, instead.
+
+    \b
+    Examples:
+      joyflash weights convert livetalk-1.3b
+      joyflash weights convert livetalk-1.3b --source downloads -o livetalk
+      joyflash weights convert wan2.1-t2v-14b --recipe runs/paper-1.3b.toml -o base-14b
+    """  # noqa: D301 - \b tells the help not to fold the examples
     from joyflash_cli.checkpoints.licences import require_acceptance
-    from joyflash_cli.checkpoints.places import converted_directory, lock_path
-    from joyflash_cli.cli.download_progress import open_convert_progress
+    from joyflash_cli.checkpoints.places import lock_path
 
     entry = _with_files(profile)
     warnings = require_acceptance(
         profile, entry, entry.files, accept=accept_license, lock_path=lock_path()
     )
     _say((f"joyflash: warning: {text}" for text in warnings), quiet=quiet)
-    from joyflash_cli.checkpoints.convert import convert_weights
+    from joyflash_cli.cli.weights_convert import run_conversion, text_notice
 
-    target = output or converted_directory(profile)
-    with open_convert_progress(profile, quiet=quiet) as progress:
-        directory = convert_weights(
-            profile,
-            source=source,
-            out_dir=target,
-            dtype=dtype,
-            on_progress=progress.update,
-            overwrite=overwrite,
-        )
+    directory, stored = run_conversion(
+        profile,
+        source=source,
+        output=output,
+        dtype=dtype,
+        recipe=recipe,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    if recipe is None:
+        _say(text_notice(profile, directory), quiet=quiet)
     if as_json:
-        values = {"profile": profile, "checkpoint": str(directory), "dtype": dtype}
+        values = {"profile": profile, "checkpoint": str(directory), "dtype": stored}
         typer.echo(json.dumps(values))
     else:
         typer.echo(str(directory))
+
+
+weights.command("prompt", cls=GroupedCommand)(prompt)
 
 
 @weights.command("licenses")
@@ -266,9 +304,10 @@ def licenses(
 
 def _fetch(
     plan: "FetchPlan", warnings: tuple[str, ...], *, parallel: int, as_json: bool, quiet: bool
-) -> None:
-    """Downloads and checks what the plan says, and prints where it is."""
+) -> list[Path]:
+    """Downloads and checks what the plan says, and prints where it is; its prompt embeddings."""
     from joyflash_cli.checkpoints.download import fetch_files
+    from joyflash_cli.checkpoints.sources import PROMPT_ROLE
     from joyflash_cli.cli.download_progress import open_fetch_progress
     from joyflash_cli.cli.weights_text import file_values, plan_values
 
@@ -281,9 +320,18 @@ def _fetch(
     _say((f"joyflash: warning: {text}" for text in (*warnings, *result.warnings)), quiet=quiet)
     if as_json:
         typer.echo(json.dumps(plan_values(plan) | {"files": file_values(result.files)}))
+    else:
+        for file in result.files:
+            typer.echo(str(file.local))
+    return [file.local for file in result.files if file.local and file.file.role == PROMPT_ROLE]
+
+
+def _show_kept(kept: list[Path], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"embeddings": [str(path) for path in kept]}))
         return
-    for file in result.files:
-        typer.echo(str(file.local))
+    for path in kept:
+        typer.echo(str(path))
 
 
 def _with_files(name: str) -> "WeightProfile":

@@ -8,7 +8,12 @@ from joyflash_cli.checkpoints import places
 from joyflash_cli.checkpoints.licences import is_accepted
 from joyflash_cli.checkpoints.lock_file import read_lock
 from joyflash_cli.checkpoints.manifest import WeightProfile
-from joyflash_cli.checkpoints.sources import convert_command, fetch_command, local_source
+from joyflash_cli.checkpoints.sources import (
+    PROMPT_ROLE,
+    convert_command,
+    fetch_command,
+    local_source,
+)
 from joyflash_cli.checkpoints.store import is_converted
 from joyflash_cli.errors import CheckpointError
 
@@ -35,6 +40,7 @@ def list_lines(name: str, profile: WeightProfile) -> list[str]:
     lines = [name, f"  {profile.title}", f"  files    {_files(profile)}"]
     if profile.source != "embedded":
         lines.append(f"  here     {_here(name, profile)}")
+    lines += _text_lines(name, profile)
     lines.append(f"  licence  {profile.licence}")
     if profile.note:
         lines.append(f"  note     {profile.note}")
@@ -195,9 +201,25 @@ def _files(profile: WeightProfile) -> str:
     known = sum(file.bytes for file in needed)
     unknown = sum(file.bytes == 0 for file in needed)
     also = f" and {unknown} of unknown size" if unknown else ""
+    size = f"{bytes_text(known)}{also}" if known else "sizes unknown (fetch --dry-run asks)"
     optional = len(profile.files) - len(needed)
     more = f"; {optional} optional" if optional else ""
-    return f"{len(needed)} on the Hub, {known / 1e9:.1f} GB{also}{more}"
+    return f"{len(needed)} on the Hub, {size}{more}"
+
+
+def _text_lines(name: str, profile: WeightProfile) -> list[str]:
+    """That the text encoder can be left out, with its size, for profiles of which that is true."""
+    if not {"text_encoder", PROMPT_ROLE} <= set(profile.roles):
+        return []
+    encoder = sum(file.bytes for file in profile.files if file.role == "text_encoder")
+    return [
+        f"  text     the encoder ({bytes_text(encoder)}) is optional (--without text_encoder "
+        "--without tokenizer)",
+        f"           with the states of the default prompt, a few hundred kB: joyflash weights "
+        f"prompt {name}",
+        "           makes them where an encoder is; fetch --role prompt_embedding --from PLACE "
+        "brings them",
+    ]
 
 
 def _here(name: str, profile: WeightProfile) -> str:

@@ -24,6 +24,7 @@ from joyflash_cli.codec.warp import (
     WarpSizes,
     move_reference,
 )
+from joyflash_cli.config import check_ranges
 from joyflash_cli.errors import ConfigError
 
 
@@ -57,6 +58,19 @@ class TinyCodecConfig:
     detail_scale: int = 1
 
     def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            {
+                "patch_px": (1, 512),
+                "latent_channels": (1, 1 << 10),
+                **dict.fromkeys(("encoder_dim", "latent_dim"), (1, 1 << 14)),
+                **dict.fromkeys(("decoder_dim", "reference_dim"), (0, 1 << 14)),
+                **dict.fromkeys(
+                    ("num_latent_layers", "num_flow_layers", "num_drawing_layers"), (0, 256)
+                ),
+                "detail_scale": (1, 16),
+            },
+        )
         if self.patch_px % (2 * FOLD):
             raise ConfigError(f"patch_px {self.patch_px} must be a multiple of {2 * FOLD}.")
 

@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from joyflash_cli.config import check_ranges
 from joyflash_cli.errors import ConfigError
 
 TEMPORAL_STRIDE = 4
@@ -52,6 +53,7 @@ class AudioWindowRule:
     rows_per_frame: float = 1.0
 
     def __post_init__(self) -> None:
+        check_ranges(self, {"margin": (-math.inf, 1000), "rows_per_frame": (-math.inf, 1000)})
         if self.margin < 0 or self.rows_per_frame <= 0:
             raise ConfigError(
                 f"an audio window cannot have margin {self.margin} and {self.rows_per_frame:g} "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from joyflash_cli.conditioning.audio_windows import AudioWindowRule
 from joyflash_cli.conditioning.reference import ImageConvention
+from joyflash_cli.config import check_ranges
 
 
 @dataclass(frozen=True)
@@ -28,3 +29,6 @@ class ConditioningConfig:
     default_prompt: str = ""
     text_encoder: str = ""
     face_models: str = ""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"padded_clip_latents": (1, 10_000)})

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,8 +20,17 @@ from joyflash_cli.data.motion import MotionConfig, MotionTracks, sample_motion
 from joyflash_cli.errors import DataError
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 
+if TYPE_CHECKING:
+    from joyflash_cli.data.heads.assets import MakeHumanAssets
+    from joyflash_cli.data.heads.ict import IctWardrobe
+    from joyflash_cli.data.heads.mesh_head import Surroundings
+
 MARGIN_FRAMES = 20
 """Video frames of sound kept before and after a clip, so that audio features need no edge."""
+
+
+PHOTO_FRAMING_SPREAD = 2.0
+"""A detector frames photos less evenly than the renderer frames its own heads."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,10 @@ class ClipsConfig:
         num_frames: Video frames per clip; 81 are 21 latents, seven blocks.
         size_px: Width and height.
         fps: Video frames per second.
-        drawn_share: Share of drawn heads; the others are MakeHuman people.
+        drawn_share: Share of drawn heads.
+        ict_share: Share of ICT heads; what drawn and ICT heads leave are MakeHuman people.
+        photo_share: Share of clips that look like photos: MakeHuman and ICT people before another
+            kind of background and taken by a camera (``photo_look``).
         split: Identities, assets and voices of this split only.
         seed: First identity seed.
         clips_per_shard: A killed run loses at most one shard.
@@ -44,6 +57,8 @@ class ClipsConfig:
     size_px: int = 128
     fps: int = 25
     drawn_share: float = 0.25
+    ict_share: float = 0.0
+    photo_share: float = 0.0
     split: Split = "train"
     seed: int = 1000
     clips_per_shard: int = 20
@@ -57,16 +72,72 @@ def identity_index(clip_index: int, *, split: Split) -> int:
     return clip_index + clip_index // (HELD_OUT_EVERY - 1)
 
 
-def sample_head(config: ClipsConfig, rng: np.random.Generator, *, assets) -> tuple[str, Head]:
-    """A random identity of the configured mix and its kind, ``makehuman`` or ``drawn``."""
-    if rng.random() < config.drawn_share:
+@dataclass(frozen=True)
+class HeadAssets:
+    """The head packs that a mix needs.
+
+    Attributes:
+        makehuman: MakeHuman people, and the skins and hair of ICT heads.
+        ict: ICT heads, or ``None`` if the mix has none.
+    """
+
+    makehuman: "MakeHumanAssets"
+    ict: "IctWardrobe | None" = None
+
+
+def load_heads(config: ClipsConfig, assets_dir: Path) -> HeadAssets:
+    """Loads what a mix needs.
+
+    Raises:
+        DataError: A pack is missing or damaged.
+    """
+    from joyflash_cli.data.heads.assets import load_makehuman
+
+    makehuman = load_makehuman(assets_dir)
+    if config.ict_share <= 0:
+        return HeadAssets(makehuman)
+    from joyflash_cli.data.heads.ict import load_wardrobe
+
+    return HeadAssets(makehuman, load_wardrobe(assets_dir, makehuman))
+
+
+def sample_head(
+    config: ClipsConfig, rng: np.random.Generator, *, assets: HeadAssets, photo: bool = False
+) -> tuple[str, Head]:
+    """A random identity of the configured mix and its kind: ``makehuman``, ``ict``, ``drawn``.
+
+    Args:
+        config: Shares, size and split.
+        rng: One seed gives one identity.
+        assets: From ``load_heads``.
+        photo: Never a drawn head, and a background like a snapshot's.
+    """
+    place = rng.random()
+    if photo:
+        place = config.drawn_share + place * (1 - config.drawn_share)
+    if place < config.drawn_share:
         from joyflash_cli.data.heads.drawn import sample_drawn
 
         return "drawn", sample_drawn(rng, size_px=config.size_px, split=config.split)
+    options: dict = {"size_px": config.size_px, "split": config.split}
+    if photo:
+        options["surroundings"] = _photo_surroundings(rng, config.size_px)
+    if place < config.drawn_share + config.ict_share and assets.ict is not None:
+        from joyflash_cli.data.heads.ict import sample_ict
+
+        return "ict", sample_ict(assets.ict, rng, **options)
     from joyflash_cli.data.heads.makehuman import sample_makehuman
 
-    head = sample_makehuman(assets, rng, size_px=config.size_px, split=config.split)
-    return "makehuman", head
+    return "makehuman", sample_makehuman(assets.makehuman, rng, **options)
+
+
+def _photo_surroundings(rng: np.random.Generator, size_px: int) -> "Surroundings":
+    from joyflash_cli.data.heads.makehuman_look import sample_lighting
+    from joyflash_cli.data.heads.mesh_head import Surroundings
+    from joyflash_cli.data.photo_background import sample_photo_background
+
+    background = sample_photo_background(rng, size_px)
+    return Surroundings(sample_lighting(rng), background, framing_spread=PHOTO_FRAMING_SPREAD)
 
 
 def _face_states(visemes: np.ndarray, motion: MotionTracks) -> Iterator[FaceState]:
@@ -106,17 +177,24 @@ def cut_speech(utterance, rng: np.random.Generator, *, config: ClipsConfig) -> t
     return visemes, padded[start * step : start * step + length].astype(np.float32)
 
 
-def render_clip(clip_index: int, config: ClipsConfig, *, assets, speech: list) -> dict:
+def render_clip(clip_index: int, config: ClipsConfig, *, assets: HeadAssets, speech: list) -> dict:
     """One clip: frames, tracks, sound and description. Depends on its index and seed alone."""
     identity = identity_index(clip_index, split=config.split)
     rng = np.random.default_rng([config.seed, identity])
-    kind, head = sample_head(config, rng, assets=assets)
+    # A stream of its own, so that the other clips are the same whatever the share.
+    photo_rng = np.random.default_rng([config.seed, identity, 1])
+    photo = photo_rng.random() < config.photo_share
+    kind, head = sample_head(config, rng, assets=assets, photo=photo)
     utterance = speech[int(rng.integers(len(speech)))]
     visemes, waveform = cut_speech(utterance, rng, config=config)
     visemes = visemes.copy()
     visemes[:, 0] *= rng.uniform(0.85, 1.15)
     motion = sample_motion(config.num_frames, rng, config=config.motion, fps=config.fps)
     frames = np.stack([head.render(state) for state in _face_states(visemes, motion)])
+    if photo:
+        from joyflash_cli.data.photo_look import apply_photo_look, sample_photo_look
+
+        frames = apply_photo_look(frames, sample_photo_look(photo_rng), photo_rng)
     return {
         "frames": frames,
         "visemes": visemes,
@@ -127,6 +205,7 @@ def render_clip(clip_index: int, config: ClipsConfig, *, assets, speech: list) -
         "about": {
             "identity": identity,
             "kind": kind,
+            "photo": photo,
             "split": config.split,
             "voice": utterance.voice,
             "text": utterance.text,
@@ -148,21 +227,20 @@ def write_shard(stem: Path, clips: list[dict]) -> None:
 
 
 @functools.cache
-def _resources(assets_dir: Path, speech_path: Path, split: Split) -> tuple:
+def _resources(config: ClipsConfig, assets_dir: Path, speech_path: Path) -> tuple:
     """Assets and utterances, loaded once per worker process."""
-    from joyflash_cli.data.heads.assets import load_makehuman
     from joyflash_cli.data.speech import load_speech
 
-    speech = [u for u in load_speech(speech_path) if u.split == split]
+    speech = [u for u in load_speech(speech_path) if u.split == config.split]
     if not speech:
-        raise DataError(f"{speech_path} has no utterance of split {split}.")
-    return load_makehuman(assets_dir), speech
+        raise DataError(f"{speech_path} has no utterance of split {config.split}.")
+    return load_heads(config, assets_dir), speech
 
 
 def _render_shard(
     shard_index: int, *, config: ClipsConfig, assets_dir: Path, speech_path: Path, out_dir: Path
 ) -> int:
-    assets, speech = _resources(assets_dir, speech_path, config.split)
+    assets, speech = _resources(config, assets_dir, speech_path)
     first = shard_index * config.clips_per_shard
     stop = min(first + config.clips_per_shard, config.num_clips)
     clips = [render_clip(i, config, assets=assets, speech=speech) for i in range(first, stop)]
@@ -183,7 +261,7 @@ def build_clips(
 
     Args:
         config: What to render.
-        assets_dir: Folder of the MakeHuman pack.
+        assets_dir: Folder of the head packs.
         speech_path: File written by ``build_speech``.
         out_dir: Folder of the shards.
         processes: Worker processes.

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from joyflash_cli.config import check_ranges
 from joyflash_cli.errors import CheckpointError, ConfigError
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 
@@ -58,6 +59,9 @@ class FrontEndConfig:
                     f"front end: {name} is {value!r}, a whole number from 1 is needed",
                     hint="correct the configuration",
                 )
+        width = (1, 1 << 16)
+        limits = {"num_mels": (1, 1024), "stem_width": width, "hidden": width}
+        check_ranges(self, {**limits, "num_blocks": (1, 256), "num_visemes": (1, 4096)})
 
 
 class ChannelNorm(nn.Module):
@@ -221,7 +225,7 @@ def mel_filterbank(
     Returns:
         ``(num_mels, 201)``: weights of the bins of a 400-sample spectrum, each band summing to 1.
     """
-    edges_hz = torch.tensor([low_hz, high_hz], dtype=torch.float64)
+    edges_hz = torch.tensor([low_hz, high_hz], dtype=torch.float64, device="cpu")
     low, high = (2595 * torch.log10(1 + edges_hz / 700)).tolist()
     mels = torch.linspace(low, high, num_mels + 2, dtype=torch.float64)
     corners = 700 * (10 ** (mels / 2595) - 1)

@@ -3,14 +3,14 @@
 The popular checkpoints (OmniAvatar, LiveTalk, AvatarForcing) interpolate the convolution features
 to the video's frame rate *before* the transformer and keep every hidden state. They differ in
 small rules, which are the fields of ``Wav2Vec2Options``. The encoder attends over the whole clip,
-so a row depends on all of the sound. A stream hears a few seconds at a time instead
-(``span`` and ``encode_span``): 8 s before a row and 0.28 s after it.
+so a row depends on all of the sound: a file is encoded as a whole (``encode``), as the checkpoints
+were trained. A stream hears a few seconds at a time instead (``span`` and ``encode_span``): 8 s
+before a row and 0.28 s after it, unless ``with_context`` says otherwise.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from joyflash_cli.errors import AudioError, CheckpointError, ConfigError
+from joyflash_cli.encoders.convolutions import convolution_features
+from joyflash_cli.errors import AudioError, ConfigError
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 
 STREAM_LEFT_S = 8.0
@@ -100,14 +101,24 @@ class Wav2Vec2Encoder:
     Args:
         model: A ``Wav2Vec2Model``; put into evaluation mode.
         options: The checkpoint's rules.
+        left_s: Sound before a row that ``encode_span`` lets it attend.
+        right_s: Sound after it.
 
     Raises:
         ConfigError: If the row rate is not positive or, without resampling, not the native one.
     """
 
-    def __init__(self, model: Any, options: Wav2Vec2Options) -> None:
+    def __init__(
+        self,
+        model: Any,
+        options: Wav2Vec2Options,
+        *,
+        left_s: float = STREAM_LEFT_S,
+        right_s: float = STREAM_RIGHT_S,
+    ) -> None:
         self._model = model.eval()
         self.options = options
+        self._context_s = (left_s, right_s)
         config = model.config
         self._stride = math.prod(config.conv_stride)
         self._receptive_field = _receptive_field(config.conv_kernel, config.conv_stride)
@@ -120,6 +131,10 @@ class Wav2Vec2Encoder:
         states = config.num_hidden_layers + 2 if options.hidden_states == "all" else 1
         self.feature_dim: int = states * config.hidden_size
         self.feature_rate_hz: float = options.rate_hz
+
+    def with_context(self, *, left_s: float, right_s: float) -> Wav2Vec2Encoder:
+        """The same encoder whose ``encode_span`` hears that much around its rows."""
+        return Wav2Vec2Encoder(self._model, self.options, left_s=left_s, right_s=right_s)
 
     @property
     def device(self) -> torch.device:
@@ -161,14 +176,26 @@ class Wav2Vec2Encoder:
 
     @torch.no_grad()
     def encode_span(
-        self, sound: Float[Tensor, " samples"], start_row: int, stop_row: int
+        self,
+        sound: Float[Tensor, " samples"],
+        start_row: int,
+        stop_row: int,
+        *,
+        clip_rows: int | None = None,
     ) -> Float[Tensor, "rows D"]:
         """Rows of a stretch of sound, as if it were a clip of its own.
 
         The encoder attends and standardises over all it hears, so these are not the rows of the
-        whole file. They are taken at their true times; aligning end points, as for a file, puts a
-        row up to 12 ms beside it, which would be a jump from stretch to stretch. Rows before the
-        sound begins are zero.
+        whole file (docs/profiles.md has figures). They are taken at their true times; aligning end
+        points, as for a file, puts a row up to 12 ms beside it, which would be a jump from stretch
+        to stretch. Rows before the sound begins are zero.
+
+        Args:
+            sound: The samples of ``span``, fewer where the sound ends.
+            start_row: First row.
+            stop_row: Row after the last.
+            clip_rows: Rows of the whole clip, where they are known: then the end points that are
+                aligned are the clip's own, and every row is taken where ``encode`` takes it.
         """
         rows = torch.zeros(stop_row - start_row, self.feature_dim, device=self.device)
         leading = int(self.options.leading_zero_row)
@@ -177,7 +204,7 @@ class Wav2Vec2Encoder:
             return rows
         first_row, last_row = self._stream_rows(start_row, stop_row)
         prepared = self._prepare(sound.to(self.device, torch.float32), last_row - first_row)
-        features = self._model.feature_extractor(prepared[None].to(self.dtype)).transpose(1, 2)
+        features = self._convolved(prepared[None].to(self.dtype))
         moments = torch.arange(last_row - first_row, device=self.device)
         if self.options.resampling == "aligned":
             samples_per_row = self._sample_of_row(1)
@@ -186,6 +213,8 @@ class Wav2Vec2Encoder:
             middle = samples_per_row / 2 if self.options.span == "rows" else 0.0
             centres = moments * samples_per_row + middle
             moments = (centres - self._receptive_field / 2) / self._stride
+            if clip_rows is not None:
+                moments = self._clip_moments(first_row, last_row, clip_rows - leading)
         projected = self._model.feature_projection(_at_moments(features, moments))[0]
         states = self._states(projected)
         kept = (states[-1], *states) if self.options.hidden_states == "all" else (states[-1],)
@@ -193,12 +222,22 @@ class Wav2Vec2Encoder:
         rows[begin - start_row :] = heard[begin - leading - first_row :][: stop_row - begin]
         return rows
 
+    def _clip_moments(self, first_row: int, last_row: int, clip_rows: int) -> Tensor:
+        """Features, counted from that of ``first_row``, at which a clip's aligned rows lie."""
+        num_features = (self._num_samples(clip_rows) - self._receptive_field) // self._stride + 1
+        rows = torch.arange(first_row, last_row, dtype=torch.float64)
+        whole = rows * (num_features - 1) / max(clip_rows - 1, 1)
+        return (whole - self._sample_of_row(first_row) / self._stride).to(self.device)
+
     def _stream_rows(self, start_row: int, stop_row: int) -> tuple[int, int]:
         """Rows to encode for these, counted from the first row of sound."""
         leading = int(self.options.leading_zero_row)
-        left = math.ceil(STREAM_LEFT_S * self.feature_rate_hz)
-        right = math.ceil(STREAM_RIGHT_S * self.feature_rate_hz)
+        left, right = (math.ceil(s * self.feature_rate_hz) for s in self._context_s)
         first_row = max(start_row - leading - left, 0)
+        # Convolutions begin where those of the whole sound have a feature, too.
+        grid = self._stride // math.gcd(self._stride, self._sample_of_row(1))
+        if left >= grid:
+            first_row += -first_row % grid
         return first_row, max(stop_row - leading, first_row + 1) + right
 
     def _sample_of_row(self, row: int) -> int:
@@ -222,7 +261,7 @@ class Wav2Vec2Encoder:
             raise ConfigError(f"{num_rows} audio rows were asked for; at least one is needed")
         prepared = self._prepare(waveform.to(self.device, torch.float32), num_rows)
         normalised = prepared[None].to(self.dtype)
-        features = self._model.feature_extractor(normalised).transpose(1, 2)
+        features = self._convolved(normalised)
         resampled = features
         if self.options.resampling == "aligned":
             resampled = functional.interpolate(
@@ -260,6 +299,10 @@ class Wav2Vec2Encoder:
             # The reference's own order of operations: another one truncates differently.
             num_samples = int((num_rows - 1) / self.options.rate_hz * MODEL_SAMPLE_RATE_HZ)
         return max(num_samples, self._receptive_field)
+
+    def _convolved(self, normalised: Tensor) -> Tensor:
+        """Features ``(1, n, conv_dim)`` at the native rate."""
+        return convolution_features(self._model.feature_extractor, normalised).transpose(1, 2)
 
     def _states(self, projected: Tensor) -> tuple[Tensor, ...]:
         """Inputs of all layers and the encoder's output.
@@ -307,88 +350,3 @@ def _check_waveform(waveform: Tensor) -> None:
         )
     if waveform.numel() == 0:
         raise AudioError("the audio is empty", hint="give a file with sound", code="E-AUDIO-EMPTY")
-
-
-CONFIG_FIELDS = (
-    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
-    "feat_extract_norm", "feat_extract_activation", "conv_dim", "conv_stride", "conv_kernel",
-    "conv_bias", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups",
-    "do_stable_layer_norm", "layer_norm_eps",
-)  # fmt: skip
-"""Settings of a Hugging Face ``config.json`` that decide what the encoder computes."""
-
-
-def is_training_only(key: str) -> bool:
-    """Whether a weight has no part in encoding: the CTC head, the mask vector, the quantiser."""
-    name = key.removeprefix("wav2vec2.")
-    return name == "masked_spec_embed" or name.startswith(
-        ("lm_head.", "quantizer.", "project_q.", "project_hid.")
-    )
-
-
-def wav2vec2_module(config: Mapping[str, Any]) -> Any:
-    """The model of transformers with exactly the weights that encoding needs, values not set.
-
-    Args:
-        config: Arguments of ``Wav2Vec2Config``; empty for the base model.
-    """
-    from transformers import Wav2Vec2Config, Wav2Vec2Model
-
-    no_masking = {"apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
-    return Wav2Vec2Model(Wav2Vec2Config(**{**config, **no_masking}))
-
-
-def current_name(key: str) -> str:
-    """A weight's name in today's models: older files name the weight norm's parts otherwise."""
-    parts = {"conv.weight_g": "original0", "conv.weight_v": "original1"}
-    name = key.removeprefix("wav2vec2.")
-    for old, new in parts.items():
-        name = name.replace(
-            f"pos_conv_embed.{old}", f"pos_conv_embed.conv.parametrizations.weight.{new}"
-        )
-    return name
-
-
-def wav2vec2_from_state(
-    config: Mapping[str, Any],
-    state: Mapping[str, Tensor],
-    options: Wav2Vec2Options,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-) -> Wav2Vec2Encoder:
-    """An encoder from a state dict in the key names of the Hugging Face model.
-
-    Args:
-        config: Arguments of ``Wav2Vec2Config``; empty for the base model.
-        state: Weights by name; those of a CTC head and the ``wav2vec2.`` prefix that comes with
-            it are left away, as are training-only weights.
-        options: The rules of the checkpoint the rows are for.
-        dtype: Number format of the weights.
-        device: Where they go.
-
-    Raises:
-        CheckpointError: If a weight is missing, unknown or of another shape.
-    """
-    from transformers import Wav2Vec2Config, Wav2Vec2Model
-
-    model: Any = Wav2Vec2Model(Wav2Vec2Config(**config))
-    weights = {
-        current_name(key): value for key, value in state.items() if not key.startswith("lm_head.")
-    }
-    # Only masked training reads this vector; checkpoints may or may not carry it.
-    optional = {"masked_spec_embed"}
-    try:
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"wav2vec2 weights have another shape: {str(error).splitlines()[-1].strip()}",
-            hint="check that weights and configuration belong together",
-        ) from error
-    wrong = sorted((set(missing) | set(unexpected)) - optional)
-    if wrong:
-        raise CheckpointError(
-            f"{len(wrong)} wav2vec2 weights are missing or unknown, the first is {wrong[0]}",
-            hint="check that the file is a wav2vec2 model",
-        )
-    return Wav2Vec2Encoder(model.to(device=device, dtype=dtype), options)

@@ -230,7 +230,7 @@ def _decoded_frames(
 
 def _as_float(frame: av.AudioFrame) -> np.ndarray:
     """``(n, channels)`` float32 of one decoded frame, integers scaled to -1..1."""
-    array: np.ndarray = frame.to_ndarray()
+    array = _as_array(frame)
     channels = frame.layout.nb_channels
     samples = array.T if frame.format.is_planar else array.reshape(-1, channels)
     if samples.dtype == np.uint8:
@@ -239,6 +239,15 @@ def _as_float(frame: av.AudioFrame) -> np.ndarray:
         scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
         return (samples / scale).astype(np.float32)
     return samples.astype(np.float32)
+
+
+def _as_array(frame: av.AudioFrame) -> np.ndarray:
+    """The numbers of a frame; PyAV itself has no word for 64-bit integers, which WAV may hold."""
+    if frame.format.name not in ("s64", "s64p"):
+        array: np.ndarray = frame.to_ndarray()
+        return array
+    count = frame.samples * (1 if frame.format.is_planar else frame.layout.nb_channels)
+    return np.vstack([np.frombuffer(bytes(plane), np.int64, count) for plane in frame.planes])
 
 
 def _check_finite(part: np.ndarray, first: int, rate_hz: int, name: str) -> None:

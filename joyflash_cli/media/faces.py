@@ -17,8 +17,18 @@ MIN_EVIDENCE = 4
 """Overlapping raw hits that make a face. Textures without faces gave mostly 0 to 4, faces 10 to 50
 (picture and mirror image together)."""
 
+FINE_EVIDENCE = 10
+"""The second search looks at many more places: gravel, brick, grass, coins and a printed page gave
+4 to 5 hits in one of them, small faces mostly 12 to 60."""
+
 RELATIVE_EVIDENCE = 0.3
 """A second face needs this share of the best one's hits; chance clusters stay below."""
+
+_CENTRAL_SIZE, _CENTRAL_SHIFT = 0.45, 0.15
+"""A face that fills its picture: least side, and how far from the middle, as shares of the side."""
+
+_CENTRAL_SIDES_PX = (96, 128, 160, 192)
+"""Sizes at which a drawn face is searched: which lines the cascade knows depends on the scale."""
 
 _SCALE_FACTOR = 1.1
 _SAME_FACE_OVERLAP = 0.35
@@ -70,22 +80,57 @@ def find_faces(pixels: np.ndarray, *, models_dir: Path | None = None) -> list[Fa
     return sorted(boxes, key=lambda box: -box.size)
 
 
-def _cascade_faces(pixels: np.ndarray) -> list[FaceBox]:
-    for side, min_share in ((WORKING_SIDE_PX, 8), (FINE_SIDE_PX, 16)):
-        boxes = _cascade_at_size(pixels, side, min_share)
-        if boxes:
-            return boxes
-    return []
+def fills_picture(pixels: np.ndarray) -> bool:
+    """Whether anything like a face fills the middle of a picture.
+
+    The cascade knows photographs better than drawings: of 60 drawn heads it found 47 for certain
+    and gave single hits of this kind for most others. Pictures without faces gave none.
+
+    Args:
+        pixels: ``(H, W, 3)`` uint8 RGB.
+    """
+    return any(_has_central_hit(pixels, side) for side in _CENTRAL_SIDES_PX)
 
 
-def _cascade_at_size(pixels: np.ndarray, side_px: int, min_share: int) -> list[FaceBox]:
+def _has_central_hit(pixels: np.ndarray, side_px: int) -> bool:
+    image, _ = _grey(pixels, side_px)
+    height, width = image.shape
+    smallest = int(_CENTRAL_SIZE * min(height, width))
+    if smallest < 24:  # below the window the cascade was trained with
+        return False
+    hits = _raw_hits(image, smallest)
+    hits += _raw_hits(np.ascontiguousarray(image[:, ::-1]), smallest)
+    reach = _CENTRAL_SHIFT * min(height, width)
+    return any(
+        abs(hit.centre[0] - width / 2) <= reach and abs(hit.centre[1] - height / 2) <= reach
+        for hit in hits
+    )
+
+
+def _grey(pixels: np.ndarray, side_px: int) -> tuple[np.ndarray, float]:
+    """The picture in grey with a longest side of ``side_px``, and its scale."""
     from PIL import Image
 
     height, width = pixels.shape[:2]
     scale = side_px / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     grey = Image.fromarray(pixels).convert("L").resize(size, Image.Resampling.LANCZOS)
-    image = np.asarray(grey)
+    return np.asarray(grey), scale
+
+
+def _cascade_faces(pixels: np.ndarray) -> list[FaceBox]:
+    searches = ((WORKING_SIDE_PX, 8, MIN_EVIDENCE), (FINE_SIDE_PX, 16, FINE_EVIDENCE))
+    for side, min_share, evidence in searches:
+        boxes = _cascade_at_size(pixels, side, min_share, evidence)
+        if boxes:
+            return boxes
+    return []
+
+
+def _cascade_at_size(
+    pixels: np.ndarray, side_px: int, min_share: int, evidence: int
+) -> list[FaceBox]:
+    image, scale = _grey(pixels, side_px)
     min_size = side_px // min_share
     if min(image.shape) <= min_size:
         return []
@@ -95,7 +140,7 @@ def _cascade_at_size(pixels: np.ndarray, side_px: int, min_share: int) -> list[F
     hits += [FaceBox(image.shape[1] - box.x - box.size, box.y, box.size) for box in mirrored]
     clusters = _cluster(hits)
     best = max((len(cluster) for cluster in clusters), default=0)
-    enough = max(MIN_EVIDENCE, RELATIVE_EVIDENCE * best)
+    enough = max(evidence, RELATIVE_EVIDENCE * best)
     return [_median_box(cluster, 1 / scale) for cluster in clusters if len(cluster) >= enough]
 
 

@@ -7,6 +7,7 @@ needs no file for its sound.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -213,14 +214,17 @@ class FfmpegMuxer:
             last = lines[-1] if lines else ""
         partial = self._file.keep_partial()
         self.discard()
+        full = os.strerror(errno.ENOSPC) in last
         hint = "choose a name ending in .mp4, which needs no ffmpeg program"
+        if full:
+            hint = "free some space or choose another place"
         if partial is not None:
             hint += f"; what was written is in {partial}"
         return OutputError(
             f"{self._file.final} cannot be written: ffmpeg ended with {return_code}: "
             f"{last or 'no message'}",
             hint=hint,
-            code="E-OUTPUT-FFMPEG",
+            code="E-OUTPUT-FULL" if full else "E-OUTPUT-FFMPEG",
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from joyflash_cli.config import check_ranges
 from joyflash_cli.errors import ConfigError, ImageError
 from joyflash_cli.media.faces import FaceBox, find_faces
 from joyflash_cli.media.picture import Picture
@@ -40,6 +41,7 @@ class FramingRule:
     def __post_init__(self) -> None:
         if self.size_px < 1:
             raise ConfigError(f"framing size_px is {self.size_px}; it must be positive")
+        check_ranges(self, {"size_px": (1, 8192)})
         for name in ("face_centre_x", "face_centre_y", "face_size"):
             value = getattr(self, name)
             if not 0.0 < value < 1.0:

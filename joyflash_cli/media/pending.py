@@ -33,10 +33,16 @@ class PendingFile:
         self.temporary = self.final.with_name(f".{stem}.part{suffix}")
         self.partial = self.final.with_name(f"{stem}.partial{suffix}")
         self._overwrite = overwrite
+        self._claim: int | None = None
         try:
             # Made now, so that an unwritable folder is known before any work is done.
-            self.temporary.unlink(missing_ok=True)
-            self.temporary.touch(exist_ok=False)
+            self._claim = _claimed(self.temporary)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"another program is writing {self.final} at this moment",
+                hint="wait for it, or choose another --output",
+                code="E-OUTPUT-EXISTS",
+            ) from error
         except OSError as error:
             raise write_error(self.final, error) from error
 
@@ -80,13 +86,22 @@ class PendingFile:
 
     def discard(self) -> None:
         """Removes the temporary file; safe to call at any time."""
-        self.temporary.unlink(missing_ok=True)
+        if self._claim is not None:
+            self.temporary.unlink(missing_ok=True)
+            self._release()
+
+    def _release(self) -> None:
+        """What lies under the temporary name is somebody else's from here on."""
+        claim, self._claim = self._claim, None
+        if claim is not None:
+            os.close(claim)
 
     def _rename(self, target: Path) -> None:
         try:
             with self.temporary.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(self.temporary, target)
+            self._release()
             folder = os.open(target.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
@@ -94,6 +109,47 @@ class PendingFile:
                 os.close(folder)
         except OSError as error:
             raise write_error(target, error) from error
+
+
+def _claimed(path: Path) -> int:
+    """An empty file that only this process writes; its descriptor holds the claim.
+
+    What a killed process has left under that name is taken over. Where the file system knows no
+    locks, nobody is kept out.
+
+    Raises:
+        BlockingIOError: If another process writes it.
+        OSError: If it cannot be made.
+    """
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o666)
+        try:
+            _lock(descriptor)
+            if _lies_at(path, descriptor):
+                os.ftruncate(descriptor, 0)
+                return descriptor
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # its writer has just given it its final name
+
+
+def _lock(descriptor: int) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return  # a file system without locks
+
+
+def _lies_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def check_target(path: Path, *, overwrite: bool = False) -> None:

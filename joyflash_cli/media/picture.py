@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import struct
 import warnings
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +25,25 @@ MIN_SIDE_PX = 32
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded (300 MB of RGB); read from the header, before decoding."""
 
+MAX_WEBP_PIXELS = 64_000_000
+"""The same for WebP, whose decoder keeps three copies: 40 bytes of file may ask for all of it."""
+
+MAX_FILE_BYTES = 512 << 20
+"""Largest file that is read; no picture that could be decoded comes near."""
+
+LARGE_PIXELS = 30_000_000
+"""Larger pictures are read at half size or less: they take some 20 bytes a pixel on their way, and
+no face needs more."""
+
 BACKGROUND_RGB = (128, 128, 128)
 """Mid-grey put behind transparent pixels: neither a black nor a white halo around hair."""
+
+_GREY_ROWS = 256
+_BROKEN = (
+    OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError,
+    ArithmeticError, struct.error, zlib.error,
+)  # fmt: skip
+"""What Pillow raises for broken pictures; some of it for chunks that are merely too short."""
 
 _OTHER_FORMATS = (  # (offset, bytes, name): told apart only to give a useful hint
     (4, b"ftyphei", "HEIC"),
@@ -51,10 +71,12 @@ class Picture:
     Attributes:
         pixels: ``(H, W, 3)`` uint8 RGB, upright.
         warnings: Sentences the user should see: what was dropped or assumed.
+        sha256: Of the file's bytes, hexadecimal.
     """
 
     pixels: np.ndarray
     warnings: tuple[str, ...] = ()
+    sha256: str | None = None
 
 
 def read_picture(path: Path) -> Picture:
@@ -62,6 +84,7 @@ def read_picture(path: Path) -> Picture:
 
     The EXIF orientation is applied, an embedded colour profile is converted to sRGB, 16-bit grey
     is scaled to 8 bits, transparency is flattened on mid-grey, an animation gives its first frame.
+    Beyond ``LARGE_PIXELS`` a picture is read at half its size or less.
 
     Args:
         path: A local file; its suffix does not matter.
@@ -71,13 +94,15 @@ def read_picture(path: Path) -> Picture:
 
     Raises:
         ImageError: ``E-IMAGE-MISSING`` no such file, ``E-IMAGE-FORMAT`` another format,
-            ``E-IMAGE-SIZE`` a side under 32 px or more than 100 million pixels,
+            ``E-IMAGE-SIZE`` a side under 32 px, or more than 100 million pixels (WebP:
+            64 million),
             ``E-IMAGE-DAMAGED`` cut off or broken.
     """
     path = Path(path)
     name = path.name or str(path)
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:  # a pipe can be read only once, a device never ends
+            data = file.read(MAX_FILE_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError(
             f"{path}: no such file",
@@ -90,25 +115,54 @@ def read_picture(path: Path) -> Picture:
             hint="give the path of a PNG, JPEG or WebP picture",
             code="E-IMAGE-MISSING",
         ) from error
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError(
+            f"{name} has more than {MAX_FILE_BYTES >> 20} MB",
+            hint="give the path of a PNG, JPEG or WebP picture",
+            code="E-IMAGE-SIZE",
+        )
     with warnings.catch_warnings():
         # Pillow's own remarks (odd camera data, many pixels) are either checked here or harmless.
         warnings.simplefilter("ignore")
-        return _decode(data, name)
+        picture = _decode(data, name)
+    return replace(picture, sha256=hashlib.sha256(data).hexdigest())
 
 
 def _decode(data: bytes, name: str) -> Picture:
     image = _open(data, name)
-    _check_size(image.size, name)
+    _check_size(image.size, name, MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS)
     notes: list[str] = []
     num_frames = getattr(image, "n_frames", 1)
     if image.format != "MPO" and num_frames > 1:
         # MPO is a JPEG whose further pictures are previews or the other eye, not an animation.
         notes.append(f"{name} is an animation of {num_frames} frames; its first is used")
+    width, height = image.size
+    is_large = width * height > LARGE_PIXELS
     try:
+        if is_large:
+            image.draft(None, (width // 2, height // 2))  # a JPEG is decoded no larger
         image.load()
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except _BROKEN as error:
         raise _damaged(name) from error
+    if is_large:
+        image = _reduced(image)
+        if image.size != (width, height):
+            read = f"{image.width} x {image.height}"
+            notes.append(f"{name} is {width} x {height}; it is read as {read}")
     return Picture(_to_rgb(_upright(image), name, notes), tuple(notes))
+
+
+def _reduced(image: Image) -> Image:
+    """At most ``LARGE_PIXELS``, by averaging whole pixels; a JPEG may be small enough already."""
+    factor = 1
+    while image.width // factor * (image.height // factor) > LARGE_PIXELS:
+        factor += 1
+    if factor == 1 or image.mode.startswith("I"):
+        return image  # 16-bit grey becomes small below
+    if image.mode in ("P", "1"):
+        transparent = "transparency" in image.info
+        image = image.convert("RGBA" if transparent else "RGB")
+    return image.reduce(factor)
 
 
 def _open(data: bytes, name: str) -> Image:
@@ -132,7 +186,7 @@ def _open(data: bytes, name: str) -> Image:
             hint="save it as PNG or JPEG with any picture program",
             code="E-IMAGE-FORMAT",
         ) from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except _BROKEN as error:
         raise _damaged(name) from error
 
 
@@ -143,12 +197,11 @@ def _other_format(data: bytes) -> str:
     return ""
 
 
-def _check_size(size: tuple[int, int], name: str) -> None:
+def _check_size(size: tuple[int, int], name: str, most: int) -> None:
     width, height = size
-    if width * height > MAX_PIXELS:
+    if width * height > most:
         raise ImageError(
-            f"{name} is {width} x {height}; at most {MAX_PIXELS // 1_000_000} million pixels "
-            "are decoded",
+            f"{name} is {width} x {height}; at most {most // 1_000_000} million pixels are decoded",
             hint="scale it down; a side of 1000 pixels is plenty",
             code="E-IMAGE-SIZE",
         )
@@ -165,19 +218,28 @@ def _upright(image: Image) -> Image:
 
     try:
         return ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError, KeyError, TypeError, ArithmeticError):
+    except _BROKEN:
         return image  # unreadable camera data: the picture itself is sound
 
 
 def _to_rgb(image: Image, name: str, notes: list[str]) -> np.ndarray:
     if image.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N"):
-        # Pillow's own conversion clips at 255; 65535 must become 255.
-        grey = np.asarray(image).astype(np.uint32).clip(0, 65535)
-        scaled = ((grey * 255 + 32767) // 65535).astype(np.uint8)
-        return np.repeat(scaled[:, :, None], 3, axis=2)
+        return _from_grey(np.asarray(image))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         return _flatten(image, name, notes)
     return np.array(_in_srgb(image).convert("RGB"))
+
+
+def _from_grey(values: np.ndarray) -> np.ndarray:
+    """``(H, W, 3)`` of 16-bit grey, a few rows at a time: wide numbers of all would fill memory.
+
+    Pillow's own conversion clips at 255; 65535 must become 255.
+    """
+    pixels = np.empty((*values.shape, 3), np.uint8)
+    for start in range(0, len(values), _GREY_ROWS):
+        grey = values[start : start + _GREY_ROWS].astype(np.uint32).clip(0, 65535)
+        pixels[start : start + _GREY_ROWS] = ((grey * 255 + 32767) // 65535)[:, :, None]
+    return pixels
 
 
 def _flatten(image: Image, name: str, notes: list[str]) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
-from joyflash_cli.errors import OutputError
+from joyflash_cli.errors import OutputError, is_disk_full
 from joyflash_cli.media.muxer import exact_fps
 from joyflash_cli.media.tracks import TrackOptions, TrackWriter, is_write_failure
 from joyflash_cli.types import AudioClip, SoundFormat
@@ -59,12 +59,16 @@ class PipeMuxer:
         **encoding: int | str,
     ) -> None:
         container = {
-            "movflags": "delay_moov+default_base_moof",
+            # Without a trailer no index of fragments is kept, which would grow for as long as
+            # the stream lasts (75 bytes a frame) and which nobody can seek to.
+            "movflags": "delay_moov+default_base_moof+skip_trailer",
             # A fragment per frame costs some hundred bytes and lets no frame wait for others.
             # (The flag frag_every_frame would lose the second frame.)
             "frag_duration": str(round(1_000_000 / exact_fps(fps))),
             "flush_packets": "1",
         }
+        name = getattr(stream, "name", None)
+        self._name = name if isinstance(name, str) else "standard output"
         options = TrackOptions(
             kind="live",
             metadata=metadata or {},
@@ -121,7 +125,7 @@ class PipeMuxer:
         if isinstance(error, BrokenPipeError) or not is_write_failure(error):
             return error
         return OutputError(
-            f"standard output cannot be written: {getattr(error, 'strerror', None) or error}",
+            f"{self._name} cannot be written: {getattr(error, 'strerror', None) or error}",
             hint="write to a file with --output FILE.mp4",
-            code="E-OUTPUT-WRITE",
+            code="E-OUTPUT-FULL" if is_disk_full(error) else "E-OUTPUT-WRITE",
         )

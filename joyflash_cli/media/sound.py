@@ -10,13 +10,15 @@ import hashlib
 import io
 import os
 import select
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 import numpy as np
 
+from joyflash_cli.errors import AudioError
 from joyflash_cli.media.audio import SILENCE_PEAK
 from joyflash_cli.media.audio_decoding import (
     MAX_DURATION_S,
@@ -38,6 +40,7 @@ from joyflash_cli.media.wav import (
 )
 from joyflash_cli.types import AudioClip, SoundFormat
 
+STANDARD_INPUT_NAME = "standard input"
 _PIECE_SAMPLES = 1 << 14
 _WAKE_EVERY_MS = 200
 # What libavformat may read ahead of a compressed pipe before it gives the first sample.
@@ -159,7 +162,7 @@ class LiveSound:
     num_samples = None
 
     def __init__(
-        self, stream: BinaryIO, pcm: PcmFormat | None = None, *, name: str = "standard input"
+        self, stream: BinaryIO, pcm: PcmFormat | None = None, *, name: str = STANDARD_INPUT_NAME
     ) -> None:
         self.name = name
         self._stream = stream
@@ -216,6 +219,35 @@ def check_sound_file(path: Path, pcm: PcmFormat | None = None) -> FileSound:
     if num_samples > MAX_DURATION_S * sound.sample_rate_hz:
         raise too_long(path.name)
     return FileSound(path, sound, num_samples, silent, pcm)
+
+
+def is_pipe(path: Path) -> bool:
+    """Whether a path names a pipe: a FIFO, ``/dev/stdin`` or a shell's ``<(program)``."""
+    try:
+        return stat.S_ISFIFO(Path(path).stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def open_pipe(path: Path, pcm: PcmFormat | None = None) -> LiveSound:
+    """The sound of a pipe that has a name, heard as it arrives.
+
+    Args:
+        path: Of which ``is_pipe`` is true.
+        pcm: For samples without a header.
+
+    Raises:
+        AudioError: ``E-AUDIO-MISSING`` if it cannot be opened.
+    """
+    try:
+        stream = Path(path).open("rb", buffering=0)  # noqa: SIM115 - open as long as it is heard
+    except OSError as error:
+        raise AudioError(
+            f"{path} cannot be read: {error.strerror or error}",
+            hint="give the path of a sound file",
+            code="E-AUDIO-MISSING",
+        ) from error
+    return LiveSound(cast("BinaryIO", stream), pcm, name=str(path))
 
 
 class _Pipe(io.RawIOBase):

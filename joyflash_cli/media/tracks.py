@@ -27,8 +27,9 @@ _AAC_BITS_PER_CHANNEL = 96_000
 _BT709 = 1  # AVCOL_*_BT709 and AVCOL_RANGE_MPEG are all 1
 
 # What x264 holds back must stay small, or a killed process loses it: 4 frames of look-ahead, one
-# reordered frame, three frames in its threads. It costs nothing measurable in size.
-_FEW_FRAMES_INSIDE = {"rc-lookahead": "4", "bf": "1", "threads": "3"}
+# reordered frame. It costs nothing measurable in size. One thread, because three gave other bytes
+# in about one of 150 small videos whose frames came in fits and starts; same input, same file.
+_FEW_FRAMES_INSIDE = {"rc-lookahead": "4", "bf": "1", "threads": "1"}
 _NO_FRAME_INSIDE = {"tune": "zerolatency", "sc_threshold": "0"}  # key frames by the clock alone
 
 logger = logging.getLogger(__name__)

@@ -52,6 +52,7 @@ _CHUNKS_AFTER_DATA = (
     b"acid", b"afsp", b"iXML", b"axml", b"aXML", b"_PMX", b"cart", b"DISP", b"minf", b"elm1",
     b"regn", b"umid", b"SAUR", b"LGWV", b"chna", b"levl", b"link", b"data",
 )  # fmt: skip
+_CHUNKS_BEFORE_DATA = (b"fmt ", b"ds64", *_CHUNKS_AFTER_DATA)
 _LARGEST_CHUNK = 64 << 20
 _UNKNOWN_FROM = 0x7FFFF000
 """Sizes from here on mean "unknown": programs write 0x7FFFFFFF, 0xFFFFFFFF or a little less."""
@@ -208,10 +209,13 @@ def read_wav_header(feed: ByteFeed, name: str) -> tuple[PcmFormat, int] | None:
             return pcm, size_64 or size if size == 0xFFFFFFFF else size
         if size > _LARGEST_CHUNK:
             raise _cut_header(name)
-        body = feed.exactly(size + size % 2)
+        body = feed.exactly(size)
         taken.append(body)
         if len(body) < size:
             raise _cut_header(name)
+        # Chunks of odd length are followed by one more byte, which some programs forget.
+        if size % 2 and feed.peek(4) not in _CHUNKS_BEFORE_DATA:
+            taken.append(feed.exactly(1))
         if kind == b"fmt ":
             pcm = _parse_format_chunk(body)
             if pcm is None:

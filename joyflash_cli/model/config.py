@@ -10,6 +10,12 @@ from typing import Any, Literal
 from joyflash_cli import config as strict
 from joyflash_cli.errors import ConfigError
 
+MAX_WIDTH = 1 << 18
+"""Far above any width in use; with ``MAX_LAYERS`` it keeps a wrong description buildable."""
+
+MAX_LAYERS = 512
+MAX_TOKENS = 1 << 16
+
 
 @dataclass(frozen=True)
 class AudioPackConfig:
@@ -28,6 +34,12 @@ class AudioPackConfig:
     rows_per_latent: int = 4
     hidden_dim: int = 32
 
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be built."""
+        width = (1, MAX_WIDTH)
+        limits = {"audio_dim": width, "rows_per_latent": (1, MAX_TOKENS), "hidden_dim": width}
+        strict.check_ranges(self, limits)
+
 
 @dataclass(frozen=True)
 class AudioAttentionConfig:
@@ -43,6 +55,12 @@ class AudioAttentionConfig:
     tokens_per_latent: int
     projection_dim: int = 2048
 
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be built."""
+        width = (1, MAX_WIDTH)
+        limits = {"audio_dim": width, "tokens_per_latent": (1, MAX_TOKENS), "projection_dim": width}
+        strict.check_ranges(self, limits)
+
 
 @dataclass(frozen=True)
 class FaceAttentionConfig:
@@ -55,6 +73,16 @@ class FaceAttentionConfig:
 
     face_dim: int = 512
     num_tokens: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be built."""
+        strict.check_ranges(self, {"face_dim": (1, MAX_WIDTH), "num_tokens": (1, MAX_TOKENS)})
+
+
+_WIDTHS = (
+    "dim", "num_heads", "ffn_dim", "in_channels", "out_channels", "freq_dim", "text_dim",
+    "image_token_dim",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,6 +134,16 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be built."""
+        strict.check_ranges(
+            self,
+            {
+                **dict.fromkeys(_WIDTHS, (1, MAX_WIDTH)),
+                **dict.fromkeys(("text_len", "position_embedding"), (1, MAX_TOKENS)),
+                "num_layers": (1, MAX_LAYERS),
+                "patch_size": (1, 64),
+                "eps": (0.0, 1.0),
+            },
+        )
         if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
             raise ConfigError(
                 f"dim {self.dim} cannot be split into {self.num_heads} heads of even width"

@@ -79,6 +79,10 @@ def choose_device(name: str) -> "torch.device":
         name = "cuda" if torch.cuda.is_available() else "cpu"
         if name == "cpu" and torch.backends.mps.is_available():
             name = "mps"
+    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise DeviceError(
+            f"device {name!r} is not known", hint="give auto, cpu, cuda, cuda:N or mps"
+        )
     try:
         device = torch.device(name)
         if device.type == "cuda" and (problem := _cuda_problem(device.index or 0)):

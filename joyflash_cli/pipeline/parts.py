@@ -9,6 +9,7 @@ from joyflash_cli.checkpoints.store import CheckpointFiles
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.pipeline.devices import DTYPES, choose_device, choose_dtype
+from joyflash_cli.pipeline.foreign_sections import foreign_section
 from joyflash_cli.pipeline.request import read_sampler_profile
 
 if TYPE_CHECKING:
@@ -100,9 +101,9 @@ def _load_by_kind(
     """A part by the ``kind`` that its section states; the first kind where it states none."""
     section = dict(files.section(part))
     kind = section.pop("kind", next(iter(loaders)))
-    if kind not in loaders:
+    if not isinstance(kind, str) or kind not in loaders:
         raise ConfigError(
-            f"checkpoint.json: {part}.kind is {kind!r}", hint=f"one of {', '.join(loaders)}"
+            f"checkpoint.json: {part}.kind is {kind!r:.80}", hint=f"one of {', '.join(loaders)}"
         )
     return loaders[kind](section, files.shards(part), device)
 
@@ -112,8 +113,8 @@ def _load_tiny_codec(
 ) -> "Codec":
     from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
 
-    module = TinyCodec(from_dict(TinyCodecConfig, section, path="checkpoint.json: codec"))
-    return _filled(module, paths, device)
+    config = from_dict(TinyCodecConfig, section, path="checkpoint.json: codec")
+    return _filled(_checked(lambda: TinyCodec(config), paths), paths, device)
 
 
 def _load_wan_codec(
@@ -123,7 +124,7 @@ def _load_wan_codec(
 
     from joyflash_cli.codec.wan import WanCodec, wan_vae_module
 
-    with torch.device("meta"):
+    with torch.device("meta"), foreign_section("codec", section):
         module = wan_vae_module(section)
     # diffusers' own ``to`` warns about layers it would keep in float32; this VAE has none.
     return WanCodec(torch.nn.Module.to(_filled(module, paths, None), device))
@@ -134,8 +135,8 @@ def _load_front_end(
 ) -> "AudioEncoder":
     from joyflash_cli.encoders.front_end import FrontEnd, FrontEndConfig
 
-    module = FrontEnd(from_dict(FrontEndConfig, section, path="checkpoint.json: front_end"))
-    return _filled(module, paths, device)
+    config = from_dict(FrontEndConfig, section, path="checkpoint.json: front_end")
+    return _filled(_checked(lambda: FrontEnd(config), paths), paths, device)
 
 
 def _load_wav2vec2(
@@ -143,14 +144,26 @@ def _load_wav2vec2(
 ) -> "AudioEncoder":
     import torch
 
-    from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder, Wav2Vec2Options, wav2vec2_module
+    from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder, Wav2Vec2Options
+    from joyflash_cli.encoders.wav2vec2_weights import wav2vec2_module
 
     options = from_dict(
         Wav2Vec2Options, section.get("options", {}), path="checkpoint.json: front_end.options"
     )
-    with torch.device("meta"):
+    with torch.device("meta"), foreign_section("front_end", section):
         module = wav2vec2_module(section.get("config", {}))
     return Wav2Vec2Encoder(_filled(module, paths, device), options)
+
+
+def _checked(make: Callable[[], Any], paths: tuple[Path, ...]) -> Any:
+    """A module, made only once it is known that the files fill it: then it is no larger."""
+    import torch
+
+    from joyflash_cli.checkpoints.state_dict import check_state_dict
+
+    with torch.device("meta"):
+        check_state_dict(make(), paths)
+    return make()
 
 
 def _filled(module: Any, paths: tuple[Path, ...], device: "torch.device | None") -> Any:

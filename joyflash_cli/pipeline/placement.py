@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from joyflash_cli.checkpoints.store import CheckpointFiles
+from joyflash_cli.config import from_dict
 from joyflash_cli.errors import CheckpointError, DeviceError, UsageError
 from joyflash_cli.pipeline.devices import choose_device, choose_dtype, unusable_gpu
 
@@ -175,14 +176,17 @@ def check_checkpoint(files: CheckpointFiles, placement: Placement) -> None:
         DeviceError: When the attention kernel does not run with this device and head width.
         UsageError: When the fast decoder is asked for and the codec has one of its own.
     """
+    from joyflash_cli.model.config import TransformerConfig
     from joyflash_cli.model.kernels import check_backend
 
-    config = files.section("transformer")
+    config = from_dict(
+        TransformerConfig, files.section("transformer"), path="checkpoint.json: transformer"
+    )
     check_backend(
         placement.options.attention,
         device=placement.device,
         dtype=placement.dtype,
-        head_dim=config["dim"] // config["num_heads"],
+        head_dim=config.head_dim,
     )
     if not placement.options.fast_decode:
         return

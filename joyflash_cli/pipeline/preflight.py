@@ -14,6 +14,7 @@ from joyflash_cli.checkpoints.tensors import num_parameters, tensor_shapes
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import DeviceError
 from joyflash_cli.pipeline.devices import FreeMemory, free_memory, has_bfloat16
+from joyflash_cli.pipeline.foreign_sections import foreign_section
 from joyflash_cli.pipeline.memory import (
     FLOAT32_BYTES,
     CodecCost,
@@ -205,10 +206,13 @@ def _stream(run: PlannedRun, placement: Placement) -> StreamMemory:
 
 def codec_stride(files: CheckpointFiles) -> int:
     """Pixels per latent row."""
-    section = files.section("codec")
-    if section.get("kind", "tiny") == "wan":
-        return 2 ** (len(section.get("dim_mult", (1, 2, 4, 4))) - 1)
-    return int(section.get("patch_px", 16)) // 2
+    from joyflash_cli.codec.tiny import TinyCodecConfig
+
+    section = dict(files.section("codec"))
+    if section.pop("kind", "tiny") == "wan":
+        with foreign_section("codec", section):
+            return 2 ** min(len(section.get("dim_mult", (1, 2, 4, 4))) - 1, 10)
+    return from_dict(TinyCodecConfig, section, path="checkpoint.json: codec").patch_px // 2
 
 
 def codec_memory(run: PlannedRun, placement: Placement) -> CodecMemory:
@@ -233,7 +237,8 @@ def codec_memory(run: PlannedRun, placement: Placement) -> CodecMemory:
 
 def _wan_width(files: CheckpointFiles) -> float:
     """Width of the VAE as a share of the published one's."""
-    return float(files.section("codec").get("base_dim", 96)) / 96
+    with foreign_section("codec", files.section("codec")):
+        return float(files.section("codec").get("base_dim", 96)) / 96
 
 
 def _transformer_weights(files: CheckpointFiles, placement: Placement) -> tuple[int, int]:

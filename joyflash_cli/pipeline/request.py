@@ -1,20 +1,22 @@
 """What is to be rendered: inputs read and checked, and what they come to, before any weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from joyflash_cli.checkpoints.store import CheckpointFiles
 from joyflash_cli.config import from_dict
-from joyflash_cli.errors import UsageError
-from joyflash_cli.pipeline.sidecar import file_sha256
+from joyflash_cli.errors import ImageError, UsageError
 from joyflash_cli.pipeline.sound_feed import exact_rate, frames_for
 from joyflash_cli.types import AudioClip
 
 if TYPE_CHECKING:
     from joyflash_cli.media.framing import Framed
+    from joyflash_cli.media.picture import Picture
     from joyflash_cli.media.sound import Sound
     from joyflash_cli.sampler.profile import SamplerProfile
+
+MIN_OUTPUT_FPS, MAX_OUTPUT_FPS = 1, 240
 
 SILENCE_WARNING = "the audio is silent, the mouth will stay still"
 
@@ -33,6 +35,8 @@ class RenderRequest:
             the whole window. Fewer shorten the delay of a live picture and cost lip accuracy.
         warnings: What the user should be told about the inputs.
         origin: Where picture and sound came from, for the record.
+        output_fps: Frames per second of the video, by repeating the model's frames or leaving
+            some out; ``None`` for the model's own rate.
     """
 
     face: "Framed"
@@ -42,6 +46,21 @@ class RenderRequest:
     look_ahead_blocks: int | None = None
     warnings: tuple[str, ...] = ()
     origin: "RequestOrigin | None" = None
+    output_fps: float | None = None
+
+    def at_output_fps(self, fps: float | None) -> "RenderRequest":
+        """The same as a video of another frame rate; ``None`` for the model's own.
+
+        Raises:
+            UsageError: ``E-OUTPUT-FPS`` for a rate that cannot be written.
+        """
+        if fps is not None and not MIN_OUTPUT_FPS <= fps <= MAX_OUTPUT_FPS:
+            raise UsageError(
+                f"{fps:g} frames a second cannot be written",
+                hint=f"{MIN_OUTPUT_FPS} to {MAX_OUTPUT_FPS} can",
+                code="E-OUTPUT-FPS",
+            )
+        return replace(self, output_fps=fps)
 
     @property
     def sound(self) -> "Sound":
@@ -125,6 +144,7 @@ def read_request(
     seed: int = 0,
     prompt: str = "",
     face_index: int | None = None,
+    needs_face: bool = True,
     look_ahead_blocks: int | None = None,
 ) -> RenderRequest:
     """Inputs read, checked and framed as the checkpoint was trained; no weights are needed.
@@ -137,6 +157,7 @@ def read_request(
         seed: 0 <= seed < 2**63.
         prompt: Only for profiles with text control.
         face_index: Which face of the picture, 0 the largest; the largest if absent.
+        needs_face: Whether a picture without a face is refused; else its middle is used.
         look_ahead_blocks: See ``RenderRequest``.
 
     Raises:
@@ -144,8 +165,6 @@ def read_request(
         AudioError: When the sound cannot be used.
         ImageError: When the picture cannot be used.
     """
-    from joyflash_cli.media.picture import read_picture
-    from joyflash_cli.media.sizing import frame_picture
     from joyflash_cli.pipeline.static import check_prompt, find_face_models_for
 
     if not 0 <= seed < 1 << 63:
@@ -157,8 +176,7 @@ def read_request(
             code="E-PROMPT",
         )
     check_prompt(files, prompt)
-    picture = read_picture(image)
-    face = frame_picture(picture, files.section("framing"), face_index=face_index)
+    picture, face = read_face(files, image, face_index=face_index, needs_face=needs_face)
     sound, given = _as_sound(audio)
     silence = (SILENCE_WARNING,) if _is_silent(sound) else ()
     models = find_face_models_for(files)
@@ -171,24 +189,66 @@ def read_request(
         prompt=prompt,
         look_ahead_blocks=look_ahead_blocks,
         warnings=warnings,
-        origin=RequestOrigin(image=str(image), image_sha256=_sha256(image), audio=given),
+        origin=RequestOrigin(image=str(image), image_sha256=picture.sha256, audio=given),
     )
+
+
+def read_face(
+    files: CheckpointFiles,
+    image: Path,
+    *,
+    face_index: int | None = None,
+    needs_face: bool = True,
+) -> "tuple[Picture, Framed]":
+    """The picture, and the part of it that a checkpoint shows.
+
+    Args:
+        files: Gives the framing rule.
+        image: PNG, JPEG or WebP.
+        face_index: As for ``read_request``.
+        needs_face: As for ``read_request``.
+
+    Raises:
+        ImageError: When the picture cannot be used.
+    """
+    from joyflash_cli.media.faces import fills_picture
+    from joyflash_cli.media.picture import read_picture
+    from joyflash_cli.media.sizing import frame_picture
+
+    picture = read_picture(image)
+    framed = frame_picture(picture, files.section("framing"), face_index=face_index)
+    if needs_face and framed.face is None and not fills_picture(picture.pixels):
+        raise ImageError(
+            f"no face was found in {image}",
+            hint="give a portrait from the front, or --allow-no-face to show the picture's middle",
+            code="E-IMAGE-FACE",
+        )
+    return picture, framed
 
 
 def _as_sound(
     audio: "Path | BinaryIO | AudioClip | Sound",
 ) -> "tuple[AudioClip | Sound, str | None]":
     """The sound and what the record calls it."""
-    from joyflash_cli.media.sound import FileSound, LiveSound, check_sound_file
+    from joyflash_cli.media.sound import (
+        STANDARD_INPUT_NAME,
+        FileSound,
+        LiveSound,
+        check_sound_file,
+        is_pipe,
+        open_pipe,
+    )
 
     if isinstance(audio, AudioClip):
         return audio, None
     if isinstance(audio, str | Path):
+        if is_pipe(Path(audio)):  # it can be heard only once
+            return open_pipe(Path(audio)), str(audio)
         return check_sound_file(Path(audio)), str(audio)
     if isinstance(audio, FileSound):
         return audio, str(audio.path)
     if isinstance(audio, LiveSound):
-        return audio, "-"
+        return audio, "-" if audio.name == STANDARD_INPUT_NAME else audio.name
     if hasattr(audio, "open"):
         return cast("Sound", audio), None
     return LiveSound(cast("BinaryIO", audio)), "-"
@@ -200,13 +260,6 @@ def _is_silent(sound: "AudioClip | Sound") -> bool:
     if isinstance(sound, AudioClip):
         return is_silent(sound)
     return bool(getattr(sound, "is_silent", False))
-
-
-def _sha256(image: Path) -> str | None:
-    try:
-        return file_sha256(image)
-    except OSError:
-        return None  # a pipe, or it has gone since it was read
 
 
 def hears_text(files: CheckpointFiles) -> bool:
@@ -234,17 +287,19 @@ def plan_render(request: RenderRequest, profile: "SamplerProfile") -> RenderPlan
     from joyflash_cli.conditioning.audio_windows import num_blocks_for
 
     num_frames, audio_s = request.num_frames(profile.fps), request.audio_s
-    if num_frames is None or audio_s is None:
+    video_fps = request.output_fps or profile.fps
+    num_written = request.num_frames(video_fps)
+    if num_frames is None or num_written is None or audio_s is None:
         raise UsageError(
             "the length of sound from a pipe is not known before it ends",
             hint="give --audio FILE to plan ahead",
         )
     return RenderPlan(
-        num_frames=num_frames,
+        num_frames=num_written,
         num_blocks=num_blocks_for(
             num_frames, profile.block_frames, prefix_frames=profile.first_block_frame
         ),
-        fps=profile.fps,
+        fps=video_fps,
         size_px=request.size_px,
         audio_s=audio_s,
     )

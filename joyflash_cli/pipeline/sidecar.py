@@ -38,6 +38,7 @@ JSON object with these keys, all present, in this order:
 =====================  =============================================================================
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -49,7 +50,7 @@ from typing import Any, Literal
 
 from joyflash_cli import __version__
 from joyflash_cli.checkpoints.store import OPTIONAL_PARTS, PARTS, CheckpointFiles
-from joyflash_cli.errors import DataError, OutputError
+from joyflash_cli.errors import DataError, OutputError, is_disk_full
 
 SIDECAR_FORMAT = 1
 MAX_SIDECAR_BYTES = 64 << 20
@@ -135,6 +136,25 @@ def sidecar_path(output: Path) -> Path:
     return output.with_name(f"{name}.json")
 
 
+def check_sidecar(output: Path, *, overwrite: bool) -> None:
+    """Refuses a video whose record would replace a file that is no record.
+
+    Raises:
+        OutputError: ``E-OUTPUT-EXISTS``.
+    """
+    path = sidecar_path(output)
+    if overwrite or not path.exists():
+        return
+    try:
+        read_sidecar(path)
+    except DataError as error:
+        raise OutputError(
+            f"{path} exists already and is no record of a video",
+            hint="use --overwrite or another --output",
+            code="E-OUTPUT-EXISTS",
+        ) from error
+
+
 def write_sidecar(output: Path, record: RenderRecord) -> Path:
     """Writes the record beside the video, whole or not at all.
 
@@ -146,7 +166,8 @@ def write_sidecar(output: Path, record: RenderRecord) -> Path:
         The file written.
 
     Raises:
-        OutputError: ``E-OUTPUT-WRITE`` if it cannot be written.
+        OutputError: ``E-OUTPUT-FULL`` or ``E-OUTPUT-WRITE`` if it cannot be written; then there is
+            none: that of an earlier video of this name goes, too.
     """
     path = sidecar_path(output)
     temporary = path.with_name(f".{path.name}.part")
@@ -158,11 +179,14 @@ def write_sidecar(output: Path, record: RenderRecord) -> Path:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        for stale in (temporary, path):
+            with contextlib.suppress(OSError):
+                stale.unlink(missing_ok=True)
+        full = is_disk_full(error)
         raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}",
+            f"{path} cannot be written: {'the disk is full' if full else error.strerror or error}",
             hint="free some space or choose another place; the video itself is there",
-            code="E-OUTPUT-WRITE",
+            code="E-OUTPUT-FULL" if full else "E-OUTPUT-WRITE",
         ) from error
     return path
 

@@ -121,6 +121,7 @@ def decode_stage(
 
 def _sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
     from joyflash_cli.conditioning.stream import StreamConditioning
+    from joyflash_cli.pipeline.file_rows import encoder_for
     from joyflash_cli.pipeline.static import EncodeTarget, static_conditioning
     from joyflash_cli.sampler.loop import sample_blocks
     from joyflash_cli.sampler.noise import SeededNoise
@@ -142,7 +143,7 @@ def _sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
             parts.transformer,
             StreamConditioning(
                 feed,
-                parts.front_end,
+                encoder_for(request, parts, geometry),
                 parts.audio_windows,
                 static=static,
                 geometry=geometry,

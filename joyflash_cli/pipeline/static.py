@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.checkpoints.prompt_cache import (
     PROMPT_PART,
+    find_unkeyed,
     has_prompt,
     prompt_key,
     read_prompt,
     write_prompt,
 )
+from joyflash_cli.checkpoints.sources import text_commands
 from joyflash_cli.checkpoints.store import CheckpointFiles
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import CheckpointError
@@ -114,7 +116,7 @@ def check_prompt(files: CheckpointFiles, prompt: str) -> None:
         return
     config = read_conditioning(files)
     cleaned = _cleaned(prompt, config)
-    if not has_prompt(files.directory, prompt_key(config.text_encoder, cleaned)):
+    if not has_prompt(files.directory, _key(files, config, cleaned)):
         raise _no_text_encoder(files, cleaned, config)
 
 
@@ -128,7 +130,7 @@ def text_states(files: CheckpointFiles, prompt: str, *, target: EncodeTarget) ->
     """
     config = read_conditioning(files)
     cleaned = _cleaned(prompt, config)
-    key = prompt_key(config.text_encoder, cleaned)
+    key = _key(files, config, cleaned)
     kept = read_prompt(files.directory, key)
     if kept is not None:
         return kept[0].to(target.device)
@@ -165,6 +167,16 @@ def find_face_models_for(files: CheckpointFiles) -> "FaceModels | None":
     from joyflash_cli.encoders.face import find_face_models
 
     return find_face_models(read_conditioning(files).face_models)
+
+
+def _key(files: CheckpointFiles, config: "ConditioningConfig", cleaned: str) -> str:
+    """Of the prompt's embedding; by prompt alone where the checkpoint knows no text encoder."""
+    if not config.text_encoder and not files.has("text_encoder"):
+        width = int(files.section("transformer")["text_dim"])
+        found = find_unkeyed(files.directory, cleaned, width=width)
+        if found is not None:
+            return found
+    return prompt_key(config.text_encoder, cleaned)
 
 
 def _cleaned(prompt: str, config: "ConditioningConfig") -> str:
@@ -243,13 +255,11 @@ def _no_text_encoder(
     files: CheckpointFiles, prompt: str, config: "ConditioningConfig"
 ) -> CheckpointError:
     shown = prompt if len(prompt) <= 60 else f"{prompt[:57]}..."
+    is_default = prompt == config.default_prompt
     return CheckpointError(
         f"checkpoint {files.name} has no text encoder and no embedding of the prompt {shown!r}",
-        hint="leave --prompt out to use the default one, or fetch the roles text_encoder and "
-        f"tokenizer of {files.name} and convert it again"
-        if prompt != config.default_prompt
-        else f"fetch the roles text_encoder and tokenizer of {files.name}, or its "
-        "prompt_embedding, and convert it again",
+        hint=("" if is_default else "leave --prompt out to use the default one; or ")
+        + text_commands(files.name, is_default=is_default),
         code="E-CHECKPOINT-TEXT",
     )
 

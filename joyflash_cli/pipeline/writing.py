@@ -11,6 +11,7 @@ from joyflash_cli.errors import JoyFlashError, OutputError
 from joyflash_cli.pipeline.request import SILENCE_WARNING, RenderRequest
 from joyflash_cli.pipeline.sidecar import (
     RenderRecord,
+    check_sidecar,
     file_sha256,
     notice,
     weights_sha256,
@@ -77,7 +78,7 @@ class RunFacts:
     Attributes:
         request: What is rendered.
         files: The checkpoint.
-        fps: Frames per second.
+        fps: Frames per second of the model.
         device: Where.
         dtype: Number format of the transformer.
         load_s: Seconds that loading the weights took.
@@ -90,12 +91,18 @@ class RunFacts:
     dtype: str
     load_s: float
 
+    @property
+    def video_fps(self) -> float:
+        """Frames per second of the video."""
+        return self.request.output_fps or self.fps
+
 
 def check_output(output: Path | BinaryIO, *, overwrite: bool) -> None:
     """Refuses a target that could not be written later; a stream always can.
 
     Raises:
-        OutputError: When it exists, its suffix is unknown or its folder is not writable.
+        OutputError: When it exists, its suffix is unknown or its folder is not writable; when
+            something that is no record lies where its record goes.
     """
     if not isinstance(output, str | Path):
         return
@@ -104,6 +111,7 @@ def check_output(output: Path | BinaryIO, *, overwrite: bool) -> None:
 
     check_target(Path(output), overwrite=overwrite)
     check_suffix(Path(output))
+    check_sidecar(Path(output), overwrite=overwrite)
 
 
 class VideoWriter:
@@ -125,6 +133,7 @@ class VideoWriter:
         self._started = time.perf_counter()
         self._first_frame_s = 0.0
         self._block_s: list[float] = []
+        self._num_given = 0
         self._num_samples = 0
         self._rate_hz = 1
         self._peak = 0.0
@@ -137,7 +146,7 @@ class VideoWriter:
     @property
     def covers_the_sound(self) -> bool:
         """Whether all frames of a sound of known length were written."""
-        return self.num_frames == self._facts.request.num_frames(self._facts.fps)
+        return self._num_given == self._facts.request.num_frames(self._facts.fps)
 
     def write(self, chunk: FrameChunk) -> None:
         """Appends a chunk with its sound.
@@ -151,6 +160,7 @@ class VideoWriter:
         if chunk.sound is not None:
             self._note(chunk.sound)
         self._muxer.write(chunk.frames, chunk.sound)
+        self._num_given += len(chunk.frames)
         self._block_s.append(sum(chunk.stats.values()))
 
     def close(self, *, complete: bool) -> RenderResult:
@@ -180,7 +190,7 @@ class VideoWriter:
             output=written or STREAM,
             complete=complete,
             video_frames=num_frames,
-            fps=self._facts.fps,
+            fps=self._facts.video_fps,
             audio_s=self._audio_s,
             wall_s=wall_s,
             first_frame_s=self._first_frame_s,
@@ -256,14 +266,19 @@ class VideoWriter:
         if sound is not None:
             audio = SoundFormat(sound.sample_rate_hz, sound.samples.shape[1])
         comment = notice(facts.files.name, facts.files.version, facts.request.seed)
-        return open_muxer(
+        muxer = open_muxer(
             self._output,
             size=facts.request.size_px,
-            fps=facts.fps,
+            fps=facts.video_fps,
             audio=audio,
             overwrite=self._overwrite,
             metadata={"comment": comment},
         )
+        if facts.video_fps == facts.fps:
+            return muxer
+        from joyflash_cli.media.retiming import RetimedMuxer
+
+        return RetimedMuxer(muxer, fps=facts.fps, output_fps=facts.video_fps)
 
     def _record(
         self,
@@ -284,7 +299,7 @@ class VideoWriter:
             status=status,
             profile=facts.files.name,
             seed=request.seed,
-            fps=facts.fps,
+            fps=facts.video_fps,
             video_frames=num_frames,
             audio_s=self._audio_s,
             wall_s=wall_s,
@@ -297,6 +312,7 @@ class VideoWriter:
             prompt=request.prompt,
             parameters={
                 "look_ahead_blocks": request.look_ahead_blocks,
+                "output_fps": request.output_fps,
                 "face_box": [round(value, 3) for value in request.face.box],
                 "sampler": dict(facts.files.section("sampler")),
             },

@@ -70,7 +70,10 @@ def blocks_are_known(source: ClipSource, info: MediaInfo) -> bool:
     """Whether block borders lie at frames 9, 21, 33, ...: of three latents of a 4-frame codec."""
     if made_by(source, info) is None:
         return False
-    sampler = source.record.get("parameters", {}).get("sampler", {})
+    parameters = source.record.get("parameters", {})
+    if isinstance(parameters, dict) and parameters.get("output_fps") is not None:
+        return False  # frames were repeated or left out: blocks have other lengths
+    sampler = parameters.get("sampler", {}) if isinstance(parameters, dict) else {}
     return sampler.get("block_frames", 3) == 3 if isinstance(sampler, dict) else True
 
 

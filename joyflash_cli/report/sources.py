@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from joyflash_cli.pipeline.sidecar import read_sidecar, sidecar_path
 
 RESULTS_FILE = "results.jsonl"
 MAX_RESULTS_BYTES = 1 << 30
+STATE_FOLDER = ".joyflash"
+BUG, LOST_WORKER = "E-INTERNAL", "E-WORKER-DIED"
+MAX_LOGS = 4
 FAILED_STATES = ("failed", "error")
 
 
@@ -25,6 +28,7 @@ class ClipSource:
         record: The record beside the video, empty without one.
         row: The batch's last line about it, empty without one.
         problem: Why the record or row could not be used, empty if all is well.
+        traces: What a failed row has left: the part that was kept, its record, logs.
     """
 
     name: str
@@ -32,6 +36,7 @@ class ClipSource:
     record: Mapping[str, Any] = field(default_factory=dict)
     row: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
+    traces: tuple[tuple[str, Path], ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -81,7 +86,8 @@ def find_clips(folder: Path) -> tuple[ClipSource, ...]:
     for name, row in _rows(folder / RESULTS_FILE).items():
         path = _row_video(folder, row)
         known = videos.pop(path.resolve(), None) if path is not None else None
-        clips.append(_clip(name, known, row))
+        clip = _clip(name, known, row)
+        clips.append(replace(clip, traces=_traces(folder, row)) if clip.failed else clip)
     clips += [_clip(_name(path, folder), path, {}) for path in sorted(videos.values())]
     if not clips:
         raise DataError(
@@ -90,6 +96,27 @@ def find_clips(folder: Path) -> tuple[ClipSource, ...]:
             code="E-REPORT",
         )
     return tuple(clips)
+
+
+def _traces(folder: Path, row: Mapping[str, Any]) -> tuple[tuple[str, Path], ...]:
+    """What lies in the folder because of a row that failed."""
+    found: list[tuple[str, Path]] = []
+    output = row.get("output")
+    if isinstance(output, str) and output and "\0" not in output:
+        place = folder / output
+        partial = place.with_name(f"{place.stem}.partial{place.suffix}")
+        found += [("part that was kept", partial), ("its record", sidecar_path(partial))]
+    logs = folder / STATE_FOLDER / "logs"
+    if row.get("error_code") == BUG:
+        found.append(("log", logs / "bugs.log"))
+    elif row.get("error_code") == LOST_WORKER:
+        found += [("log", path) for path in sorted(logs.glob("*-*.log"))[:MAX_LOGS]]
+    home = folder.resolve()
+    return tuple(
+        (text, path)
+        for text, path in found
+        if path.resolve().is_relative_to(home) and path.is_file() and path.stat().st_size
+    )
 
 
 def _videos(folder: Path) -> Iterator[Path]:

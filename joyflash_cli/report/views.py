@@ -65,7 +65,7 @@ class ClipView:
         figures: The same as numbers.
         record: The record beside the video.
         video: Address of the video, ``None`` without one.
-        links: Video and record.
+        links: Video and record; of a failed row also what it has left.
         detailed: Whether pictures and charts are shown; the fields below are empty otherwise.
         moments: The contact sheet.
         crops: Middle of the first and the last frame, enlarged.
@@ -163,11 +163,12 @@ def _address(path: Path, page: Path) -> str:
 
 def _links(reading: ClipReading, page: Path) -> tuple[Link, ...]:
     video = reading.source.video
-    if video is None:
-        return ()
-    links = [Link("video", _address(video, page))]
-    if sidecar_path(video).is_file():
-        links.append(Link("record", _address(sidecar_path(video), page)))
+    links = []
+    if video is not None:
+        links.append(Link("video", _address(video, page)))
+        if sidecar_path(video).is_file():
+            links.append(Link("record", _address(sidecar_path(video), page)))
+    links += [Link(text, _address(path, page)) for text, path in reading.source.traces]
     return tuple(links)
 
 

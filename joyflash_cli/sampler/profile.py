@@ -71,6 +71,19 @@ class SamplerProfile:
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other."""
+        frames = (-math.inf, 4096)  # what is too small is told below
+        strict.check_ranges(
+            self,
+            {
+                **dict.fromkeys(("block_frames", "window_blocks"), (-math.inf, 256)),
+                **dict.fromkeys(("sink_frames", "context_frames"), frames),
+                "attention_span_frames": (-math.inf, 1 << 20),
+                "reset_threshold": (-math.inf, 1 << 24),
+                "shift": (-math.inf, 1000.0),
+                "fps": (-math.inf, 240),
+                **dict.fromkeys(("audio_guidance", "audio_free_weight"), (-1000.0, 1000.0)),
+            },
+        )
         self._check_steps()
         minimum = {
             "block_frames": 1, "sink_frames": 0, "context_frames": 0, "fps": 1,

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from joyflash_cli.checkpoints.shards import part_files
 from joyflash_cli.codec.protocol import Codec
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import ConfigError
@@ -71,10 +72,11 @@ def read_geometry(run: RunConfig) -> Geometry:
 
 
 def weight_files(run: RunConfig, name: str) -> tuple[Path, ...]:
-    """The files behind an entry of ``[weights]``."""
+    """The files behind an entry of ``[weights]``: a file, or a folder of converted shards."""
     if name == CHECKPOINT:
         return resolve_encoders(run.dataset.checkpoint).shards("transformer")
-    return (run.path(name),)
+    path = run.path(name)
+    return (part_files(path, "transformer") or (path,)) if path.is_dir() else (path,)
 
 
 def _trained(

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from joyflash_cli.checkpoints.integrity import write_checksums
 from joyflash_cli.codec.tiny import TinyCodec
 from joyflash_cli.config import to_dict
 from joyflash_cli.encoders.front_end import FrontEnd
@@ -28,7 +29,10 @@ def export_checkpoint(
     version: str,
     half: bool = True,
 ) -> None:
-    """Write ``*.safetensors`` and ``checkpoint.json``; floats as float16 when ``half``."""
+    """Write ``*.safetensors``, ``checkpoint.json`` and the hashes of both.
+
+    Floats are stored as float16 when ``half``.
+    """
     from safetensors.torch import save_file
 
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -57,6 +61,7 @@ def export_checkpoint(
         "framing": to_dict(framing),
     }
     (out_dir / "checkpoint.json").write_text(json.dumps(about, indent=1) + "\n")
+    write_checksums(out_dir)
 
 
 def export_like(run: RunConfig, out_dir: Path) -> None:
@@ -99,3 +104,4 @@ def export_around(run: RunConfig, weights: Path, sampler: SamplerProfile, out_di
         | {"image_convention": IMAGE_CONVENTIONS[run.reference]},
     }
     (out_dir / "checkpoint.json").write_text(json.dumps(about, indent=1) + "\n")
+    write_checksums(out_dir)

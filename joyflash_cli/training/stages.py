@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from joyflash_cli.errors import UsageError
+from joyflash_cli.training.disk import full_disk_told
 from joyflash_cli.training.run_config import RunConfig, load_run_config
 from joyflash_cli.training.session import Session
 
@@ -257,6 +258,7 @@ def run_stage(
 
     Raises:
         UsageError: If there is no such stage.
+        OutputError: ``E-OUTPUT-FULL`` when the disk is full; what was saved before stays.
         TrainingStopped: When ``should_stop`` said so; the state is saved.
     """
     from joyflash_cli.training.distillation_stages import DISTILLATION_STAGES
@@ -281,8 +283,9 @@ def run_stage(
         tensorboard=run.tensorboard,
         progress=progress,
     )
-    if stage in STAGES:
-        STAGES[stage](run, resume, session)
-        return
-    with join_processes(run.device) as processes:
-        DISTILLATION_STAGES[stage](run, resume, replace(session, processes=processes))
+    with full_disk_told(run.work_dir):
+        if stage in STAGES:
+            STAGES[stage](run, resume, session)
+            return
+        with join_processes(run.device) as processes:
+            DISTILLATION_STAGES[stage](run, resume, replace(session, processes=processes))

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from joyflash_cli.checkpoints.tensors import save_tensors
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.training.processes import Processes
 from joyflash_cli.training.sharding import is_sharded, local_part
@@ -31,14 +32,26 @@ def save_state(directory: Path, tree: Any, *, step: int, processes: Processes) -
         tree: Of dictionaries, lists, tuples, tensors, numbers, strings and ``None``.
         step: Names the folder.
         processes: Of the run.
+
+    Raises:
+        OSError: If it cannot be written; the state before it stays the newest.
     """
     folder = directory / f"state-{step:08d}"
-    save_tree(folder / f"{processes.rank:05d}.safetensors", tree)
-    processes.wait()
+    pointer, partial = directory / POINTER, directory / f"{POINTER}.part"
+    about = json.dumps({"folder": folder.name, "processes": processes.world_size})
+    try:
+        save_tree(folder / f"{processes.rank:05d}.safetensors", tree)
+        processes.wait()
+        if processes.is_first:
+            partial.write_text(about)
+            os.replace(partial, pointer)
+    except OSError:
+        # The room goes to whatever is written next; the state before this one is untouched.
+        partial.unlink(missing_ok=True)
+        if not (pointer.exists() and pointer.read_text() == about):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     if processes.is_first:
-        partial = directory / f"{POINTER}.part"
-        partial.write_text(json.dumps({"folder": folder.name, "processes": processes.world_size}))
-        os.replace(partial, directory / POINTER)
         for other in directory.glob("state-*"):
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
@@ -70,14 +83,15 @@ def load_state(directory: Path, processes: Processes) -> Any | None:
 
 def save_tree(path: Path, tree: Any) -> None:
     """Write a tree to one file; of sharded tensors the rows of this process."""
-    from safetensors.torch import save_file
-
     tensors: dict[str, Tensor] = {}
     described = json.dumps(_describe(tree, tensors))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
-    save_file(tensors or {"empty": torch.zeros(0)}, partial, metadata={"tree": described})
-    os.replace(partial, path)
+    try:
+        save_tensors(tensors or {"empty": torch.zeros(0)}, partial, metadata={"tree": described})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_tree(paths: Path | Sequence[Path], processes: Processes | None = None) -> Any:

@@ -52,7 +52,7 @@ def test_a_spreadsheets_own_line_about_the_delimiter():
 
 
 def test_empty_columns_and_rows_at_the_end_are_dropped():
-    assert values_of("ID, Image ,AUDIO,,\na,f,t,,\n,,,,\n") == [
+    assert values_of("ID, Image ,AUDIO,,\na,f,t,,\n,,,,\n  , \n   \n") == [
         {"id": "a", "image": "f", "audio": "t"}
     ]
 
@@ -111,6 +111,7 @@ def test_a_wrong_json_line_is_a_problem_of_its_row(line, told):
         (b'id,image,audio\na,"f,t\n', "line 2 is not CSV"),
         (b"x" * (MAX_LINE_CHARS + 1), "is longer than"),
         (b"id,image,audio\na,f," + b"x" * 200_000 + b"\n", "is not CSV: field larger"),
+        (b"x" * 50_000, "has an unknown column"),
     ],
 )
 def test_what_is_no_table(data, told):
@@ -118,6 +119,24 @@ def test_what_is_no_table(data, told):
         rows_of(data)
     assert told in str(caught.value)
     assert caught.value.exit_code == 2
+    assert len(str(caught.value)) < 1_000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"' + "k" * 50_000 + '": 1}',
+        '{"id": ' + "[" * 900 + "]" * 900 + "}",
+        '{"id": ' + "[" * 50_000,
+        '{"seed": ' + "9" * 50_000 + "}",
+        '{"id": "' + "x" * 50_000 + '", "image": 5}',
+    ],
+)
+def test_a_hostile_row_is_one_short_problem(line):
+    (problem,) = rows_of(line)
+    assert isinstance(problem, Problem)
+    assert len(str(problem)) < 1_000
+    assert str(problem).isprintable()
 
 
 def test_a_row_with_too_few_cells_is_a_problem():

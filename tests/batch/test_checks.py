@@ -59,6 +59,15 @@ def test_outputs_that_cannot_be(rules, output, told):
     assert [told in problem.text for problem in problems] == [True]
 
 
+@pytest.mark.parametrize("column", ["image", "audio", "output"])
+@pytest.mark.parametrize("end", [".exe", "\0.mp4", "/../../x.mp4", "." + "x" * 5_000, ".\u202e"])
+def test_a_problem_is_one_short_line(rules, column, end):
+    _, problems = check(rules, **{column: "n" * 5_000 + end})
+    assert problems
+    assert all(len(str(problem)) < 1_000 for problem in problems)
+    assert all(str(problem).isprintable() for problem in problems)
+
+
 @pytest.mark.parametrize("seed", ["abc", "-2", str(1 << 63), str(1 << 64), "1.0", "٣", " 1", "1e3"])
 def test_seeds_that_cannot_be(rules, seed):
     row, problems = check(rules, seed=seed)

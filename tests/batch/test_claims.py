@@ -132,12 +132,12 @@ def test_foreign_files_do_no_harm(tmp_path):
     assert claims.take(NAME) is not None
 
 
-def take_over(folder: str, start: float, results) -> None:
+def take_over(folder: str, start: float, results, all_looked) -> None:
     claims = opened(Path(folder), lease_s=30)
     while time.time() < start:
         pass
     results.put(claims.take(NAME) is not None)
-    time.sleep(0.5)  # stay alive until all have looked
+    all_looked.wait(60)  # the claim of a process that ends is free again
 
 
 def test_of_many_only_one_takes_over(tmp_path):
@@ -146,15 +146,16 @@ def test_of_many_only_one_takes_over(tmp_path):
     pretend_elsewhere(tmp_path, dead, silent_s=40)
     context = multiprocessing.get_context("fork")
     for _ in range(3):
-        results = context.Queue()
+        results, all_looked = context.Queue(), context.Event()
         start = time.time() + 0.3
         many = [
-            context.Process(target=take_over, args=(str(tmp_path), start, results))
+            context.Process(target=take_over, args=(str(tmp_path), start, results, all_looked))
             for _ in range(6)
         ]
         for process in many:
             process.start()
         taken = [results.get() for _ in many]
+        all_looked.set()
         for process in many:
             process.join()
         # Losers of a tie may all withdraw; that two succeed is what must never be.

@@ -101,6 +101,7 @@ def test_a_full_disk_is_told_and_the_next_line_is_whole(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="the disk is full") as caught:
         ledger.append(done(1))
     assert (caught.value.code, caught.value.exit_code) == ("E-OUTPUT-FULL", 6)
+    assert path.read_bytes() == b""
     monkeypatch.setattr(os, "write", write)
     ledger.append(done(2))
     assert [record["id"] for _, record in Ledger(path).read_new()] == ["2"]
@@ -110,3 +111,18 @@ def test_a_folder_that_vanished(tmp_path):
     with pytest.raises(OutputError) as caught:
         Ledger(tmp_path / "gone" / "ledger.jsonl").append(done(1))
     assert caught.value.code == "E-OUTPUT-WRITE"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"facts": "o"}, {"facts": {"sha256": 3}}, {"replaces": "s"}, {"key": 7}, {"settings": []},
+     {"error": {}}, {"output": None}],
+)  # fmt: skip
+def test_a_line_of_another_kind_is_damage(tmp_path, wrong):
+    """Whatever wrote it: later runs go by what these fields say."""
+    path = tmp_path / "ledger.jsonl"
+    line = {"v": 1, "state": "done", "output": "1.mp4", "id": "1", "key": "k", "facts": None}
+    path.write_text(json.dumps(line | wrong) + "\n" + json.dumps(line) + "\n")
+    ledger = Ledger(path)
+    assert [record["id"] for _, record in ledger.read_new()] == ["1"]
+    assert ledger.num_damaged == 1

@@ -11,7 +11,7 @@ import torch
 from published import AVATAR, TEXT_DIM, random_transformer, with_adapters, write_profile
 from safetensors.torch import load_file, save_file
 
-from joyflash_cli.checkpoints import convert
+from joyflash_cli.checkpoints import convert, convert_write
 from joyflash_cli.checkpoints.convert import convert_weights, from_public, read_template, to_public
 from joyflash_cli.checkpoints.manifest import read_manifest
 from joyflash_cli.checkpoints.shards import part_files
@@ -123,7 +123,7 @@ def test_bf16_is_the_default_and_what_computes_in_float32_keeps_it(published, tm
 
 
 def test_large_parts_are_written_in_shards(published, tmp_path, monkeypatch):
-    monkeypatch.setattr(convert, "MIN_SHARD_BYTES", 100_000)
+    monkeypatch.setattr(convert_write, "MIN_SHARD_BYTES", 100_000)
     steps = []
     out = convert_weights(
         LIVETALK, source=published[LIVETALK], out_dir=tmp_path / "c", on_progress=steps.append

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from joyflash_cli.checkpoints import diagnosis
 from joyflash_cli.checkpoints.diagnosis import cache_state, embedded_files
+from joyflash_cli.checkpoints.integrity import CHECKSUMS, write_checksums
 from joyflash_cli.checkpoints.store import embedded_directory
 from joyflash_cli.checkpoints.tensors import num_parameters, read_tensors, tensor_shapes
 from joyflash_cli.errors import CheckpointError
@@ -47,7 +48,25 @@ def test_they_are_compared_with_what_was_installed(monkeypatch):
     states = {state.name: state.is_as_installed for state in embedded_files()}
     assert states["tiny/codec.safetensors"] is True
     assert states["tiny/checkpoint.json"] is False
-    assert states["tiny/front_end.safetensors"] is None
+    assert states["tiny/front_end.safetensors"] is True  # by the checkpoint's own checksums
+
+
+def test_they_are_compared_with_what_was_exported(monkeypatch, tmp_path):
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    for name in ("a.safetensors", "b.safetensors"):
+        (folder / name).write_bytes(name.encode())
+    monkeypatch.setattr(diagnosis, "embedded_directory", lambda name: folder)
+
+    def states():
+        return {state.name: state.is_as_installed for state in embedded_files()}
+
+    assert states() == {"tiny/a.safetensors": None, "tiny/b.safetensors": None}
+    write_checksums(folder)
+    (folder / "b.safetensors").write_bytes(b"changed")
+    assert states() == {"tiny/a.safetensors": True, "tiny/b.safetensors": False}
+    (folder / CHECKSUMS).write_text("{")
+    assert set(states().values()) == {False}
 
 
 def test_a_cache_that_does_not_exist_yet_can_be_made(tmp_path, monkeypatch):

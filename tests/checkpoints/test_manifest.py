@@ -16,6 +16,7 @@ PROFILES = {
     "avatarforcing-1.3b",
     "joyavatar-flash-1.3b",
     "wan2.1-t2v-1.3b",
+    "wan2.1-t2v-14b",
     "wan2.1-fun-1.3b-inp",
 }
 
@@ -104,6 +105,14 @@ WRONG = [
     ("format = 1\n[profiles.x]\ntitle = ''\nlicence = ''", "source"),
     ("= 1", "not valid TOML"),
     ("\udcff", "not valid TOML"),
+    ("a = " + "[" * 50_000, "not valid TOML"),
+    ("format = " + "9" * 5_000, "not valid TOML"),
+    ("format = '" + "9" * 5_000 + "'", "has format"),
+    ("format = 1\n" + "k" * 5_000 + " = 1", "unknown key"),
+    ("format = 1\n[profiles.'../../x']", "no name of a profile"),
+    ('format = 1\n[profiles."\\u001b[31m"]', "no name of a profile"),
+    ("format = 1\n[profiles.x]\n" + "k" * 5_000 + " = 1", "has no key"),
+    ("format = 1\n[profiles.x]\ntitle = ['" + "k" * 5_000 + "']", "title"),
 ]
 
 
@@ -146,6 +155,13 @@ def test_a_wrong_manifest_names_file_and_key(tmp_path, text, words):
         read_manifest(path)
     assert words in str(caught.value)
     assert "weights.toml" in str(caught.value)
+    assert len(str(caught.value)) < 1_000
+    assert str(caught.value).isprintable()
+
+
+def test_a_folder_in_its_place(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_manifest(tmp_path)
 
 
 def test_a_missing_manifest(tmp_path):

@@ -76,6 +76,15 @@ def test_missing_and_unknown_tensors_are_named(tmp_path):
         load_state_dict(Net(), path)
 
 
+def test_names_of_a_file_cannot_put_anything_into_a_message(tmp_path):
+    path = tmp_path / "net.safetensors"
+    save_file({"\x1b[2J": torch.zeros(1), "n" * 5_000: torch.zeros((1,) * 60)}, path)
+    with pytest.raises(CheckpointError) as caught:
+        load_state_dict(nn.Module(), path)
+    assert caught.value.message.isprintable()
+    assert len(caught.value.message) < 1_000
+
+
 def test_values_that_are_not_finite_are_refused(tmp_path):
     source = Net()
     source.layers[2].bias.data[1] = float("nan")

@@ -102,6 +102,23 @@ def test_a_part_in_several_files(copy):
     assert caught.value.code == "E-CHECKPOINT-DAMAGED"
 
 
+@pytest.mark.parametrize("name", ["c\x1b[2J.safetensors", "x" * 5_000 + ".safetensors", "\u202e"])
+def test_an_index_cannot_put_anything_into_a_message(copy, name):
+    (copy / "codec.safetensors").unlink()
+    index = copy / "codec.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(CheckpointError) as caught:
+        resolve_checkpoint("tiny", copy)
+    told = str(caught.value).replace(str(copy), "")
+    assert told.isprintable()
+    assert len(told) < 500
+    many = {f"t{number}": f"shard-{number}.safetensors" for number in range(1_000)}
+    index.write_text(json.dumps({"weight_map": many}))
+    with pytest.raises(CheckpointError, match="and 992 more") as caught:
+        resolve_checkpoint("tiny", copy)
+    assert len(str(caught.value)) < 1_000
+
+
 def test_optional_parts(copy):
     assert not resolve_checkpoint("tiny", copy).has("text_encoder")
     shutil.copy(copy / "codec.safetensors", copy / "text_encoder.safetensors")
@@ -165,6 +182,12 @@ def edit(folder, **changes):
         ({"sampler": None}, "without sampler"),
         ({"framing": 3}, "without framing"),
         ({"smapler": {}}, "'smapler'"),
+        ({"x" * 5_000: {}}, "unknown entry"),
+        ({"format": "x" * 5_000}, "of format"),
+        ({"conditioning": 5}, "without conditioning"),
+        ({"name": "\x1b[31m"}, "name"),
+        ({"version": "1\n2"}, "version"),
+        ({"licence": "x" * 5_000}, "licence"),
     ],
 )
 def test_a_wrong_description_says_what_is_wrong(copy, changes, words):
@@ -173,6 +196,7 @@ def test_a_wrong_description_says_what_is_wrong(copy, changes, words):
         resolve_checkpoint("tiny", copy)
     assert words in caught.value.message
     assert "checkpoint.json" in caught.value.message
+    assert len(str(caught.value)) < 1_000
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{", "[" * 100_000, "\x00", " " * (1 << 21)])

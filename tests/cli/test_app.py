@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ def _plain_terminal(monkeypatch):
     [
         "", "render", "batch", "report", "config", "doctor", "evaluate", "train", "weights",
         "weights list", "weights fetch", "weights verify", "weights path", "weights convert",
-        "weights licenses",
+        "weights licenses", "weights prompt",
     ],
 )  # fmt: skip
 def test_help_is_as_recorded(verb, capsys):
@@ -164,3 +165,62 @@ def test_train_runs_a_stage(monkeypatch, capsys, tmp_path):
     assert run(["train", "codec", "--config", str(config), "--resume"]) == 0
     assert capsys.readouterr().out == '{"loss": 0.5}\n'
     assert asked == [("codec", config, True)]
+
+
+def test_a_name_cannot_command_the_terminal(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name = "a\x1b[2J\x9b\u202e.png"
+    code = run(["render", "--image", name, "--audio", name, "-o", "out.mp4", "-q"])
+    error = capsys.readouterr().err
+    assert code == 3
+    assert error.rstrip("\n").isprintable()
+    assert "a\\x1b[2J\\x9b\\u202e.png" in error
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_streams_do_no_harm(closed):
+    """Their numbers are taken at once: no file that is opened later may get one of them."""
+    program = (
+        "import os; from joyflash_cli.cli import app;"
+        "app.run = lambda _: 0 if open(os.devnull).fileno() > 2 else 9;"
+        "app.main()"
+    )
+    line = f"{shlex.join([sys.executable, '-c', program])} {closed}"
+    assert subprocess.run(["bash", "-c", line], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("stderr", ["2> /dev/full", "2> >(exec true)"])
+def test_a_log_that_cannot_be_written_changes_nothing(stderr):
+    program = (
+        "import sys, time; from joyflash_cli.cli import app;"
+        "app.run = lambda _: [time.sleep(0.2), print('x' * 70_000, file=sys.stderr, flush=True),"
+        " print('done')] and 5;"
+        "app.main()"
+    )
+    line = f"{shlex.join([sys.executable, '-c', program])} {stderr}"
+    done = subprocess.run(["bash", "-c", line], check=False, capture_output=True)
+    assert (done.returncode, done.stdout) == (5, b"done\n")
+
+
+def test_an_answer_for_nobody_is_no_error(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run(["config"]) == 0
+
+
+def test_the_module_is_the_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "joyflash_cli", "--version"], capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == (f"joyflash {__version__}\n", "")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_answer_that_cannot_be_written(unbuffered, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    command = shlex.join([sys.executable, "-m", "joyflash_cli", "config", "--json"])
+    done = subprocess.run(
+        ["bash", "-c", f"{command} > /dev/full"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 6
+    assert done.stderr.count("\n") == 1
+    assert "error[E-OUTPUT-WRITE]: standard output cannot be written" in done.stderr

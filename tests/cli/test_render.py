@@ -5,17 +5,21 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import TOY_AUDIO_S, TOY_SIZE_PX, write_tone
+from PIL import Image
 
 from joyflash_cli import __version__
 from joyflash_cli.cli.app import run
 from joyflash_cli.media.probe import probe
+from joyflash_cli.pipeline.sidecar import read_sidecar
 
 NUM_FRAMES = 33  # ceil(1.3 s * 25)
 COMMAND = [sys.executable, "-c", "from joyflash_cli.cli.app import main; main()"]
@@ -61,7 +65,6 @@ def test_the_short_form_writes_beside_where_it_runs(base, capsys):
     assert abs(info.audio_s - TOY_AUDIO_S) <= 1 / 25
     assert "saved face-talk.mp4: 1.32 s video / 1.30 s audio" in shown.err
     assert "realtime, seed 0" in shown.err
-    assert "warning" in shown.err  # the picture has no face
 
 
 def test_json_is_one_object_on_stdout(base, capsys):
@@ -173,6 +176,20 @@ def test_progress_on_a_terminal_is_a_bar(base, monkeypatch, capsys):
     assert "saved face-talk.mp4" in shown
 
 
+def wav_bytes(data: bytes, *, rate_hz: int = 16_000, bits: int = 16, tag: int = 1) -> bytes:
+    kind = struct.pack("<HHIIHH", tag, 1, rate_hz, rate_hz * bits // 8, bits // 8, bits)
+    chunks = b"fmt " + struct.pack("<I", 16) + kind + b"data" + struct.pack("<I", len(data)) + data
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+
+def write_silent_video(path: Path) -> None:
+    from joyflash_cli.media.muxer import open_muxer
+
+    with open_muxer(path, size=(64, 64), fps=25) as muxer:
+        muxer.write(np.zeros((3, 64, 64, 3), np.uint8))
+        muxer.finish()
+
+
 @pytest.fixture
 def broken(tmp_path, toy_checkpoint, toy_voice) -> dict[str, Path]:
     """Inputs that cannot be used, by name."""
@@ -180,8 +197,17 @@ def broken(tmp_path, toy_checkpoint, toy_voice) -> dict[str, Path]:
     folder.mkdir()
     made = {
         name: folder / name
-        for name in ("empty.wav", "text.wav", "cut.png", "text.png", "lfs", "half", "old.pth")
-    }
+        for name in (
+            "empty.wav", "text.wav", "rate.wav", "odd.wav", "silent.mp4", "cut.png", "text.png",
+            "short.png", "lfs", "half", "old.pth",
+        )
+    }  # fmt: skip
+    made["zeros"] = Path("/dev/zero")
+    made["rate.wav"].write_bytes(wav_bytes(b"\1\2" * 100, rate_hz=3_000_000))
+    nan = struct.pack("<f", float("nan"))
+    made["odd.wav"].write_bytes(wav_bytes(nan * 100, bits=32, tag=3))
+    write_silent_video(made["silent.mp4"])
+    Image.new("RGB", (1, 1)).save(made["short.png"])
     made["empty.wav"].write_bytes(toy_voice.read_bytes()[:40] + bytes(4))
     made["text.wav"].write_text("ffconcat version 1.0\nfile secret.wav\n")
     made["cut.png"].write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
@@ -211,9 +237,13 @@ ERRORS = [
     ({"--audio-format": "s16le:16000:99"}, 2, "E-AUDIO-FORMAT-OPTION", "channels"),
     ({"--look-ahead": "-1"}, 2, "E-USAGE", "--look-ahead"),
     ({"--progress": "loud"}, 2, "E-USAGE", "plain, json"),
+    ({"--fps": "30"}, 2, "E-USAGE", "--output-fps"),
+    ({"--output-fps": "0"}, 2, "E-USAGE", "--output-fps"),
+    ({"--output-fps": "nan"}, 2, "E-USAGE", "--output-fps"),
     ({"--audio": "-"}, 2, "E-USAGE", "--output"),
     ({"--audio": "gone.wav"}, 3, "E-AUDIO-MISSING", "gone.wav"),
     ({"--audio": "http://localhost/talk.wav"}, 3, "E-AUDIO-MISSING", "talk.wav"),
+    ({"--audio": "concat:a.wav|b.wav"}, 3, "E-AUDIO-MISSING", "no such file"),
     ({"--audio": "{empty.wav}"}, 3, "E-AUDIO-EMPTY", "empty.wav"),
     ({"--audio": "{text.wav}"}, 3, "E-AUDIO-FORMAT", "text.wav"),
     ({"--image": "gone.png"}, 3, "E-IMAGE-MISSING", "gone.png"),
@@ -224,7 +254,13 @@ ERRORS = [
     ({"--checkpoint": "{old.pth}"}, 4, "E-CHECKPOINT-PICKLE", "safetensors"),
     ({"--checkpoint": "{half}"}, 4, "E-CHECKPOINT-INCOMPLETE", "front_end.safetensors"),
     ({"--checkpoint": "{lfs}"}, 4, "E-CHECKPOINT-POINTER", "git lfs pull"),
-    ({"--device": "nonsense"}, 5, "E-DEVICE", "nonsense"),
+    ({"--device": "nonsense"}, 5, "E-DEVICE", "cuda:N or mps"),
+    ({"--image": "{zeros}"}, 3, "E-IMAGE-SIZE", "MB"),
+    ({"--audio": "{zeros}"}, 3, "E-AUDIO-FORMAT", "zero"),
+    ({"--image": "{short.png}"}, 3, "E-IMAGE-SIZE", "1 x 1"),
+    ({"--audio": "{rate.wav}"}, 3, "E-AUDIO-RATE", "3000000"),
+    ({"--audio": "{odd.wav}"}, 3, "E-AUDIO-NAN", "at 0.000 s"),
+    ({"--audio": "{silent.mp4}"}, 3, "E-AUDIO-STREAM", "no audio track"),
     ({"--dtype": "float16"}, 5, "E-DEVICE", "float16"),
     ({"--output": "gone/out.mp4"}, 6, "E-OUTPUT", "gone"),
     ({"--output": "."}, 6, "E-OUTPUT", "."),
@@ -250,6 +286,119 @@ def test_errors_are_one_line(base, broken, capsys, changes, exit_code, code, wor
     assert shown.err.count("\n") == 1, shown.err
     assert shown.err.startswith(f"joyflash: error[{code}")
     assert words in shown.err
+    assert files_here() == []
+
+
+def test_picture_and_voice_without_their_options(base, capsys, toy_picture, toy_voice):
+    rest = ["-q", *base[base.index("--checkpoint") :]]
+    assert run(["render", str(toy_picture), str(toy_voice), *rest]) == 0
+    assert capsys.readouterr().out == "face-talk.mp4\n"
+    for given, told in (
+        ([], "a picture is needed"),
+        ([str(toy_picture)], "a voice is needed"),
+        ([str(toy_picture), str(toy_voice), "x"], "unexpected extra argument"),
+        ([str(toy_voice), "x", "--image", str(toy_picture)], "'x' is given besides"),
+    ):
+        assert run(["render", *given, *rest]) == 2
+        assert told in capsys.readouterr().err
+
+
+def test_another_frame_rate(base, capsys):
+    assert run([*base, "--output-fps", "30", "--json", "--dry-run"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["video_frames"], plan["fps"], plan["blocks"]) == (39, 30, 3)
+    assert run([*base, "--output-fps", "30", "--json", "-q"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["video_frames"], summary["fps"]) == (39, 30)  # 1.3 s * 30
+    info = probe(Path("face-talk.mp4"))
+    assert (info.num_frames, info.fps) == (39, 30)
+    assert abs(info.audio_s - info.video_s) <= 1 / 30
+    record = read_sidecar(Path("face-talk.mp4"))
+    assert (record["fps"], record["video_frames"]) == (30, 39)
+    assert record["parameters"]["output_fps"] == 30
+
+
+@pytest.mark.parametrize("source", ["--image", "--audio"])
+def test_an_input_is_never_an_output(base, capsys, source):
+    mine = Path("mine.mp4")
+    mine.write_bytes(Path(base[base.index(source) + 1]).read_bytes())
+    before = mine.read_bytes()
+    command = [*changed(base, source, mine), "-q", "--overwrite", "-o", "./mine.mp4"]
+    assert run(command) == 6
+    assert "error[E-OUTPUT-INPUT]" in capsys.readouterr().err
+    assert files_here() == ["mine.mp4"]
+    assert mine.read_bytes() == before
+
+
+def test_a_foreign_file_in_the_records_place_is_left_alone(base, capsys):
+    Path("face-talk.mp4.json").write_text("mine")
+    assert run([*base, "-q"]) == 6
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "is no record of a video" in error
+    assert Path("face-talk.mp4.json").read_text() == "mine"
+    assert files_here() == ["face-talk.mp4.json"]
+
+
+def test_inputs_may_be_pipes_with_names(base, tmp_path, toy_picture, toy_voice):
+    """As a shell's ``<(program)``: each can be read only once."""
+    import hashlib
+    import threading
+
+    command = base
+    writers = []
+    for option, source in (("--image", toy_picture), ("--audio", toy_voice)):
+        pipe = tmp_path / f"pipe{option}"
+        os.mkfifo(pipe)
+        writers.append(threading.Thread(target=pipe.write_bytes, args=[source.read_bytes()]))
+        writers[-1].start()
+        command = changed(command, option, pipe)
+    assert run([*command, "-q", "-o", "out.mp4"]) == 0
+    for writer in writers:
+        writer.join()
+    record = read_sidecar(Path("out.mp4"))
+    assert record["image_sha256"] == hashlib.sha256(toy_picture.read_bytes()).hexdigest()
+    assert record["audio_sha256"] == hashlib.sha256(toy_voice.read_bytes()).hexdigest()
+    assert record["audio"] == str(tmp_path / "pipe--audio")
+    assert record["video_frames"] == NUM_FRAMES
+
+
+def test_an_output_may_be_a_pipe_with_a_name(base, tmp_path, capsys):
+    import io as streams
+    import threading
+
+    import av
+
+    pipe, read = tmp_path / "out.mp4", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    assert run([*base, "-o", str(pipe)]) == 0
+    reader.join()
+    assert pipe.is_fifo()
+    shown = capsys.readouterr()
+    assert shown.out == f"{pipe}\n"
+    assert f"saved {pipe}" in shown.err
+    with av.open(streams.BytesIO(read[0])) as container:
+        assert sum(1 for _ in container.decode(video=0)) == NUM_FRAMES
+
+
+def test_a_device_that_takes_nothing(base, capsys):
+    assert run([*base, "-q", "-o", "/dev/full"]) == 6
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "/dev/full cannot be written" in error
+
+
+def test_closed_streams_are_told(base, capsys, monkeypatch):
+    with monkeypatch.context() as change:
+        change.setattr(sys, "stdin", None)
+        assert run([*changed(base, "--audio", "-"), "-o", "out.mp4"]) == 2
+    assert "which is closed" in capsys.readouterr().err
+    with monkeypatch.context() as change:
+        change.setattr(sys, "stdout", None)
+        assert run([*base, "-o", "-"]) == 6
+    assert "standard output, which is closed" in capsys.readouterr().err
     assert files_here() == []
 
 

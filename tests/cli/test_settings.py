@@ -87,6 +87,13 @@ def test_origins_are_shown(capsys):
         ("[render]\nprompt = 1", "render.prompt is 1; a text is needed"),
         ("seed = [1]", "seed is [1]; an integer is needed"),
         ("seed = ", "is not TOML"),
+        ("seed = " + "[" * 50_000, "is not TOML"),
+        ("seed = " + "9" * 5_000, "is not TOML"),
+        ("k" * 5_000 + " = 1", "has the unknown key"),
+        ("seed = '" + "9" * 5_000 + "'", "an integer is needed"),
+        ("output-fps = nan", "output-fps is nan; a finite number is needed"),
+        ("output-fps = " + "9" * 400, "output-fps is inf; a finite number is needed"),
+        ("[render]\ncheckpoint = '~nobody-of-this-name/x'", "there is no such user"),
     ],
 )
 def test_mistakes_in_a_file_name_file_and_key(text, expected, capsys):
@@ -97,6 +104,7 @@ def test_mistakes_in_a_file_name_file_and_key(text, expected, capsys):
     assert error.startswith("joyflash: error[E-CONFIG]: joyflash.toml")
     assert expected in error
     assert error.count("\n") == 1
+    assert len(error) < 2_000
 
 
 def test_encodings(capsys):
@@ -204,7 +212,7 @@ def test_the_programs_own_settings():
     ("arguments", "expected"),
     [
         (["render", "--sede", "4"], "did you mean --seed?"),
-        (["render", "--fps", "30"], "belong to the model"),
+        (["render", "--fps", "30"], "--output-fps"),
         (["render", "--seed", "abc"], "--seed"),
         (["render", "--seed", "-2"], "--seed"),
         (["confg"], "confg"),

@@ -13,8 +13,8 @@ from joyflash_cli.encoders.wav2vec2 import (  # noqa: E402
     LIVETALK,
     Wav2Vec2Encoder,
     Wav2Vec2Options,
-    wav2vec2_from_state,
 )
+from joyflash_cli.encoders.wav2vec2_weights import wav2vec2_from_state  # noqa: E402
 from joyflash_cli.errors import AudioError, CheckpointError, ConfigError  # noqa: E402
 
 CONFIG = {

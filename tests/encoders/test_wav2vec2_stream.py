@@ -5,7 +5,6 @@ import torch
 
 transformers = pytest.importorskip("transformers")
 
-from joyflash_cli.encoders import wav2vec2  # noqa: E402
 from joyflash_cli.encoders.wav2vec2 import (  # noqa: E402
     AVATAR_FORCING,
     LIVETALK,
@@ -66,7 +65,7 @@ def relative_error(rows, expected) -> float:
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=NAMES)
-def test_a_stream_is_close_to_the_file(model, waveform, options, monkeypatch):
+def test_a_stream_is_close_to_the_file(model, waveform, options):
     encoder = Wav2Vec2Encoder(model, options)
     num_rows = int(12 * options.rate_hz)
     whole = encoder.encode(waveform, num_rows)
@@ -78,8 +77,8 @@ def test_a_stream_is_close_to_the_file(model, waveform, options, monkeypatch):
     # It is about its own moment: a neighbour half a second away is another one altogether.
     moved = rows[leading:].roll(int(options.rate_hz / 2), 0)
     assert relative_error(moved, whole[leading:]) > 3 * FILE_ERROR
-    monkeypatch.setattr(wav2vec2, "STREAM_LEFT_S", 1_000.0)
-    at_once = encoder.encode_span(waveform, 0, num_rows)
+    wide = encoder.with_context(left_s=1_000.0, right_s=STREAM_RIGHT_S)
+    at_once = wide.encode_span(waveform, 0, num_rows)
     assert relative_error(rows, at_once) <= STRETCH_ERROR
 
 

@@ -303,3 +303,14 @@ def test_written_wav_reads_back_exactly(tmp_path, channels):
     clip = read_audio(tmp_path / "a.wav")
     assert clip.sample_rate_hz == 22_050
     np.testing.assert_array_equal(clip.samples, samples)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_64_bit_integers(tmp_path, channels):
+    """A sample format that PyAV decodes but does not hand out."""
+    samples = (np.linspace(-0.9, 0.9, 400) * 2.0**63).astype("<i8").reshape(-1, channels)
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav_bytes(samples.tobytes(), bits=64, channels=channels))
+    clip = read_audio(path)
+    assert clip.samples.shape == samples.shape
+    assert np.abs(clip.samples - samples / 2.0**63).max() < 1e-6

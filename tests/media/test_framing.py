@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from joyflash_cli.errors import ConfigError, ImageError
-from joyflash_cli.media.faces import FaceBox, find_faces
+from joyflash_cli.media.faces import FaceBox, fills_picture, find_faces
 from joyflash_cli.media.framing import FramingRule, frame_face, measure_framing
 from joyflash_cli.media.picture import Picture
 
@@ -118,6 +118,17 @@ def test_without_a_model_file_insightface_is_not_touched(portrait, insightface, 
     insightface.boxes = [(0, 0, 10, 10, 0.9)]
     assert len(find_faces(portrait, models_dir=no_models)) == 1
     assert insightface.picture is None
+
+
+def test_a_faint_face_in_the_middle_is_enough(portrait):
+    face = find_faces(portrait)[0]
+    x, y, half = *map(round, face.centre), round(face.size * 0.9)
+    close = portrait[max(y - half, 0) : y + half, max(x - half, 0) : x + half]
+    assert fills_picture(np.ascontiguousarray(close))
+    corner = portrait[:180, :180]  # beside the face
+    assert not fills_picture(np.ascontiguousarray(corner))
+    assert not fills_picture(checkerboard(64))
+    assert not fills_picture(np.zeros((8, 200, 3), np.uint8))
 
 
 def test_the_face_lands_where_the_rule_says(portrait):

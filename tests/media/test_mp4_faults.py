@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from joyflash_cli.errors import OutputError
@@ -111,3 +113,21 @@ def test_old_libavformat_falls_back_to_plain_fragments(tmp_path, monkeypatch):
         mp4._movflags.cache_clear()
     assert not mp4._accepts("no_such_flag")
     assert mp4._movflags() == "hybrid_fragmented+delay_moov"
+
+
+def test_pauses_between_frames_change_no_byte(tmp_path):
+    """Several threads inside the encoder gave other bytes now and then."""
+    rng = np.random.default_rng(0)
+    rows = np.arange(64)[:, None, None]
+    base = rng.integers(0, 255, (64, 64, 3)) * 0.5 + 60
+    frames = [base + 40 * np.sin(i / 3 + rows / 9) for i in range(10)]
+    clip = np.stack(frames).clip(0, 255).astype(np.uint8)
+    written = set()
+    for round_ in range(30):
+        with Mp4Muxer(tmp_path / f"{round_}.mp4", size=(64, 64), fps=25) as muxer:
+            for frame in clip:
+                muxer.write(frame[None])
+                time.sleep(rng.choice([0, 0.0005, 0.003]))
+            muxer.finish()
+        written.add((tmp_path / f"{round_}.mp4").read_bytes())
+    assert len(written) == 1

@@ -228,6 +228,62 @@ def test_file_that_appears_meanwhile_is_not_overwritten(tmp_path):
     assert names(tmp_path) == ["a.mp4", "a.partial.mp4"]
 
 
+def test_whoever_watches_the_target_never_sees_a_part(tmp_path):
+    path = tmp_path / "a.mp4"
+    with open_muxer(path, size=(64, 48), fps=25) as muxer:
+        muxer.write(noise_frames(3))
+        assert not path.exists()
+        muxer.finish()
+    first = path.read_bytes()
+    with open_muxer(path, size=(64, 48), fps=25, overwrite=True) as muxer:
+        muxer.write(noise_frames(5))
+        assert path.read_bytes() == first
+        muxer.finish()
+    assert probe(path).num_frames == 5
+
+
+def test_a_file_system_without_locks_is_written_all_the_same(tmp_path, monkeypatch):
+    import errno
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with open_muxer(tmp_path / "a.mp4", size=(64, 48), fps=25) as muxer:
+        muxer.write(noise_frames(3))
+        assert muxer.finish().num_frames == 3
+
+
+def test_two_writers_of_one_file(tmp_path):
+    path = tmp_path / "a.mp4"
+    with open_muxer(path, size=(64, 48), fps=25) as first:
+        first.write(noise_frames(3))
+        with pytest.raises(OutputError, match="another program is writing") as caught:
+            open_muxer(path, size=(64, 48), fps=25)
+        assert caught.value.code == "E-OUTPUT-EXISTS"
+        first.write(noise_frames(2))
+        assert first.finish().num_frames == 5
+    assert names(tmp_path) == ["a.mp4"]
+
+
+def test_what_a_killed_writer_left_is_taken_over(tmp_path):
+    (tmp_path / ".a.part.mp4").write_bytes(b"left behind" * 10_000)
+    with open_muxer(tmp_path / "a.mp4", size=(64, 48), fps=25) as muxer:
+        muxer.write(noise_frames(3))
+        muxer.finish()
+    assert names(tmp_path) == ["a.mp4"]
+    assert b"left behind" not in (tmp_path / "a.mp4").read_bytes()
+
+
+def test_a_link_in_the_temporary_files_place_is_not_followed(tmp_path):
+    (tmp_path / "theirs").write_text("mine")
+    (tmp_path / ".a.part.mp4").symlink_to(tmp_path / "theirs")
+    with pytest.raises(OutputError, match="cannot be written"):
+        open_muxer(tmp_path / "a.mp4", size=(64, 48), fps=25)
+    assert (tmp_path / "theirs").read_text() == "mine"
+
+
 def test_targets_that_cannot_be_written(tmp_path, monkeypatch):
     cases = [(tmp_path / "no" / "a.mp4", "E-OUTPUT-FOLDER"), (tmp_path, "E-OUTPUT-EXISTS")]
     for path, code in cases:

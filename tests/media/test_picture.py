@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from joyflash_cli.errors import ImageError
+from joyflash_cli.media import picture as picture_module
 from joyflash_cli.media.picture import read_picture
 
 
@@ -238,3 +239,70 @@ def test_mutated_files_give_a_picture_or_one_clear_error(tmp_path):
 def test_import_does_not_load_pillow():
     code = "import sys, joyflash_cli.media.picture; sys.exit('PIL' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "options"),
+    [
+        ("RGB", "PNG", {}),
+        ("RGBA", "PNG", {}),
+        ("P", "PNG", {"transparency": 3}),
+        ("1", "PNG", {}),
+        ("LA", "PNG", {}),
+        ("I;16", "PNG", {}),
+        ("RGB", "JPEG", {}),
+        ("CMYK", "JPEG", {}),
+        ("RGB", "WEBP", {"lossless": True}),
+    ],
+)
+def test_large_pictures_are_read_smaller(tmp_path, monkeypatch, mode, kind, options):
+    """A picture within the limit must not take gigabytes on its way."""
+    monkeypatch.setattr(picture_module, "LARGE_PIXELS", 4_000)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "large"
+    Image.new(mode, (200, 96)).save(path, kind, exif=exif, **options)
+    picture = read_picture(path)
+    rows, columns = picture.pixels.shape[:2]
+    assert rows > columns  # upright
+    if mode == "I;16":  # decoded to half of what the others take
+        assert (rows, columns) == (200, 96)
+        return
+    assert rows * columns <= 4_000
+    assert rows / columns == pytest.approx(200 / 96, rel=0.05)
+    assert "large is 200 x 96; it is read as" in picture.warnings[0]
+
+
+def test_sixteen_bits_of_many_rows(tmp_path):
+    values = np.linspace(0, 65_535, 700 * 40).astype(np.uint16).reshape(700, 40)
+    path = tmp_path / "grey.png"
+    Image.fromarray(values).save(path)
+    expected = np.round(values / 257).astype(np.uint8)
+    assert np.abs(read_picture(path).pixels[..., 1].astype(int) - expected).max() == 0
+
+
+def test_a_webp_of_few_bytes_and_many_pixels(tmp_path):
+    """40 bytes that ask for gigabytes."""
+    path = tmp_path / "bomb.webp"
+    Image.new("RGB", (9_000, 8_000)).save(path, lossless=True, quality=0, method=0)
+    assert path.stat().st_size < 1_000
+    error = error_of(path)
+    assert error.code == "E-IMAGE-SIZE"
+    assert "64 million" in error.message
+
+
+@pytest.mark.parametrize("name", [b"cHRM", b"gAMA", b"pHYs", b"iCCP", b"acTL", b"fcTL", b"tRNS"])
+@pytest.mark.parametrize("size", [0, 1, 3, 7])
+def test_a_chunk_that_is_too_short_is_damage(tmp_path, name, size):
+    """Or is overlooked; what Pillow makes of it never leaves."""
+    path = save(tmp_path / "a.png", gradient())
+    data, body = path.read_bytes(), bytes(size)
+    chunk = struct.pack(">I", size) + name + body + struct.pack(">I", zlib.crc32(name + body))
+    path.write_bytes(data[:33] + chunk + data[33:])
+    try:
+        assert read_picture(path).pixels.shape == (40, 48, 3)
+    except ImageError as error:
+        told = error.code
+    else:
+        told = ""
+    assert told in ("", "E-IMAGE-DAMAGED", "E-IMAGE-FORMAT")

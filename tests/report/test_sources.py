@@ -80,3 +80,51 @@ def test_an_empty_or_missing_folder_is_told(tmp_path):
         find_clips(tmp_path)
     with pytest.raises(DataError, match="not a folder"):
         find_clips(tmp_path / "missing")
+
+
+def test_what_a_failed_row_has_left_is_found(tmp_path):
+    """The part that was kept, its record and the log, never a file outside the folder."""
+    folder = tmp_path / "out"
+    logs = folder / ".joyflash" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "bugs.log").write_text("Traceback")
+    (logs / "host-1-0.log").write_text("Killed")
+    (logs / "host-1-1.log").write_text("")
+    for name in ("a.partial.mp4", "a.partial.mp4.json"):
+        (folder / name).write_text("x")
+    (tmp_path / "b.partial.mp4").write_text("not ours")
+    rows = [
+        {"id": "a", "output": "a.mp4", "error_code": "E-OUTPUT-FULL"},
+        {"id": "bug", "output": "bug.mp4", "error_code": "E-INTERNAL"},
+        {"id": "died", "output": "died.mp4", "error_code": "E-WORKER-DIED"},
+        {"id": "outside", "output": "../b.mp4", "error_code": "E-OUTPUT-FULL"},
+    ]
+    text = "".join(json.dumps({"state": "failed", **row}) + "\n" for row in rows)
+    (folder / "results.jsonl").write_text(text)
+    clips = {clip.name: clip for clip in find_clips(folder)}
+    found = {
+        name: [(what, path.name) for what, path in clips[name].traces]
+        for name in ("a", "bug", "died", "outside")
+    }
+    assert found == {
+        "a": [("part that was kept", "a.partial.mp4"), ("its record", "a.partial.mp4.json")],
+        "bug": [("log", "bugs.log")],
+        "died": [("log", "host-1-0.log")],
+        "outside": [],
+    }
+
+
+def test_the_page_links_what_a_failed_row_has_left(tmp_path):
+    from joyflash_cli.report.reading import read_clip
+    from joyflash_cli.report.views import clip_view
+
+    (tmp_path / "a b.partial.mp4").write_text("x")
+    row = {"id": "a", "state": "failed", "output": "a b.mp4", "error_code": "E-DEVICE"}
+    (tmp_path / "results.jsonl").write_text(json.dumps(row) + "\n")
+    clip = next(clip for clip in find_clips(tmp_path) if clip.name == "a")
+    view = clip_view(
+        read_clip(clip, None), anchor="clip-1", page=tmp_path / "report.html", detailed=True
+    )
+    assert [(link.text, link.address) for link in view.links] == [
+        ("part that was kept", "./a%20b.partial.mp4")
+    ]

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from toy_distillation import CLEAN_CONFIG, SHAPE, toy_clips, toy_model
 
+from joyflash_cli.checkpoints.integrity import CHECKSUMS, hash_file, read_checksums
 from joyflash_cli.cli import ablation as command
 from joyflash_cli.config import to_dict
 from joyflash_cli.sampler.profile import TINY
@@ -115,6 +116,9 @@ def test_a_checkpoint_is_sampled_as_its_row_says(config, tmp_path):
     weights.parent.mkdir(parents=True)
     save_file(toy_model(CLEAN_CONFIG, 5).state_dict(), weights)
     out = ours.export("first-frame", weights, Ablation(sink=False), tmp_path / "variant")
+    sums = read_checksums(out)
+    assert set(sums) == {file.name for file in out.iterdir()} - {CHECKSUMS}
+    assert all(hash_file(out / name) == entry["sha256"] for name, entry in sums.items())
     about = json.loads((out / "checkpoint.json").read_text())
     expected = dataclasses.replace(TINY, sink_frames=0, audio_guidance=1.0, audio_free_weight=1.0)
     assert about["sampler"] == to_dict(expected)

@@ -4,7 +4,7 @@ The pack is one ``makehuman_head_cc0.npz`` plus a folder ``mh_textures`` of PNG 
 decimetres, y up, the face looking along +z.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -23,6 +23,9 @@ HELD_OUT_SKINS = (
 )
 HELD_OUT_HAIRS = ("bob02", "short03")
 """Skins and hairs that ``split="train"`` never uses."""
+
+_UPPER_TEETH_SHIFT, _LOWER_TEETH_SHIFT = (0.0, -0.052, 0.02), (0.0, -0.05, 0.0)
+"""How far the teeth are set lower and forward, in the pack's units; chosen by looking."""
 
 
 @dataclass(frozen=True)
@@ -129,18 +132,32 @@ def _unpack(pack: np.lib.npyio.NpzFile, textures: Path) -> MakeHumanAssets:
         names = (str(name) for name in pack[f"{kind}_names"])
         return dict(zip(names, pack[kind].astype(dtype), strict=True))
 
+    units = targets("exp", np.float32)
     proxy_names = {name.split("/")[1] for name in pack.files if name.startswith("p/")}
+    proxies = {name: _proxy(pack, name) for name in sorted(proxy_names)}
+    proxies["teeth"] = _show_upper_teeth(proxies["teeth"], units["jawOpen"])
     return MakeHumanAssets(
         vertices=pack["V"].astype(np.float32),
         rows=pack["vi"].astype(np.int64),
         uv=pack["uv"],
         triangles=pack["tri"].astype(np.int64),
-        units=targets("exp", np.float32),
+        units=units,
         macros=targets("macro", np.float32),
         details=targets("det", np.float16),
-        proxies={name: _proxy(pack, name) for name in sorted(proxy_names)},
+        proxies=proxies,
         texture_folder=textures,
     )
+
+
+def _show_upper_teeth(teeth: Proxy, jaw_open: np.ndarray) -> Proxy:
+    """Teeth set lower in the face.
+
+    The pack's upper teeth end above the upper lip's edge and its lower teeth reach over them, so
+    that an open mouth would show lower teeth only; in people it is the other way round.
+    """
+    upper = teeth.follow(jaw_open)[:, 1] > -0.02  # the jaw carries only the lower teeth
+    shift = np.where(upper[:, None], _UPPER_TEETH_SHIFT, _LOWER_TEETH_SHIFT)
+    return replace(teeth, offset=(teeth.offset + shift).astype(np.float32))
 
 
 def _proxy(pack: np.lib.npyio.NpzFile, name: str) -> Proxy:

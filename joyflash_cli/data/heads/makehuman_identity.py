@@ -67,8 +67,7 @@ class Person:
 def sample_person(assets: MakeHumanAssets, rng: np.random.Generator, *, split: Split) -> Person:
     """Draws skin, hair and shape; held-out assets appear in the held-out split only."""
     held_out = split == "held-out"
-    skins = [s for s in assets.texture_names("skin_") if (s in HELD_OUT_SKINS) == held_out]
-    skin = skins[rng.integers(len(skins))]
+    skin = _sample_skin(assets, rng, held_out=held_out)
     male, dark = "_male_" in skin, "darkskinned" in skin
     age = float(rng.uniform(*next(r for word, r in AGE_RANGE.items() if word in skin)))
     shape = _macro_shape(assets, rng, male=male, age=age, dark=dark)
@@ -80,6 +79,20 @@ def sample_person(assets: MakeHumanAssets, rng: np.random.Generator, *, split: S
         age=age,
         dark=dark,
     )
+
+
+def sample_skin_and_hair(
+    assets: MakeHumanAssets, rng: np.random.Generator, *, split: Split
+) -> tuple[str, str | None]:
+    """Draws a skin texture and a hair mesh that goes with it; ``None`` is bald."""
+    held_out = split == "held-out"
+    skin = _sample_skin(assets, rng, held_out=held_out)
+    return skin, _sample_hair(rng, male="_male_" in skin, held_out=held_out)
+
+
+def _sample_skin(assets: MakeHumanAssets, rng: np.random.Generator, *, held_out: bool) -> str:
+    skins = [s for s in assets.texture_names("skin_") if (s in HELD_OUT_SKINS) == held_out]
+    return skins[rng.integers(len(skins))]
 
 
 def _sample_hair(rng: np.random.Generator, *, male: bool, held_out: bool) -> str | None:

@@ -31,8 +31,8 @@ def face_units(state: FaceState) -> dict[str, float]:
     teeth, tongue, wide, apart = max(teeth, 0.0), max(tongue, 0.0), max(width, 0.0), 1.0 - press
     narrow = max(-width, 0.0)
     jaw_open = 0.62 * jaw * (1.0 - 0.55 * press)
-    lower_down = (0.2 * jaw + 0.28 * wide + 0.42 * teeth) * (1.0 - 0.5 * rounding) * apart
-    upper_up = (0.12 * jaw + 0.16 * wide + 0.28 * teeth) * (1.0 - 0.4 * rounding) * apart
+    lower_down = (0.14 * jaw + 0.28 * wide + 0.42 * teeth) * (1.0 - 0.5 * rounding) * apart
+    upper_up = (0.24 * jaw + 0.16 * wide + 0.28 * teeth) * (1.0 - 0.4 * rounding) * apart
     smile = FRIENDLY_SMILE * (1.0 - rounding) + 0.26 * wide + 0.7 * max(state.smile, 0.0)
     brow = max(state.brow, 0.0)
     units = {

@@ -1,0 +1,116 @@
+"""What ``joyflash batch`` says: problems of a table, a dry run, and what became of the rows."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from joyflash_cli import __version__
+from joyflash_cli.errors import BatchError
+
+if TYPE_CHECKING:
+    from joyflash_cli.batch.plan import BatchPlan, BatchProblems
+    from joyflash_cli.batch.runner import BatchStatus
+    from joyflash_cli.checkpoints.store import CheckpointFiles
+    from joyflash_cli.cli.batch import BatchOptions
+
+
+def say(options: "BatchOptions", *lines: str) -> None:
+    """Lines for people, on stderr."""
+    if not options.is_silent:
+        for line in lines:
+            typer.echo(line, err=True)
+
+
+def report_problems(options: "BatchOptions", problems: "BatchProblems") -> None:
+    """The list, where one long line would not do: for programs, and for people at a terminal."""
+    if options.as_json:
+        listed = [
+            {"row": found.number, "line": found.line, "code": found.code, "problem": found.text}
+            for found in problems.problems
+        ]
+        typer.echo(json.dumps({"valid": False, "count": problems.count, "problems": listed}))
+    if sys.stderr.isatty():
+        for found in problems.problems:
+            typer.echo(f"  {found}", err=True)
+        problems.message = problems.summary
+
+
+def report_dry_run(options: "BatchOptions", plan: "BatchPlan", files: "CheckpointFiles") -> int:
+    """Reads every picture and sound as rendering would; writes nothing."""
+    from joyflash_cli.batch.rehearsal import rehearse
+
+    found = rehearse(plan, files, needs_face=options.settings.needs_face)
+    for failure in found.failures:
+        say(options, f"batch: row {failure['id']!r} would fail: {failure['code']}: "
+             f"{failure['error']}")  # fmt: skip
+    say(
+        options,
+        f"would write {found.num_renders} videos, {found.video_s:.2f} s in {found.num_blocks} "
+        f"blocks, to {options.out_dir}; {plan.table.count('done')} of {plan.table.count()} are "
+        f"done already, {plan.table.count('failed')} failed earlier, "
+        f"{len(found.failures)} would fail",
+    )
+    if options.as_json:
+        summary: dict[str, Any] = {
+            "dry_run": True,
+            "out_dir": str(options.out_dir),
+            "rows": plan.table.count(),
+            "done": plan.table.count("done"),
+            "failed": plan.table.count("failed"),
+            "would_render": found.num_renders,
+            "would_fail": list(found.failures),
+            "video_s": round(found.video_s, 6),
+            "blocks": found.num_blocks,
+            "profile": files.name,
+            "version": __version__,
+        }
+        typer.echo(json.dumps(summary))
+    if found.failures:
+        raise BatchError(
+            f"{len(found.failures)} of {plan.table.count()} rows would fail",
+            hint="put their files right, or run it without them",
+        )
+    return 0
+
+
+def report_result(options: "BatchOptions", status: "BatchStatus", stop_code: int) -> int:
+    """What became of the rows; the exit code of a batch without failed rows.
+
+    Raises:
+        BatchError: When rows failed.
+    """
+    from joyflash_cli.batch.results import RESULTS_CSV, RESULTS_JSONL
+
+    results = options.out_dir / RESULTS_CSV
+    if options.as_json:
+        summary = {
+            "out_dir": str(options.out_dir),
+            "rows": status.num_rows,
+            "done": status.num_done,
+            "failed": status.num_failed,
+            "open": status.num_open,
+            "rendered": status.num_rendered,
+            "video_s": round(status.video_s, 6),
+            "wall_s": round(status.elapsed_s, 4),
+            "results_csv": str(results),
+            "results_jsonl": str(options.out_dir / RESULTS_JSONL),
+            "stopped": bool(stop_code),
+            "version": __version__,
+        }
+        typer.echo(json.dumps(summary))
+    else:
+        typer.echo(str(results))
+    told = f"batch: {status.num_done} of {status.num_rows} done, {status.num_rendered} of them now"
+    if stop_code:
+        say(options, f"{told}; stopped, the same command goes on with {status.num_open}")
+        return stop_code
+    if status.num_failed:
+        left = f", {status.num_open} not begun" if status.num_open else ""
+        raise BatchError(
+            f"{status.num_failed} of {status.num_rows} rows failed{left}",
+            hint=f"see {results}; --retry-failed tries them again",
+        )
+    say(options, f"{told}, {status.video_s:.2f} s of video")
+    return 0

@@ -1,0 +1,131 @@
+"""Events of a run for programs that read along: one JSON object a line.
+
+They go to standard error with ``--progress json``, or with ``--progress-fd N`` to a descriptor of
+their own, which leaves standard error to people.
+"""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from joyflash_cli.cli.help_text import MESSAGES
+from joyflash_cli.errors import JoyFlashError, UsageError
+
+JSON_VERSION = 1
+"""Of the lines; changes when a key changes its meaning."""
+
+FIRST_FREE_DESCRIPTOR = 3
+
+ProgressFd = Annotated[
+    int | None,
+    typer.Option(
+        "--progress-fd",
+        min=0,
+        metavar="N",
+        help="Write the JSON lines to file descriptor N.",
+        rich_help_panel=MESSAGES,
+    ),
+]
+_TOLD = "_told_as_an_event"
+
+
+class EventStream:
+    """Writes events as they happen; a reader that has gone does not stop the run.
+
+    Args:
+        stream: Where the lines go.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: TextIO | None = stream
+        self.is_stderr = stream is sys.stderr
+
+    def emit(self, name: str, **values: Any) -> None:
+        """Writes one event.
+
+        Args:
+            name: ``start``, ``load``, ``block``, ``wait``, ``warn``, ``saved``, ...
+            values: Of the event; plain JSON values.
+        """
+        if self._stream is None:
+            return
+        line = json.dumps({"v": JSON_VERSION, "event": name, **values})
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except OSError:
+            # Nobody reads along any more; the video is what counts.
+            self._stream = None
+
+    def fail(self, error: Exception) -> None:
+        """``error``: why the run ends; on standard error it takes the place of the usual line."""
+        known = isinstance(error, JoyFlashError)
+        self.emit(
+            "error",
+            code=error.code if isinstance(error, JoyFlashError) else "E-INTERNAL",
+            text=" ".join(str(error).split()) if known else f"{type(error).__name__}: {error}",
+            exit_code=error.exit_code if isinstance(error, JoyFlashError) else 1,
+        )
+        if self.is_stderr:
+            setattr(error, _TOLD, True)
+
+
+def was_told(error: BaseException) -> bool:
+    """Whether an error stands on standard error already, as an event."""
+    return getattr(error, _TOLD, False)
+
+
+@contextlib.contextmanager
+def open_events(kind: str, descriptor: int | None) -> Iterator[EventStream | None]:
+    """The event stream that was asked for; what ends the ``with`` block becomes its last event.
+
+    Args:
+        kind: As given with ``--progress``.
+        descriptor: As given with ``--progress-fd``.
+
+    Raises:
+        UsageError: ``E-PROGRESS-FD`` for a descriptor that cannot be written.
+    """
+    if descriptor is None:
+        opened = None if kind != "json" else EventStream(sys.stderr)
+    else:
+        opened = EventStream(_open_descriptor(descriptor))
+    try:
+        yield opened
+    except Exception as error:
+        if opened is not None:
+            opened.fail(error)
+        raise
+
+
+def _open_descriptor(number: int) -> TextIO:
+    import fcntl
+
+    if number < FIRST_FREE_DESCRIPTOR:
+        raise UsageError(
+            f"--progress-fd {number} is standard input, output or error",
+            hint="open another one, as in --progress-fd 3 3>events.jsonl; for standard error "
+            "give --progress json",
+            code="E-PROGRESS-FD",
+        )
+    try:
+        mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"--progress-fd {number} is not open",
+            hint=f"open it, as in {number}>events.jsonl",
+            code="E-PROGRESS-FD",
+        ) from error
+    if mode == os.O_RDONLY:
+        raise UsageError(
+            f"--progress-fd {number} can only be read",
+            hint=f"open it for writing, as in {number}>events.jsonl",
+            code="E-PROGRESS-FD",
+        )
+    # A copy of its own: closing it must not close what the caller still uses.
+    return os.fdopen(os.dup(number), "w", encoding="utf-8")

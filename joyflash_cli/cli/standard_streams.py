@@ -1,0 +1,98 @@
+"""Standard streams as the program may rely on them, whatever the caller has done to them."""
+
+import os
+import sys
+from typing import Any, TextIO, cast
+
+from joyflash_cli.errors import OutputError
+
+
+class _Stream:
+    """A text stream with its own answer to text that cannot be written.
+
+    Args:
+        stream: Where text goes as long as it can.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes what can be written."""
+        try:
+            self._stream.write(text)
+        except OSError as error:
+            self._fail(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Passes on what was written, if it can be."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._fail(error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _fail(self, error: OSError) -> None:
+        raise error
+
+    def drop(self) -> None:
+        """Nothing more is tried; Python itself would complain about the rest at its end."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+class ForgivingStream(_Stream):
+    """Standard error that never ends the program: what nobody can read is dropped.
+
+    A log whose reader has gone, or whose disk is full, is no reason to lose an hour of video.
+    """
+
+    def _fail(self, error: OSError) -> None:
+        self.drop()
+
+
+class CheckedStream(_Stream):
+    """Standard output: what cannot be written is an error of the output, and no bug."""
+
+    def _fail(self, error: OSError) -> None:
+        if isinstance(error, BrokenPipeError):
+            raise error
+        raise OutputError(
+            f"standard output cannot be written: {error.strerror}",
+            hint="free some space or choose another place",
+            code="E-OUTPUT-WRITE",
+        ) from error
+
+
+def prepare_standard_streams() -> None:
+    """Takes the places of standard streams that the caller has closed, and watches the others.
+
+    Otherwise the next file that is opened, such as the video, gets the number of a closed stream,
+    and whatever a library prints goes into it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+    stream = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
+    sys.stderr = cast("TextIO", ForgivingStream(stream))
+    if sys.stdout is not None:
+        sys.stdout = cast("TextIO", CheckedStream(sys.stdout))
+
+
+def settle_standard_streams() -> None:
+    """Called at the end: what could not be written is given up, and was told already."""
+    try:
+        flush_stdout()
+    except (OSError, OutputError):
+        if isinstance(sys.stdout, CheckedStream):
+            sys.stdout.drop()
+
+
+def flush_stdout() -> None:
+    """Passes on what was printed, where there is somebody to read it."""
+    if sys.stdout is not None:
+        sys.stdout.flush()

@@ -1,0 +1,200 @@
+"""``joyflash weights prompt``, and fetching an embedding: text without the text encoder."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from joyflash_cli.errors import CheckpointError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from joyflash_cli.checkpoints.manifest import WeightFile
+    from joyflash_cli.checkpoints.prompt_encoding import EncodedPrompt
+
+
+def prompt(
+    profile: Annotated[
+        str, typer.Argument(metavar="PROFILE", help="A model with text; see joyflash weights list.")
+    ],
+    text: Annotated[
+        str, typer.Option("--prompt", metavar="TEXT", help="Default: the profile's own prompt.")
+    ] = "",
+    source: Annotated[
+        Path | None,
+        typer.Option("--source", metavar="DIR", help="Folder of the text encoder's files."),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", metavar="DIR", help="Use this checkpoint's text encoder."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Also write it here, to be moved."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
+    ] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Encode a prompt once, so that rendering with it needs no text encoder.
+
+    The profile's downloaded text encoder (11 GB) is loaded, used and let go, or that of its
+    checkpoint if it has one. The states, a few hundred kB, are kept in the user's cache, where
+    render finds them. With --output they can be taken to another machine, or put into a Hub
+    repository of one's own; fetch --role prompt_embedding --from brings them there.
+
+    \b
+    Examples:
+      joyflash weights prompt livetalk-1.3b -o prompt_embedding.safetensors
+      joyflash weights prompt livetalk-1.3b --prompt "A woman reads the news."
+      joyflash weights prompt livetalk-1.3b --source downloads
+    """  # noqa: D301 - \b tells the help not to fold the examples
+    from joyflash_cli.checkpoints.prompt_cache import write_prompt
+
+    if output is not None and output.exists() and not overwrite:
+        raise OutputError(
+            f"{output} exists already",
+            hint="use --overwrite or another --output",
+            code="E-OUTPUT-EXISTS",
+        )
+    encoded = _encoded(profile, text, source=source, checkpoint=checkpoint, device=device)
+    kept = write_prompt(encoded.states, encoded.key, encoded.prompt, encoder=encoded.encoder)
+    written = kept
+    if output is not None:
+        written = write_prompt(
+            encoded.states, encoded.key, encoded.prompt, encoder=encoded.encoder, path=output
+        )
+    if written is None:
+        raise OutputError(
+            f"{output or 'the cache of prompts'} cannot be written",
+            hint="check the permissions, or give --output FILE",
+            code="E-OUTPUT-DISK",
+        )
+    if not quiet:
+        typer.echo(f"prompt: {encoded.prompt!r}, {encoded.states.shape[1]} tokens", err=True)
+    if as_json:
+        values = {"file": str(written), "prompt": encoded.prompt, "encoder": encoded.encoder}
+        typer.echo(json.dumps(values))
+    else:
+        typer.echo(str(written))
+
+
+def place_files(
+    profile: str, files: Sequence["WeightFile"], place: str | None
+) -> "tuple[tuple[WeightFile, ...], Path | None]":
+    """The files to ask the Hub for, and the embedding that is a file on this machine, if any.
+
+    Args:
+        profile: Its name.
+        files: What is wanted.
+        place: What the user gave with ``--from``.
+
+    Raises:
+        UsageError: When a file that nobody has published has no place, or one has too many.
+    """
+    from joyflash_cli.checkpoints.manifest import placed_file
+    from joyflash_cli.checkpoints.sources import text_commands
+
+    unpublished = [file for file in files if not file.is_published]
+    if place is None and unpublished:
+        raise UsageError(
+            f"nobody has published the {unpublished[0].role} of {profile}",
+            hint=text_commands(profile),
+        )
+    if place is None:
+        return tuple(files), None
+    if not unpublished:
+        raise UsageError(
+            "--from is for files that nobody has published",
+            hint="--role prompt_embedding --from FILE_OR_REPOSITORY",
+        )
+    local = Path(place).expanduser()
+    if local.exists():
+        published = tuple(file for file in files if file.is_published)
+        return published, local / unpublished[0].path if local.is_dir() else local
+    return tuple(f if f.is_published else placed_file(f, place) for f in files), None
+
+
+def keep_embeddings(paths: Iterable[Path]) -> list[Path]:
+    """Prompt embeddings in the user's cache, where render finds them.
+
+    Raises:
+        CheckpointError: For a file that is none.
+        OutputError: When the cache cannot be written.
+    """
+    from joyflash_cli.checkpoints.prompt_cache import read_embedding, write_prompt
+
+    kept = []
+    for path in paths:
+        states, stated = read_embedding(path)
+        target = write_prompt(states, stated.key, stated.prompt, encoder=stated.encoder)
+        if target is None:
+            raise OutputError(
+                "the cache of prompts cannot be written",
+                hint="check its permissions, or set XDG_CACHE_HOME",
+                code="E-OUTPUT-DISK",
+            )
+        kept.append(target)
+    return kept
+
+
+def _encoded(
+    profile: str, text: str, *, source: Path | None, checkpoint: Path | None, device: str
+) -> "EncodedPrompt":
+    """The states, from the checkpoint where it has a text encoder, else from the downloads."""
+    from joyflash_cli.checkpoints.manifest import find_profile
+    from joyflash_cli.checkpoints.store import is_converted
+
+    if source is not None and checkpoint is not None:
+        raise UsageError("--source and --checkpoint exclude each other")
+    entry = find_profile(profile)
+    if source is None and (checkpoint is not None or is_converted(profile)):
+        encoded = _from_checkpoint(profile, text, checkpoint=checkpoint, device=device)
+        if encoded is not None:
+            return encoded
+    if not {"text_encoder", "tokenizer"} <= set(entry.roles):
+        raise CheckpointError(
+            f"profile {profile} has no text encoder of its own",
+            hint="give --checkpoint DIR, a checkpoint with a text encoder",
+            code="E-CHECKPOINT-TEXT",
+        )
+    from joyflash_cli.checkpoints.convert import read_template
+    from joyflash_cli.checkpoints.prompt_encoding import encode_prompt
+    from joyflash_cli.pipeline.devices import choose_device
+
+    wanted = text or str(read_template(profile)["conditioning"].get("default_prompt", ""))
+    return encode_prompt(profile, wanted, source=source, device=str(choose_device(device)))
+
+
+def _from_checkpoint(
+    profile: str, text: str, *, checkpoint: Path | None, device: str
+) -> "EncodedPrompt | None":
+    """The states from a checkpoint; ``None`` when it has no text encoder and none was named."""
+    import torch
+
+    from joyflash_cli.checkpoints.prompt_encoding import EncodedPrompt
+    from joyflash_cli.checkpoints.store import resolve_checkpoint
+    from joyflash_cli.encoders.text import clean_prompt
+    from joyflash_cli.pipeline.devices import choose_device
+    from joyflash_cli.pipeline.static import EncodeTarget, read_conditioning, text_states
+
+    files = resolve_checkpoint(profile, checkpoint)
+    if not files.has("text_encoder"):
+        if checkpoint is None:
+            return None
+        raise CheckpointError(
+            f"{files.directory} has no text encoder",
+            hint="give one that has, or leave --checkpoint out to use the downloaded files",
+            code="E-CHECKPOINT-TEXT",
+        )
+    config = read_conditioning(files)
+    states = text_states(files, text, target=EncodeTarget(choose_device(device), torch.bfloat16))
+    cleaned = clean_prompt(text or config.default_prompt)
+    return EncodedPrompt(states.cpu(), cleaned, config.text_encoder)
