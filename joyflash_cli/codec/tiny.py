@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from joyflash_cli.codec.latent_networks import ChangeEncoder, LatentDecoder
+from joyflash_cli.codec.seams import smooth_seam
 from joyflash_cli.codec.warp import (
     FOLD,
     FRAMES_PER_LATENT,
@@ -44,6 +45,7 @@ class TinyCodecConfig:
         reference_dim: Width of the reference features kept in the stream state.
         detail_scale: Frames are this many times as large as what the networks see; the rest is
             the reference's own fine detail, moved along. 1 leaves it out.
+        seam_limit: Jumps between two latents that are spread over frames; see ``codec.seams``.
     """
 
     latent_channels: int = 12
@@ -56,6 +58,7 @@ class TinyCodecConfig:
     num_drawing_layers: int = 4
     reference_dim: int = 48
     detail_scale: int = 1
+    seam_limit: float = 0.1
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -69,6 +72,7 @@ class TinyCodecConfig:
                     ("num_latent_layers", "num_flow_layers", "num_drawing_layers"), (0, 256)
                 ),
                 "detail_scale": (1, 16),
+                "seam_limit": (0.0, 2.0),
             },
         )
         if self.patch_px % (2 * FOLD):
@@ -102,6 +106,7 @@ class TinyDecodingState:
         reference_grid: The same reduced to the latents' grid.
         memories: What each remembering layer saw at the previous latent; empty at the start.
         num_latents: Latent frames decoded so far.
+        last_frame: The newest frame ``(B, 3, s H, s W)``; ``None`` at the start.
     """
 
     reference: Tensor
@@ -110,6 +115,7 @@ class TinyDecodingState:
     detail: Tensor | None = None
     memories: tuple[Tensor, ...] = ()
     num_latents: int = 0
+    last_frame: Tensor | None = None
 
 
 class TinyCodec(nn.Module):
@@ -200,7 +206,7 @@ class TinyCodec(nn.Module):
     ) -> tuple[Tensor, TinyDecodingState]:
         """Four frames per latent, ``(B, T, 4, 3, H, W)``, all latents in one batch.
 
-        The fast form for training; ``decode`` is the streaming form with the same numbers.
+        The fast form for training; ``decode`` is the streaming form, which smooths the joints.
         """
         time = latents.shape[1]
         drawing, memories = self.draw(latents, state)
@@ -238,7 +244,12 @@ class TinyCodec(nn.Module):
         chunks = []
         for index in range(latents.shape[1]):
             is_first = state.num_latents == 0
-            frames, state = self.decode_together(latents[:, index : index + 1], state)
-            # The very first latent stands for a single frame, as in the Wan VAE.
-            chunks.append(frames[:, 0, FRAMES_PER_LATENT - 1 :] if is_first else frames[:, 0])
-        return torch.cat(chunks, 1).clamp(-1, 1), state
+            drawn, state = self.decode_together(latents[:, index : index + 1], state)
+            frames = drawn[:, 0]
+            if is_first:  # the very first latent stands for a single frame, as in the Wan VAE
+                frames = frames[:, FRAMES_PER_LATENT - 1 :]
+            if state.last_frame is not None:
+                frames = smooth_seam(frames, state.last_frame, limit=self.config.seam_limit)
+            chunks.append(frames.clamp(-1, 1))
+            state = replace(state, last_frame=chunks[-1][:, -1])
+        return torch.cat(chunks, 1), state

@@ -23,7 +23,7 @@ from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.profile import SamplerProfile
 from joyflash_cli.sampler.schedule import noise_levels
 from joyflash_cli.training.codec import box_weights, to_signed
-from joyflash_cli.training.decoder import (
+from joyflash_cli.training.decoder_batches import (
     DecoderBatch,
     DecoderTrainingConfig,
     mouth_centre,

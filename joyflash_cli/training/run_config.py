@@ -11,7 +11,7 @@ from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.training.batches import ReferencePlace
 from joyflash_cli.training.codec import CodecTrainingConfig
 from joyflash_cli.training.dataset_latents import DatasetConfig
-from joyflash_cli.training.decoder import DecoderTrainingConfig
+from joyflash_cli.training.decoder_batches import DecoderTrainingConfig
 from joyflash_cli.training.dmd import DmdConfig
 from joyflash_cli.training.front_end import FrontEndTraining
 from joyflash_cli.training.generator_batches import GeneratorTrainingConfig

@@ -76,7 +76,8 @@ def _front_end(run: RunConfig, resume: bool, session: Session) -> None:
 
 def _codec(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.training.codec import fit_codec
-    from joyflash_cli.training.decoder import read_decoder_batch, train_decoder
+    from joyflash_cli.training.decoder import train_decoder
+    from joyflash_cli.training.decoder_batches import read_decoder_batch
     from joyflash_cli.training.parts_on_disk import codec_of
 
     fitted = run.path("codec/fitted.safetensors")
@@ -166,7 +167,8 @@ def _predictions(run: RunConfig, resume: bool, session: Session) -> None:
 
 
 def _decoder(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.training.decoder import read_decoder_batch, train_decoder
+    from joyflash_cli.training.decoder import train_decoder
+    from joyflash_cli.training.decoder_batches import read_decoder_batch
     from joyflash_cli.training.parts_on_disk import codec_of
     from joyflash_cli.training.predictions import PredictionReader
 

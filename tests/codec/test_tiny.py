@@ -17,6 +17,7 @@ SMALL = TinyCodecConfig(
     reference_dim=8,
     num_flow_layers=2,
     num_drawing_layers=2,
+    seam_limit=0.0,
 )
 
 
@@ -144,3 +145,16 @@ def test_what_rests_keeps_every_pixel_of_a_larger_reference():
     picture = torch.rand(1, 3, 128, 128) * 2 - 1
     frames, _ = codec.decode(torch.zeros(1, 2, 4, 8, 8), codec.start_decoding(picture))
     assert torch.allclose(frames, picture[:, None].expand(-1, 5, -1, -1, -1), atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_stream_with_smooth_joints_may_be_cut_anywhere(codec):
+    smooth = TinyCodec(dataclasses.replace(codec.config, seam_limit=0.1)).eval()
+    smooth.load_state_dict(codec.state_dict())
+    reference = torch.rand(1, 3, 64, 64) * 2 - 1
+    latents = torch.randn(1, 7, 4, 8, 8) * 0.1
+    whole, _ = smooth.decode(latents, smooth.start_decoding(reference))
+    plain, _ = codec.decode(latents, codec.start_decoding(reference))
+    assert not torch.equal(whole, plain)
+    assert torch.equal(whole[:, 4::4], plain[:, 4::4])  # a latent's last frame is its own
+    assert torch.equal(torch.cat(_stream(smooth, latents, reference, (1, 2, 4)), 1), whole)

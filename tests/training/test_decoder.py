@@ -13,13 +13,15 @@ from joyflash_cli.data.clips import ClipStore, write_shard
 from joyflash_cli.errors import DataError
 from joyflash_cli.training.codec import CodecTrainingConfig, fit_codec, measure_codec
 from joyflash_cli.training.decoder import (
-    DecoderBatch,
-    DecoderTrainingConfig,
     decoder_loss,
     encoded_latents,
     noised_latents,
-    read_decoder_batch,
     train_decoder,
+)
+from joyflash_cli.training.decoder_batches import (
+    DecoderBatch,
+    DecoderTrainingConfig,
+    read_decoder_batch,
 )
 from joyflash_cli.training.mouth_critic import (
     CriticConfig,
