@@ -20,7 +20,10 @@ def write_toy_checkpoint(folder: Path) -> None:
     from joyflash_cli.sampler.profile import SamplerProfile
 
     front_end = FrontEndConfig(num_mels=8, stem_width=8, hidden=10, num_blocks=1)
-    codec = TinyCodecConfig(num_coefficients=16, decoder_dim=16, reference_dim=8)
+    codec = TinyCodecConfig(
+        latent_channels=4, encoder_dim=16, latent_dim=16, num_latent_layers=1, decoder_dim=16,
+        reference_dim=8,
+    )  # fmt: skip
     transformer = TransformerConfig(
         dim=32,
         num_layers=2,

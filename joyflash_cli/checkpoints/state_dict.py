@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from joyflash_cli.checkpoints.eight_bit import SCALE_SUFFIX, from_eight_bit, without_scales
 from joyflash_cli.checkpoints.tensors import save_tensors, tensor_shapes
 from joyflash_cli.errors import CheckpointError
 
@@ -54,8 +55,12 @@ def load_state_dict(
             # A file is closed before the next is opened, so that its pages can be given back.
             with safe_open(current, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 - it is no mapping
+                    if name not in expected:
+                        continue  # the scale of an eight-bit weight
                     _, is_meta, target_dtype = expected[name]
                     value = file.get_tensor(name)
+                    if value.dtype == torch.int8 and target_dtype.is_floating_point:
+                        value = from_eight_bit(value, file.get_tensor(name + SCALE_SUFFIX))
                     if value.is_floating_point() and (dtype or not is_meta):
                         value = value.to(dtype or target_dtype)
                     if not torch.isfinite(value).all():
@@ -65,7 +70,7 @@ def load_state_dict(
                             code="E-CHECKPOINT-DAMAGED",
                         )
                     _assign(module, name, value)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{current} cannot be read: {error}",
             hint="export or download the file again",
@@ -117,6 +122,7 @@ def save_state_dict(module: "nn.Module", path: Path, *, dtype: "torch.dtype | No
 def _check_layout(
     paths: list[Path], expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]
 ) -> None:
+    found = without_scales(expected, found)
     problems = [f"{name} is missing" for name in expected if name not in found]
     problems += [
         f"{name} is {str(found[name])[:80]} instead of {shape}"

@@ -12,12 +12,29 @@ def start_at_zero(convolution: nn.Conv2d) -> None:
         nn.init.zeros_(convolution.bias)
 
 
-class ResidualLayer(nn.Module):
-    """Two 3 x 3 convolutions behind a group norm, added to the input; starts as the identity."""
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of each position, so that a crop gives what the whole gives."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(8, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, D, H, W)`` to the same."""
+        return self.norm(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class ResidualLayer(nn.Module):
+    """Two 3 x 3 convolutions behind a norm, added to the input; starts as the identity.
+
+    Args:
+        dim: Width.
+        norm: Before the convolutions; a group norm over the whole picture if ``None``.
+    """
+
+    def __init__(self, dim: int, norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, dim) if norm is None else norm
         self.first = nn.Conv2d(dim, dim, 3, padding=1)
         self.second = nn.Conv2d(dim, dim, 3, padding=1)
         start_at_zero(self.second)

@@ -1,9 +1,9 @@
 """The codec of the embedded model: four frames to 64 tokens, beside the reference picture.
 
-Latents are the *change* against the reference picture, so a latent of zeros is a copy of it.
-The encoder is linear: principal components of such changes in patches of 4 x 16 x 16 pixels. The
-decoder adds the change to the reference itself, so what rests stays sharp; ``codec.warp`` then
-makes the frames crisp.
+Latents describe the *change* against the reference picture. Encoder and decoder are small learnt
+networks (``codec.latent_networks``); the decoder takes the reference's own pixels from where the
+change says and draws what they lack (``codec.warp``), so what rests stays sharp. What the
+transformer sees of the reference are principal components of its patches, fitted in closed form.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from joyflash_cli.codec.latent_networks import ChangeEncoder, LatentDecoder
+from joyflash_cli.codec.seams import smooth_seam
 from joyflash_cli.codec.warp import (
     FOLD,
     FRAMES_PER_LATENT,
@@ -32,40 +34,49 @@ class TinyCodecConfig:
     """Sizes of the codec.
 
     Attributes:
-        patch_px: Pixels of a token's side.
-        num_coefficients: Numbers per token; four times ``latent_channels``.
-        decoder_dim: Width of the warp decoder's networks; 0 leaves the decoder linear.
+        latent_channels: Numbers per position of the latents' grid, which has one for 8 x 8 pixels.
+        patch_px: Side of the patches whose components describe the reference: a token's side.
+        encoder_dim: Width of the encoder on the quarter-resolution grid.
+        latent_dim: Width of encoder and decoder on the latents' grid.
+        num_latent_layers: Residual layers there, of each of the two.
+        decoder_dim: Width of the networks that move and draw.
         num_flow_layers: Residual layers that read the motion.
         num_drawing_layers: Residual layers that draw what the reference lacks.
         reference_dim: Width of the reference features kept in the stream state.
         detail_scale: Frames are this many times as large as what the networks see; the rest is
             the reference's own fine detail, moved along. 1 leaves it out.
+        seam_limit: Jumps between two latents that are spread over frames; see ``codec.seams``.
     """
 
+    latent_channels: int = 12
     patch_px: int = 16
-    num_coefficients: int = 192
+    encoder_dim: int = 96
+    latent_dim: int = 128
+    num_latent_layers: int = 3
     decoder_dim: int = 80
     num_flow_layers: int = 4
     num_drawing_layers: int = 4
     reference_dim: int = 48
     detail_scale: int = 1
+    seam_limit: float = 0.1
 
     def __post_init__(self) -> None:
         check_ranges(
             self,
             {
                 "patch_px": (1, 512),
-                "num_coefficients": (4, 1 << 14),
+                "latent_channels": (1, 1 << 10),
+                **dict.fromkeys(("encoder_dim", "latent_dim"), (1, 1 << 14)),
                 **dict.fromkeys(("decoder_dim", "reference_dim"), (0, 1 << 14)),
-                **dict.fromkeys(("num_flow_layers", "num_drawing_layers"), (0, 256)),
+                **dict.fromkeys(
+                    ("num_latent_layers", "num_flow_layers", "num_drawing_layers"), (0, 256)
+                ),
                 "detail_scale": (1, 16),
+                "seam_limit": (0.0, 2.0),
             },
         )
-        if self.patch_px % (2 * FOLD) or self.num_coefficients % 4:
-            raise ConfigError(
-                f"patch_px {self.patch_px} must be a multiple of {2 * FOLD} and "
-                f"num_coefficients {self.num_coefficients} a multiple of 4."
-            )
+        if self.patch_px % (2 * FOLD):
+            raise ConfigError(f"patch_px {self.patch_px} must be a multiple of {2 * FOLD}.")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TinyCodecConfig":
@@ -91,16 +102,20 @@ class TinyDecodingState:
     Attributes:
         reference: The picture as the networks see it, ``(B, 3, H, W)``.
         detail: What a larger picture shows beyond it, ``(B, 3, s H, s W)``; ``None`` at scale 1.
-        reference_features: ``(B, D, H/4, W/4)``; ``None`` for a linear decoder.
+        reference_features: ``(B, D, H/4, W/4)``.
+        reference_grid: The same reduced to the latents' grid.
         memories: What each remembering layer saw at the previous latent; empty at the start.
         num_latents: Latent frames decoded so far.
+        last_frame: The newest frame ``(B, 3, s H, s W)``; ``None`` at the start.
     """
 
     reference: Tensor
+    reference_features: Tensor
+    reference_grid: Tensor
     detail: Tensor | None = None
-    reference_features: Tensor | None = None
     memories: tuple[Tensor, ...] = ()
     num_latents: int = 0
+    last_frame: Tensor | None = None
 
 
 class TinyCodec(nn.Module):
@@ -109,28 +124,31 @@ class TinyCodec(nn.Module):
     basis: Tensor
     coefficient_mean: Tensor
     coefficient_std: Tensor
-    change_gain: Tensor
 
     def __init__(self, config: TinyCodecConfig) -> None:
         super().__init__()
         self.config = config
-        self.latent_channels = config.num_coefficients // 4
+        self.latent_channels = config.latent_channels
         self.spatial_stride = config.detail_scale * config.patch_px // 2
-        size = 3 * FRAMES_PER_LATENT * config.patch_px**2
-        k = config.num_coefficients
+        size, k = 3 * config.patch_px**2, 4 * config.latent_channels
         self.register_buffer("basis", torch.randn(size, k) * size**-0.5)
         self.register_buffer("coefficient_mean", torch.zeros(k))
         self.register_buffer("coefficient_std", torch.ones(k))
-        self.register_buffer("change_gain", torch.ones(()))
-        if config.decoder_dim:
-            self.warp = WarpDecoder(
-                WarpSizes(
-                    config.decoder_dim,
-                    config.num_flow_layers,
-                    config.num_drawing_layers,
-                    config.reference_dim,
-                )
+        channels, width, layers = (
+            config.latent_channels, config.latent_dim, config.num_latent_layers
+        )  # fmt: skip
+        self.encoder = ChangeEncoder(channels, config.encoder_dim, width, layers)
+        reference_dim = 3 * FOLD**2 + config.reference_dim
+        self.decoder = LatentDecoder(channels, reference_dim, width, config.decoder_dim, layers)
+        self.warp = WarpDecoder(
+            WarpSizes(
+                config.decoder_dim,
+                config.num_flow_layers,
+                config.num_drawing_layers,
+                config.reference_dim,
+                config.decoder_dim,
             )
+        )
 
     def _reduced(self, pictures: Tensor) -> Tensor:
         """Pictures ``(..., H, W)`` at the size the networks see."""
@@ -145,31 +163,20 @@ class TinyCodec(nn.Module):
             pictures.float(), scale_factor=self.config.detail_scale, mode="bicubic"
         )
 
-    def _patches(self, frames: Tensor) -> Tensor:
-        """``(B, 4, 3, H, W)`` to ``(B, 3072, h, w)``; a number is (time, colour, y, x)."""
-        batch, time, channels, height, width = frames.shape
-        folded = frames.reshape(batch, time * channels, height, width)
-        return functional.pixel_unshuffle(folded, self.config.patch_px)
-
-    def _coefficients(self, frames: Tensor) -> Tensor:
-        return torch.einsum("bnhw,nk->bkhw", self._patches(frames), self.basis)
-
-    def _still_coefficients(self, reference: Tensor) -> Tensor:
-        return self._coefficients(reference[:, None].expand(-1, FRAMES_PER_LATENT, -1, -1, -1))
-
-    def _fold(self, coefficients: Tensor) -> Tensor:
-        return functional.pixel_shuffle(coefficients, 2)
+    def components(self, pictures: Tensor) -> Tensor:
+        """Patches of pictures ``(B, 3, H, W)``: ``(B, 768, h, w)``, numbers as (colour, y, x)."""
+        return functional.pixel_unshuffle(pictures, self.config.patch_px)
 
     def reference_latents(self, reference: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        """Whitened coefficients of the still reference; what the transformer sees."""
-        still = self._still_coefficients(self._reduced(reference))
+        """Whitened components of the reference's patches; what the transformer sees."""
+        patches = self.components(self._reduced(reference))
+        found = torch.einsum("bnhw,nk->bkhw", patches, self.basis)
         mean, std = self.coefficient_mean[:, None, None], self.coefficient_std[:, None, None]
-        return self._fold((still - mean) / std)
+        return functional.pixel_shuffle((found - mean) / std, 2)
 
     def encode_latent(self, frames: Tensor, reference: Tensor) -> Tensor:
         """Latent ``(B, C, h, w)`` of four frames ``(B, 4, 3, H, W)`` as the networks see them."""
-        change = self._coefficients(frames - reference[:, None])
-        return self._fold(change * self.change_gain)
+        return self.encoder(frames, reference).float()
 
     def encode(
         self, frames: Float[Tensor, "B F 3 H W"], reference: Float[Tensor, "B 3 H W"]
@@ -191,23 +198,15 @@ class TinyCodec(nn.Module):
         detail = None
         if self.config.detail_scale > 1:
             detail = reference.float() - self._enlarged(small)
-        features = self.warp.encode_reference(small) if self.config.decoder_dim else None
-        return TinyDecodingState(small, detail, features)
-
-    def _synthesise(self, latents: Tensor, state: TinyDecodingState) -> Tensor:
-        """The linear frames ``(B * T, 12, H, W)``."""
-        change = functional.pixel_unshuffle(latents.flatten(0, 1), 2) / self.change_gain
-        patches = torch.einsum("bkhw,nk->bnhw", change, self.basis)
-        moved = functional.pixel_shuffle(patches, self.config.patch_px)
-        still = state.reference.float().repeat(1, FRAMES_PER_LATENT, 1, 1)
-        return moved + still.repeat_interleave(latents.shape[1], 0)
+        features = self.warp.encode_reference(small)
+        return TinyDecodingState(small, features, self.decoder.prepare(features), detail)
 
     def decode_together(
         self, latents: Tensor, state: TinyDecodingState
     ) -> tuple[Tensor, TinyDecodingState]:
         """Four frames per latent, ``(B, T, 4, 3, H, W)``, all latents in one batch.
 
-        The fast form for training; ``decode`` is the streaming form with the same numbers.
+        The fast form for training; ``decode`` is the streaming form, which smooths the joints.
         """
         time = latents.shape[1]
         drawing, memories = self.draw(latents, state)
@@ -223,20 +222,18 @@ class TinyCodec(nn.Module):
 
     def draw(self, latents: Tensor, state: TinyDecodingState) -> tuple[Drawing, tuple[Tensor, ...]]:
         """Frames of the latents with what the networks say about them, and the new memories."""
-        # The linear part is cheap and carries most of the picture: no autocast.
-        with torch.autocast(latents.device.type, enabled=False):
-            linear = self._synthesise(latents.float(), state)
-        if not self.config.decoder_dim:
-            flow = linear.new_zeros(len(linear), 8, linear.shape[2] // 2, linear.shape[3] // 2)
-            return Drawing(linear, flow, torch.zeros_like(linear[:, :FRAMES_PER_LATENT])), ()
-        assert state.reference_features is not None
         time = latents.shape[1]
+        hints, change = self.decoder(
+            latents.flatten(0, 1), state.reference_grid.repeat_interleave(time, 0)
+        )
+        still = state.reference.float().repeat(1, FRAMES_PER_LATENT, 1, 1)
         memory = Memory(state.memories, time)
         drawing = self.warp(
-            linear,
+            change + still.repeat_interleave(time, 0),
             state.reference.float().repeat_interleave(time, 0),
-            state.reference_features.repeat_interleave(time, 0),
-            memory,
+            features=state.reference_features.repeat_interleave(time, 0),
+            hints=hints,
+            memory=memory,
         )
         return drawing, tuple(memory.newest)
 
@@ -247,7 +244,12 @@ class TinyCodec(nn.Module):
         chunks = []
         for index in range(latents.shape[1]):
             is_first = state.num_latents == 0
-            frames, state = self.decode_together(latents[:, index : index + 1], state)
-            # The very first latent stands for a single frame, as in the Wan VAE.
-            chunks.append(frames[:, 0, FRAMES_PER_LATENT - 1 :] if is_first else frames[:, 0])
-        return torch.cat(chunks, 1).clamp(-1, 1), state
+            drawn, state = self.decode_together(latents[:, index : index + 1], state)
+            frames = drawn[:, 0]
+            if is_first:  # the very first latent stands for a single frame, as in the Wan VAE
+                frames = frames[:, FRAMES_PER_LATENT - 1 :]
+            if state.last_frame is not None:
+                frames = smooth_seam(frames, state.last_frame, limit=self.config.seam_limit)
+            chunks.append(frames.clamp(-1, 1))
+            state = replace(state, last_frame=chunks[-1][:, -1])
+        return torch.cat(chunks, 1), state

@@ -1,10 +1,10 @@
 """The drawing half of the tiny codec: move the reference's pixels, then draw what they lack.
 
-The linear decoder of ``codec.tiny`` says roughly what a frame looks like: right place, soft edges.
-Two small networks on the quarter-resolution grid make it crisp. The first reads how every pixel of
-the frame moved and takes it from the reference; the second sees the moved reference beside the
-linear frame and draws what the reference does not show: teeth, the inside of the mouth, lids. Both
-remember the previous latent, so blocks join without a seam.
+``codec.latent_networks`` says roughly what a frame looks like: right place, soft edges. Two small
+networks on the quarter-resolution grid make it crisp. The first reads how every pixel of the frame
+moved and takes it from the reference; the second sees the moved reference beside the coarse frame
+and draws what the reference does not show: teeth, the inside of the mouth, lids. Both remember the
+previous latent, so blocks join without a seam.
 """
 
 from dataclasses import dataclass
@@ -38,12 +38,14 @@ class WarpSizes:
         num_flow_layers: Residual layers that read the motion.
         num_drawing_layers: Residual layers that draw.
         reference_dim: Width of the reference features kept in the stream state.
+        hint_dim: Width of the features that come from the latents.
     """
 
     dim: int
     num_flow_layers: int
     num_drawing_layers: int
     reference_dim: int
+    hint_dim: int
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,13 @@ class Drawing:
         flow: Where each pixel comes from in the reference, in pixels, ``(BT, 8, H/2, W/2)``,
             channels (time, xy).
         copied: Share of the moved reference in each pixel, 0..1, ``(BT, 4, H, W)``.
+        coarse: The frames before they were made crisp, ``(BT, 12, H, W)``.
     """
 
     frames: Tensor
     flow: Tensor
     copied: Tensor
+    coarse: Tensor
 
 
 def move_reference(reference: Tensor, flow: Tensor) -> Tensor:
@@ -120,7 +124,7 @@ def _layers(dim: int, count: int) -> nn.ModuleList:
 
 
 class WarpDecoder(nn.Module):
-    """Linear frames and a reference to crisp frames; starts as a copy of the linear frames."""
+    """Coarse frames and a reference to crisp frames; starts as a copy of the coarse frames."""
 
     def __init__(self, sizes: WarpSizes) -> None:
         super().__init__()
@@ -131,12 +135,13 @@ class WarpDecoder(nn.Module):
             ResidualLayer(sizes.reference_dim),
             ResidualLayer(sizes.reference_dim),
         )
-        self.from_frames = nn.Conv2d(frames + picture + sizes.reference_dim, dim, 3, padding=1)
+        seen = frames + picture + sizes.reference_dim + sizes.hint_dim
+        self.from_frames = nn.Conv2d(seen, dim, 3, padding=1)
         self.flow_layers = _layers(dim, sizes.num_flow_layers)
         self.flow_norm = nn.GroupNorm(8, dim)
         per_cell = (FOLD // FLOW_FOLD) ** 2
         self.to_flow = nn.Conv2d(dim, 2 * FRAMES_PER_LATENT * per_cell, 3, padding=1)
-        self.from_moved = nn.Conv2d(dim + 2 * frames, dim, 3, padding=1)
+        self.from_moved = nn.Conv2d(dim + 2 * frames + sizes.hint_dim, dim, 3, padding=1)
         self.drawing_layers = _layers(dim, sizes.num_drawing_layers)
         self.drawing_norm = nn.GroupNorm(8, dim)
         self.to_copied = nn.Conv2d(dim, FRAMES_PER_LATENT * FOLD**2, 3, padding=1)
@@ -151,21 +156,36 @@ class WarpDecoder(nn.Module):
         return torch.cat([folded, self.reference_encoder(folded)], 1)
 
     def forward(
-        self, linear: Tensor, reference: Tensor, features: Tensor, memory: Memory
+        self,
+        coarse: Tensor,
+        reference: Tensor,
+        *,
+        features: Tensor,
+        hints: Tensor,
+        memory: Memory,
     ) -> Drawing:
-        """Crisp frames of ``linear (BT, 12, H, W)``; reference and features repeat per latent."""
-        folded = functional.pixel_unshuffle(linear, FOLD)
-        hidden = memory.run(self.flow_layers, self.from_frames(torch.cat([folded, features], 1)))
+        """Crisp frames of coarse ones.
+
+        Args:
+            coarse: ``(BT, 12, H, W)``.
+            reference: ``(BT, 3, H, W)``, repeated per latent, as are its ``features``.
+            features: Of ``encode_reference``.
+            hints: Features of the latents ``(BT, D, H/4, W/4)``.
+            memory: Of the stream.
+        """
+        folded = functional.pixel_unshuffle(coarse, FOLD)
+        seen = torch.cat([folded, features, hints], 1)
+        hidden = memory.run(self.flow_layers, self.from_frames(seen))
         flow = self.to_flow(functional.silu(self.flow_norm(hidden)))
         # Positions and blending are float32: half precision would shift pixels.
         flow = functional.pixel_shuffle(flow.float(), FOLD // FLOW_FOLD) * FLOW_SCALE_PX
         moved = move_reference(reference, flow)
-        difference = functional.pixel_unshuffle(moved - linear, FOLD)
+        difference = functional.pixel_unshuffle(moved - coarse, FOLD)
         hidden = self.from_moved(
-            torch.cat([hidden, functional.pixel_unshuffle(moved, FOLD), difference], 1)
+            torch.cat([hidden, functional.pixel_unshuffle(moved, FOLD), difference, hints], 1)
         )
         hidden = functional.silu(self.drawing_norm(memory.run(self.drawing_layers, hidden)))
         copied = functional.pixel_shuffle(self.to_copied(hidden).float(), FOLD).sigmoid()
         drawn = functional.pixel_shuffle(self.to_drawn(hidden).float(), FOLD) * DRAWING_SCALE
         share = copied.repeat_interleave(3, 1)
-        return Drawing(linear + share * (moved - linear) + drawn, flow, copied)
+        return Drawing(coarse + share * (moved - coarse) + drawn, flow, copied, coarse)

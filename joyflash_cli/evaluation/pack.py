@@ -7,7 +7,7 @@ and its tracks; one longer sound with stretches of silence serves drift and stil
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -31,6 +31,9 @@ LONG_SILENCES_S = (3.0, 18.0, 36.0, 52.0)
 
 LONG_SILENCE_S = 2.0
 LONG_PAUSE_S = 0.4
+PACK_CLIPS = {"makehuman": 5, "ict": 4, "drawn": 3}
+"""Clips of each kind of head in the recorded pack."""
+
 LONG_VOICE = "flite/rms"
 """A synthesised voice, because its phoneme times are exact."""
 
@@ -41,7 +44,7 @@ class HeldOutClip:
 
     Attributes:
         name: Stem of its files.
-        kind: ``makehuman`` or ``drawn``.
+        kind: ``makehuman``, ``ict`` or ``drawn``.
         identity: Index of the person, held out from training.
         voice: ``engine/voice``, held out from training.
         text: What is said.
@@ -175,8 +178,7 @@ def build_pack(
     speech: Sequence[Utterance],
     out_dir: Path,
     *,
-    num_makehuman: int = 8,
-    num_drawn: int = 4,
+    counts: Mapping[str, int] = PACK_CLIPS,
     long_s: float = 60.0,
     crf: int = 8,
 ) -> HeldOutPack:
@@ -186,8 +188,7 @@ def build_pack(
         store: Clips of the held-out split.
         speech: Held-out utterances, for the long sound.
         out_dir: Folder of the pack; files of the same names are replaced.
-        num_makehuman: Clips of MakeHuman people.
-        num_drawn: Clips of drawn heads.
+        counts: Clips of each kind of head.
         long_s: Seconds of the long sound.
         crf: x264's quality of the true frames.
 
@@ -198,8 +199,10 @@ def build_pack(
 
     _check_held_out([store.about(i)["split"] for i in range(len(store))])
     _check_held_out([utterance.split for utterance in speech])
-    chosen = choose_clips(store, "makehuman", num_makehuman)
-    chosen += choose_clips(store, "drawn", num_drawn, said={store.about(i)["text"] for i in chosen})
+    chosen: list[int] = []
+    for kind, count in counts.items():
+        said = {store.about(index)["text"] for index in chosen}
+        chosen += choose_clips(store, kind, count, said=said)
     out_dir.mkdir(parents=True, exist_ok=True)
     tracks: dict[str, np.ndarray] = {}
     entries, losses = [], []
@@ -241,7 +244,7 @@ def choose_clips(
 
     Args:
         store: Clips to choose from.
-        kind: ``makehuman`` or ``drawn``.
+        kind: ``makehuman``, ``ict`` or ``drawn``.
         count: Clips wanted.
         said: Texts that should not be used again.
 

@@ -181,13 +181,11 @@ class SamplerProfile:
 PAPER = SamplerProfile()
 """JoyAvatar-Flash as read from the paper."""
 
-TINY = SamplerProfile(
-    fps=25, first_frame_rule="replace", audio_guidance=2.0, audio_free_weight=0.75
-)
+TINY = SamplerProfile(fps=25, first_frame_rule="replace", audio_guidance=2.0)
 """The embedded model: the paper's sampler at 25 frames per second, from the picture itself.
 
-It is not distilled yet, so the audio is guided, and motion that no sound explains is damped a
-little; both weights were chosen by looking at frames and by the held-out lip correlation.
+It is not distilled yet, so the audio is guided; the weight was chosen by the held-out lip
+correlation and by looking at frames.
 """
 
 LIVETALK = SamplerProfile(

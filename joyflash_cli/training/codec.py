@@ -1,6 +1,6 @@
-"""The linear half of the tiny codec, fitted in closed form, and how a codec is measured.
+"""What of the tiny codec is fitted in closed form, and how a codec is measured.
 
-The drawing half is trained by ``training.decoder``.
+Its networks are trained by ``training.decoder``.
 """
 
 from dataclasses import dataclass, field
@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from joyflash_cli.codec.latent_networks import CELL_PX
 from joyflash_cli.codec.tiny import FRAMES_PER_LATENT, TinyCodec, TinyCodecConfig
 from joyflash_cli.data.clips import ClipStore
 
 
 @dataclass(frozen=True)
 class CodecTrainingConfig:
-    """How the linear codec is fitted.
+    """How the components of reference pictures are fitted.
 
     Attributes:
         codec: Sizes.
@@ -39,39 +40,56 @@ def to_signed(frames: np.ndarray) -> Tensor:
     return tensor.movedim(-1, -3)
 
 
-def fit_principal_components(
-    codec: TinyCodec, store: ClipStore, config: "CodecTrainingConfig"
-) -> None:
-    """Set the basis and the statistics buffers from changes against a reference.
+@torch.no_grad()
+def fit_components(codec: TinyCodec, store: ClipStore, config: CodecTrainingConfig) -> None:
+    """Set the basis and the statistics of ``reference_latents`` from still pictures.
 
     Patches of the mouth and the eyes weigh more, as in the loss.
     """
     rng = np.random.default_rng(config.seed)
-    changes, unweighted, still = [], [], []
+    weighted, patches = [], []
     for index in rng.permutation(len(store))[: config.num_clips]:
         frames = store.frames(index)
-        starts = rng.integers(0, len(frames) - FRAMES_PER_LATENT, 4)
-        groups = to_signed(np.stack([frames[s : s + FRAMES_PER_LATENT] for s in starts]))
-        reference = to_signed(frames[int(rng.integers(len(frames)))])[None].expand(4, -1, -1, -1)
-        repeated = reference[:, None].expand(-1, FRAMES_PER_LATENT, -1, -1, -1)
+        still = to_signed(frames[rng.integers(0, len(frames), 4)])
+        found = codec.components(still)
         weight = box_weights(
             store, index, mouth_weight=config.mouth_weight, eyes_weight=config.eyes_weight
         )
         weight = functional.avg_pool2d(weight[None, None], codec.config.patch_px)
-        change = codec._patches(groups - repeated)
-        unweighted.append(change.movedim(1, -1).flatten(0, 2)[::7])
-        changes.append((change * weight.sqrt()).movedim(1, -1).flatten(0, 2))
-        still.append(codec._patches(repeated).movedim(1, -1).flatten(0, 2))
-    change, resting = torch.cat(changes), torch.cat(still)
-    _, vectors = torch.linalg.eigh(change.T @ change / len(change))
-    basis = vectors.flip(1)[:, : codec.config.num_coefficients].contiguous()
-    with torch.no_grad():
-        codec.basis.copy_(basis)
-        coefficients = resting @ basis
-        codec.coefficient_mean.copy_(coefficients.mean(0))
-        codec.coefficient_std.copy_(coefficients.std(0).clamp(min=1e-3))
-        scale = torch.cat(unweighted) @ basis
-        codec.change_gain.copy_(scale.square().mean().rsqrt())
+        patches.append(found.movedim(1, -1).flatten(0, 2))
+        weighted.append((found * weight.sqrt()).movedim(1, -1).flatten(0, 2))
+    heavy, plain = torch.cat(weighted), torch.cat(patches)
+    _, vectors = torch.linalg.eigh(heavy.T @ heavy / len(heavy))
+    codec.basis.copy_(vectors.flip(1)[:, : codec.basis.shape[1]])
+    coefficients = plain @ codec.basis
+    codec.coefficient_mean.copy_(coefficients.mean(0))
+    codec.coefficient_std.copy_(coefficients.std(0).clamp(min=1e-3))
+
+
+@torch.no_grad()
+def fit_changes(codec: TinyCodec, store: ClipStore, config: CodecTrainingConfig) -> None:
+    """Start encoder and decoder as principal components of changes, with a spread of one."""
+    rng = np.random.default_rng(config.seed)
+    weighted, cells = [], []
+    for index in rng.permutation(len(store))[: config.num_clips]:
+        frames = store.frames(index)
+        starts = rng.integers(0, len(frames) - FRAMES_PER_LATENT, 4)
+        groups = to_signed(np.stack([frames[s : s + FRAMES_PER_LATENT] for s in starts]))
+        change = (groups - to_signed(frames[int(rng.integers(len(frames)))])).flatten(1, 2)
+        weight = box_weights(
+            store, index, mouth_weight=config.mouth_weight, eyes_weight=config.eyes_weight
+        )
+        weight = functional.avg_pool2d(weight[None, None], CELL_PX)
+        found = functional.pixel_unshuffle(change, CELL_PX)
+        cells.append(found.movedim(1, -1).flatten(0, 2)[::7])
+        weighted.append((found * weight.sqrt()).movedim(1, -1).flatten(0, 2))
+    heavy, plain = torch.cat(weighted), torch.cat(cells)
+    _, vectors = torch.linalg.eigh(heavy.T @ heavy / len(heavy))
+    basis = vectors.flip(1)[:, : codec.latent_channels]
+    spread = (plain @ basis).square().mean(0).sqrt()
+    shape = codec.encoder.components.weight.shape
+    codec.encoder.components.weight.copy_((basis / spread).T.reshape(shape))
+    codec.decoder.components.weight.copy_((basis * spread).T.reshape(shape))
 
 
 def box_weights(store: ClipStore, index: int, *, mouth_weight: float, eyes_weight: float) -> Tensor:
@@ -102,8 +120,10 @@ def measure_codec(codec: TinyCodec, store: ClipStore, *, num_clips: int = 24) ->
 
 
 def fit_codec(config: CodecTrainingConfig, *, clips_dir: Path) -> TinyCodec:
-    """A codec whose linear half is fitted to the clips and whose drawing half is fresh."""
+    """A codec whose components are fitted to the clips and whose networks are fresh."""
     torch.manual_seed(config.seed)
     codec = TinyCodec(config.codec)
-    fit_principal_components(codec, ClipStore(clips_dir), config)
+    store = ClipStore(clips_dir)
+    fit_components(codec, store, config)
+    fit_changes(codec, store, config)
     return codec

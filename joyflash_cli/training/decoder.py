@@ -1,25 +1,28 @@
-"""Training of the drawing half of the tiny codec (``codec.warp``) on rendered clips.
+"""Training of the tiny codec's networks on rendered clips.
 
-The linear half is fixed, so encoded clips stay valid while the decoder learns. Besides clean and
-noised latents it may be shown what the generator predicts from half-noised ones: the decoder must
-draw crisp frames from what it will be given, not only from the truth.
+First encoder and decoder together. Then, with the encoder fixed so that encoded clips stay valid,
+the decoder alone: besides clean and noised latents it may be shown what the generator predicts
+from half-noised ones, as it must draw crisp frames from what it will be given, not only from the
+truth.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from joyflash_cli.codec.tiny import TinyCodec
 from joyflash_cli.codec.warp import FRAMES_PER_LATENT, Drawing, move_reference
 from joyflash_cli.data.clips import ClipStore
-from joyflash_cli.training.codec import box_weights, measure_codec, to_signed
+from joyflash_cli.training.codec import measure_codec
+from joyflash_cli.training.decoder_batches import (
+    DecoderBatch,
+    DecoderTrainingConfig,
+    read_decoder_batch,
+)
 from joyflash_cli.training.mouth_critic import (
-    CriticConfig,
     MouthCritic,
     balanced_adversarial_loss,
     critic_loss,
@@ -28,135 +31,28 @@ from joyflash_cli.training.mouth_critic import (
 from joyflash_cli.training.session import Session, run_loop
 from joyflash_cli.training.state import load_state, save_state
 from joyflash_cli.training.trainer import OptimiserConfig, TrainingRun
+from joyflash_cli.training.viseme_probe import VisemeProbe, viseme_error
 
 
-@dataclass(frozen=True)
-class DecoderTrainingConfig:
-    """How the decoder is trained.
-
-    Attributes:
-        optimiser: Steps and rates.
-        batch: Clips per step.
-        num_latents: Consecutive latents per clip, so that the decoder's memory is trained.
-        first_latent_share: Share of clips that begin a stream: latent 0 is the still reference.
-        noise: Largest noise on the latents in units of their spread; makes the decoder forgive
-            the generator.
-        predicted_share: Share of clips whose latents are the generator's predictions, where there
-            are such.
-        mouth_weight: Loss weight inside the mouth box; ``eyes_weight`` likewise.
-        gradient_weight: Weight of the loss on picture gradients.
-        motion_weight: Weight of the loss on differences between consecutive frames.
-        moved_weight: Weight of the moved reference's own error, which teaches the flow.
-        copy_weight: Reward for copying where drawing gains nothing.
-        critic: The adversary that sees mouths.
-        seed: Of batches and noise.
-    """
-
-    optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(
-            steps=6000,
-            learning_rate=8e-4,
-            warmup_steps=100,
-            betas=(0.9, 0.98),
-            weight_decay=0.01,
-            flat_share=0.4,
-            ema_decay=0.995,
-        )
-    )
-    batch: int = 4
-    num_latents: int = 3
-    first_latent_share: float = 0.1
-    noise: float = 0.25
-    predicted_share: float = 0.0
-    mouth_weight: float = 8.0
-    eyes_weight: float = 3.0
-    gradient_weight: float = 0.5
-    motion_weight: float = 0.5
-    moved_weight: float = 0.15
-    copy_weight: float = 0.002
-    critic: CriticConfig = field(default_factory=CriticConfig)
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class DecoderBatch:
-    """One batch.
-
-    Attributes:
-        frames: ``(B, T, 4, 3, H, W)`` in -1..1.
-        reference: ``(B, 3, H, W)``.
-        weight: ``(B, 1, 1, 1, H, W)``, mean 1.
-        mouths: Centre of each mouth box in pixels, x and y, ``(B, 2)``.
-        predicted: ``(B, T, C, h, w)`` latents the generator predicts for these frames, NaN where
-            it was not asked; ``None`` when it never was.
-    """
-
-    frames: Tensor
-    reference: Tensor
-    weight: Tensor
-    mouths: Tensor
-    predicted: Tensor | None = None
-
-
-def read_decoder_batch(
-    store: ClipStore, config: DecoderTrainingConfig, rng: np.random.Generator
-) -> DecoderBatch:
-    """A random batch, mirrored and re-coloured so that the decoder learns to copy anything."""
-    frames, references, weights, mouths = [], [], [], []
-    span = config.num_latents * FRAMES_PER_LATENT
-    for index in rng.integers(0, len(store), config.batch):
-        clip = store.frames(index)
-        start = int(rng.integers(0, len(clip) - span))
-        order = np.arange(span) + start
-        reference = int(rng.integers(len(clip)))
-        if rng.random() < config.first_latent_share:
-            order = np.maximum(np.arange(span) - (FRAMES_PER_LATENT - 1), 0) + start
-            reference = start
-        taken, still = to_signed(clip[order]), to_signed(clip[reference])
-        weight = box_weights(
-            store, index, mouth_weight=config.mouth_weight, eyes_weight=config.eyes_weight
-        )
-        mouth = mouth_centre(store, index)
-        if rng.random() < 0.5:
-            taken, still, weight = taken.flip(-1), still.flip(-1), weight.flip(-1)
-            mouth[0] = taken.shape[-1] - mouth[0]
-        gain = torch.from_numpy(rng.uniform(0.75, 1.2, 3) * rng.uniform(0.85, 1.1)).float()
-        bias = float(rng.uniform(-0.12, 0.12))
-        frames.append((taken * gain[:, None, None] + bias).clamp(-1, 1))
-        references.append((still * gain[:, None, None] + bias).clamp(-1, 1))
-        weights.append(weight)
-        mouths.append(mouth)
-    stacked = torch.stack(frames).unflatten(1, (config.num_latents, FRAMES_PER_LATENT))
-    weight = torch.stack(weights)[:, None, None, None]
-    return DecoderBatch(
-        stacked, torch.stack(references), weight / weight.mean(), torch.stack(mouths)
-    )
-
-
-def mouth_centre(store: ClipStore, index: int) -> Tensor:
-    """Centre of a clip's mouth box in pixels, x and y."""
-    x0, y0, x1, y1 = (float(number) for number in store.mouth_box(index))
-    return torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2])
+def encoded_latents(codec: TinyCodec, batch: DecoderBatch) -> Tensor:
+    """Latents of the batch's frames, ``(B, T, C, h, w)``."""
+    count = batch.frames.shape[1]
+    reference = batch.reference.repeat_interleave(count, 0)
+    return codec.encode_latent(batch.frames.flatten(0, 1), reference).unflatten(0, (-1, count))
 
 
 def noised_latents(
-    codec: TinyCodec,
-    batch: DecoderBatch,
+    latents: Tensor,
+    predicted: Tensor | None,
     *,
     noise: float,
     spread: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
-    """Latents of the batch ``(B, T, C, h, w)``: predicted where known, else encoded and noised."""
-    count = batch.frames.shape[1]
-    latents = codec.encode_latent(
-        batch.frames.flatten(0, 1), batch.reference.repeat_interleave(count, 0)
-    ).unflatten(0, (-1, count))
+    """What the decoder is given ``(B, T, C, h, w)``: predicted where known, else noised."""
     level = torch.rand(len(latents), 1, 1, 1, 1, generator=generator).square() * noise
     latents = latents + torch.randn(latents.shape, generator=generator) * spread * level
-    if batch.predicted is None:
-        return latents
-    return torch.where(batch.predicted.isnan(), latents, batch.predicted)
+    return latents if predicted is None else torch.where(predicted.isnan(), latents, predicted)
 
 
 def decoder_loss(
@@ -174,17 +70,21 @@ def decoder_loss(
     moved = move_reference(batch.reference.repeat_interleave(time, 0), drawing.flow)
     moved = moved.unflatten(1, (FRAMES_PER_LATENT, 3)).unflatten(0, (batch_size, time))
     moved_error = ((moved - truth).abs() * batch.weight).mean()
+    coarse = drawing.coarse.unflatten(1, (FRAMES_PER_LATENT, 3)).unflatten(0, (batch_size, time))
+    coarse_error = ((coarse - truth).abs() * batch.weight).mean()
     drawn_share = (1 - drawing.copied).mean()
     loss = (
         pixels
         + config.gradient_weight * (sideways + upright)
         + config.motion_weight * motion
         + config.moved_weight * moved_error
+        + config.coarse_weight * coarse_error
         + config.copy_weight * drawn_share
     )
     figures = {
         "pixels": float(pixels.detach()),
         "moved": float(moved_error.detach()),
+        "coarse": float(coarse_error.detach()),
         "drawn_share": float(drawn_share.detach()),
     }
     return loss, figures
@@ -192,13 +92,11 @@ def decoder_loss(
 
 @torch.no_grad()
 def latent_spread(codec: TinyCodec, store: ClipStore, config: DecoderTrainingConfig) -> Tensor:
-    """Root mean square of each latent number ``(1, C, h, w)``, for the noise."""
+    """Root mean square of each latent channel ``(1, C, 1, 1)``, for the noise."""
     rng = np.random.default_rng(1)
     batches = [read_decoder_batch(store, config, rng) for _ in range(8)]
     values = torch.cat([codec.encode_latent(b.frames[:, 1], b.reference) for b in batches])
-    folded = functional.pixel_unshuffle(values, 2)
-    spread = folded.square().mean((0, 2, 3), keepdim=True).sqrt()
-    return functional.pixel_shuffle(spread.expand(1, -1, *folded.shape[-2:]).contiguous(), 2)
+    return values.square().mean((0, 2, 3), keepdim=True).sqrt()
 
 
 BatchReader = Callable[[ClipStore, DecoderTrainingConfig, np.random.Generator], DecoderBatch]
@@ -208,7 +106,7 @@ class DecoderTraining:
     """The decoder, its critic and their loss, as ``session.run_loop`` wants them.
 
     Args:
-        codec: Fitted; its drawing half is trained in place.
+        codec: Fitted; its networks are trained in place.
         config: How.
         store: Rendered clips.
         held_out: Clips that the log measures.
@@ -230,6 +128,9 @@ class DecoderTraining:
     ) -> None:
         torch.manual_seed(config.seed)
         codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        codec.encoder.requires_grad_(config.learns_latents)
+        for fitted in (codec.encoder.components, codec.decoder.components):
+            fitted.requires_grad_(False)  # steps of an optimiser would spoil them at once
         self.config = config
         self.store = store
         self.held_out = held_out
@@ -248,7 +149,14 @@ class DecoderTraining:
         self.critic = TrainingRun(
             out_dir / "critic", MouthCritic(config.critic), rates, seed=config.seed, session=session
         )
-        self.spread = latent_spread(codec, store, config)
+        self.probe = TrainingRun(
+            out_dir / "probe", VisemeProbe(codec.latent_channels), rates, seed=config.seed,
+            session=session,
+        )  # fmt: skip
+        # Latents that are learnt are kept at a spread of one; those that are given have theirs.
+        self.spread = (
+            torch.ones(()) if config.learns_latents else latent_spread(codec, store, config)
+        )
 
     @property
     def step(self) -> int:
@@ -266,8 +174,12 @@ class DecoderTraining:
         return self.decoder.averaged
 
     def save(self) -> None:
-        """Write both networks in one state, so that a kill cannot part them."""
-        state = {"decoder": self.decoder.state(), "critic": self.critic.state()}
+        """Write all networks in one state, so that a kill cannot part them."""
+        state = {
+            "decoder": self.decoder.state(),
+            "critic": self.critic.state(),
+            "probe": self.probe.state(),
+        }
         save_state(self.directory, state, step=self.step, processes=self.session.processes)
 
     def resume(self) -> bool:
@@ -277,6 +189,7 @@ class DecoderTraining:
             return False
         self.decoder.load_state(state["decoder"])
         self.critic.load_state(state["critic"])
+        self.probe.load_state(state["probe"])
         self.decoder.metrics.forget_after(self.step)
         return True
 
@@ -288,17 +201,28 @@ class DecoderTraining:
         """One update of the decoder, and of the critic where there is one."""
         config, codec = self.config, self.decoder.module
         batch = self.read_batch(self.store, config, np.random.default_rng([config.seed, self.step]))
-        latents = noised_latents(
-            codec, batch, noise=config.noise, spread=self.spread, generator=self.decoder.generator
-        )
         with self.decoder.autocast(bf16=True):
+            encoded = encoded_latents(codec, batch)
+            latents = noised_latents(
+                encoded, batch.predicted, noise=config.noise, spread=self.spread,
+                generator=self.decoder.generator,
+            )  # fmt: skip
             drawing, _ = codec.draw(latents, codec.start_decoding(batch.reference))
         loss, figures = decoder_loss(drawing, batch, config)
+        if config.learns_latents:
+            spread = encoded.square().mean((0, 1, 3, 4))
+            read = self.probe.module(encoded, batch.mouths)
+            visemes = viseme_error(read, batch.visemes)
+            figures["visemes"] = float(visemes.detach())
+            loss = loss + config.spread_weight * (spread - 1).square().mean()
+            loss = loss + config.viseme_weight * visemes
         if config.critic.share:
             adversarial, figures["critic"] = self._play(drawing, batch, loss)
             loss = loss + adversarial
         self.decoder.backward(loss)
         self.decoder.apply(**figures)
+        if config.learns_latents:
+            self.probe.apply()
 
     def _play(
         self, drawing: Drawing, batch: DecoderBatch, reconstruction: Tensor
@@ -335,7 +259,7 @@ def train_decoder(
     session: Session | None = None,
     log_every: int = 200,
 ) -> TinyCodec:
-    """Train the drawing half of a fitted codec in place; the codec with averaged weights."""
+    """Train a fitted codec in place; the codec with averaged weights."""
     session = session if session is not None else Session()
     training = DecoderTraining(
         codec,

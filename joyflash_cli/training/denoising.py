@@ -26,6 +26,7 @@ class NetworkTraining(Generic[M]):
         batch: Samples per step, over all processes.
         accumulate: Parts that a process splits its samples into.
         bf16: Whether the network runs in bfloat16.
+        measure: Given the averaged network, figures for every line of the log.
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class NetworkTraining(Generic[M]):
         batch: int,
         accumulate: int = 1,
         bf16: bool = True,
+        measure: Callable[[M], dict[str, float]] | None = None,
     ) -> None:
         self.run = run
+        self.measure = measure
         self.loss = loss
         self.bf16 = bf16
         self.parts = split_streams(run.processes.own(batch), accumulate)
@@ -71,6 +74,8 @@ class NetworkTraining(Generic[M]):
 
     def log(self, **figures: float | str) -> dict:
         """Write the mean figures since the last call and return them."""
+        if self.measure is not None:
+            figures |= self.measure(self.averaged)
         return self.run.log(**figures)
 
 

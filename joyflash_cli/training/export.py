@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from joyflash_cli.checkpoints.eight_bit import as_eight_bit
 from joyflash_cli.checkpoints.integrity import write_checksums
 from joyflash_cli.codec.tiny import TinyCodec
 from joyflash_cli.config import to_dict
@@ -31,7 +32,8 @@ def export_checkpoint(
 ) -> None:
     """Write ``*.safetensors``, ``checkpoint.json`` and the hashes of both.
 
-    Floats are stored as float16 when ``half``.
+    Floats are stored as float16 when ``half``, and the large weights of the codec in eight bits:
+    its rounding is far below what the codec itself gets wrong.
     """
     from safetensors.torch import save_file
 
@@ -48,6 +50,8 @@ def export_checkpoint(
             .contiguous()
             for key, value in module.state_dict().items()
         }
+        if half and name == "codec":
+            tensors = as_eight_bit(tensors)
         save_file(tensors, out_dir / f"{name}.safetensors")
     about = {
         "format": 1,

@@ -7,7 +7,7 @@ is part of training only: generated video is measured by the readers of ``evalua
 pixels and never saw this network.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from torch.nn import functional
 
 from joyflash_cli.data.face_state import VISEMES
 from joyflash_cli.model.embeddings import head_patches
+from joyflash_cli.training.denoising import NetworkTraining
 from joyflash_cli.training.latents import LatentClips
+from joyflash_cli.training.session import Session, run_loop
 from joyflash_cli.training.trainer import OptimiserConfig, TrainingRun
 
 FRAMES_PER_LATENT = 4
@@ -131,32 +133,36 @@ def train_latent_reader(
     held_out: LatentClips,
     patch: tuple[int, int],
     out_dir: Path,
-    on_log: Callable[[dict], None] | None = None,
+    resume: bool = False,
+    session: Session | None = None,
     log_every: int = 500,
 ) -> LatentReader:
     """Train on true latents, noised up to ``noise``; the averaged reader."""
+    session = session if session is not None else Session()
     torch.manual_seed(config.seed)
     reader = make_reader(config, clips, patch)
     tokens = head_patches(clips.latents.float(), patch)[:, :, reader.tokens].half()
     references = head_patches(clips.references.float()[:, None], patch)[:, 0, reader.tokens]
     truth = reader.standardise(clips.known_visemes())
     spread = tokens[::5].float().square().mean((0, 1)).sqrt()
-    run = TrainingRun(out_dir, reader, config.optimiser, seed=config.seed)
-    num_clips, num_latents = tokens.shape[:2]
-    while run.step < config.optimiser.steps:
-        rng = np.random.default_rng([config.seed, run.step])
-        clip = torch.from_numpy(rng.integers(0, num_clips, config.batch))
-        latent = torch.from_numpy(rng.integers(0, num_latents, config.batch))
+    run = TrainingRun(out_dir, reader, config.optimiser, seed=config.seed, session=session)
+    if resume:
+        run.resume()
+
+    def loss(network: LatentReader, step: int, streams: Sequence[int]) -> Tensor:
+        rng = np.random.default_rng([config.seed, step])
+        clip = torch.from_numpy(rng.integers(0, len(tokens), config.batch))
+        latent = torch.from_numpy(rng.integers(0, tokens.shape[1], config.batch))
         mouth = tokens[clip, latent].float()
         level = torch.rand(len(mouth), 1, 1, generator=run.generator) * config.noise
         mouth = mouth + torch.randn(mouth.shape, generator=run.generator) * spread * level
-        loss = functional.mse_loss(reader(mouth, references[clip]), truth[clip, latent])
-        run.update(loss)
-        if run.step % log_every == 0 or run.step == config.optimiser.steps:
-            line = run.log(**measure_reader(run.averaged, held_out, patch))
-            if on_log is not None:
-                on_log(line)
-    run.save()
+        return functional.mse_loss(network(mouth, references[clip]), truth[clip, latent])
+
+    training = NetworkTraining(
+        run, loss, batch=config.batch, bf16=False,
+        measure=lambda network: measure_reader(network, held_out, patch),
+    )  # fmt: skip
+    run_loop(training, steps=config.optimiser.steps, log_every=log_every, session=session)
     return run.averaged
 
 

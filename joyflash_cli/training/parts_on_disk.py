@@ -12,18 +12,17 @@ from joyflash_cli.training.latent_reader import LatentReader
 from joyflash_cli.training.run_config import RunConfig
 
 
-def codec_of(run: RunConfig) -> TinyCodec:
-    """The fitted codec of a run at the size of its clips, its drawing half untrained."""
+def codec_of(run: RunConfig, name: str = "codec/codec.safetensors") -> TinyCodec:
+    """A codec of a run at the size of its clips: by default as the stage ``codec`` left it."""
     codec = TinyCodec(replace(run.codec.codec, detail_scale=1))
-    codec.load_state_dict(load_file(run.path("codec/codec.safetensors")))
+    codec.load_state_dict(load_file(run.path(name)))
     return codec.eval()
 
 
-def drawing_codec_of(run: RunConfig) -> TinyCodec:
-    """The codec of a run as it is shipped: drawing, and at the size of the video."""
+def shipped_codec_of(run: RunConfig) -> TinyCodec:
+    """The codec of a run as it is shipped: at the size of the video."""
     codec = TinyCodec(run.codec.codec)
-    name = "decoder" if run.codec.codec.decoder_dim else "codec"
-    codec.load_state_dict(load_file(run.path(f"{name}/codec.safetensors")))
+    codec.load_state_dict(load_file(run.path("decoder/codec.safetensors")))
     return codec.eval()
 
 

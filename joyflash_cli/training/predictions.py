@@ -23,7 +23,7 @@ from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.profile import SamplerProfile
 from joyflash_cli.sampler.schedule import noise_levels
 from joyflash_cli.training.codec import box_weights, to_signed
-from joyflash_cli.training.decoder import (
+from joyflash_cli.training.decoder_batches import (
     DecoderBatch,
     DecoderTrainingConfig,
     mouth_centre,
@@ -213,6 +213,8 @@ class PredictionReader:
             batch.reference[i] = to_signed(clip[self._references[j]])
             batch.weight[i, 0, 0, 0] = weight / weight.mean()
             batch.mouths[i] = mouth_centre(store, index)
+            tracks = torch.from_numpy(np.array(store.visemes(index)[rows]))
+            batch.visemes[i] = tracks.unflatten(0, (config.num_latents, FRAMES_PER_LATENT))
             predicted.append(self._latents[j, offset : offset + config.num_latents].float())
         known = [latents for latents in predicted if latents is not None]
         if not known:

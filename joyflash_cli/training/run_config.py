@@ -11,10 +11,10 @@ from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.training.batches import ReferencePlace
 from joyflash_cli.training.codec import CodecTrainingConfig
 from joyflash_cli.training.dataset_latents import DatasetConfig
-from joyflash_cli.training.decoder import DecoderTrainingConfig
+from joyflash_cli.training.decoder_batches import DecoderTrainingConfig
 from joyflash_cli.training.dmd import DmdConfig
 from joyflash_cli.training.front_end import FrontEndTraining
-from joyflash_cli.training.generator import GeneratorTrainingConfig
+from joyflash_cli.training.generator_batches import GeneratorTrainingConfig
 from joyflash_cli.training.latent_reader import LatentReaderConfig
 from joyflash_cli.training.ode import OdeConfig
 from joyflash_cli.training.ode_pairs import OdePairsConfig
@@ -77,6 +77,7 @@ class RunConfig:
         latent_size: Rows and columns of a latent frame; only the dry run reads it.
         reference: Where the reference latent stands in all stages of the distillation.
         latents_dir: Folder of the encoded clips, below the work directory or anywhere.
+        latents: How encoder and decoder learn together; ``decoder`` is what comes after.
     """
 
     work_dir: str
@@ -102,6 +103,9 @@ class RunConfig:
     )
     front_end: FrontEndTraining = field(default_factory=FrontEndTraining)
     codec: CodecTrainingConfig = field(default_factory=CodecTrainingConfig)
+    latents: DecoderTrainingConfig = field(
+        default_factory=lambda: DecoderTrainingConfig(learns_latents=True, noise=0.5)
+    )
     lip_reader: LatentReaderConfig = field(default_factory=LatentReaderConfig)
     predictions: PredictionsConfig = field(default_factory=PredictionsConfig)
     decoder: DecoderTrainingConfig = field(default_factory=DecoderTrainingConfig)

@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 Report = Callable[[dict], None]
 
 
-def _shards(report: Report, name: str) -> Callable[[int, int], None]:
-    return lambda done, total: report({name: done, "of": total})
+def _shards(session: Session, name: str) -> Callable[[int, int], None]:
+    return lambda done, total: session.on_log({name: done, "of": total})
 
 
-def _sources(run: RunConfig, resume: bool, report: Report) -> None:
+def _sources(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.data.sources import check_sources, read_sources
 
     packs = read_sources()
     check_sources(run.assets("."), packs)
-    report({"packs": len(packs), "assets": "as in the manifest"})
+    session.on_log({"packs": len(packs), "assets": "as in the manifest"})
 
 
-def _speech(run: RunConfig, resume: bool, report: Report) -> None:
+def _speech(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.data.speech_build import build_speech
 
     build_speech(
@@ -44,7 +44,7 @@ def _speech(run: RunConfig, resume: bool, report: Report) -> None:
     )
 
 
-def _clips(run: RunConfig, resume: bool, report: Report) -> None:
+def _clips(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.data.clips import build_clips
 
     for config, name in ((run.held_out_clips, "held_out"), (run.clips, "train")):
@@ -54,11 +54,11 @@ def _clips(run: RunConfig, resume: bool, report: Report) -> None:
             speech_path=run.path("speech/speech.npz"),
             out_dir=run.path(f"clips/{name}"),
             processes=run.processes,
-            on_shard=_shards(report, name),
+            on_shard=_shards(session, name),
         )
 
 
-def _front_end(run: RunConfig, resume: bool, report: Report) -> None:
+def _front_end(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.data.speech import load_speech
     from joyflash_cli.encoders.front_end import save_front_end
     from joyflash_cli.training.front_end import pretrain_front_end, viseme_correlations
@@ -67,19 +67,32 @@ def _front_end(run: RunConfig, resume: bool, report: Report) -> None:
     front_end = pretrain_front_end(
         [u for u in utterances if u.split == "train"],
         run.front_end,
-        report=lambda step, loss: report({"step": step, "loss": loss}),
+        report=lambda step, loss: session.on_log({"step": step, "loss": loss}),
     )
     save_front_end(front_end, run.path("front_end.safetensors"))
     held_out = [u for u in utterances if u.split == "held-out"]
-    report({"held_out": viseme_correlations(front_end, held_out)})
+    session.on_log({"held_out": viseme_correlations(front_end, held_out)})
 
 
-def _codec(run: RunConfig, resume: bool, report: Report) -> None:
-    from joyflash_cli.data.clips import ClipStore
-    from joyflash_cli.training.codec import fit_codec, measure_codec
+def _codec(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.training.codec import fit_codec
+    from joyflash_cli.training.decoder import train_decoder
+    from joyflash_cli.training.decoder_batches import read_decoder_batch
+    from joyflash_cli.training.parts_on_disk import codec_of
 
-    codec = fit_codec(run.codec, clips_dir=run.path("clips/train"))
-    report(measure_codec(codec, ClipStore(run.path("clips/held_out"))))
+    fitted = run.path("codec/fitted.safetensors")
+    if not (resume and fitted.exists()):
+        _save(fit_codec(run.codec, clips_dir=run.path("clips/train")), fitted)
+    codec = train_decoder(
+        codec_of(run, "codec/fitted.safetensors"),
+        run.latents,
+        clips_dir=run.path("clips/train"),
+        held_out_dir=run.path("clips/held_out"),
+        out_dir=run.path("codec"),
+        read_batch=read_decoder_batch,
+        resume=resume,
+        session=session,
+    )
     _save(codec, run.path("codec/codec.safetensors"))
 
 
@@ -90,7 +103,7 @@ def _save(module: "nn.Module", path: Path) -> None:
     save_file({name: value.contiguous() for name, value in module.state_dict().items()}, path)
 
 
-def _latents(run: RunConfig, resume: bool, report: Report) -> None:
+def _latents(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.training.latents import build_latents
     from joyflash_cli.training.parts_on_disk import codec_of, front_end_of
 
@@ -100,11 +113,11 @@ def _latents(run: RunConfig, resume: bool, report: Report) -> None:
             out_dir=run.path(f"latents/{name}"),
             codec=codec_of(run),
             front_end=front_end_of(run),
-            on_shard=_shards(report, name),
+            on_shard=_shards(session, name),
         )
 
 
-def _lip_reader(run: RunConfig, resume: bool, report: Report) -> None:
+def _lip_reader(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.training.latent_reader import train_latent_reader
     from joyflash_cli.training.latents import load_latents
 
@@ -114,12 +127,13 @@ def _lip_reader(run: RunConfig, resume: bool, report: Report) -> None:
         held_out=load_latents(run.path("latents/held_out")),
         patch=run.generator.transformer.patch_size[1:],
         out_dir=run.path("lip-reader"),
-        on_log=report,
+        session=session,
+        resume=resume,
     )
     _save(reader, run.path("lip-reader/reader.safetensors"))
 
 
-def _generator(run: RunConfig, resume: bool, report: Report) -> None:
+def _generator(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.training.generator import train_generator
     from joyflash_cli.training.latents import load_latents
     from joyflash_cli.training.parts_on_disk import lip_reader_of
@@ -131,12 +145,12 @@ def _generator(run: RunConfig, resume: bool, report: Report) -> None:
         out_dir=run.path("generator"),
         reader=lip_reader_of(run) if run.generator.lip_weight else None,
         resume=resume,
-        on_log=report,
+        session=session,
     )
     _save(model, run.path("generator/generator.safetensors"))
 
 
-def _predictions(run: RunConfig, resume: bool, report: Report) -> None:
+def _predictions(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.training.parts_on_disk import codec_of, front_end_of, transformer_of
     from joyflash_cli.training.predictions import build_predictions
 
@@ -148,12 +162,13 @@ def _predictions(run: RunConfig, resume: bool, report: Report) -> None:
         front_end=front_end_of(run),
         transformer=transformer_of(run),
         profile=run.generator.sampler,
-        on_shard=_shards(report, "predictions"),
+        on_shard=_shards(session, "predictions"),
     )
 
 
-def _decoder(run: RunConfig, resume: bool, report: Report) -> None:
-    from joyflash_cli.training.decoder import read_decoder_batch, train_decoder
+def _decoder(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.training.decoder import train_decoder
+    from joyflash_cli.training.decoder_batches import read_decoder_batch
     from joyflash_cli.training.parts_on_disk import codec_of
     from joyflash_cli.training.predictions import PredictionReader
 
@@ -168,23 +183,23 @@ def _decoder(run: RunConfig, resume: bool, report: Report) -> None:
         out_dir=run.path("decoder"),
         read_batch=read_batch,
         resume=resume,
-        session=Session(on_log=report, save_every_s=run.save_every_s),
+        session=session,
     )
     _save(codec, run.path("decoder/codec.safetensors"))
 
 
-def _export(run: RunConfig, resume: bool, report: Report) -> None:
+def _export(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.data.clips import ClipStore
     from joyflash_cli.media.framing import measure_framing
     from joyflash_cli.training.distillation_stages import exported_sampler
     from joyflash_cli.training.export import export_checkpoint, export_like
-    from joyflash_cli.training.parts_on_disk import drawing_codec_of, front_end_of, transformer_of
+    from joyflash_cli.training.parts_on_disk import front_end_of, shipped_codec_of, transformer_of
 
     if run.dataset.path:
         export_like(run, run.path("checkpoint"))
-        report({"checkpoint": str(run.path("checkpoint"))})
+        session.on_log({"checkpoint": str(run.path("checkpoint"))})
         return
-    codec = drawing_codec_of(run)
+    codec = shipped_codec_of(run)
     store = ClipStore(run.path("clips/train"))
     framing = measure_framing([store.frames(i)[0] for i in range(0, min(len(store), 240))])
     framing = replace(framing, size_px=framing.size_px * codec.config.detail_scale)
@@ -197,10 +212,10 @@ def _export(run: RunConfig, resume: bool, report: Report) -> None:
         framing=framing,
         version=run.version,
     )
-    report({"checkpoint": str(run.path("checkpoint"))})
+    session.on_log({"checkpoint": str(run.path("checkpoint"))})
 
 
-STAGES: dict[str, Callable[[RunConfig, bool, Report], None]] = {
+STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
     "sources": _sources,
     "speech": _speech,
     "clips": _clips,
@@ -240,8 +255,8 @@ def run_stage(
         assets_dir: Folder of the source packs, instead of the file's.
         resume: Go on from the stage's saved state.
         report: Called with a small dictionary of figures now and then.
-        should_stop: Asked after every step of the distillation stages; true saves and ends.
-        progress: Whether the distillation stages draw a bar on stderr.
+        should_stop: Asked after every step of a training; true saves its state and ends.
+        progress: Whether trainings draw a bar on stderr.
 
     Raises:
         UsageError: If there is no such stage.
@@ -262,18 +277,17 @@ def run_stage(
     if assets_dir is not None:
         run = replace(run, assets_dir=str(assets_dir))
     torch.set_num_threads(run.threads)
-    if stage in STAGES:
-        with full_disk_told(run.work_dir):
-            STAGES[stage](run, resume, report)
-        return
-    with full_disk_told(run.work_dir), join_processes(run.device) as processes:
-        session = Session(
-            processes=processes,
-            should_stop=should_stop,
-            on_log=report,
-            save_every_s=run.save_every_s,
-            save_every_steps=run.save_every_steps,
-            tensorboard=run.tensorboard,
-            progress=progress,
-        )
-        DISTILLATION_STAGES[stage](run, resume, session)
+    session = Session(
+        should_stop=should_stop,
+        on_log=report,
+        save_every_s=run.save_every_s,
+        save_every_steps=run.save_every_steps,
+        tensorboard=run.tensorboard,
+        progress=progress,
+    )
+    with full_disk_told(run.work_dir):
+        if stage in STAGES:
+            STAGES[stage](run, resume, session)
+            return
+        with join_processes(run.device) as processes:
+            DISTILLATION_STAGES[stage](run, resume, replace(session, processes=processes))

@@ -112,7 +112,6 @@ class TrainingRun(Generic[M]):
         config: Optimiser and schedule.
         seed: Of every random number of the run.
         session: Processes, and how often a state is saved.
-        save_every_s: ``update`` saves when this much time has passed; a kill loses at most that.
     """
 
     def __init__(
@@ -123,7 +122,6 @@ class TrainingRun(Generic[M]):
         *,
         seed: int,
         session: Session | None = None,
-        save_every_s: float = 120.0,
     ) -> None:
         self.session = session if session is not None else Session()
         self.directory = directory
@@ -137,11 +135,9 @@ class TrainingRun(Generic[M]):
         self.optimiser = make_optimiser(module, config)
         self.generator = torch.Generator().manual_seed(seed)
         self.step = 0
-        self.save_every_s = save_every_s
         self.metrics = MetricsFile(directory, self.session)
         self._sums: dict[str, float] = {}
         self._count = 0
-        self._saved = time.monotonic()
 
     @property
     def processes(self) -> Processes:
@@ -199,7 +195,6 @@ class TrainingRun(Generic[M]):
     def save(self) -> None:
         """Write the resumable state: complete or absent."""
         save_state(self.directory, self.state(), step=self.step, processes=self.processes)
-        self._saved = time.monotonic()
 
     def autocast(self, *, bf16: bool) -> torch.autocast:
         """The precision that the network's passes run in."""
@@ -207,13 +202,6 @@ class TrainingRun(Generic[M]):
         # and would be used again by the passes that learn.
         device = next(self.module.parameters()).device.type
         return torch.autocast(device, torch.bfloat16, enabled=bf16, cache_enabled=False)
-
-    def update(self, loss: Tensor, **figures: float) -> None:
-        """Backward, clip, step, average; saves now and then. For loops of their own."""
-        self.backward(loss)
-        self.apply(**figures)
-        if time.monotonic() - self._saved > self.save_every_s:
-            self.save()
 
     def backward(self, loss: Tensor, *, share: float = 1.0) -> None:
         """Gradients of ``share * loss``, added to those of other parts of the batch."""

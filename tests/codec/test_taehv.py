@@ -208,7 +208,7 @@ def test_pictures_are_encoded_by_the_large_codec_and_decoded_by_the_tiny_one(dec
 
 
 def test_latents_of_another_kind_are_refused(decoder):
-    tiny = TinyCodec(TinyCodecConfig(num_coefficients=32))
-    with pytest.raises(UsageError, match=r"\(4 channels, stride 8\).* has 8 channels") as caught:
+    tiny = TinyCodec(TinyCodecConfig())
+    with pytest.raises(UsageError, match=r"\(4 channels, stride 8\).* has 12 channels") as caught:
         FastDecodeCodec(tiny, decoder)
     assert caught.value.code == "E-FAST-DECODE"

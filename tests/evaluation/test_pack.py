@@ -20,7 +20,9 @@ def store(tmp_path_factory):
 
 
 def test_a_built_pack_reads_back(store, tmp_path):
-    pack = build_pack(store, make_speech(), tmp_path, num_makehuman=2, num_drawn=1, long_s=5.0)
+    pack = build_pack(
+        store, make_speech(), tmp_path, counts={"makehuman": 2, "drawn": 1}, long_s=5.0
+    )
     assert [clip.kind for clip in pack.clips] == ["makehuman", "makehuman", "drawn"]
     assert len({clip.voice for clip in pack.clips[:2]}) == 2
     for clip in pack.clips:

@@ -46,7 +46,7 @@ class ListeningRenderer:
 def pack(tmp_path_factory):
     store = make_store(tmp_path_factory.mktemp("store"), num_clips=6)
     out = tmp_path_factory.mktemp("pack")
-    return build_pack(store, make_speech(), out, num_makehuman=4, num_drawn=2, long_s=8.0)
+    return build_pack(store, make_speech(), out, counts={"makehuman": 4, "drawn": 2}, long_s=8.0)
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ CASES = [
     ("transformer", {"audio_attention": {"audio_dim": 16, "tokens_per_latent": HUGE}}, "tokens"),
     ("codec", {"decoder_dim": HUGE}, "decoder_dim"),
     ("codec", {"decoder_dim": 16_000}, "another layout"),
-    ("codec", {"num_coefficients": 16_000}, "another layout"),
+    ("codec", {"latent_channels": 1_000}, "another layout"),
     ("codec", {"patch_px": 0}, "patch_px"),
     ("codec", {"patch_px": "a"}, "patch_px"),
     ("codec", {"num_drawing_layers": HUGE}, "num_drawing_layers"),

@@ -1,4 +1,4 @@
-"""Training of the codec's drawing half: on clips that a moving square makes."""
+"""Training of the codec's networks: on clips that a moving square makes."""
 
 import dataclasses
 import json
@@ -13,12 +13,15 @@ from joyflash_cli.data.clips import ClipStore, write_shard
 from joyflash_cli.errors import DataError
 from joyflash_cli.training.codec import CodecTrainingConfig, fit_codec, measure_codec
 from joyflash_cli.training.decoder import (
+    decoder_loss,
+    encoded_latents,
+    noised_latents,
+    train_decoder,
+)
+from joyflash_cli.training.decoder_batches import (
     DecoderBatch,
     DecoderTrainingConfig,
-    decoder_loss,
-    noised_latents,
     read_decoder_batch,
-    train_decoder,
 )
 from joyflash_cli.training.mouth_critic import (
     CriticConfig,
@@ -31,7 +34,14 @@ from joyflash_cli.training.trainer import OptimiserConfig
 
 SIZE = 64
 CODEC = TinyCodecConfig(
-    num_coefficients=16, decoder_dim=16, reference_dim=8, num_flow_layers=2, num_drawing_layers=2
+    latent_channels=4,
+    encoder_dim=16,
+    latent_dim=16,
+    num_latent_layers=1,
+    decoder_dim=16,
+    reference_dim=8,
+    num_flow_layers=2,
+    num_drawing_layers=2,
 )
 
 
@@ -63,21 +73,39 @@ def clips(tmp_path_factory):
     return directory
 
 
-def test_training_draws_better_than_the_linear_half(clips, tmp_path):
+@pytest.mark.parametrize("learns_latents", [False, True])
+def test_training_draws_better_than_the_start(clips, tmp_path, learns_latents):
     codec = fit_codec(CodecTrainingConfig(codec=CODEC), clips_dir=clips)
     before = measure_codec(codec, ClipStore(clips), num_clips=3)["psnr_db"]
     config = DecoderTrainingConfig(
         optimiser=OptimiserConfig(steps=60, learning_rate=3e-3, warmup_steps=5, ema_decay=0.9),
         batch=2,
         noise=0.0,
+        learns_latents=learns_latents,
     )
     basis = codec.basis.clone()
+    batch = read_decoder_batch(ClipStore(clips), config, np.random.default_rng(0))
+    latents = encoded_latents(codec, batch)
     trained = train_decoder(
         codec, config, clips_dir=clips, held_out_dir=clips, out_dir=tmp_path, log_every=60
     )
     after = measure_codec(trained, ClipStore(clips), num_clips=3)["psnr_db"]
     assert after > before + 0.5
-    assert torch.equal(trained.basis, basis)  # encoded clips stay valid
+    assert torch.equal(trained.basis, basis)
+    # Without learns_latents encoded clips stay valid.
+    assert torch.equal(encoded_latents(trained, batch), latents) != learns_latents
+
+
+def test_a_fitted_codec_keeps_most_of_a_change(clips):
+    codec = fit_codec(CodecTrainingConfig(codec=CODEC), clips_dir=clips)
+    config = DecoderTrainingConfig(batch=6)
+    batch = read_decoder_batch(ClipStore(clips), config, np.random.default_rng(0))
+    latents = encoded_latents(codec, batch).detach()
+    assert 0.3 < float(latents.square().mean().sqrt()) < 3
+    drawing, _ = codec.draw(latents, codec.start_decoding(batch.reference))
+    frames = batch.frames.flatten(2, 3).flatten(0, 1)
+    still = batch.reference.repeat(1, 4, 1, 1).repeat_interleave(batch.frames.shape[1], 0)
+    assert (drawing.coarse - frames).square().mean() < 0.5 * (still - frames).square().mean()
 
 
 def test_a_critic_trains_beside_the_decoder_and_resumes_with_it(clips, tmp_path):
@@ -124,32 +152,33 @@ def test_crops_stay_inside_and_follow_the_mouth():
 def test_a_perfect_drawing_costs_only_its_own_strokes():
     frames = torch.rand(1, 2, 4, 3, SIZE, SIZE) * 2 - 1
     weight = torch.ones(1, 1, 1, 1, SIZE, SIZE)
-    batch = DecoderBatch(frames, torch.zeros(1, 3, SIZE, SIZE), weight, torch.zeros(1, 2))
+    batch = DecoderBatch(
+        frames, torch.zeros(1, 3, SIZE, SIZE), weight, torch.zeros(1, 2), torch.zeros(1, 2, 4, 6)
+    )
     flow = torch.zeros(2, 8, SIZE // 2, SIZE // 2)
     config = DecoderTrainingConfig(moved_weight=0.0, copy_weight=0.25)
-    perfect = Drawing(frames.flatten(2, 3)[0], flow, torch.zeros(2, 4, SIZE, SIZE))
+    whole = frames.flatten(2, 3)[0]
+    perfect = Drawing(whole, flow, torch.zeros(2, 4, SIZE, SIZE), whole)
     loss, figures = decoder_loss(perfect, batch, config)
     assert figures["pixels"] == 0
     assert float(loss) == pytest.approx(0.25)  # nothing was copied
-    worse = Drawing(perfect.frames + 0.1, flow, torch.ones(2, 4, SIZE, SIZE))
+    worse = Drawing(whole + 0.1, flow, torch.ones(2, 4, SIZE, SIZE), whole)
     assert decoder_loss(worse, batch, config)[1]["pixels"] == pytest.approx(0.1, rel=1e-4)
 
 
 def test_noise_has_the_spread_of_the_latents_and_predictions_replace_it(clips):
     config = DecoderTrainingConfig(batch=3)
     batch = read_decoder_batch(ClipStore(clips), config, np.random.default_rng(0))
-    codec = TinyCodec(CODEC)
+    latents = encoded_latents(TinyCodec(CODEC), batch)
+    assert latents.shape == (3, 3, 4, 8, 8)
     known = torch.full((3, 3, 4, 8, 8), torch.nan)
     known[1] = 7.0
-    batch = dataclasses.replace(batch, predicted=known)
     generator = torch.Generator().manual_seed(0)
-    quiet = noised_latents(codec, batch, noise=0, spread=torch.ones(1), generator=generator)
-    loud = noised_latents(codec, batch, noise=2, spread=torch.ones(1), generator=generator)
+    quiet = noised_latents(latents, known, noise=0, spread=torch.ones(1), generator=generator)
+    loud = noised_latents(latents, known, noise=2, spread=torch.ones(1), generator=generator)
     assert torch.all(quiet[1] == 7)
     assert torch.all(loud[1] == 7)
-    assert torch.equal(
-        quiet[0], codec.encode_latent(batch.frames[0], batch.reference[:1].expand(3, -1, -1, -1))
-    )
+    assert torch.equal(quiet[0], latents[0])
     assert not torch.equal(quiet[0], loud[0])
 
 

@@ -18,7 +18,7 @@ from joyflash_cli.training.dry_run import (
     describe_costs,
     estimate_costs,
 )
-from joyflash_cli.training.generator import GeneratorTrainingConfig
+from joyflash_cli.training.generator_batches import GeneratorTrainingConfig
 from joyflash_cli.training.losses import Guidance
 from joyflash_cli.training.rollout import (
     RolloutConfig,

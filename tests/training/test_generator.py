@@ -9,13 +9,12 @@ from joyflash_cli.model.config import AudioAttentionConfig, TransformerConfig
 from joyflash_cli.model.embeddings import head_patches, unpatchify
 from joyflash_cli.sampler.profile import TINY
 from joyflash_cli.training.generator import (
-    GeneratorTrainingConfig,
-    StepKind,
     build_generator,
     measure_denoising,
     output_scale,
     train_generator,
 )
+from joyflash_cli.training.generator_batches import GeneratorTrainingConfig, StepKind
 from joyflash_cli.training.latents import LatentClips, token_weights
 from joyflash_cli.training.trainer import OptimiserConfig, learning_rate_scale
 

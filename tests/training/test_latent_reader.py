@@ -13,6 +13,7 @@ from joyflash_cli.training.latent_reader import (
     train_latent_reader,
 )
 from joyflash_cli.training.latents import LatentClips, latent_tracks
+from joyflash_cli.training.session import Session
 from joyflash_cli.training.trainer import OptimiserConfig
 
 CONFIG = LatentReaderConfig(
@@ -50,7 +51,7 @@ def test_it_learns_to_read_people_it_has_not_seen(tmp_path):
     lines = []
     reader = train_latent_reader(
         CONFIG, clips=_clips(24, 0), held_out=_clips(6, 1), patch=(2, 2),
-        out_dir=tmp_path, on_log=lines.append, log_every=150,
+        out_dir=tmp_path, session=Session(on_log=lines.append), log_every=150,
     )  # fmt: skip
     assert reader.tokens.tolist() == [0, 1, 2, 3]
     assert lines[-1]["jaw"] > 0.8

@@ -82,7 +82,8 @@ def test_a_step_without_finite_gradients_changes_nothing(tmp_path):
     layer = torch.nn.Linear(2, 1)
     before = layer.weight.detach().clone()
     run = TrainingRun(tmp_path, layer, RATES, seed=0)
-    run.update(layer(torch.full((1, 2), float("inf"))).sum())
+    run.backward(layer(torch.full((1, 2), float("inf"))).sum())
+    run.apply()
     assert run.step == 1
     assert torch.equal(layer.weight, before)
 
