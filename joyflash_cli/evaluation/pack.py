@@ -180,7 +180,7 @@ def build_pack(
     *,
     counts: Mapping[str, int] = PACK_CLIPS,
     long_s: float = 60.0,
-    crf: int = 8,
+    crf: int = 10,
 ) -> HeldOutPack:
     """Choose clips of a held-out store, write them as a pack and read it back.
 

@@ -81,7 +81,17 @@ class TeacherConfig:
 
 
 def fresh_teacher(sizes: TransformerConfig, clips: LatentClips, *, seed: int) -> CausalTransformer:
-    """A teacher to be trained from nothing; a clean prediction gets the latents' energy."""
+    """A teacher to be trained from nothing; a clean prediction gets the latents' energy.
+
+    Raises:
+        ConfigError: If the transformer predicts other latents than the clips have.
+    """
+    channels = clips.latents.shape[2]
+    if sizes.out_channels != channels:
+        raise ConfigError(
+            f"out_channels is {sizes.out_channels}; the encoded clips have {channels} channels",
+            hint=f"set out_channels = {channels} and in_channels = {2 * channels + 1}",
+        )
     teacher = CausalTransformer(sizes).initialise(torch.Generator().manual_seed(seed))
     if sizes.prediction == "clean":
         with torch.no_grad():

@@ -104,3 +104,11 @@ def test_a_fresh_clean_teacher_has_the_energy_of_the_latents():
     assert float(teacher.output_scale.mean()) == pytest.approx(3, abs=0.4)
     assert teacher.output_scale.numel() == SHAPE[0] * 4
     assert not hasattr(fresh_teacher(CONFIG, clips, seed=0), "output_scale")
+
+
+def test_a_teacher_of_other_latents_is_refused():
+    clips = toy_clips()
+    sizes = dataclasses.replace(CLEAN_CONFIG, out_channels=CLEAN_CONFIG.out_channels - 1)
+    with pytest.raises(ConfigError, match="the encoded clips have") as caught:
+        fresh_teacher(sizes, clips, seed=0)
+    assert f"out_channels = {CLEAN_CONFIG.out_channels}" in caught.value.hint
