@@ -67,7 +67,7 @@ class TinyCodecConfig:
                 "patch_px": (1, 512),
                 "latent_channels": (1, 1 << 10),
                 **dict.fromkeys(("encoder_dim", "latent_dim"), (1, 1 << 14)),
-                **dict.fromkeys(("decoder_dim", "reference_dim"), (0, 1 << 14)),
+                **dict.fromkeys(("decoder_dim", "reference_dim"), (8, 1 << 14)),
                 **dict.fromkeys(
                     ("num_latent_layers", "num_flow_layers", "num_drawing_layers"), (0, 256)
                 ),
@@ -77,6 +77,9 @@ class TinyCodecConfig:
         )
         if self.patch_px % (2 * FOLD):
             raise ConfigError(f"patch_px {self.patch_px} must be a multiple of {2 * FOLD}.")
+        for name in ("decoder_dim", "reference_dim"):  # their layers normalise eight groups
+            if getattr(self, name) % 8:
+                raise ConfigError(f"{name} {getattr(self, name)} must be a multiple of 8.")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TinyCodecConfig":
@@ -105,7 +108,6 @@ class TinyDecodingState:
         reference_features: ``(B, D, H/4, W/4)``.
         reference_grid: The same reduced to the latents' grid.
         memories: What each remembering layer saw at the previous latent; empty at the start.
-        num_latents: Latent frames decoded so far.
         last_frame: The newest frame ``(B, 3, s H, s W)``; ``None`` at the start.
     """
 
@@ -114,7 +116,6 @@ class TinyDecodingState:
     reference_grid: Tensor
     detail: Tensor | None = None
     memories: tuple[Tensor, ...] = ()
-    num_latents: int = 0
     last_frame: Tensor | None = None
 
 
@@ -217,8 +218,7 @@ class TinyCodec(nn.Module):
                 share = self._enlarged(drawing.copied).clamp(0, 1).repeat_interleave(3, 1)
                 frames = self._enlarged(frames) + share * detail
         frames = frames.unflatten(1, (FRAMES_PER_LATENT, 3)).unflatten(0, latents.shape[:2])
-        new_state = replace(state, memories=memories, num_latents=state.num_latents + time)
-        return frames, new_state
+        return frames, replace(state, memories=memories)
 
     def draw(self, latents: Tensor, state: TinyDecodingState) -> tuple[Drawing, tuple[Tensor, ...]]:
         """Frames of the latents with what the networks say about them, and the new memories."""
@@ -243,12 +243,12 @@ class TinyCodec(nn.Module):
         """Frames of the next latents, one latent at a time so that chunking changes no bit."""
         chunks = []
         for index in range(latents.shape[1]):
-            is_first = state.num_latents == 0
             drawn, state = self.decode_together(latents[:, index : index + 1], state)
             frames = drawn[:, 0]
-            if is_first:  # the very first latent stands for a single frame, as in the Wan VAE
+            if state.last_frame is None:
+                # The very first latent stands for a single frame, as in the Wan VAE.
                 frames = frames[:, FRAMES_PER_LATENT - 1 :]
-            if state.last_frame is not None:
+            else:
                 frames = smooth_seam(frames, state.last_frame, limit=self.config.seam_limit)
             chunks.append(frames.clamp(-1, 1))
             state = replace(state, last_frame=chunks[-1][:, -1])

@@ -15,12 +15,12 @@ import tempfile
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
 import numpy as np
 
 from joyflash_cli.errors import OutputError
+from joyflash_cli.media.discarding import DiscardedOnExit
 from joyflash_cli.media.muxer import exact_fps
 from joyflash_cli.media.pending import PendingFile, write_error
 from joyflash_cli.media.probe import MediaInfo
@@ -44,7 +44,7 @@ _RGB_TO_709 = "scale=out_color_matrix=bt709:out_range=tv"
 _709_TAGS = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
 
 
-class FfmpegMuxer:
+class FfmpegMuxer(DiscardedOnExit):
     """Writes MKV, MOV or WebM with the ffmpeg program, its return code always checked.
 
     Args:
@@ -142,17 +142,6 @@ class FfmpegMuxer:
             self._messages.close()
             self._messages = None
         self._file.discard()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.discard()
 
     def _start(
         self, metadata: Mapping[str, str], fields: Mapping[str, object], *, has_sound: bool

@@ -12,12 +12,11 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from joyflash_cli.errors import OutputError
+from joyflash_cli.media.discarding import DiscardedOnExit
 from joyflash_cli.media.pending import check_target, write_error
 from joyflash_cli.media.tracks import TrackOptions, TrackWriter, is_write_failure
 from joyflash_cli.types import AudioClip, SoundFormat
@@ -25,7 +24,7 @@ from joyflash_cli.types import AudioClip, SoundFormat
 SEGMENT_S = 1
 
 
-class HlsMuxer:
+class HlsMuxer(DiscardedOnExit):
     """Writes an event playlist with fragmented MP4 segments.
 
     Both tracks begin 21 ms after zero, the time that AAC needs to get going, so they stay together.
@@ -135,17 +134,6 @@ class HlsMuxer:
             return
         self._tracks.abandon()
         self._remove()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.discard()
 
     def _open_tracks(self) -> TrackWriter:
         if self._tracks is None or not self._tracks.is_open:

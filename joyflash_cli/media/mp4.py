@@ -8,11 +8,10 @@ import io
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
+from joyflash_cli.media.discarding import DiscardedOnExit
 from joyflash_cli.media.fragments import drop_cut_fragment
 from joyflash_cli.media.pending import PendingFile, write_error
 from joyflash_cli.media.probe import MediaInfo
@@ -24,7 +23,7 @@ FRAGMENT_US = 320_000
 encoder, all that a killed process loses."""
 
 
-class Mp4Muxer:
+class Mp4Muxer(DiscardedOnExit):
     """Writes an MP4 in lock-step: after each frame the sound that belongs to it.
 
     The file is written in short fragments and becomes an ordinary MP4 when it is finished, so that
@@ -115,17 +114,6 @@ class Mp4Muxer:
         if self._tracks is not None:
             self._tracks.abandon()
         self._file.discard()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.discard()
 
     def _open_tracks(self) -> TrackWriter:
         if self._tracks is None or not self._tracks.is_open:

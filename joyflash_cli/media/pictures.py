@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from joyflash_cli.media.audio import WavWriter
+from joyflash_cli.media.discarding import DiscardedOnExit
 from joyflash_cli.media.muxer import PICTURE_NUMBER, SoundTrack, exact_fps
 from joyflash_cli.media.pending import check_target, write_error
 from joyflash_cli.types import AudioClip, SoundFormat
@@ -25,7 +25,7 @@ _QUALITY: dict[str, dict[str, Any]] = {
 }
 
 
-class PictureMuxer:
+class PictureMuxer(DiscardedOnExit):
     """Writes numbered pictures from 0, each under its name only when it is whole.
 
     There is nothing to finish: what was written stays, whatever happens. Sizes are kept exactly.
@@ -110,17 +110,6 @@ class PictureMuxer:
         self._close()
         if self._num_frames == 0 and self._sound is not None:
             self.sound_path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.discard()
 
     def _close(self) -> None:
         wav, self._wav = self._wav, None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 import numpy as np
 
 from joyflash_cli.errors import OutputError, is_disk_full
+from joyflash_cli.media.discarding import DiscardedOnExit
 from joyflash_cli.media.muxer import exact_fps
 from joyflash_cli.media.tracks import TrackOptions, TrackWriter, is_write_failure
 from joyflash_cli.types import AudioClip, SoundFormat
@@ -31,7 +31,7 @@ class _Unseekable:
         return len(data)
 
 
-class PipeMuxer:
+class PipeMuxer(DiscardedOnExit):
     """Writes fragmented MP4 to a binary stream, which is left open.
 
     A slow reader makes ``write`` wait.
@@ -108,17 +108,6 @@ class PipeMuxer:
     def discard(self) -> None:
         """Stops writing; what the reader has, it has."""
         self._tracks.abandon()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.discard()
 
     def _failure(self, error: Exception) -> BaseException:
         self._tracks.abandon()

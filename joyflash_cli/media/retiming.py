@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
+from joyflash_cli.media.discarding import DiscardedOnExit
 from joyflash_cli.media.muxer import Muxer, exact_fps
 from joyflash_cli.media.probe import MediaInfo
 from joyflash_cli.types import AudioClip
 
 
-class RetimedMuxer:
+class RetimedMuxer(DiscardedOnExit):
     """Writes frame j as the newest frame that was due at j / output_fps.
 
     A frame mixed of two shows two mouths; one that is held is only a little late. So sound and
@@ -73,15 +72,4 @@ class RetimedMuxer:
 
     def discard(self) -> None:
         """Removes every trace."""
-        self._inner.discard()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
         self._inner.discard()

@@ -77,7 +77,6 @@ def _front_end(run: RunConfig, resume: bool, session: Session) -> None:
 def _codec(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.training.codec import fit_codec
     from joyflash_cli.training.decoder import train_decoder
-    from joyflash_cli.training.decoder_batches import read_decoder_batch
     from joyflash_cli.training.parts_on_disk import codec_of
 
     fitted = run.path("codec/fitted.safetensors")
@@ -89,7 +88,6 @@ def _codec(run: RunConfig, resume: bool, session: Session) -> None:
         clips_dir=run.path("clips/train"),
         held_out_dir=run.path("clips/held_out"),
         out_dir=run.path("codec"),
-        read_batch=read_decoder_batch,
         resume=resume,
         session=session,
     )

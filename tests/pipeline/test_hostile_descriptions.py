@@ -46,6 +46,8 @@ CASES = [
     ("transformer", {"audio_attention": {"audio_dim": 16, "tokens_per_latent": HUGE}}, "tokens"),
     ("codec", {"decoder_dim": HUGE}, "decoder_dim"),
     ("codec", {"decoder_dim": 16_000}, "another layout"),
+    ("codec", {"decoder_dim": 12}, "multiple of 8"),
+    ("codec", {"reference_dim": 0}, "reference_dim"),
     ("codec", {"latent_channels": 1_000}, "another layout"),
     ("codec", {"patch_px": 0}, "patch_px"),
     ("codec", {"patch_px": "a"}, "patch_px"),
