@@ -66,7 +66,11 @@ def decoder_loss(
     pixels = (error.abs() * batch.weight).mean()
     sideways = (error.diff(dim=-1).abs() * batch.weight[..., 1:]).mean()
     upright = (error.diff(dim=-2).abs() * batch.weight[..., 1:, :]).mean()
-    motion = (error.flatten(1, 2).diff(dim=1).abs() * batch.weight[:, 0]).mean()
+    changes = error.flatten(1, 2).diff(dim=1).abs()
+    # Errors change where a latent ends and stand still inside it: every fourth frame would jump.
+    joints = changes.new_ones(changes.shape[1])
+    joints[FRAMES_PER_LATENT - 1 :: FRAMES_PER_LATENT] = config.joint_weight
+    motion = (changes * joints[:, None, None, None] * batch.weight[:, 0]).mean()
     moved = move_reference(batch.reference.repeat_interleave(time, 0), drawing.flow)
     moved = moved.unflatten(1, (FRAMES_PER_LATENT, 3)).unflatten(0, (batch_size, time))
     moved_error = ((moved - truth).abs() * batch.weight).mean()

@@ -33,6 +33,7 @@ class DecoderTrainingConfig:
         mouth_weight: Loss weight inside the mouth box; ``eyes_weight`` likewise.
         gradient_weight: Weight of the loss on picture gradients.
         motion_weight: Weight of the loss on differences between consecutive frames.
+        joint_weight: How many times more such a difference counts between two latents.
         moved_weight: Weight of the moved reference's own error, which teaches the flow.
         coarse_weight: Weight of the coarse frames' own error, which teaches the latents.
         spread_weight: Weight of what keeps the latents' spread at one.
@@ -65,6 +66,7 @@ class DecoderTrainingConfig:
     eyes_weight: float = 3.0
     gradient_weight: float = 0.5
     motion_weight: float = 0.5
+    joint_weight: float = 1.0
     moved_weight: float = 0.15
     coarse_weight: float = 0.3
     spread_weight: float = 0.01

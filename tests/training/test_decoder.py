@@ -166,6 +166,27 @@ def test_a_perfect_drawing_costs_only_its_own_strokes():
     assert decoder_loss(worse, batch, config)[1]["pixels"] == pytest.approx(0.1, rel=1e-4)
 
 
+def test_errors_that_change_between_latents_cost_more():
+    still = torch.zeros(1, 2, 4, 3, SIZE, SIZE)
+    batch = DecoderBatch(
+        still, torch.zeros(1, 3, SIZE, SIZE), torch.ones(1, 1, 1, 1, SIZE, SIZE),
+        torch.zeros(1, 2), torch.zeros(1, 2, 4, 6),
+    )  # fmt: skip
+
+    def loss_of(frame: int, joint_weight: float) -> float:
+        drawn = torch.zeros(8, 3, SIZE, SIZE)
+        drawn[frame:] = 0.1
+        drawn = drawn.view(2, 12, SIZE, SIZE)
+        flow = torch.zeros(2, 8, SIZE // 2, SIZE // 2)
+        config = DecoderTrainingConfig(joint_weight=joint_weight, motion_weight=1.0)
+        drawing = Drawing(drawn, flow, torch.ones(2, 4, SIZE, SIZE), torch.zeros_like(drawn))
+        return float(decoder_loss(drawing, batch, config)[0])
+
+    one_change = 0.1 / 7  # of seven differences between eight frames
+    assert loss_of(4, 4.0) - loss_of(4, 1.0) == pytest.approx(3 * one_change, rel=1e-3)
+    assert loss_of(5, 4.0) == pytest.approx(loss_of(5, 1.0), rel=1e-6)
+
+
 def test_noise_has_the_spread_of_the_latents_and_predictions_replace_it(clips):
     config = DecoderTrainingConfig(batch=3)
     batch = read_decoder_batch(ClipStore(clips), config, np.random.default_rng(0))
