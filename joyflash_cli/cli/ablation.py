@@ -28,7 +28,8 @@ class AblationRequest:
         table: Of the paper.
         config: Run whose clips and rates are used.
         steps: Distillation steps of every variant.
-        start_steps: Steps of teacher and ODE initialisation, and number of ODE pairs.
+        start_steps: Steps of teacher and ODE initialisation, and number of ODE pairs; the run's own
+            numbers if ``None``.
         seeds: Trainings of every variant.
         horizon_s: Length of the long stream.
         clips: Held-out clips measured; all if ``None``.
@@ -39,7 +40,7 @@ class AblationRequest:
     table: int
     config: Path
     steps: int
-    start_steps: int
+    start_steps: int | None
     seeds: int
     horizon_s: float
     clips: int | None
@@ -71,14 +72,14 @@ def run_ablation(request: AblationRequest, tell: Tell) -> tuple[Path, Path] | in
     rows = ablation_rows(request.table)
     if not request.config.is_file():
         raise UsageError(f"{request.config} does not exist", hint="give --config FILE")
+    run = load_run_config(request.config)
     budget = StudyBudget(
         steps=request.steps,
-        teacher_steps=request.start_steps,
-        pairs=request.start_steps,
-        ode_steps=request.start_steps,
+        teacher_steps=request.start_steps or run.teacher.optimiser.steps,
+        pairs=request.start_steps or run.ode_pairs.num_pairs,
+        ode_steps=request.start_steps or run.ode.optimiser.steps,
         checkpoint=request.checkpoint,
     )
-    run = load_run_config(request.config)
     measured: dict[str, dict[str, list]] = {place: {} for place in PLACES}
     with StopSignals() as signals:
 
@@ -120,7 +121,11 @@ def _measure(
 ) -> dict[str, float | None]:
     """Figures of one row and seed, from disk where they are."""
     from joyflash_cli.evaluation.ablation import figures_of
-    from joyflash_cli.evaluation.report import evaluate_tiny
+    from joyflash_cli.evaluation.generation import CheckpointRenderer
+    from joyflash_cli.evaluation.pack import load_pack
+    from joyflash_cli.evaluation.reader import load_readers
+    from joyflash_cli.evaluation.report import rounded
+    from joyflash_cli.evaluation.variant import measure_variant
     from joyflash_cli.training.ablation import Ablation
 
     trained, sampled = (from_dict(Ablation, switches) for switches in (row.training, row.sampling))
@@ -136,14 +141,17 @@ def _measure(
         tell(f"table {request.table}, {place}: {row.name}, seed {seed}")
         weights = study.train(place, training, trained, seed)
         with tempfile.TemporaryDirectory() as folder:
-            report = evaluate_tiny(
-                checkpoint=study.export(place, weights, sampled, Path(folder) / "variant"),
+            variant = study.export(place, weights, sampled, Path(folder) / "variant")
+            report = measure_variant(
+                CheckpointRenderer(variant),
+                load_pack(),
+                load_readers(),
                 horizon_s=request.horizon_s,
                 seed=seed,
                 num_clips=request.clips,
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".part")
-        partial.write_text(json.dumps(report))
+        partial.write_text(json.dumps(rounded(report)))
         os.replace(partial, path)
     return figures_of(json.loads(path.read_text()))

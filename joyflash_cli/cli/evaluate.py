@@ -50,9 +50,13 @@ def evaluate(
         int, typer.Option("--steps", min=1, help="ablation: distillation steps of every variant.")
     ] = 400,
     start_steps: Annotated[
-        int,
-        typer.Option("--start-steps", min=1, help="ablation: steps of what all variants share."),
-    ] = 200,
+        int | None,
+        typer.Option(
+            "--start-steps",
+            min=1,
+            help="ablation: steps of what all variants share; the run's own by default.",
+        ),
+    ] = None,
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, help="ablation: trainings of every variant.")
     ] = 3,

@@ -1,13 +1,18 @@
 """Frames to measure: from the shipped sampler, and from the codec alone as its ceiling."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from joyflash_cli.errors import DataError
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, AudioClip
+
+if TYPE_CHECKING:
+    from joyflash_cli.codec.protocol import Codec
+    from joyflash_cli.pipeline import JoyFlash
 
 
 class Renderer(Protocol):
@@ -49,10 +54,10 @@ class CheckpointRenderer:
         self.files = resolve_checkpoint("tiny", checkpoint)
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
-        parts = load_parts(self.files, self.device, self.dtype)
-        self._codec = parts.codec
+        self._parts = load_parts(self.files, self.device, self.dtype)
+        self._codec = self._parts.codec
         self._look_ahead_blocks = look_ahead_blocks
-        self._engine = JoyFlash(self.files, parts, device=self.device, dtype=self.dtype)
+        self._engine = JoyFlash(self.files, self._parts, device=self.device, dtype=self.dtype)
 
     def stream(
         self, reference: np.ndarray, waveform: np.ndarray, *, seed: int
@@ -62,6 +67,45 @@ class CheckpointRenderer:
         The reference is a picture that is framed already, as the pack's are. Where the profile's
         pictures are larger it is enlarged by whole pixels, and the frames are averaged back.
         """
+        yield from self._stream(self._engine, reference, waveform, seed)
+
+    def stream_stretches(
+        self,
+        reference: np.ndarray,
+        waveform: np.ndarray,
+        *,
+        seed: int,
+        stretches: Sequence[tuple[int, int]],
+    ) -> list[np.ndarray]:
+        """Some frames of ``stream``, in a fraction of its time for a long waveform.
+
+        Args:
+            reference: As for ``stream``.
+            waveform: As for ``stream``; all of it is sampled.
+            seed: As for ``stream``.
+            stretches: Frames ``(first, last + 1)``, which do not overlap and are in order.
+
+        Returns:
+            Frames ``(F, H, W, 3)`` uint8 of each stretch.
+        """
+        from joyflash_cli.evaluation.stretches import StretchCodec
+        from joyflash_cli.pipeline import JoyFlash
+
+        codec: Codec = StretchCodec(self._codec, stretches)
+        engine = JoyFlash(
+            self.files, replace(self._parts, codec=codec), device=self.device, dtype=self.dtype
+        )
+        found: list[list[np.ndarray]] = [[] for _ in stretches]
+        done = 0
+        for frames in self._stream(engine, reference, waveform, seed):
+            for (first, stop), parts in zip(stretches, found, strict=True):
+                parts.append(frames[max(first - done, 0) : max(stop - done, 0)])
+            done += len(frames)
+        return [np.concatenate(parts) for parts in found]
+
+    def _stream(
+        self, engine: "JoyFlash", reference: np.ndarray, waveform: np.ndarray, seed: int
+    ) -> Iterator[np.ndarray]:
         from joyflash_cli.media.framing import Framed
         from joyflash_cli.pipeline import RenderRequest
 
@@ -69,7 +113,7 @@ class CheckpointRenderer:
         face = Framed(_enlarged(reference, scale), (0.0, 0.0, float(len(reference))), None)
         audio = AudioClip(waveform.astype(np.float32)[:, None], MODEL_SAMPLE_RATE_HZ)
         request = RenderRequest(face, audio, seed=seed, look_ahead_blocks=self._look_ahead_blocks)
-        for chunk in self._engine.stream(request):
+        for chunk in engine.stream(request):
             yield _reduced(chunk.frames, scale)
 
     def _scale(self, size_px: int) -> int:

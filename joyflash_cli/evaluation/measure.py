@@ -66,7 +66,7 @@ def read_clip(frames: np.ndarray, clip: HeldOutClip, readers: Readers) -> ClipRe
         visemes=mouth.visemes,
         blink=mouth.blink,
         embeddings=readers.embed(frames, clip.mouth_box, clip.eyes_box),
-        sharpness=sharpness(frames, box=_face(clip)),
+        sharpness=face_sharpness(frames, clip),
         changes=frame_changes(frames),
         first_frame_psnr_db=psnr_db(frames[0], clip.reference),
         psnr_db=psnr_db(frames, clip.frames),
@@ -75,9 +75,10 @@ def read_clip(frames: np.ndarray, clip: HeldOutClip, readers: Readers) -> ClipRe
     )
 
 
-def _face(clip: HeldOutClip) -> tuple[int, int, int, int]:
+def face_sharpness(frames: np.ndarray, clip: HeldOutClip) -> np.ndarray:
+    """Sharpness ``(F,)`` of frames ``(F, H, W, 3)`` where the clip's face is."""
     left, top, right, bottom = face_box(clip.mouth_box, clip.eyes_box).round().astype(int)
-    return left, top, right, bottom
+    return sharpness(frames, box=(left, top, right, bottom))
 
 
 def summarise(
@@ -187,7 +188,7 @@ class StreamMeter:
         parts["visemes"].append(mouth.visemes)
         parts["identity"].append(self.readers.embed(frames, clip.mouth_box, clip.eyes_box))
         parts["colour"].append(mean_colour(frames))
-        parts["sharpness"].append(sharpness(frames, box=_face(clip)))
+        parts["sharpness"].append(face_sharpness(frames, clip))
         before = frames[:0] if self._last is None else self._last[None]
         parts["changes"].append(frame_changes(np.concatenate([before, frames])))
         self._last = frames[-1]

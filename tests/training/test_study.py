@@ -129,12 +129,12 @@ def test_a_checkpoint_is_sampled_as_its_row_says(config, tmp_path):
 
 
 def test_the_command_measures_what_is_missing_and_writes_the_table(config, tmp_path, monkeypatch):
-    from joyflash_cli.evaluation import report
+    from joyflash_cli.evaluation import generation, variant
 
     asked = []
 
-    def evaluate_tiny(*, checkpoint, horizon_s, seed, num_clips):
-        about = json.loads((checkpoint / "checkpoint.json").read_text())
+    def measure_variant(renderer, pack, readers, *, horizon_s, seed, num_clips):
+        about = json.loads((renderer / "checkpoint.json").read_text())
         asked.append((about["sampler"]["mci"], about["sampler"]["mci_noise"], seed))
         drift = {"60": {"colour": 1.0, "sharpness": 1.0, "identity": 1.0}}
         return {
@@ -142,7 +142,8 @@ def test_the_command_measures_what_is_missing_and_writes_the_table(config, tmp_p
             "border_flicker": 1.0, "drift": drift,
         }  # fmt: skip
 
-    monkeypatch.setattr(report, "evaluate_tiny", evaluate_tiny)
+    monkeypatch.setattr(generation, "CheckpointRenderer", lambda checkpoint: checkpoint)
+    monkeypatch.setattr(variant, "measure_variant", measure_variant)
     request = command.AblationRequest(
         table=3, config=config, steps=2, start_steps=2, seeds=1, horizon_s=60.0, clips=2,
         checkpoint=str(config.parent / "start"), output=tmp_path / "tables",

@@ -1,0 +1,81 @@
+"""Decode only stretches of a stream: to look at minute five, four need not be drawn.
+
+The sampler runs through the whole stream as always. Latents between the stretches are skipped by
+the decoder, which starts again a little before each stretch: what it remembers of the stream
+reaches back no further than its layers, one latent each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from joyflash_cli.codec.protocol import Codec
+
+FRAMES_PER_LATENT = 4
+WARM_UP_LATENTS = 12
+
+
+@dataclass(frozen=True)
+class _StretchState:
+    inner: Any
+    num_latents: int
+    frame_shape: torch.Size
+    """``(3, H, W)``."""
+
+
+class StretchCodec:
+    """``Codec`` that decodes the wanted frames only; all others come out grey.
+
+    Args:
+        codec: Decodes.
+        stretches: Wanted frames as ``(first, last + 1)``.
+    """
+
+    def __init__(self, codec: Codec, stretches: Sequence[tuple[int, int]]) -> None:
+        self._codec = codec
+        self._stretches = stretches
+        self.latent_channels = codec.latent_channels
+        self.spatial_stride = codec.spatial_stride
+
+    def reference_latents(self, reference: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """Conditioning latents of the reference picture."""
+        return self._codec.reference_latents(reference)
+
+    def encode(
+        self, frames: Float[Tensor, "B F 3 H W"], reference: Float[Tensor, "B 3 H W"]
+    ) -> Float[Tensor, "B T C h w"]:
+        """Latents of a whole clip."""
+        return self._codec.encode(frames, reference)
+
+    def start_decoding(self, reference: Float[Tensor, "B 3 H W"]) -> _StretchState:
+        """A fresh decoding state."""
+        return _StretchState(self._codec.start_decoding(reference), 0, reference.shape[1:])
+
+    def decode(
+        self, latents: Float[Tensor, "B T C h w"], state: _StretchState
+    ) -> tuple[Float[Tensor, "B F 3 H W"], _StretchState]:
+        """Frames of the next latents, grey where no stretch is near."""
+        inner, chunks = state.inner, []
+        for offset in range(latents.shape[1]):
+            index = state.num_latents + offset
+            if index == 0 or self._is_near(index):
+                frames, inner = self._codec.decode(latents[:, offset : offset + 1], inner)
+            else:
+                frames = latents.new_zeros(len(latents), FRAMES_PER_LATENT, *state.frame_shape)
+            chunks.append(frames)
+        new_state = _StretchState(
+            inner, state.num_latents + latents.shape[1], state.frame_shape
+        )  # fmt: skip
+        return torch.cat(chunks, dim=1), new_state
+
+    def _is_near(self, index: int) -> bool:
+        first = FRAMES_PER_LATENT * index - 3  # latent i > 0 is frames 4i - 3 .. 4i
+        reach = FRAMES_PER_LATENT * WARM_UP_LATENTS
+        return any(
+            start - reach < first + FRAMES_PER_LATENT and first < stop
+            for start, stop in self._stretches
+        )

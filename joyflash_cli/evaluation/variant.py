@@ -1,0 +1,82 @@
+"""What the ablation tables need of one variant: the clips' figures, and drift at long horizons.
+
+Nothing else is made: no mismatched sound, no ceiling, and of the long stream only the seconds that
+are compared. The figures are those of ``evaluation.report``, with its clips, noise and readers.
+"""
+
+import numpy as np
+
+from joyflash_cli.evaluation.drift import StreamTracks, drift_at
+from joyflash_cli.evaluation.generation import CheckpointRenderer
+from joyflash_cli.evaluation.measure import FPS, face_sharpness, read_clip, summarise
+from joyflash_cli.evaluation.pack import HeldOutClip, HeldOutPack
+from joyflash_cli.evaluation.quality import border_flicker, frame_changes, mean_colour
+from joyflash_cli.evaluation.reader import Readers
+from joyflash_cli.evaluation.report import horizons, repeat_sound
+
+FLICKER_S = 5
+"""Seconds of the long stream's start whose flicker is pooled with that of the clips."""
+
+
+def measure_variant(
+    renderer: CheckpointRenderer,
+    pack: HeldOutPack,
+    readers: Readers,
+    *,
+    horizon_s: float,
+    seed: int,
+    num_clips: int | None = None,
+) -> dict:
+    """Figures of one variant.
+
+    Args:
+        renderer: Its checkpoint.
+        pack: Held-out clips and a long sound.
+        readers: The two networks.
+        horizon_s: Length of the long stream.
+        seed: Of the noise.
+        num_clips: Use only the first clips; all if ``None``.
+
+    Returns:
+        ``summarise`` of the clips, with ``border_flicker`` pooled with the long stream's start, and
+        ``drift`` by whole seconds.
+    """
+    clips = pack.clips[:num_clips]
+    readings = []
+    for index, clip in enumerate(clips):
+        chunks = renderer.stream(clip.reference, clip.waveform, seed=seed + index)
+        readings.append(read_clip(np.concatenate(list(chunks)), clip, readers))
+    truth = [read_clip(clip.frames, clip, readers) for clip in clips]
+    sound = repeat_sound(pack.long, horizon_s)
+    second, total = round(FPS), len(sound.visemes)
+    stops = [round(mark * FPS) for mark in horizons(total / FPS)]
+    start = min(FLICKER_S * second, total)
+    stretches = [(0, start), *((stop - second, stop) for stop in stops if stop - second >= start)]
+    found = renderer.stream_stretches(
+        clips[0].reference, sound.waveform, seed=seed, stretches=stretches
+    )
+    begin = found[0]
+    seconds = {stop: begin[stop - second : stop] for stop in stops if stop <= start}
+    seconds |= {stop: frames for (_, stop), frames in zip(stretches[1:], found[1:], strict=True)}
+    flicker = border_flicker([*(r.changes for r in readings), frame_changes(begin)])
+    return summarise(readings, clips, readers, truth=truth) | {
+        "border_flicker": flicker["all"],
+        "drift": {
+            str(round(stop / FPS)): _drift(begin[:second], frames, clips[0], readers)
+            for stop, frames in seconds.items()
+        },
+    }
+
+
+def _drift(
+    first: np.ndarray, last: np.ndarray, clip: HeldOutClip, readers: Readers
+) -> dict[str, float]:
+    """``drift_at`` of two seconds of a stream."""
+    frames = np.concatenate([first, last])
+    tracks = StreamTracks(
+        mean_colour(frames),
+        face_sharpness(frames, clip),
+        readers.embed(frames, clip.mouth_box, clip.eyes_box),
+        FPS,
+    )
+    return drift_at(tracks, len(frames) / FPS)
