@@ -1,4 +1,4 @@
-"""What changes slowly over a long stream, relative to its own first second."""
+"""What changes slowly over a long stream, relative to its own first ten seconds."""
 
 from dataclasses import dataclass
 
@@ -24,8 +24,17 @@ class StreamTracks:
     fps: float = 25.0
 
 
+WINDOW_S = 10.0
+"""Seconds that are compared. Poses and mouth shapes come and go within them."""
+
+
+def window_frames(horizon_s: float, fps: float) -> int:
+    """Frames of each of the two compared parts: ten seconds, or half of a shorter stream."""
+    return max(1, round(min(WINDOW_S, horizon_s / 2) * fps))
+
+
 def drift_at(tracks: StreamTracks, horizon_s: float) -> dict[str, float]:
-    """Drift of the second that ends at ``horizon_s`` relative to the first second.
+    """Drift of the ten seconds that end at ``horizon_s`` relative to the first ten.
 
     Returns:
         ``colour``: largest channel difference of the mean colour in /255. ``sharpness``: ratio, 1
@@ -34,11 +43,11 @@ def drift_at(tracks: StreamTracks, horizon_s: float) -> dict[str, float]:
     Raises:
         ValueError: If the stream ends before the horizon.
     """
-    second = round(tracks.fps)
+    window = window_frames(horizon_s, tracks.fps)
     stop = round(horizon_s * tracks.fps)
-    if stop > len(tracks.sharpness) or stop < second:
+    if stop > len(tracks.sharpness) or stop < 2:
         raise ValueError(f"a horizon of {horizon_s} s does not fit {len(tracks.sharpness)} frames")
-    first, later = slice(0, second), slice(stop - second, stop)
+    first, later = slice(0, window), slice(stop - window, stop)
     colour = np.abs(tracks.colour[later].mean(0) - tracks.colour[first].mean(0)).max()
     sharp = tracks.sharpness[later].mean() / max(float(tracks.sharpness[first].mean()), 1e-9)
     identity = cosine(tracks.identity[later].mean(0), tracks.identity[first].mean(0))

@@ -83,7 +83,7 @@ class CheckpointRenderer:
             reference: As for ``stream``.
             waveform: As for ``stream``; all of it is sampled.
             seed: As for ``stream``.
-            stretches: Frames ``(first, last + 1)``, which do not overlap and are in order.
+            stretches: Frames ``(first, last + 1)``; they may overlap.
 
         Returns:
             Frames ``(F, H, W, 3)`` uint8 of each stretch.

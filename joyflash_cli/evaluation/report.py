@@ -42,7 +42,8 @@ NOTES = (
     "lags mean a late picture. The mismatched figure follows the same rule: another clip's sound "
     "is fed and the mouth compared with the clip's own track.",
     "psnr_db of generated frames counts the free head pose as error; blinks, gaze and gestures are "
-    "not scored. Drift and silence come from one person and one voice.",
+    "not scored. Drift and silence come from one person and one voice; drift compares the ten "
+    "seconds before a horizon with the first ten, or the halves of a shorter stream.",
 )
 
 
@@ -283,7 +284,7 @@ def _summarise_truth(
 def _natural_variation(
     truth: Sequence[ClipReading], clips: Sequence[HeldOutClip]
 ) -> dict[str, float]:
-    """Last against first second of the true clips: what pose and speech alone make of drift."""
+    """Second against first half of the true clips: what pose and speech alone make of drift."""
     rows = []
     for reading, clip in zip(truth, clips, strict=True):
         tracks = StreamTracks(mean_colour(clip.frames), reading.sharpness, reading.embeddings, FPS)

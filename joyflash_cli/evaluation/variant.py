@@ -1,21 +1,20 @@
 """What the ablation tables need of one variant: the clips' figures, and drift at long horizons.
 
-Nothing else is made: no mismatched sound, no ceiling, and of the long stream only the seconds that
-are compared. The figures are those of ``evaluation.report``, with its clips, noise and readers.
+Nothing else is made: no mismatched sound, no ceiling, and of the long stream only the parts
+that are compared. The figures are those of ``evaluation.report``, with its clips, noise and
+readers.
 """
 
 import numpy as np
 
-from joyflash_cli.evaluation.drift import StreamTracks, drift_at
+from joyflash_cli.evaluation.ablation import DRIFT_HORIZONS_S
+from joyflash_cli.evaluation.drift import StreamTracks, drift_at, window_frames
 from joyflash_cli.evaluation.generation import CheckpointRenderer
 from joyflash_cli.evaluation.measure import FPS, face_sharpness, read_clip, summarise
 from joyflash_cli.evaluation.pack import HeldOutClip, HeldOutPack
 from joyflash_cli.evaluation.quality import border_flicker, frame_changes, mean_colour
 from joyflash_cli.evaluation.reader import Readers
-from joyflash_cli.evaluation.report import horizons, repeat_sound
-
-FLICKER_S = 5
-"""Seconds of the long stream's start whose flicker is pooled with that of the clips."""
+from joyflash_cli.evaluation.report import repeat_sound
 
 
 def measure_variant(
@@ -48,22 +47,24 @@ def measure_variant(
         readings.append(read_clip(np.concatenate(list(chunks)), clip, readers))
     truth = [read_clip(clip.frames, clip, readers) for clip in clips]
     sound = repeat_sound(pack.long, horizon_s)
-    second, total = round(FPS), len(sound.visemes)
-    stops = [round(mark * FPS) for mark in horizons(total / FPS)]
-    start = min(FLICKER_S * second, total)
-    stretches = [(0, start), *((stop - second, stop) for stop in stops if stop - second >= start)]
-    found = renderer.stream_stretches(
-        clips[0].reference, sound.waveform, seed=seed, stretches=stretches
+    total = len(sound.visemes)
+    stops = [round(mark * FPS) for mark in DRIFT_HORIZONS_S if mark * FPS < total] + [total]
+    windows = [window_frames(stop / FPS, FPS) for stop in stops]
+    begin, *ends = renderer.stream_stretches(
+        clips[0].reference,
+        sound.waveform,
+        seed=seed,
+        stretches=[
+            (0, max(windows)),
+            *((stop - window, stop) for stop, window in zip(stops, windows, strict=True)),
+        ],
     )
-    begin = found[0]
-    seconds = {stop: begin[stop - second : stop] for stop in stops if stop <= start}
-    seconds |= {stop: frames for (_, stop), frames in zip(stretches[1:], found[1:], strict=True)}
     flicker = border_flicker([*(r.changes for r in readings), frame_changes(begin)])
     return summarise(readings, clips, readers, truth=truth) | {
         "border_flicker": flicker["all"],
         "drift": {
-            str(round(stop / FPS)): _drift(begin[:second], frames, clips[0], readers)
-            for stop, frames in seconds.items()
+            str(round(stop / FPS)): _drift(begin[: len(end)], end, clips[0], readers)
+            for stop, end in zip(stops, ends, strict=True)
         },
     }
 
@@ -71,7 +72,7 @@ def measure_variant(
 def _drift(
     first: np.ndarray, last: np.ndarray, clip: HeldOutClip, readers: Readers
 ) -> dict[str, float]:
-    """``drift_at`` of two seconds of a stream."""
+    """``drift_at`` of two equally long parts of a stream."""
     frames = np.concatenate([first, last])
     tracks = StreamTracks(
         mean_colour(frames),

@@ -15,14 +15,14 @@ def test_constant_streams_do_not_drift():
         assert row == pytest.approx({"colour": 0.0, "sharpness": 1.0, "identity": 1.0})
 
 
-def test_drift_is_what_changed_since_the_first_second():
+def test_drift_is_what_changed_since_the_first_ten_seconds():
     tracks = steady()
     tracks.colour[:, 1] += np.arange(1500) * 0.01
-    tracks.sharpness[700:] *= 0.5
-    tracks.identity[1400:] = [1, -1, 1, -1]
+    tracks.sharpness[500:] *= 0.5
+    tracks.identity[1250:] = [1, -1, 1, -1]
     table = drift_table(tracks, (5.0, 30.0, 60.0))
-    assert table["5"]["colour"] == pytest.approx(1.0)
-    assert table["60"]["colour"] == pytest.approx(14.75)
+    assert table["5"]["colour"] == pytest.approx(0.62, abs=0.01)  # its halves
+    assert table["60"]["colour"] == pytest.approx(12.5)
     assert [table[key]["sharpness"] for key in ("5", "30")] == pytest.approx([1.0, 0.5])
     assert [table[key]["identity"] for key in ("30", "60")] == pytest.approx([1.0, 0.0])
 
