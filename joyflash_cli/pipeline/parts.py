@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     from joyflash_cli.codec.protocol import Codec
     from joyflash_cli.conditioning.audio_windows import AudioWindowRule
+    from joyflash_cli.conditioning.config import ConditioningConfig
     from joyflash_cli.conditioning.reference import ImageConvention
     from joyflash_cli.encoders.protocol import AudioEncoder, StreamingEncoder
+    from joyflash_cli.model.config import TransformerConfig
     from joyflash_cli.model.transformer import CausalTransformer
     from joyflash_cli.sampler.profile import SamplerProfile
 
@@ -82,14 +84,30 @@ def load_parts(
         transformer = CausalTransformer(config)
     load_state_dict(transformer, files.shards("transformer"), dtype=dtype)
     conditioning = read_conditioning(files)
+    codec = _load_by_kind(_CODECS, "codec", files, codec_device or device)
+    _check_image_channels(config, codec, conditioning)
     return LoadedParts(
         transformer=transformer.to(transformer_device or device).eval().requires_grad_(False),
-        codec=_load_by_kind(_CODECS, "codec", files, codec_device or device),
+        codec=codec,
         front_end=_load_by_kind(_FRONT_ENDS, "front_end", files, device),
         sampler=read_sampler_profile(files),
         audio_windows=conditioning.audio_windows,
         image_convention=conditioning.image_convention,
     )
+
+
+def _check_image_channels(
+    transformer: "TransformerConfig", codec: "Codec", conditioning: "ConditioningConfig"
+) -> None:
+    from joyflash_cli.conditioning.reference import num_image_channels
+
+    made = num_image_channels(codec.latent_channels, conditioning.image_convention)
+    if transformer.image_channels not in (0, made):
+        raise ConfigError(
+            f"checkpoint.json: the transformer takes {transformer.image_channels} image channels; "
+            f"codec and conditioning give {made}",
+            hint="check transformer.in_channels and conditioning.image_convention",
+        )
 
 
 def _load_by_kind(

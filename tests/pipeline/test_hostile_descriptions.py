@@ -44,6 +44,7 @@ CASES = [
     ("transformer", {"patch_size": [1, 0, 2]}, "patch_size"),
     ("transformer", {"position_embedding": HUGE}, "position_embedding"),
     ("transformer", {"audio_attention": {"audio_dim": 16, "tokens_per_latent": HUGE}}, "tokens"),
+    ("conditioning", {"image_convention": "wan-i2v"}, "image channels"),
     ("codec", {"decoder_dim": HUGE}, "decoder_dim"),
     ("codec", {"decoder_dim": 16_000}, "another layout"),
     ("codec", {"decoder_dim": 12}, "multiple of 8"),
