@@ -3,7 +3,8 @@
 Every latent is encoded on its own, so what the codec gets wrong changes with every fourth frame
 and stands still in between: a faint pulse, as blocks of a compressed picture show faint edges.
 Small jumps are spread over the four frames, as deblocking filters do in space. Large ones are
-motion and stay as they are.
+real and stay as they are. Pixels alone would not do: where an edge moves they jump far, so the
+motion that the latents tell is smoothed first, and what is left of the jump in the pixels after it.
 """
 
 import torch
@@ -18,13 +19,13 @@ OWN_MOTION = 0.5
 
 
 def smooth_seam(
-    frames: Float[Tensor, "B T 3 H W"], previous: Float[Tensor, "B 3 H W"], *, limit: float
-) -> Float[Tensor, "B T 3 H W"]:
+    frames: Float[Tensor, "B T C H W"], previous: Float[Tensor, "B C H W"], *, limit: float
+) -> Float[Tensor, "B T C H W"]:
     """The four frames of a latent, joined to the frame before them.
 
     Args:
-        frames: Of one latent, in -1..1.
-        previous: The last frame that was shown.
+        frames: Of one latent: pixels in -1..1, or flow in pixels.
+        previous: The last one before them, as it was shown.
         limit: Jumps of this size, in the frames' units, are spread by a third; smaller ones almost
             whole, much larger ones not at all. 0 changes nothing.
     """

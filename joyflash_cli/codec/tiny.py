@@ -46,6 +46,7 @@ class TinyCodecConfig:
         detail_scale: Frames are this many times as large as what the networks see; the rest is
             the reference's own fine detail, moved along. 1 leaves it out.
         seam_limit: Jumps between two latents that are spread over frames; see ``codec.seams``.
+        flow_seam_limit: Likewise of the motion, in pixels as the networks see them.
     """
 
     latent_channels: int = 12
@@ -59,6 +60,7 @@ class TinyCodecConfig:
     reference_dim: int = 48
     detail_scale: int = 1
     seam_limit: float = 0.1
+    flow_seam_limit: float = 1.0
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -73,6 +75,7 @@ class TinyCodecConfig:
                 ),
                 "detail_scale": (1, 16),
                 "seam_limit": (0.0, 2.0),
+                "flow_seam_limit": (0.0, 64.0),
             },
         )
         if self.patch_px % (2 * FOLD):
@@ -109,6 +112,7 @@ class TinyDecodingState:
         reference_grid: The same reduced to the latents' grid.
         memories: What each remembering layer saw at the previous latent; empty at the start.
         last_frame: The newest frame ``(B, 3, s H, s W)``; ``None`` at the start.
+        last_flow: How the reference was moved for it, ``(B, 2, H/2, W/2)``; likewise.
     """
 
     reference: Tensor
@@ -117,6 +121,7 @@ class TinyDecodingState:
     detail: Tensor | None = None
     memories: tuple[Tensor, ...] = ()
     last_frame: Tensor | None = None
+    last_flow: Tensor | None = None
 
 
 class TinyCodec(nn.Module):
@@ -209,16 +214,35 @@ class TinyCodec(nn.Module):
 
         The fast form for training; ``decode`` is the streaming form, which smooths the joints.
         """
-        time = latents.shape[1]
         drawing, memories = self.draw(latents, state)
-        frames = drawing.frames
-        if state.detail is not None:
-            with torch.autocast(latents.device.type, enabled=False):
-                detail = move_reference(state.detail.repeat_interleave(time, 0), drawing.flow)
-                share = self._enlarged(drawing.copied).clamp(0, 1).repeat_interleave(3, 1)
-                frames = self._enlarged(frames) + share * detail
+        frames = self._with_detail(drawing.frames, drawing, drawing.flow, state)
         frames = frames.unflatten(1, (FRAMES_PER_LATENT, 3)).unflatten(0, latents.shape[:2])
         return frames, replace(state, memories=memories)
+
+    def _with_detail(
+        self, frames: Tensor, drawing: Drawing, flow: Tensor, state: TinyDecodingState
+    ) -> Tensor:
+        """Frames ``(BT, 12, H, W)`` in their full size, with the reference's own fine detail."""
+        if state.detail is None:
+            return frames
+        with torch.autocast(frames.device.type, enabled=False):
+            detail = move_reference(
+                state.detail.repeat_interleave(len(flow) // len(state.detail), 0), flow
+            )
+            share = self._enlarged(drawing.copied).clamp(0, 1).repeat_interleave(3, 1)
+            return self._enlarged(frames) + share * detail
+
+    def _moved_smoothly(self, drawing: Drawing, state: TinyDecodingState) -> tuple[Tensor, Tensor]:
+        """Frames and flow of one latent whose motion goes on from where the last one ended."""
+        if state.last_flow is None or not self.config.flow_seam_limit:
+            return drawing.frames, drawing.flow
+        flow = drawing.flow.unflatten(1, (FRAMES_PER_LATENT, 2))
+        flow = smooth_seam(flow, state.last_flow, limit=self.config.flow_seam_limit).flatten(1, 2)
+        with torch.autocast(flow.device.type, enabled=False):
+            reference = state.reference.float()
+            change = move_reference(reference, flow) - move_reference(reference, drawing.flow)
+            share = drawing.copied.repeat_interleave(3, 1)
+            return drawing.frames + share * change, flow
 
     def draw(self, latents: Tensor, state: TinyDecodingState) -> tuple[Drawing, tuple[Tensor, ...]]:
         """Frames of the latents with what the networks say about them, and the new memories."""
@@ -243,13 +267,17 @@ class TinyCodec(nn.Module):
         """Frames of the next latents, one latent at a time so that chunking changes no bit."""
         chunks = []
         for index in range(latents.shape[1]):
-            drawn, state = self.decode_together(latents[:, index : index + 1], state)
-            frames = drawn[:, 0]
+            drawing, memories = self.draw(latents[:, index : index + 1], state)
+            frames, flow = self._moved_smoothly(drawing, state)
+            frames = self._with_detail(frames, drawing, flow, state)
+            frames = frames.unflatten(1, (FRAMES_PER_LATENT, 3))
             if state.last_frame is None:
                 # The very first latent stands for a single frame, as in the Wan VAE.
                 frames = frames[:, FRAMES_PER_LATENT - 1 :]
             else:
                 frames = smooth_seam(frames, state.last_frame, limit=self.config.seam_limit)
             chunks.append(frames.clamp(-1, 1))
-            state = replace(state, last_frame=chunks[-1][:, -1])
+            state = replace(
+                state, memories=memories, last_frame=chunks[-1][:, -1], last_flow=flow[:, -2:]
+            )
         return torch.cat(chunks, 1), state

@@ -18,6 +18,7 @@ SMALL = TinyCodecConfig(
     num_flow_layers=2,
     num_drawing_layers=2,
     seam_limit=0.0,
+    flow_seam_limit=0.0,
 )
 
 
@@ -148,13 +149,38 @@ def test_what_rests_keeps_every_pixel_of_a_larger_reference():
 
 
 @torch.no_grad()
-def test_a_stream_with_smooth_joints_may_be_cut_anywhere(codec):
-    smooth = TinyCodec(dataclasses.replace(codec.config, seam_limit=0.1)).eval()
-    smooth.load_state_dict(codec.state_dict())
-    reference = torch.rand(1, 3, 64, 64) * 2 - 1
+@pytest.mark.parametrize("limits", [{"seam_limit": 0.1}, {"flow_seam_limit": 1.0}])
+@pytest.mark.parametrize("detail_scale", [1, 2])
+def test_a_stream_with_smooth_joints_may_be_cut_anywhere(codec, limits, detail_scale):
+    plain_config = dataclasses.replace(codec.config, detail_scale=detail_scale)
+    state, codec = codec.state_dict(), TinyCodec(plain_config).eval()
+    codec.load_state_dict(state)
+    smooth = TinyCodec(dataclasses.replace(plain_config, **limits)).eval()
+    smooth.load_state_dict(state)
+    size_px = 64 * detail_scale
+    reference = torch.rand(1, 3, size_px, size_px) * 2 - 1
     latents = torch.randn(1, 7, 4, 8, 8) * 0.1
     whole, _ = smooth.decode(latents, smooth.start_decoding(reference))
     plain, _ = codec.decode(latents, codec.start_decoding(reference))
     assert not torch.equal(whole, plain)
     assert torch.equal(whole[:, 4::4], plain[:, 4::4])  # a latent's last frame is its own
     assert torch.equal(torch.cat(_stream(smooth, latents, reference, (1, 2, 4)), 1), whole)
+
+
+@torch.no_grad()
+def test_motion_goes_on_smoothly_from_latent_to_latent():
+    """A ramp that every latent moves by another amount: frames between two amounts are between."""
+    codec = TinyCodec(dataclasses.replace(SMALL, flow_seam_limit=4.0)).eval()
+    for parameter in codec.warp.parameters():
+        parameter.zero_()
+    codec.warp.to_copied.bias.fill_(20)  # everything is copied
+    ramp = torch.linspace(-0.5, 0.5, 64).expand(1, 3, 64, 64)
+    state, shown = codec.start_decoding(ramp), []
+    for shift in (0.0, 0.02, 0.02):
+        codec.warp.to_flow.bias.fill_(shift)
+        frames, state = codec.decode(torch.zeros(1, 1, 4, 8, 8), state)
+        shown.append(frames[0, :, 0, 32, 32])
+    steps = torch.cat(shown).diff().tolist()
+    assert steps[0] > 0
+    assert steps[:4] == pytest.approx([steps[0]] * 4, rel=0.1)  # no jump, four equal steps
+    assert steps[4:] == pytest.approx([0.0] * 4, abs=1e-5)
