@@ -4,21 +4,24 @@ python examples/gallery.py [--no-long]     (or: make gallery; about seven minute
 
 Nothing but the installed package is needed. The faces belong to nobody (``gallery_inputs.py`` made
 them). Writes, beside the faces, one contact sheet for each face, a short video for each pair, the
-sheet of a video of five minutes, and the page ``README.md`` that shows them.
+sheet of a video of five minutes, and the page ``README.md`` that shows them; and ``demo.jpg``, six
+frames of the example that ``make demo`` renders.
 """
 
 import sys
 from pathlib import Path
 
 import numpy as np
-from contact_sheets import evenly, pick, render, write_sheet
+from contact_sheets import evenly, most_different, pick, render, write_sheet
 
 from joyflash_cli.media.audio import read_audio
 from joyflash_cli.media.sheet import resized
 from joyflash_cli.pipeline import JoyFlash
 from joyflash_cli.types import AudioClip
 
-GALLERY = Path(__file__).parent / "gallery"
+HERE = Path(__file__).parent
+GALLERY = HERE / "gallery"
+DEMO_COLUMNS, DEMO_CELL_PX = 6, 160
 COLUMNS = 9
 CELL_PX = 112
 LONG_S = 300
@@ -29,8 +32,10 @@ LONG_MOMENTS_S = (1.2, 4.84, 10.0, 9.2)
 
 
 def main(*, with_long: bool = True) -> None:
-    """Write sheets, videos and page."""
+    """Write demo picture, sheets, videos and page."""
     model = JoyFlash.load("tiny")
+    demo = most_different(render(model, HERE / "face.png", HERE / "talk.wav"), DEMO_COLUMNS)
+    write_sheet(HERE / "demo.jpg", [[resized(x, height_px=DEMO_CELL_PX) for x in demo]])
     faces = sorted((GALLERY / "faces").glob("*.jpg"))
     voices = sorted((GALLERY / "voices").glob("*.ogg"))
     (GALLERY / "videos").mkdir(exist_ok=True)
