@@ -60,7 +60,7 @@ class TinyCodecConfig:
     reference_dim: int = 48
     detail_scale: int = 1
     seam_limit: float = 0.1
-    flow_seam_limit: float = 1.0
+    flow_seam_limit: float = 2.0
 
     def __post_init__(self) -> None:
         check_ranges(
