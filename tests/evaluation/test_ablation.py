@@ -116,6 +116,16 @@ def test_sentences_say_whether_it_holds():
     assert "not measured" in verdict_sentence(row, compare(nothing, full), "here")
 
 
+def test_a_short_study_judges_claims_about_five_minutes_after_one():
+    row = ablation_rows(4)[0]
+    unmeasured = {name: None for name in FIGURES if name.endswith("_300")}
+    full = [figures(**unmeasured, drift_identity_60=0.9 + i / 100) for i in range(2)]
+    without = [figures(**unmeasured, drift_identity_60=0.5 + i / 100) for i in range(2)]
+    sentence = verdict_sentence(row, compare(without, full), "here")
+    assert "identity drift 60 s worse" in sentence
+    assert "300 s" not in sentence
+
+
 def test_figures_come_from_the_report():
     drift = {"60": {"colour": 1.0, "sharpness": 0.9, "identity": 0.8}}
     report = {
