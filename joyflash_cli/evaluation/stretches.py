@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from joyflash_cli.codec.protocol import Codec
+from joyflash_cli.codec.warp import FRAMES_PER_LATENT
 
-FRAMES_PER_LATENT = 4
 WARM_UP_LATENTS = 12
 
 

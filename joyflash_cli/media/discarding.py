@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
 
-class DiscardedOnExit:
+class DiscardedOnExit(ABC):
     """Base of the writers: leaving the ``with`` block discards what was not kept by then."""
 
+    @abstractmethod
     def discard(self) -> None:
         """Removes every trace; safe to call at any time, and after the end it does nothing."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self
