@@ -3,11 +3,11 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Literal, Self
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from joyflash_cli.checkpoints.store import CheckpointFiles
 from joyflash_cli.errors import JoyFlashError, OutputError
+from joyflash_cli.media.discarding import DiscardedOnExit
 from joyflash_cli.pipeline.request import SILENCE_WARNING, RenderRequest
 from joyflash_cli.pipeline.sidecar import (
     RenderRecord,
@@ -114,7 +114,7 @@ def check_output(output: Path | BinaryIO, *, overwrite: bool) -> None:
     check_sidecar(Path(output), overwrite=overwrite)
 
 
-class VideoWriter:
+class VideoWriter(DiscardedOnExit):
     """Writes chunks to an output, which is opened when the first one is there.
 
     Used in a ``with`` statement; what was neither closed nor saved is discarded.
@@ -218,15 +218,8 @@ class VideoWriter:
         except (OutputError, OSError, ValueError):
             return  # the first failure is the one worth telling
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def discard(self) -> None:
+        """Removes what was not kept."""
         if self._muxer is not None:
             self._muxer.discard()
 
