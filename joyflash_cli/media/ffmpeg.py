@@ -27,7 +27,9 @@ from joyflash_cli.media.probe import MediaInfo
 from joyflash_cli.media.tracks import TrackOptions, TrackWriter, is_write_failure
 from joyflash_cli.types import AudioClip, SoundFormat
 
-_H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", "{preset}", "-crf", "{crf}")
+# No macroblock tree: see media.tracks, the same frames must give the same bytes.
+_X264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-mbtree", "0")
+_H264 = (*_X264, "-preset", "{preset}", "-crf", "{crf}")
 _VP9 = ("-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p", "-deadline", "realtime", "-cpu-used", "8")
 
 _CODECS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

@@ -26,10 +26,10 @@ _AAC_KEPT_RATES_HZ = (44_100, 48_000, 64_000, 88_200, 96_000)
 _AAC_BITS_PER_CHANNEL = 96_000
 _BT709 = 1  # AVCOL_*_BT709 and AVCOL_RANGE_MPEG are all 1
 
-# What x264 holds back must stay small, or a killed process loses it: 4 frames of look-ahead, one
-# reordered frame. It costs nothing measurable in size. One thread, because three gave other bytes
-# in about one of 150 small videos whose frames came in fits and starts; same input, same file.
-_FEW_FRAMES_INSIDE = {"rc-lookahead": "4", "bf": "1", "threads": "1"}
+# What x264 holds back must stay small, or a killed process loses it: one thread, 4 frames of
+# look-ahead, one reordered frame. No macroblock tree: it reads past its rows where 128 does not
+# divide the width, so the same frames gave other bytes in one of eight small videos.
+_FEW_FRAMES_INSIDE = {"rc-lookahead": "4", "bf": "1", "threads": "1", "mbtree": "0"}
 _NO_FRAME_INSIDE = {"tune": "zerolatency", "sc_threshold": "0"}  # key frames by the clock alone
 
 logger = logging.getLogger(__name__)
