@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from joyflash_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from joyflash_cli.evaluation.ablation import AblationRow
+    from joyflash_cli.evaluation.pack import HeldOutPack
+    from joyflash_cli.evaluation.reader import Readers
     from joyflash_cli.training.study import Study
 
 PLACES = ("every-frame", "first-frame")
@@ -111,6 +114,15 @@ def run_ablation(request: AblationRequest, tell: Tell) -> tuple[Path, Path] | in
     return write_table(table_report(request.table, rows, measured, budget=shown), request.output)
 
 
+@cache
+def _measuring_material() -> tuple["HeldOutPack", "Readers"]:
+    """Clips and readers, decoded once for all variants."""
+    from joyflash_cli.evaluation.pack import load_pack
+    from joyflash_cli.evaluation.reader import load_readers
+
+    return load_pack(), load_readers()
+
+
 def _measure(
     study: "Study",
     request: AblationRequest,
@@ -122,8 +134,6 @@ def _measure(
     """Figures of one row and seed, from disk where they are."""
     from joyflash_cli.evaluation.ablation import figures_of
     from joyflash_cli.evaluation.generation import CheckpointRenderer
-    from joyflash_cli.evaluation.pack import load_pack
-    from joyflash_cli.evaluation.reader import load_readers
     from joyflash_cli.evaluation.report import rounded
     from joyflash_cli.evaluation.variant import measure_variant
     from joyflash_cli.training.ablation import Ablation
@@ -144,8 +154,7 @@ def _measure(
             variant = study.export(place, weights, sampled, Path(folder) / "variant")
             report = measure_variant(
                 CheckpointRenderer(variant),
-                load_pack(),
-                load_readers(),
+                *_measuring_material(),
                 horizon_s=request.horizon_s,
                 seed=seed,
                 num_clips=request.clips,

@@ -239,8 +239,7 @@ class TinyCodec(nn.Module):
         flow = drawing.flow.unflatten(1, (FRAMES_PER_LATENT, 2))
         flow = smooth_seam(flow, state.last_flow, limit=self.config.flow_seam_limit).flatten(1, 2)
         with torch.autocast(flow.device.type, enabled=False):
-            reference = state.reference.float()
-            change = move_reference(reference, flow) - move_reference(reference, drawing.flow)
+            change = move_reference(state.reference.float(), flow) - drawing.moved
             share = drawing.copied.repeat_interleave(3, 1)
             return drawing.frames + share * change, flow
 

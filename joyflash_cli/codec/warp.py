@@ -58,12 +58,14 @@ class Drawing:
             channels (time, xy).
         copied: Share of the moved reference in each pixel, 0..1, ``(BT, 4, H, W)``.
         coarse: The frames before they were made crisp, ``(BT, 12, H, W)``.
+        moved: The reference moved along the flow, ``(BT, 12, H, W)``.
     """
 
     frames: Tensor
     flow: Tensor
     copied: Tensor
     coarse: Tensor
+    moved: Tensor
 
 
 def move_reference(reference: Tensor, flow: Tensor) -> Tensor:
@@ -188,4 +190,5 @@ class WarpDecoder(nn.Module):
         copied = functional.pixel_shuffle(self.to_copied(hidden).float(), FOLD).sigmoid()
         drawn = functional.pixel_shuffle(self.to_drawn(hidden).float(), FOLD) * DRAWING_SCALE
         share = copied.repeat_interleave(3, 1)
-        return Drawing(coarse + share * (moved - coarse) + drawn, flow, copied, coarse)
+        frames = coarse + share * (moved - coarse) + drawn
+        return Drawing(frames, flow, copied, coarse, moved)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.codec.tiny import TinyCodec
-from joyflash_cli.codec.warp import FRAMES_PER_LATENT, Drawing, move_reference
+from joyflash_cli.codec.warp import FRAMES_PER_LATENT, Drawing
 from joyflash_cli.data.clips import ClipStore
 from joyflash_cli.training.codec import measure_codec
 from joyflash_cli.training.decoder_batches import (
@@ -71,8 +71,7 @@ def decoder_loss(
     joints = changes.new_ones(changes.shape[1])
     joints[FRAMES_PER_LATENT - 1 :: FRAMES_PER_LATENT] = config.joint_weight
     motion = (changes * joints[:, None, None, None] * batch.weight[:, 0]).mean()
-    moved = move_reference(batch.reference.repeat_interleave(time, 0), drawing.flow)
-    moved = moved.unflatten(1, (FRAMES_PER_LATENT, 3)).unflatten(0, (batch_size, time))
+    moved = drawing.moved.unflatten(1, (FRAMES_PER_LATENT, 3)).unflatten(0, (batch_size, time))
     moved_error = ((moved - truth).abs() * batch.weight).mean()
     coarse = drawing.coarse.unflatten(1, (FRAMES_PER_LATENT, 3)).unflatten(0, (batch_size, time))
     coarse_error = ((coarse - truth).abs() * batch.weight).mean()

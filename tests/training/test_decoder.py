@@ -158,11 +158,12 @@ def test_a_perfect_drawing_costs_only_its_own_strokes():
     flow = torch.zeros(2, 8, SIZE // 2, SIZE // 2)
     config = DecoderTrainingConfig(moved_weight=0.0, copy_weight=0.25)
     whole = frames.flatten(2, 3)[0]
-    perfect = Drawing(whole, flow, torch.zeros(2, 4, SIZE, SIZE), whole)
+    still = torch.zeros_like(whole)
+    perfect = Drawing(whole, flow, torch.zeros(2, 4, SIZE, SIZE), whole, still)
     loss, figures = decoder_loss(perfect, batch, config)
     assert figures["pixels"] == 0
     assert float(loss) == pytest.approx(0.25)  # nothing was copied
-    worse = Drawing(whole + 0.1, flow, torch.ones(2, 4, SIZE, SIZE), whole)
+    worse = Drawing(whole + 0.1, flow, torch.ones(2, 4, SIZE, SIZE), whole, still)
     assert decoder_loss(worse, batch, config)[1]["pixels"] == pytest.approx(0.1, rel=1e-4)
 
 
@@ -179,7 +180,8 @@ def test_errors_that_change_between_latents_cost_more():
         drawn = drawn.view(2, 12, SIZE, SIZE)
         flow = torch.zeros(2, 8, SIZE // 2, SIZE // 2)
         config = DecoderTrainingConfig(joint_weight=joint_weight, motion_weight=1.0)
-        drawing = Drawing(drawn, flow, torch.ones(2, 4, SIZE, SIZE), torch.zeros_like(drawn))
+        nothing = torch.zeros_like(drawn)
+        drawing = Drawing(drawn, flow, torch.ones(2, 4, SIZE, SIZE), nothing, nothing)
         return float(decoder_loss(drawing, batch, config)[0])
 
     one_change = 0.1 / 7  # of seven differences between eight frames
