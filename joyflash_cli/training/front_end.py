@@ -1,9 +1,8 @@
 """Pre-train the audio front end: sound to viseme tracks, before any picture is involved."""
 
-import logging
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,101 +14,111 @@ from joyflash_cli.data.face_state import VISEMES
 from joyflash_cli.data.speech import SAMPLES_PER_FRAME, Utterance
 from joyflash_cli.encoders.front_end import FrontEnd, FrontEndConfig
 from joyflash_cli.errors import DataError
-
-log = logging.getLogger(__name__)
+from joyflash_cli.training.denoising import NetworkTraining
+from joyflash_cli.training.session import Session, run_loop
+from joyflash_cli.training.trainer import OptimiserConfig, TrainingRun
 
 
 @dataclass(frozen=True)
-class FrontEndTraining:
+class FrontEndTrainingConfig:
     """How long and how hard to train.
 
     Attributes:
-        steps: Optimiser steps.
-        batch_size: Crops a step.
+        optimiser: Steps and rates.
+        batch: Crops a step.
         crop_rows: Rows (25 Hz) of a crop.
-        learning_rate: Peak of AdamW; warm-up, flat, then linear to zero.
-        weight_decay: Of AdamW.
+        log_every: Steps between two measurements of the held-out voices.
         seed: Of crops, augmentation and weights.
     """
 
-    steps: int = 1200
-    batch_size: int = 24
+    optimiser: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(
+            steps=6000,
+            learning_rate=2e-3,
+            warmup_steps=40,
+            betas=(0.9, 0.98),
+            weight_decay=0.05,
+            ema_decay=0.995,
+        )
+    )
+    batch: int = 24
     crop_rows: int = 90
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
+    log_every: int = 250
     seed: int = 0
 
 
-def pretrain_front_end(
-    utterances: Sequence[Utterance],
-    training: FrontEndTraining,
+def train_front_end(
+    config: FrontEndTrainingConfig,
     *,
-    config: FrontEndConfig | None = None,
-    report: Callable[[int, float], None] | None = None,
+    speech: Sequence[Utterance],
+    held_out: Sequence[Utterance],
+    out_dir: Path,
+    sizes: FrontEndConfig | None = None,
+    resume: bool = False,
+    session: Session | None = None,
 ) -> FrontEnd:
     """Train a new front end on viseme tracks.
 
     Args:
-        utterances: Training speech.
-        training: Length and rates.
-        config: Sizes of the front end.
-        report: Called with step and loss every 50 steps.
+        config: Length and rates.
+        speech: To learn from.
+        held_out: Other voices, for the log.
+        out_dir: Of state and metrics.
+        sizes: Of the front end.
+        resume: Go on from the saved state.
+        session: Saving, stopping, logging.
 
     Returns:
-        The trained front end in evaluation mode.
+        The averaged front end in evaluation mode.
 
     Raises:
         DataError: There is no speech.
+        TrainingStopped: When the session asked to stop; the state is saved.
     """
-    if not utterances:
+    if not speech:
         raise DataError("no utterance to train on", hint="build the speech file first")
-    torch.manual_seed(training.seed)
-    rng = np.random.default_rng(training.seed)
-    model = FrontEnd(config)
-    spread = np.concatenate([u.visemes for u in utterances]).std(0)
+    session = session if session is not None else Session()
+    torch.manual_seed(config.seed)
+    model = FrontEnd(sizes)
+    spread = np.concatenate([u.visemes for u in speech]).std(0)
     weights = torch.from_numpy(1 / np.maximum(spread, 0.02) ** 2).float()
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=training.learning_rate,
-        betas=(0.9, 0.98),
-        weight_decay=training.weight_decay,
-    )
-    margin, started = model.context_rows, time.monotonic()
-    for step in range(training.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * _rate_factor(step, training.steps)
-        waveform, target = draw_batch(utterances, training, rng)
-        mel = augment_mel(model.log_mel(augment_waveform(waveform, rng)), rng)
-        estimate = model.visemes(model.features(mel))[:, margin:-margin]
-        error = estimate - target[:, margin:-margin]
-        loss = (weights * error.square()).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        if step % 50 == 0:
-            log.info("step %d loss %.4f %.0f s", step, loss.item(), time.monotonic() - started)
-            if report is not None:
-                report(step, loss.item())
-    return model.eval()
+    margin = model.context_rows
+    run = TrainingRun(out_dir, model, config.optimiser, seed=config.seed, session=session)
+    if resume:
+        run.resume()
+
+    def loss(network: FrontEnd, step: int, streams: Sequence[int]) -> Tensor:
+        rng = np.random.default_rng([config.seed, step])
+        waveform, target = draw_batch(speech, config, rng)
+        with torch.no_grad():
+            mel = augment_mel(network.log_mel(augment_waveform(waveform, rng)), rng)
+        estimate = network.visemes(network.features(mel))[:, margin:-margin]
+        return (weights * (estimate - target[:, margin:-margin]).square()).mean()
+
+    training = NetworkTraining(
+        run, loss, batch=config.batch, bf16=False,
+        measure=lambda network: viseme_correlations(network, held_out) if held_out else {},
+    )  # fmt: skip
+    run_loop(training, steps=config.optimiser.steps, log_every=config.log_every, session=session)
+    return run.averaged.eval()
 
 
 def draw_batch(
-    utterances: Sequence[Utterance], training: FrontEndTraining, rng: np.random.Generator
+    utterances: Sequence[Utterance], config: FrontEndTrainingConfig, rng: np.random.Generator
 ) -> tuple[Float[Tensor, "B n"], Float[Tensor, "B rows visemes"]]:
     """Random crops with their tracks; one pace between 0.9 and 1.1 for the whole batch.
 
     A pace above 1 plays faster and higher, sound and track alike. Crops may reach over the ends
     of an utterance into silence.
     """
-    rows = training.crop_rows
+    rows = config.crop_rows
     pace = float(rng.uniform(0.9, 1.1))
     source_rows = int(round(rows * pace))
-    waveforms = np.zeros((training.batch_size, source_rows * SAMPLES_PER_FRAME), np.float32)
-    tracks = np.zeros((training.batch_size, source_rows, len(VISEMES)), np.float32)
+    waveforms = np.zeros((config.batch, source_rows * SAMPLES_PER_FRAME), np.float32)
+    tracks = np.zeros((config.batch, source_rows, len(VISEMES)), np.float32)
     # Longer utterances are drawn more often: every second of speech counts the same.
     lengths = np.array([u.num_frames for u in utterances], float)
-    picked = rng.choice(len(utterances), training.batch_size, p=lengths / lengths.sum())
+    picked = rng.choice(len(utterances), config.batch, p=lengths / lengths.sum())
     for row, index in enumerate(picked):
         utterance = utterances[index]
         start = int(rng.integers(-12, max(utterance.num_frames - source_rows + 12, -11)))
@@ -202,9 +211,3 @@ def viseme_correlations(
                 pair = np.corrcoef(estimate[:, channel], track[:rows, channel])
                 values[name].append(float(pair[0, 1]))
     return {name: float(np.mean(found)) for name, found in values.items() if found}
-
-
-def _rate_factor(step: int, steps: int) -> float:
-    """Warm-up over 3 %, flat to 40 %, then linear to zero."""
-    done = (step + 1) / steps
-    return min(1.0, done / 0.03, (1 - done) / 0.6 + 1e-3)

@@ -13,7 +13,7 @@ from joyflash_cli.training.codec import CodecTrainingConfig
 from joyflash_cli.training.dataset_latents import DatasetConfig
 from joyflash_cli.training.decoder_batches import DecoderTrainingConfig
 from joyflash_cli.training.dmd import DmdConfig
-from joyflash_cli.training.front_end import FrontEndTraining
+from joyflash_cli.training.front_end import FrontEndTrainingConfig
 from joyflash_cli.training.generator_batches import GeneratorTrainingConfig
 from joyflash_cli.training.latent_reader import LatentReaderConfig
 from joyflash_cli.training.ode import OdeConfig
@@ -101,7 +101,7 @@ class RunConfig:
     held_out_clips: ClipsConfig = field(
         default_factory=lambda: ClipsConfig(num_clips=40, split="held-out", seed=2000)
     )
-    front_end: FrontEndTraining = field(default_factory=FrontEndTraining)
+    front_end: FrontEndTrainingConfig = field(default_factory=FrontEndTrainingConfig)
     codec: CodecTrainingConfig = field(default_factory=CodecTrainingConfig)
     latents: DecoderTrainingConfig = field(
         default_factory=lambda: DecoderTrainingConfig(learns_latents=True, noise=0.5)

@@ -61,17 +61,18 @@ def _clips(run: RunConfig, resume: bool, session: Session) -> None:
 def _front_end(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.data.speech import load_speech
     from joyflash_cli.encoders.front_end import save_front_end
-    from joyflash_cli.training.front_end import pretrain_front_end, viseme_correlations
+    from joyflash_cli.training.front_end import train_front_end
 
-    utterances = load_speech(run.path("speech/speech.npz"))
-    front_end = pretrain_front_end(
-        [u for u in utterances if u.split == "train"],
+    speech = load_speech(run.path("speech/speech.npz"))
+    front_end = train_front_end(
         run.front_end,
-        report=lambda step, loss: session.on_log({"step": step, "loss": loss}),
+        speech=[u for u in speech if u.split == "train"],
+        held_out=[u for u in speech if u.split == "held-out"],
+        out_dir=run.path("front-end"),
+        resume=resume,
+        session=session,
     )
     save_front_end(front_end, run.path("front_end.safetensors"))
-    held_out = [u for u in utterances if u.split == "held-out"]
-    session.on_log({"held_out": viseme_correlations(front_end, held_out)})
 
 
 def _codec(run: RunConfig, resume: bool, session: Session) -> None:

@@ -7,13 +7,15 @@ from joyflash_cli.data.speech import make_utterance
 from joyflash_cli.encoders.front_end import FrontEndConfig
 from joyflash_cli.errors import DataError
 from joyflash_cli.training.front_end import (
-    FrontEndTraining,
+    FrontEndTrainingConfig,
     augment_mel,
     augment_waveform,
     draw_batch,
-    pretrain_front_end,
+    train_front_end,
     viseme_correlations,
 )
+from joyflash_cli.training.session import Session, TrainingStopped
+from joyflash_cli.training.trainer import OptimiserConfig
 
 
 def buzzing(seed):
@@ -31,21 +33,53 @@ def buzzing(seed):
     return make_utterance(waveform, phonemes, voice="test/buzz", text="ah", split="train")
 
 
-def test_training_teaches_the_jaw():
+SIZES = FrontEndConfig(num_mels=16, stem_width=8, hidden=24, num_blocks=2)
+
+
+def short_training(steps):
+    return FrontEndTrainingConfig(
+        OptimiserConfig(steps=steps, learning_rate=3e-3, warmup_steps=2, ema_decay=0.9),
+        batch=6,
+        crop_rows=50,
+    )
+
+
+def test_training_teaches_the_jaw(tmp_path):
     speech = [buzzing(seed) for seed in range(6)]
-    training = FrontEndTraining(steps=60, batch_size=6, crop_rows=50, learning_rate=3e-3)
-    sizes = FrontEndConfig(num_mels=16, stem_width=8, hidden=24, num_blocks=2)
-    model = pretrain_front_end(speech, training, config=sizes)
     held_out = [buzzing(100), buzzing(101), buzzing(102)]
+    lines = []
+    model = train_front_end(
+        short_training(120), speech=speech, held_out=held_out, out_dir=tmp_path, sizes=SIZES,
+        session=Session(on_log=lines.append),
+    )  # fmt: skip
     matched = viseme_correlations(model, held_out)["jaw"]
     assert matched > 0.8
     assert viseme_correlations(model, held_out, mismatched=True)["jaw"] < matched - 0.3
+    assert lines[-1]["jaw"] == pytest.approx(matched)
+
+
+def test_a_stopped_training_goes_on_bit_for_bit(tmp_path):
+    speech = [buzzing(seed) for seed in range(2)]
+
+    def train(folder, session=None, **kw):
+        return train_front_end(
+            short_training(8), speech=speech, held_out=[], out_dir=tmp_path / folder, sizes=SIZES,
+            session=session, **kw,
+        )  # fmt: skip
+
+    whole = train("whole").state_dict()
+    calls = []
+    stop_at_three = Session(should_stop=lambda: calls.append(0) or len(calls) == 3)
+    with pytest.raises(TrainingStopped):
+        train("parts", stop_at_three)
+    for name, value in train("parts", resume=True).state_dict().items():
+        assert torch.equal(value, whole[name]), name
 
 
 def test_batches_keep_sound_and_track_together():
-    training = FrontEndTraining(batch_size=8, crop_rows=50)
+    config = FrontEndTrainingConfig(batch=8, crop_rows=50)
     for seed in range(4):
-        waveform, track = draw_batch([buzzing(1)], training, np.random.default_rng(seed))
+        waveform, track = draw_batch([buzzing(1)], config, np.random.default_rng(seed))
         assert waveform.shape == (8, 50 * 640)
         assert track.shape == (8, 50, 6)
         loud = waveform.reshape(8, 50, 640).square().mean(2).sqrt()
@@ -68,6 +102,6 @@ def test_augmentation_keeps_shapes_and_stays_finite():
     assert not torch.allclose(tinted, mel)
 
 
-def test_no_speech_is_named():
+def test_no_speech_is_named(tmp_path):
     with pytest.raises(DataError, match="no utterance"):
-        pretrain_front_end([], FrontEndTraining())
+        train_front_end(FrontEndTrainingConfig(), speech=[], held_out=[], out_dir=tmp_path)
