@@ -341,6 +341,8 @@ def start(hub_case, *arguments):
         stderr=subprocess.PIPE,
         text=True,
         env=hub_case.subprocess_environment(),
+        # A shell's background jobs ignore Ctrl-C, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
