@@ -68,10 +68,8 @@ def test_a_stopped_training_goes_on_bit_for_bit(tmp_path):
         )  # fmt: skip
 
     whole = train("whole").state_dict()
-    calls = []
-    stop_at_three = Session(should_stop=lambda: calls.append(0) or len(calls) == 3)
     with pytest.raises(TrainingStopped):
-        train("parts", stop_at_three)
+        train("parts", Session(should_stop=lambda: True))
     for name, value in train("parts", resume=True).state_dict().items():
         assert torch.equal(value, whole[name]), name
 
