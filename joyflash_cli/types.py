@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MODEL_SAMPLE_RATE_HZ = 16_000
 """Sample rate of the mono signal every audio encoder hears."""
 
+BLINK_SHAPE = (0.4, 1.0, 1.0, 0.7, 0.35, 0.1)
+"""Lid closure over the frames of one blink at 25 fps: quick down, slower up."""
+
 
 @dataclass(frozen=True)
 class AudioClip:

@@ -46,9 +46,11 @@ class PlacedCodec:
         latents = self._codec.encode(frames.to(self._device), reference.to(self._device))
         return latents.to(self._home)
 
-    def start_decoding(self, reference: Float[Tensor, "B 3 H W"]) -> Any:
+    def start_decoding(
+        self, reference: Float[Tensor, "B 3 H W"], *, seed: int | None = None
+    ) -> Any:
         """A fresh decoding state, on the codec's device."""
-        return self._codec.start_decoding(reference.to(self._device))
+        return self._codec.start_decoding(reference.to(self._device), seed=seed)
 
     def decode(
         self, latents: Float[Tensor, "B T C h w"], state: Any

@@ -28,8 +28,14 @@ class Codec(Protocol):
         """
         ...
 
-    def start_decoding(self, reference: Tensor) -> Any:
-        """A fresh decoding state for a stream with this reference picture ``(B, 3, H, W)``."""
+    def start_decoding(self, reference: Tensor, *, seed: int | None = None) -> Any:
+        """A fresh decoding state.
+
+        Args:
+            reference: The stream's reference picture, ``(B, 3, H, W)`` in -1..1.
+            seed: Of what the codec adds of its own, as the embedded one's blinks; nothing is added
+                if ``None``, as when clips are reconstructed.
+        """
         ...
 
     def decode(self, latents: Tensor, state: Any) -> tuple[Tensor, Any]:

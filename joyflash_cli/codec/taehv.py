@@ -207,7 +207,9 @@ class FastDecodeCodec:
         """Latents of a whole clip, by the large VAE."""
         return self._codec.encode(frames, reference)
 
-    def start_decoding(self, reference: Float[Tensor, "B 3 H W"]) -> TaehvDecodingState:
+    def start_decoding(
+        self, reference: Float[Tensor, "B 3 H W"], *, seed: int | None = None
+    ) -> TaehvDecodingState:
         """A fresh state; the picture is not needed."""
         return self._decoder.start()
 

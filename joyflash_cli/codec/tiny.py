@@ -14,7 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from joyflash_cli.codec.blinks import BlinkPlan, Blinks
 from joyflash_cli.codec.latent_networks import ChangeEncoder, LatentDecoder
+from joyflash_cli.codec.restraint import draw_below
 from joyflash_cli.codec.seams import smooth_seam
 from joyflash_cli.codec.warp import (
     FOLD,
@@ -47,6 +49,9 @@ class TinyCodecConfig:
             the reference's own fine detail, moved along. 1 leaves it out.
         seam_limit: Jumps between two latents that are spread over frames; see ``codec.seams``.
         flow_seam_limit: Likewise of the motion, in pixels as the networks see them.
+        blink_every_frames: Video frames from one blink to the next, on average; 0 never blinks.
+        draw_below: Share of the height above which the reference is only moved, but for lids, in
+            streams; 0 draws everywhere. See ``codec.restraint``.
     """
 
     latent_channels: int = 12
@@ -61,6 +66,8 @@ class TinyCodecConfig:
     detail_scale: int = 1
     seam_limit: float = 0.1
     flow_seam_limit: float = 2.0
+    blink_every_frames: int = 0
+    draw_below: float = 0.0
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -76,6 +83,8 @@ class TinyCodecConfig:
                 "detail_scale": (1, 16),
                 "seam_limit": (0.0, 2.0),
                 "flow_seam_limit": (0.0, 64.0),
+                "blink_every_frames": (0, 1 << 20),
+                "draw_below": (0.0, 1.0),
             },
         )
         if self.patch_px % (2 * FOLD):
@@ -113,6 +122,8 @@ class TinyDecodingState:
         memories: What each remembering layer saw at the previous latent; empty at the start.
         last_frame: The newest frame ``(B, 3, s H, s W)``; ``None`` at the start.
         last_flow: How the reference was moved for it, ``(B, 2, H/2, W/2)``; likewise.
+        num_latents: Latent frames decoded so far.
+        blinks: When the lids close; ``None`` leaves them to the latents.
     """
 
     reference: Tensor
@@ -122,6 +133,8 @@ class TinyDecodingState:
     memories: tuple[Tensor, ...] = ()
     last_frame: Tensor | None = None
     last_flow: Tensor | None = None
+    num_latents: int = 0
+    blinks: Blinks | None = None
 
 
 class TinyCodec(nn.Module):
@@ -198,37 +211,30 @@ class TinyCodec(nn.Module):
         latents = self.encode_latent(groups.flatten(0, 1), reference.repeat_interleave(time, 0))
         return latents.unflatten(0, (batch, time))
 
-    def start_decoding(self, reference: Float[Tensor, "B 3 H W"]) -> TinyDecodingState:
-        """A fresh stream with this reference picture."""
+    def start_decoding(
+        self, reference: Float[Tensor, "B 3 H W"], *, seed: int | None = None
+    ) -> TinyDecodingState:
+        """A fresh stream with this reference picture; a seed lets it blink."""
         small = self._reduced(reference)
         detail = None
         if self.config.detail_scale > 1:
             detail = reference.float() - self._enlarged(small)
         features = self.warp.encode_reference(small)
-        return TinyDecodingState(small, features, self.decoder.prepare(features), detail)
-
-    def decode_together(
-        self, latents: Tensor, state: TinyDecodingState
-    ) -> tuple[Tensor, TinyDecodingState]:
-        """Four frames per latent, ``(B, T, 4, 3, H, W)``, all latents in one batch.
-
-        The fast form for training; ``decode`` is the streaming form, which smooths the joints.
-        """
-        drawing, memories = self.draw(latents, state)
-        frames = self._with_detail(drawing.frames, drawing, drawing.flow, state)
-        frames = frames.unflatten(1, (FRAMES_PER_LATENT, 3)).unflatten(0, latents.shape[:2])
-        return frames, replace(state, memories=memories)
+        blinks = None
+        if seed is not None and self.config.blink_every_frames:
+            blinks = BlinkPlan(seed, self.config.blink_every_frames)
+        return TinyDecodingState(
+            small, features, self.decoder.prepare(features), detail, blinks=blinks
+        )
 
     def _with_detail(
         self, frames: Tensor, drawing: Drawing, flow: Tensor, state: TinyDecodingState
     ) -> Tensor:
-        """Frames ``(BT, 12, H, W)`` in their full size, with the reference's own fine detail."""
+        """Frames ``(B, 12, H, W)`` in their full size, with the reference's own fine detail."""
         if state.detail is None:
             return frames
         with torch.autocast(frames.device.type, enabled=False):
-            detail = move_reference(
-                state.detail.repeat_interleave(len(flow) // len(state.detail), 0), flow
-            )
+            detail = move_reference(state.detail, flow)
             share = self._enlarged(drawing.copied).clamp(0, 1).repeat_interleave(3, 1)
             return self._enlarged(frames) + share * detail
 
@@ -243,9 +249,19 @@ class TinyCodec(nn.Module):
             share = drawing.copied.repeat_interleave(3, 1)
             return drawing.frames + share * change, flow
 
-    def draw(self, latents: Tensor, state: TinyDecodingState) -> tuple[Drawing, tuple[Tensor, ...]]:
-        """Frames of the latents with what the networks say about them, and the new memories."""
-        time = latents.shape[1]
+    def draw(
+        self, latents: Tensor, state: TinyDecodingState, lids: Tensor | None = None
+    ) -> tuple[Drawing, tuple[Tensor, ...]]:
+        """Frames of the latents with what the networks say about them, and the new memories.
+
+        Args:
+            latents: ``(B, T, C, h, w)``.
+            state: Of the stream.
+            lids: How far the eyelids are closed ``(B, T, 4)``, 0 open .. 1; open if ``None``.
+        """
+        batch, time = latents.shape[:2]
+        if lids is None:
+            lids = latents.new_zeros(batch, time, FRAMES_PER_LATENT)
         hints, change = self.decoder(
             latents.flatten(0, 1), state.reference_grid.repeat_interleave(time, 0)
         )
@@ -256,6 +272,7 @@ class TinyCodec(nn.Module):
             state.reference.float().repeat_interleave(time, 0),
             features=state.reference_features.repeat_interleave(time, 0),
             hints=hints,
+            lids=lids.flatten(0, 1),
             memory=memory,
         )
         return drawing, tuple(memory.newest)
@@ -266,7 +283,12 @@ class TinyCodec(nn.Module):
         """Frames of the next latents, one latent at a time so that chunking changes no bit."""
         chunks = []
         for index in range(latents.shape[1]):
-            drawing, memories = self.draw(latents[:, index : index + 1], state)
+            latent = latents[:, index : index + 1]
+            lids = latent.new_zeros(len(latent), 1, FRAMES_PER_LATENT)
+            if state.blinks is not None:
+                lids = lids + latent.new_tensor(state.blinks.closures(state.num_latents))
+            drawing, memories = self.draw(latent, state, lids)
+            drawing = draw_below(drawing, self.config.draw_below, lids.flatten(0, 1))
             frames, flow = self._moved_smoothly(drawing, state)
             frames = self._with_detail(frames, drawing, flow, state)
             frames = frames.unflatten(1, (FRAMES_PER_LATENT, 3))
@@ -277,6 +299,10 @@ class TinyCodec(nn.Module):
                 frames = smooth_seam(frames, state.last_frame, limit=self.config.seam_limit)
             chunks.append(frames.clamp(-1, 1))
             state = replace(
-                state, memories=memories, last_frame=chunks[-1][:, -1], last_flow=flow[:, -2:]
+                state,
+                memories=memories,
+                last_frame=chunks[-1][:, -1],
+                last_flow=flow[:, -2:],
+                num_latents=state.num_latents + 1,
             )
         return torch.cat(chunks, 1), state

@@ -144,7 +144,9 @@ class WanCodec:
         mean, std = self._mean.to(raw.device), self._std.to(raw.device)
         return ((raw - mean) / std).transpose(1, 2)
 
-    def start_decoding(self, reference: Float[Tensor, "B 3 H W"] | None = None) -> WanDecodingState:
+    def start_decoding(
+        self, reference: Float[Tensor, "B 3 H W"] | None = None, *, seed: int | None = None
+    ) -> WanDecodingState:
         """A fresh state; the reference picture is not needed, for all is in the latents."""
         return WanDecodingState(cache=(None,) * self._num_decoder_convs)
 

@@ -25,6 +25,9 @@ FLOW_FOLD = 2
 FLOW_SCALE_PX = 4.0
 """Displacement of a network output of one, so that moderate weights move by pixels."""
 
+EYES_DIM = 16
+"""Width of what tells lids from the rest of the reference."""
+
 DRAWING_SCALE = 0.1
 """Drawn corrections are small beside the picture; the scale keeps the optimiser's steps small."""
 
@@ -139,6 +142,8 @@ class WarpDecoder(nn.Module):
         )
         seen = frames + picture + sizes.reference_dim + sizes.hint_dim
         self.from_frames = nn.Conv2d(seen, dim, 3, padding=1)
+        self.eyes = nn.Conv2d(picture + sizes.reference_dim, EYES_DIM, 3, padding=1)
+        self.from_lids = nn.Conv2d(FRAMES_PER_LATENT * EYES_DIM, dim, 3, padding=1, bias=False)
         self.flow_layers = _layers(dim, sizes.num_flow_layers)
         self.flow_norm = nn.GroupNorm(8, dim)
         per_cell = (FOLD // FLOW_FOLD) ** 2
@@ -164,6 +169,7 @@ class WarpDecoder(nn.Module):
         *,
         features: Tensor,
         hints: Tensor,
+        lids: Tensor,
         memory: Memory,
     ) -> Drawing:
         """Crisp frames of coarse ones.
@@ -173,11 +179,16 @@ class WarpDecoder(nn.Module):
             reference: ``(BT, 3, H, W)``, repeated per latent, as are its ``features``.
             features: Of ``encode_reference``.
             hints: Features of the latents ``(BT, D, H/4, W/4)``.
+            lids: How far the eyelids are closed in each frame ``(BT, 4)``, 0 open .. 1.
             memory: Of the stream.
         """
         folded = functional.pixel_unshuffle(coarse, FOLD)
         seen = torch.cat([folded, features, hints], 1)
-        hidden = memory.run(self.flow_layers, self.from_frames(seen))
+        # Where the eyes are, times how far they are closed: nothing at all where they are open.
+        eyes = functional.silu(self.eyes(features))
+        closing = (lids[:, :, None, None, None] * eyes[:, None]).flatten(1, 2)
+        hidden = self.from_frames(seen) + self.from_lids(closing)
+        hidden = memory.run(self.flow_layers, hidden)
         flow = self.to_flow(functional.silu(self.flow_norm(hidden)))
         # Positions and blending are float32: half precision would shift pixels.
         flow = functional.pixel_shuffle(flow.float(), FOLD // FLOW_FOLD) * FLOW_SCALE_PX

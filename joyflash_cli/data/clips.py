@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MARGIN_FRAMES = 20
 """Video frames of sound kept before and after a clip, so that audio features need no edge."""
 
+EYES_OPEN = 0.05
+"""Eyes are open where the lids are closed less than this."""
 
 PHOTO_FRAMING_SPREAD = 2.0
 """A detector frames photos less evenly than the renderer frames its own heads."""
@@ -319,6 +321,29 @@ class ClipStore:
         """``(F, S, S, 3)`` uint8, a read-only view of the file."""
         shard, i = self._index[index]
         return self._shards[shard][0][i]
+
+    def open_eyed(self, index: int, rows: np.ndarray | None = None) -> np.ndarray:
+        """Frames whose eyes are those of the nearest moment without a blink.
+
+        For what is to know nothing of lids: the embedded codec's latents.
+
+        Args:
+            index: Of the clip.
+            rows: Frames of it ``(n,)``; all if ``None``.
+
+        Returns:
+            ``(n, S, S, 3)`` uint8, a copy.
+        """
+        clip, lids = self.frames(index), self.track("blink", index)
+        rows = np.arange(len(clip)) if rows is None else rows
+        opened = np.flatnonzero(lids < EYES_OPEN)
+        x0, y0, x1, y1 = self.eyes_box(index)
+        frames = np.array(clip[rows])
+        for frame, row in zip(frames, rows, strict=True):
+            if lids[row] >= EYES_OPEN and len(opened):
+                nearest = opened[np.abs(opened - row).argmin()]
+                frame[y0:y1, x0:x1] = clip[nearest, y0:y1, x0:x1]
+        return frames
 
     def track(self, name: str, index: int) -> np.ndarray:
         """``visemes``, ``blink``, ``waveform``, ``mouth_box`` or ``eyes_box`` of a clip."""

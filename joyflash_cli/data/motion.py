@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BLINK_SHAPE = (0.4, 1.0, 1.0, 0.7, 0.35, 0.1)
-"""Lid closure over the frames of one blink at 25 fps: quick down, slower up."""
+from joyflash_cli.types import BLINK_SHAPE
 
 
 @dataclass(frozen=True)

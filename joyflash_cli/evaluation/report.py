@@ -41,8 +41,9 @@ NOTES = (
     "Correlations use one lag for all clips, the best of -5..5 frames of the mean curve; positive "
     "lags mean a late picture. The mismatched figure follows the same rule: another clip's sound "
     "is fed and the mouth compared with the clip's own track.",
-    "psnr_db of generated frames counts the free head pose as error; blinks, gaze and gestures are "
-    "not scored. Drift and silence come from one person and one voice; drift compares the ten "
+    "psnr_db of generated frames counts the free head pose as error; gaze and gestures are not "
+    "scored, nor are blinks: of closed lids in true video the reader sees between none and all. "
+    "Drift and silence come from one person and one voice; drift compares the ten "
     "seconds before a horizon with the first ten, or the halves of a shorter stream.",
 )
 

@@ -6,7 +6,7 @@ reaches back no further than its layers, one latent each.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,9 +51,12 @@ class StretchCodec:
         """Latents of a whole clip."""
         return self._codec.encode(frames, reference)
 
-    def start_decoding(self, reference: Float[Tensor, "B 3 H W"]) -> _StretchState:
+    def start_decoding(
+        self, reference: Float[Tensor, "B 3 H W"], *, seed: int | None = None
+    ) -> _StretchState:
         """A fresh decoding state."""
-        return _StretchState(self._codec.start_decoding(reference), 0, reference.shape[1:])
+        inner = self._codec.start_decoding(reference, seed=seed)
+        return _StretchState(inner, 0, reference.shape[1:])
 
     def decode(
         self, latents: Float[Tensor, "B T C h w"], state: _StretchState
@@ -63,6 +66,8 @@ class StretchCodec:
         for offset in range(latents.shape[1]):
             index = state.num_latents + offset
             if index == 0 or self._is_near(index):
+                # Skipped latents count: what the codec adds of its own has its place in the stream.
+                inner = replace(inner, num_latents=index)
                 frames, inner = self._codec.decode(latents[:, offset : offset + 1], inner)
             else:
                 frames = latents.new_zeros(len(latents), FRAMES_PER_LATENT, *state.frame_shape)

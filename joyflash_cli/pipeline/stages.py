@@ -187,7 +187,7 @@ def _decode_stage(
 
     codec = job.parts.codec
     with device_errors(job.planned, job.placement), _own_stream(job.device) as stream:
-        state = codec.start_decoding(job.reference)
+        state = codec.start_decoding(job.reference, seed=job.request.seed)
         prefix = None
         if job.parts.sampler.first_block_frame:
             # The profile begins with the reference itself: its frames go in front.

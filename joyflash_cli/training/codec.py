@@ -3,7 +3,7 @@
 Its networks are trained by ``training.decoder``.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from joyflash_cli.codec.blinks import KnownBlinks
 from joyflash_cli.codec.latent_networks import CELL_PX
 from joyflash_cli.codec.tiny import FRAMES_PER_LATENT, TinyCodec, TinyCodecConfig
 from joyflash_cli.data.clips import ClipStore
@@ -109,9 +110,12 @@ def measure_codec(codec: TinyCodec, store: ClipStore, *, num_clips: int = 24) ->
     whole, mouth = [], []
     for index in np.linspace(0, len(store) - 1, min(num_clips, len(store))).astype(int):
         frames = to_signed(store.frames(index)[:41])[None]
+        seen = to_signed(store.open_eyed(index, np.arange(frames.shape[1])))[None]
         with torch.autocast("cpu", torch.bfloat16):
-            latents = codec.encode(frames, frames[:, 0])
-            decoded, _ = codec.decode(latents, codec.start_decoding(frames[:, 0]))
+            latents = codec.encode(seen, frames[:, 0])
+            state = codec.start_decoding(frames[:, 0])
+            state = replace(state, blinks=KnownBlinks(store.track("blink", index)))
+            decoded, _ = codec.decode(latents, state)
         error = (decoded.float() - frames).square()[0]
         x0, y0, x1, y1 = store.mouth_box(index)
         whole.append(float(-10 * torch.log10(error.mean() / 4)))

@@ -35,10 +35,10 @@ from joyflash_cli.training.viseme_probe import VisemeProbe, viseme_error
 
 
 def encoded_latents(codec: TinyCodec, batch: DecoderBatch) -> Tensor:
-    """Latents of the batch's frames, ``(B, T, C, h, w)``."""
-    count = batch.frames.shape[1]
+    """Latents of the batch's frames with open eyes, ``(B, T, C, h, w)``."""
+    count = batch.seen.shape[1]
     reference = batch.reference.repeat_interleave(count, 0)
-    return codec.encode_latent(batch.frames.flatten(0, 1), reference).unflatten(0, (-1, count))
+    return codec.encode_latent(batch.seen.flatten(0, 1), reference).unflatten(0, (-1, count))
 
 
 def noised_latents(
@@ -75,7 +75,13 @@ def decoder_loss(
     moved_error = ((moved - truth).abs() * batch.weight).mean()
     coarse = drawing.coarse.unflatten(1, (FRAMES_PER_LATENT, 3)).unflatten(0, (batch_size, time))
     coarse_error = ((coarse - truth).abs() * batch.weight).mean()
-    drawn_share = (1 - drawing.copied).mean()
+    # The reference is moved for the truth's sake, not to come closer to what is drawn over it.
+    drawn = (decoded - moved.detach()).abs()
+    still_open = 1 - batch.lids[..., None, None, None]  # lids have to be drawn
+    restrained = (drawn * batch.weight * batch.outside * still_open).mean()
+    copied = drawing.copied.unflatten(0, (batch_size, time))[:, :, :, None]
+    # Where no error has weight, copying would be all that pays: that is no place to reward it.
+    drawn_share = ((1 - copied) * (batch.weight > 0)).mean()
     loss = (
         pixels
         + config.gradient_weight * (sideways + upright)
@@ -83,12 +89,14 @@ def decoder_loss(
         + config.moved_weight * moved_error
         + config.coarse_weight * coarse_error
         + config.copy_weight * drawn_share
+        + config.restraint_weight * restrained
     )
     figures = {
         "pixels": float(pixels.detach()),
         "moved": float(moved_error.detach()),
         "coarse": float(coarse_error.detach()),
         "drawn_share": float(drawn_share.detach()),
+        "drawn_outside": float(restrained.detach()),
     }
     return loss, figures
 
@@ -210,7 +218,7 @@ class DecoderTraining:
                 encoded, batch.predicted, noise=config.noise, spread=self.spread,
                 generator=self.decoder.generator,
             )  # fmt: skip
-            drawing, _ = codec.draw(latents, codec.start_decoding(batch.reference))
+            drawing, _ = codec.draw(latents, codec.start_decoding(batch.reference), batch.lids)
         loss, figures = decoder_loss(drawing, batch, config)
         if config.learns_latents:
             spread = encoded.square().mean((0, 1, 3, 4))
@@ -234,8 +242,13 @@ class DecoderTraining:
         settings, critic = self.config.critic, self.critic
         shape = (len(batch.frames), -1)
         drawn = drawing.frames.unflatten(1, (FRAMES_PER_LATENT, 3)).flatten(0, 1)
-        drawn = mouth_crops(drawn.unflatten(0, shape), batch.mouths, settings.crop_px)
-        true = mouth_crops(batch.frames.flatten(1, 2), batch.mouths, settings.crop_px)
+        # Of mouths that no error holds to the truth, a critic would ask for teeth anywhere.
+        judged = (batch.weight * (1 - batch.outside)).flatten(1).amax(1) > 0
+        if not judged.any():
+            return torch.zeros(()), 0.0
+        mouths = batch.mouths[judged]
+        drawn = mouth_crops(drawn.unflatten(0, shape)[judged], mouths, settings.crop_px)
+        true = mouth_crops(batch.frames.flatten(1, 2)[judged], mouths, settings.crop_px)
         loss = critic_loss(critic.module, true, drawn)
         critic.backward(loss)
         critic.apply()

@@ -103,7 +103,7 @@ def encode_clip(
     Each view is mirrored with probability one half and its sound gets a random level.
     """
     views = []
-    clip = to_signed(store.frames(index))
+    clip = to_signed(store.open_eyed(index))
     size_px = clip.shape[-1]
     boxes = [(store.mouth_box(index), 8.0), (store.eyes_box(index), 2.0)]
     weights = token_weights(boxes, size_px, codec.config.patch_px)

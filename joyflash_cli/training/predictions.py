@@ -27,6 +27,7 @@ from joyflash_cli.training.decoder_batches import (
     DecoderBatch,
     DecoderTrainingConfig,
     mouth_centre,
+    outside_mouth,
     read_decoder_batch,
 )
 from joyflash_cli.training.latents import audio_tokens
@@ -97,7 +98,7 @@ def predict_clip(
 ) -> dict[str, Tensor]:
     """Predicted latents of a clip, the index of its reference frame and its own index."""
     rng = np.random.default_rng([config.seed, index])
-    clip = to_signed(store.frames(index))
+    clip = to_signed(store.open_eyed(index))
     at_start = rng.random() < config.start_reference_share
     reference_index = 0 if at_start else int(rng.integers(len(clip)))
     reference = clip[reference_index]
@@ -207,14 +208,20 @@ class PredictionReader:
             rows = start + np.arange(config.num_latents * FRAMES_PER_LATENT)
             frames = to_signed(clip[rows]).unflatten(0, (config.num_latents, FRAMES_PER_LATENT))
             weight = box_weights(
-                store, index, mouth_weight=config.mouth_weight, eyes_weight=config.eyes_weight
+                store,
+                index,
+                mouth_weight=config.predicted_mouth_weight,
+                eyes_weight=config.eyes_weight,
             )
-            batch.frames[i] = frames
+            batch.frames[i] = batch.seen[i] = frames
             batch.reference[i] = to_signed(clip[self._references[j]])
             batch.weight[i, 0, 0, 0] = weight / weight.mean()
+            batch.outside[i, 0, 0, 0] = outside_mouth(store, index)
             batch.mouths[i] = mouth_centre(store, index)
             tracks = torch.from_numpy(np.array(store.visemes(index)[rows]))
             batch.visemes[i] = tracks.unflatten(0, (config.num_latents, FRAMES_PER_LATENT))
+            closures = torch.from_numpy(store.track("blink", index)[rows])
+            batch.lids[i] = closures.unflatten(0, (config.num_latents, FRAMES_PER_LATENT))
             predicted.append(self._latents[j, offset : offset + config.num_latents].float())
         known = [latents for latents in predicted if latents is not None]
         if not known:

@@ -33,7 +33,7 @@ class RemoteCodec:
         self._seen("encode", frames, reference)
         return torch.zeros(1, 1, 4, 2, 2)
 
-    def start_decoding(self, reference):
+    def start_decoding(self, reference, *, seed=None):
         self._seen("start_decoding", reference)
         return 0
 

@@ -186,7 +186,7 @@ class LargeCodec:
     def encode(self, frames, reference):
         return self.reference_latents(frames[:, 0])[:, None]
 
-    def start_decoding(self, reference):
+    def start_decoding(self, reference, *, seed=None):
         raise AssertionError("the large decoder is not to be used")
 
     decode = start_decoding

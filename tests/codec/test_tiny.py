@@ -2,9 +2,11 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
+from joyflash_cli.codec.blinks import KnownBlinks
 from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
 from joyflash_cli.errors import ConfigError
 
@@ -53,6 +55,31 @@ def test_any_chunking_gives_the_same_bits(codec, cuts):
 
 
 @torch.no_grad()
+def test_a_seeded_stream_blinks_by_its_plan_however_it_is_cut(codec):
+    blinking = TinyCodec(dataclasses.replace(SMALL, blink_every_frames=12))
+    blinking.load_state_dict(codec.state_dict())
+    reference = torch.rand(1, 3, 64, 64) * 2 - 1
+    latents = torch.randn(1, 7, 4, 8, 8)
+    whole, _ = blinking.decode(latents, blinking.start_decoding(reference, seed=3))
+    state, parts = blinking.start_decoding(reference, seed=3), []
+    for part in latents.split(2, 1):
+        frames, state = blinking.decode(part, state)
+        parts.append(frames)
+    assert torch.equal(torch.cat(parts, 1), whole)
+    other, _ = blinking.decode(latents, blinking.start_decoding(reference, seed=4))
+    assert not torch.equal(other, whole)
+    # Without a seed, or without a rate, only the latents tell of eyes.
+    plain, _ = codec.decode(latents, codec.start_decoding(reference))
+    for unseeded in (
+        blinking.decode(latents, blinking.start_decoding(reference))[0],
+        codec.decode(latents, codec.start_decoding(reference, seed=3))[0],
+    ):
+        assert torch.equal(unseeded, plain)
+    assert torch.equal(whole[:, 0], plain[:, 0])  # the picture itself comes first
+    assert not torch.equal(whole, plain)
+
+
+@torch.no_grad()
 def test_blocks_of_three_latents_are_9_12_12_frames(codec):
     chunks = _stream(codec, torch.randn(1, 9, 4, 8, 8), torch.zeros(1, 3, 64, 64), (3, 3, 3))
     assert [chunk.shape[1] for chunk in chunks] == [9, 12, 12]
@@ -76,10 +103,38 @@ def test_the_memory_reaches_the_next_latent_and_a_state_is_not_changed(codec):
 def test_together_equals_the_stream(codec):
     reference = torch.rand(2, 3, 64, 64) * 2 - 1
     latents = torch.randn(2, 4, 4, 8, 8)
-    together, _ = codec.decode_together(latents, codec.start_decoding(reference))
+    drawing, _ = codec.draw(latents, codec.start_decoding(reference))
+    together = drawing.frames.unflatten(1, (4, 3)).unflatten(0, (2, 4))
     streamed, _ = codec.decode(latents, codec.start_decoding(reference))
     expected = torch.cat([together[:, 0, 3:], together[:, 1:].flatten(1, 2)], 1).clamp(-1, 1)
     assert torch.allclose(streamed, expected, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("detail_scale", [1, 2])
+def test_above_its_line_a_stream_only_moves_the_picture_unless_it_blinks(codec, detail_scale):
+    every = {"detail_scale": detail_scale, "flow_seam_limit": 0.0, "seam_limit": 0.0}
+    restrained, free = (
+        TinyCodec(dataclasses.replace(codec.config, draw_below=line, **every)).eval()
+        for line in (0.5, 0.0)
+    )
+    restrained.load_state_dict(codec.state_dict())
+    free.load_state_dict(codec.state_dict())
+    size = 64 * detail_scale
+    reference = torch.rand(1, 3, size, size) * 2 - 1
+    latents = torch.randn(1, 3, 4, 8, 8)
+    upper, lower = slice(0, size * 46 // 100), slice(size * 54 // 100, size)
+    for lids, drawn_above in ((np.zeros(9), False), (np.full(9, 0.3), True)):
+        calm, wild = (
+            model.decode(
+                latents,
+                dataclasses.replace(model.start_decoding(reference), blinks=KnownBlinks(lids)),
+            )[0]
+            for model in (restrained, free)
+        )
+        if detail_scale == 1:  # larger frames are blurred across the line by a pixel or two
+            assert torch.equal(calm[..., lower, :], wild[..., lower, :])
+        assert torch.allclose(calm[..., upper, :], wild[..., upper, :], atol=1e-5) is drawn_above
 
 
 @torch.no_grad()

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils import parameters_to_vector
 
 from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
 from joyflash_cli.codec.warp import Drawing
@@ -13,6 +15,7 @@ from joyflash_cli.data.clips import ClipStore, write_shard
 from joyflash_cli.errors import DataError
 from joyflash_cli.training.codec import CodecTrainingConfig, fit_codec, measure_codec
 from joyflash_cli.training.decoder import (
+    DecoderTraining,
     decoder_loss,
     encoded_latents,
     noised_latents,
@@ -30,6 +33,7 @@ from joyflash_cli.training.mouth_critic import (
     mouth_crops,
 )
 from joyflash_cli.training.predictions import PredictionReader
+from joyflash_cli.training.session import Session
 from joyflash_cli.training.trainer import OptimiserConfig
 
 SIZE = 64
@@ -149,12 +153,20 @@ def test_crops_stay_inside_and_follow_the_mouth():
     assert crops[3, 0, 0, 0] == 48 * 64
 
 
+def batch_of(frames):
+    """One clip of two latents whose lower half is the mouth box."""
+    plain = torch.ones(1, 1, 1, 1, SIZE, SIZE)
+    outside = plain.clone()
+    outside[..., SIZE // 2 :, :] = 0
+    return DecoderBatch(
+        frames, frames, torch.zeros(1, 3, SIZE, SIZE), plain, outside, torch.zeros(1, 2),
+        torch.zeros(1, 2, 4, 6), torch.zeros(1, 2, 4),
+    )  # fmt: skip
+
+
 def test_a_perfect_drawing_costs_only_its_own_strokes():
     frames = torch.rand(1, 2, 4, 3, SIZE, SIZE) * 2 - 1
-    weight = torch.ones(1, 1, 1, 1, SIZE, SIZE)
-    batch = DecoderBatch(
-        frames, torch.zeros(1, 3, SIZE, SIZE), weight, torch.zeros(1, 2), torch.zeros(1, 2, 4, 6)
-    )
+    batch = batch_of(frames)
     flow = torch.zeros(2, 8, SIZE // 2, SIZE // 2)
     config = DecoderTrainingConfig(moved_weight=0.0, copy_weight=0.25)
     whole = frames.flatten(2, 3)[0]
@@ -163,16 +175,42 @@ def test_a_perfect_drawing_costs_only_its_own_strokes():
     loss, figures = decoder_loss(perfect, batch, config)
     assert figures["pixels"] == 0
     assert float(loss) == pytest.approx(0.25)  # nothing was copied
+    unweighted = dataclasses.replace(batch, weight=2 * batch.outside)  # nothing pulls at mouths
+    loss, _ = decoder_loss(perfect, unweighted, config)
+    assert float(loss) == pytest.approx(0.125)
     worse = Drawing(whole + 0.1, flow, torch.ones(2, 4, SIZE, SIZE), whole, still)
     assert decoder_loss(worse, batch, config)[1]["pixels"] == pytest.approx(0.1, rel=1e-4)
 
 
+def test_what_is_drawn_outside_the_mouth_must_be_worth_its_own_size():
+    batch = batch_of(torch.zeros(1, 2, 4, 3, SIZE, SIZE))
+    flow = torch.zeros(2, 8, SIZE // 2, SIZE // 2)
+
+    def loss_of(drawn, restraint_weight: float):
+        config = DecoderTrainingConfig(
+            gradient_weight=0, motion_weight=0, coarse_weight=0, copy_weight=0, moved_weight=0,
+            restraint_weight=restraint_weight,
+        )  # fmt: skip
+        moved = torch.full((2, 12, SIZE, SIZE), 0.5, requires_grad=True)
+        drawing = Drawing(drawn, flow, torch.ones(2, 4, SIZE, SIZE), moved, moved)
+        loss, _ = decoder_loss(drawing, batch, config)
+        loss.backward()
+        assert moved.grad is None or not moved.grad.any()
+        return float(loss.detach())
+
+    copied = torch.full((2, 12, SIZE, SIZE), 0.5, requires_grad=True)
+    assert loss_of(copied, 0.6) == loss_of(copied, 0.0) == pytest.approx(0.5)
+    upper = torch.zeros(SIZE, SIZE)
+    upper[: SIZE // 2] = 1
+    # The truth is zero: 0.2 drawn towards it takes away 0.2 of the error, 0.2 elsewhere costs 0.2.
+    towards_it, beside = copied - 0.2 * upper, copied + 0.2 * (1 - upper)
+    assert loss_of(towards_it, 0.6) == pytest.approx(0.5 - 0.1 + 0.6 * 0.1)
+    assert loss_of(beside, 0.6) == pytest.approx(0.5 + 0.1)  # mouths may be drawn freely
+
+
 def test_errors_that_change_between_latents_cost_more():
     still = torch.zeros(1, 2, 4, 3, SIZE, SIZE)
-    batch = DecoderBatch(
-        still, torch.zeros(1, 3, SIZE, SIZE), torch.ones(1, 1, 1, 1, SIZE, SIZE),
-        torch.zeros(1, 2), torch.zeros(1, 2, 4, 6),
-    )  # fmt: skip
+    batch = batch_of(still)
 
     def loss_of(frame: int, joint_weight: float) -> float:
         drawn = torch.zeros(8, 3, SIZE, SIZE)
@@ -187,6 +225,53 @@ def test_errors_that_change_between_latents_cost_more():
     one_change = 0.1 / 7  # of seven differences between eight frames
     assert loss_of(4, 4.0) - loss_of(4, 1.0) == pytest.approx(3 * one_change, rel=1e-3)
     assert loss_of(5, 4.0) == pytest.approx(loss_of(5, 1.0), rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def blinking(tmp_path_factory):
+    """Clips whose square goes dark in frames 12 to 14, as eyes do that are closed."""
+    directory = tmp_path_factory.mktemp("blinking")
+    made = [_clip(seed) for seed in range(3)]
+    for clip in made:
+        clip["blink"][12:15] = 1.0
+        clip["frames"][12:15] = np.where(clip["frames"][12:15] > 130, 10, clip["frames"][12:15])
+    write_shard(directory / "shard-0000", made)
+    return ClipStore(directory)
+
+
+def test_the_encoder_is_shown_open_eyes_and_the_decoder_is_told_of_closed_ones(blinking):
+    x0, y0, x1, y1 = blinking.eyes_box(0)
+    seen = blinking.open_eyed(0, np.array([11, 13, 20]))
+    clip = blinking.frames(0)
+    assert (seen[[0, 2]] == clip[[11, 20]]).all()
+    assert (seen[1, y0:y1, x0:x1] == clip[11, y0:y1, x0:x1]).all()
+    assert (seen[1, :y0] == clip[13, :y0]).all()
+    assert (blinking.open_eyed(0)[13] == seen[1]).all()
+
+    config = DecoderTrainingConfig(batch=12, blink_share=1.0)
+    batch = read_decoder_batch(blinking, config, np.random.default_rng(0))
+    assert batch.lids.shape == (12, 3, 4)
+    assert (batch.lids.flatten(1).max(1).values == 1).all()  # every cut has closed eyes in it
+    closed = batch.lids > 0.5
+    assert (batch.frames[~closed] == batch.seen[~closed]).all()
+    assert (batch.frames[closed] != batch.seen[closed]).flatten(1).any(1).all()
+    never = dataclasses.replace(config, blink_share=0.0)
+    batch = read_decoder_batch(blinking, never, np.random.default_rng(0))
+    assert not (batch.lids.flatten(1).max(1).values == 1).all()
+
+
+@pytest.mark.parametrize("blink_share", [1.0, None])
+def test_training_tells_the_decoder_of_lids(blinking, clips, tmp_path, blink_share):
+    store = clips if blink_share is None else blinking.directory
+    codec = fit_codec(CodecTrainingConfig(codec=CODEC), clips_dir=store)
+    before = codec.warp.from_lids.weight.detach().clone()
+    optimiser = OptimiserConfig(
+        steps=4, learning_rate=1e-3, warmup_steps=0, schedule="constant", weight_decay=0.0
+    )
+    config = DecoderTrainingConfig(optimiser=optimiser, batch=2, blink_share=blink_share or 0.0)
+    train_decoder(codec, config, clips_dir=store, held_out_dir=store, out_dir=tmp_path, log_every=4)
+    changed = (codec.warp.from_lids.weight - before).abs().max()
+    assert (changed > 1e-3) if blink_share else (changed == 0)  # nothing to learn of open eyes
 
 
 def test_noise_has_the_spread_of_the_latents_and_predictions_replace_it(clips):
@@ -205,7 +290,8 @@ def test_noise_has_the_spread_of_the_latents_and_predictions_replace_it(clips):
     assert not torch.equal(quiet[0], loud[0])
 
 
-def test_predicted_clips_bring_their_own_frames_and_reference(clips, tmp_path):
+def write_prediction(directory: Path) -> None:
+    """Latents 2 to 7 of clip 2 as a generator might say them, with picture 30 as the reference."""
     from safetensors.torch import save_file
 
     save_file(
@@ -215,8 +301,12 @@ def test_predicted_clips_bring_their_own_frames_and_reference(clips, tmp_path):
             "reference": torch.tensor([30]),
             "first": torch.tensor([2]),
         },
-        tmp_path / "predictions-0000.safetensors",
+        directory / "predictions-0000.safetensors",
     )
+
+
+def test_predicted_clips_bring_their_own_frames_and_reference(clips, tmp_path):
+    write_prediction(tmp_path)
     config = DecoderTrainingConfig(batch=2, predicted_share=1.0)
     store = ClipStore(clips)
     batch = PredictionReader(tmp_path)(store, config, np.random.default_rng(0))
@@ -227,6 +317,47 @@ def test_predicted_clips_bring_their_own_frames_and_reference(clips, tmp_path):
     frames = torch.from_numpy(np.array(store.frames(2))).float().movedim(-1, 1) / 127.5 - 1
     starts = [4 * (2 + offset) - 3 for offset in range(4)]
     assert any(torch.allclose(batch.frames[0].flatten(0, 1), frames[s : s + 12]) for s in starts)
+
+
+@pytest.mark.parametrize("weight", [0.0, 5.0])
+def test_mouths_of_predicted_clips_have_their_own_weight(weight, clips, tmp_path):
+    write_prediction(tmp_path)
+    config = DecoderTrainingConfig(
+        batch=1, predicted_share=1.0, mouth_weight=9.0, predicted_mouth_weight=weight
+    )
+    store = ClipStore(clips)
+    batch = PredictionReader(tmp_path)(store, config, np.random.default_rng(0))
+    x0, y0, x1, y1 = store.mouth_box(2)
+    weights = batch.weight[0, 0, 0, 0]
+    assert weights[y0:y1, x0:x1].max() == pytest.approx(float(weights[0, 0]) * weight)
+    assert float(weights.mean()) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_critic_judges_no_mouth_that_has_no_weight(clips, tmp_path):
+    write_prediction(tmp_path)
+    base = DecoderTrainingConfig(
+        batch=2,
+        predicted_share=1.0,
+        optimiser=OptimiserConfig(steps=1),
+        critic=CriticConfig(crop_px=24, dim=8, share=0.5, warmup_steps=0),
+    )
+    changed = {}
+    for weight in (0.0, 5.0):
+        training = DecoderTraining(
+            TinyCodec(CODEC),
+            dataclasses.replace(base, predicted_mouth_weight=weight),
+            store=ClipStore(clips),
+            held_out=ClipStore(clips),
+            out_dir=tmp_path / str(weight),
+            read_batch=PredictionReader(tmp_path),
+            session=Session(),
+        )
+        before = parameters_to_vector(training.critic.module.parameters()).detach().clone()
+        training.take_step()
+        after = parameters_to_vector(training.critic.module.parameters()).detach()
+        changed[weight] = float((after - before).abs().max())
+    assert changed[0.0] == 0
+    assert changed[5.0] > 0
 
 
 def test_a_folder_without_predictions_is_named(tmp_path):

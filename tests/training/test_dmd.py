@@ -172,7 +172,7 @@ class PictureCodec:
 
     latent_channels, spatial_stride = SHAPE[0], 1
 
-    def start_decoding(self, reference):
+    def start_decoding(self, reference, *, seed=None):
         assert reference.shape == (1, 3, *SHAPE[1:])
         assert not reference.any()
 

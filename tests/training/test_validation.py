@@ -34,7 +34,7 @@ class GreyCodec:
 
     latent_channels, spatial_stride = SHAPE[0], 16
 
-    def start_decoding(self, reference):
+    def start_decoding(self, reference, *, seed=None):
         return 0
 
     def decode(self, latents, state):
