@@ -250,18 +250,16 @@ class TinyCodec(nn.Module):
             return drawing.frames + share * change, flow
 
     def draw(
-        self, latents: Tensor, state: TinyDecodingState, lids: Tensor | None = None
+        self, latents: Tensor, state: TinyDecodingState, lids: Tensor
     ) -> tuple[Drawing, tuple[Tensor, ...]]:
         """Frames of the latents with what the networks say about them, and the new memories.
 
         Args:
             latents: ``(B, T, C, h, w)``.
             state: Of the stream.
-            lids: How far the eyelids are closed ``(B, T, 4)``, 0 open .. 1; open if ``None``.
+            lids: How far the eyelids are closed ``(B, T, 4)``, 0 open .. 1.
         """
-        batch, time = latents.shape[:2]
-        if lids is None:
-            lids = latents.new_zeros(batch, time, FRAMES_PER_LATENT)
+        time = latents.shape[1]
         hints, change = self.decoder(
             latents.flatten(0, 1), state.reference_grid.repeat_interleave(time, 0)
         )

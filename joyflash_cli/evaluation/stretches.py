@@ -22,7 +22,6 @@ WARM_UP_LATENTS = 12
 @dataclass(frozen=True)
 class _StretchState:
     inner: Any
-    num_latents: int
     frame_shape: torch.Size
     """``(3, H, W)``."""
 
@@ -56,7 +55,7 @@ class StretchCodec:
     ) -> _StretchState:
         """A fresh decoding state."""
         inner = self._codec.start_decoding(reference, seed=seed)
-        return _StretchState(inner, 0, reference.shape[1:])
+        return _StretchState(inner, reference.shape[1:])
 
     def decode(
         self, latents: Float[Tensor, "B T C h w"], state: _StretchState
@@ -64,18 +63,15 @@ class StretchCodec:
         """Frames of the next latents, grey where no stretch is near."""
         inner, chunks = state.inner, []
         for offset in range(latents.shape[1]):
-            index = state.num_latents + offset
+            index = inner.num_latents
             if index == 0 or self._is_near(index):
-                # Skipped latents count: what the codec adds of its own has its place in the stream.
-                inner = replace(inner, num_latents=index)
                 frames, inner = self._codec.decode(latents[:, offset : offset + 1], inner)
             else:
                 frames = latents.new_zeros(len(latents), FRAMES_PER_LATENT, *state.frame_shape)
+                # Skipped latents count: what the codec adds of its own has its place in the stream.
+                inner = replace(inner, num_latents=index + 1)
             chunks.append(frames)
-        new_state = _StretchState(
-            inner, state.num_latents + latents.shape[1], state.frame_shape
-        )  # fmt: skip
-        return torch.cat(chunks, dim=1), new_state
+        return torch.cat(chunks, dim=1), replace(state, inner=inner)
 
     def _is_near(self, index: int) -> bool:
         first = FRAMES_PER_LATENT * index - 3  # latent i > 0 is frames 4i - 3 .. 4i

@@ -143,11 +143,12 @@ def _read_clip(
         order = np.maximum(np.arange(span) - (FRAMES_PER_LATENT - 1), 0) + start
         reference = start
     clip = store.frames(index)
-    pictures = [to_signed(clip[order]), to_signed(store.open_eyed(index, order))]
-    pictures += [to_signed(clip[reference])]
-    pictures += [
+    pictures = [
+        to_signed(clip[order]),
+        to_signed(store.open_eyed(index, order)),
+        to_signed(clip[reference]),
         box_weights(store, index, mouth_weight=config.mouth_weight, eyes_weight=config.eyes_weight),
-        outside_mouth(store, index),
+        box_weights(store, index, mouth_weight=0.0, eyes_weight=1.0),
     ]
     mouth = mouth_centre(store, index)
     if rng.random() < 0.5:
@@ -182,15 +183,6 @@ def crop_corner(mouth: Tensor, size_px: int, crop_px: int, rng: np.random.Genera
 def _cut(pictures: Tensor, corner: Tensor, crop_px: int) -> Tensor:
     x, y = (int(number) for number in corner)
     return pictures[..., y : y + crop_px, x : x + crop_px]
-
-
-def outside_mouth(store: ClipStore, index: int) -> Tensor:
-    """1 where a clip's pixels are outside its mouth box, else 0, ``(H, W)``."""
-    size_px = store.frames(index).shape[1]
-    outside = torch.ones(size_px, size_px)
-    x0, y0, x1, y1 = store.mouth_box(index)
-    outside[y0:y1, x0:x1] = 0
-    return outside
 
 
 def mouth_centre(store: ClipStore, index: int) -> Tensor:

@@ -27,7 +27,6 @@ from joyflash_cli.training.decoder_batches import (
     DecoderBatch,
     DecoderTrainingConfig,
     mouth_centre,
-    outside_mouth,
     read_decoder_batch,
 )
 from joyflash_cli.training.latents import audio_tokens
@@ -216,7 +215,7 @@ class PredictionReader:
             batch.frames[i] = batch.seen[i] = frames
             batch.reference[i] = to_signed(clip[self._references[j]])
             batch.weight[i, 0, 0, 0] = weight / weight.mean()
-            batch.outside[i, 0, 0, 0] = outside_mouth(store, index)
+            batch.outside[i, 0, 0, 0] = box_weights(store, index, mouth_weight=0.0, eyes_weight=1.0)
             batch.mouths[i] = mouth_centre(store, index)
             tracks = torch.from_numpy(np.array(store.visemes(index)[rows]))
             batch.visemes[i] = tracks.unflatten(0, (config.num_latents, FRAMES_PER_LATENT))

@@ -103,7 +103,7 @@ def test_the_memory_reaches_the_next_latent_and_a_state_is_not_changed(codec):
 def test_together_equals_the_stream(codec):
     reference = torch.rand(2, 3, 64, 64) * 2 - 1
     latents = torch.randn(2, 4, 4, 8, 8)
-    drawing, _ = codec.draw(latents, codec.start_decoding(reference))
+    drawing, _ = codec.draw(latents, codec.start_decoding(reference), torch.zeros(2, 4, 4))
     together = drawing.frames.unflatten(1, (4, 3)).unflatten(0, (2, 4))
     streamed, _ = codec.decode(latents, codec.start_decoding(reference))
     expected = torch.cat([together[:, 0, 3:], together[:, 1:].flatten(1, 2)], 1).clamp(-1, 1)

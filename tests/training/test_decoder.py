@@ -106,7 +106,7 @@ def test_a_fitted_codec_keeps_most_of_a_change(clips):
     batch = read_decoder_batch(ClipStore(clips), config, np.random.default_rng(0))
     latents = encoded_latents(codec, batch).detach()
     assert 0.3 < float(latents.square().mean().sqrt()) < 3
-    drawing, _ = codec.draw(latents, codec.start_decoding(batch.reference))
+    drawing, _ = codec.draw(latents, codec.start_decoding(batch.reference), batch.lids)
     frames = batch.frames.flatten(2, 3).flatten(0, 1)
     still = batch.reference.repeat(1, 4, 1, 1).repeat_interleave(batch.frames.shape[1], 0)
     assert (drawing.coarse - frames).square().mean() < 0.5 * (still - frames).square().mean()
