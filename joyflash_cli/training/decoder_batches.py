@@ -31,9 +31,9 @@ class DecoderTrainingConfig:
         blink_share: Share of clips cut where the eyes blink.
         predicted_share: Share of clips whose latents are the generator's predictions, where there
             are such.
-        predicted_mouth_weight: Like ``mouth_weight``, of clips that show predictions. The generator
-            is least sure of lips: held to the truth, the decoder would learn to open mouths too
-            little. 0 leaves mouths, and the critic, to the other clips.
+        predicted_mouth_weight: Of clips that show predictions; ``mouth_weight`` if ``None``. The
+            generator is least sure of lips: held to the truth, the decoder would learn to open
+            mouths too little. 0 leaves mouths, and the critic, to the other clips.
         mouth_weight: Loss weight inside the mouth box; ``eyes_weight`` likewise.
         gradient_weight: Weight of the loss on picture gradients.
         motion_weight: Weight of the loss on differences between consecutive frames.
@@ -71,7 +71,7 @@ class DecoderTrainingConfig:
     noise: float = 0.25
     blink_share: float = 0.0
     predicted_share: float = 0.0
-    predicted_mouth_weight: float = 8.0
+    predicted_mouth_weight: float | None = None
     mouth_weight: float = 8.0
     eyes_weight: float = 3.0
     gradient_weight: float = 0.5

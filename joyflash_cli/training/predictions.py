@@ -195,6 +195,9 @@ class PredictionReader:
     ) -> DecoderBatch:
         """A random batch of clean clips in which some are replaced by predicted ones."""
         batch = read_decoder_batch(store, config, rng)
+        mouth_weight = config.predicted_mouth_weight
+        if mouth_weight is None:
+            mouth_weight = config.mouth_weight
         predicted: list[Tensor | None] = []
         for i in range(config.batch):
             if rng.random() >= config.predicted_share:
@@ -207,13 +210,11 @@ class PredictionReader:
             rows = start + np.arange(config.num_latents * FRAMES_PER_LATENT)
             frames = to_signed(clip[rows]).unflatten(0, (config.num_latents, FRAMES_PER_LATENT))
             weight = box_weights(
-                store,
-                index,
-                mouth_weight=config.predicted_mouth_weight,
-                eyes_weight=config.eyes_weight,
+                store, index, mouth_weight=mouth_weight, eyes_weight=config.eyes_weight
             )
             batch.frames[i] = batch.seen[i] = frames
-            batch.reference[i] = to_signed(clip[self._references[j]])
+            reference = np.array([self._references[j]])
+            batch.reference[i] = to_signed(store.open_eyed(index, reference)[0])
             batch.weight[i, 0, 0, 0] = weight / weight.mean()
             batch.outside[i, 0, 0, 0] = box_weights(store, index, mouth_weight=0.0, eyes_weight=1.0)
             batch.mouths[i] = mouth_centre(store, index)

@@ -13,7 +13,7 @@ from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
 from joyflash_cli.codec.warp import Drawing
 from joyflash_cli.data.clips import ClipStore, write_shard
 from joyflash_cli.errors import DataError
-from joyflash_cli.training.codec import CodecTrainingConfig, fit_codec, measure_codec
+from joyflash_cli.training.codec import CodecTrainingConfig, fit_codec, measure_codec, to_signed
 from joyflash_cli.training.decoder import (
     DecoderTraining,
     decoder_loss,
@@ -290,15 +290,15 @@ def test_noise_has_the_spread_of_the_latents_and_predictions_replace_it(clips):
     assert not torch.equal(quiet[0], loud[0])
 
 
-def write_prediction(directory: Path) -> None:
-    """Latents 2 to 7 of clip 2 as a generator might say them, with picture 30 as the reference."""
+def write_prediction(directory: Path, *, reference: int = 30) -> None:
+    """Latents 2 to 7 of clip 2 as a generator might say them."""
     from safetensors.torch import save_file
 
     save_file(
         {
             "latents": torch.full((1, 6, 4, 8, 8), 0.5).half(),
             "clip": torch.tensor([2]),
-            "reference": torch.tensor([30]),
+            "reference": torch.tensor([reference]),
             "first": torch.tensor([2]),
         },
         directory / "predictions-0000.safetensors",
@@ -319,7 +319,18 @@ def test_predicted_clips_bring_their_own_frames_and_reference(clips, tmp_path):
     assert any(torch.allclose(batch.frames[0].flatten(0, 1), frames[s : s + 12]) for s in starts)
 
 
-@pytest.mark.parametrize("weight", [0.0, 5.0])
+def test_the_reference_of_a_predicted_clip_has_the_open_eyes_it_was_predicted_with(
+    blinking, tmp_path
+):
+    write_prediction(tmp_path, reference=13)
+    config = DecoderTrainingConfig(batch=1, predicted_share=1.0)
+    batch = PredictionReader(tmp_path)(blinking, config, np.random.default_rng(0))
+    opened = blinking.open_eyed(2, np.array([13]))[0]
+    assert (opened != blinking.frames(2)[13]).any()
+    assert torch.allclose(batch.reference[0], to_signed(opened))
+
+
+@pytest.mark.parametrize("weight", [0.0, 5.0, None])
 def test_mouths_of_predicted_clips_have_their_own_weight(weight, clips, tmp_path):
     write_prediction(tmp_path)
     config = DecoderTrainingConfig(
@@ -329,7 +340,8 @@ def test_mouths_of_predicted_clips_have_their_own_weight(weight, clips, tmp_path
     batch = PredictionReader(tmp_path)(store, config, np.random.default_rng(0))
     x0, y0, x1, y1 = store.mouth_box(2)
     weights = batch.weight[0, 0, 0, 0]
-    assert weights[y0:y1, x0:x1].max() == pytest.approx(float(weights[0, 0]) * weight)
+    expected = 9.0 if weight is None else weight
+    assert weights[y0:y1, x0:x1].max() == pytest.approx(float(weights[0, 0]) * expected)
     assert float(weights.mean()) == pytest.approx(1, abs=1e-5)
 
 
