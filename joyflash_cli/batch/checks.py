@@ -24,6 +24,7 @@ MAX_SHOWN_CHARS = 300
 """Of a value in a message."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_RESERVED = re.compile("con|prn|aux|nul|(com|lpt)[0-9¹²³]", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -42,17 +43,18 @@ class RowRules:
     hears_text: bool
 
 
-def check_row(raw: RawRow, rules: RowRules) -> tuple[BatchRow | None, list[Problem]]:
-    """The row ready for use, or everything that is wrong with it.
+def check_row(raw: RawRow, rules: RowRules) -> tuple[BatchRow, list[Problem]]:
+    """The row, and everything that is wrong with it; only one without problems is for use.
 
-    Files must exist and be readable; what they hold is judged when the row is rendered, and then
-    fails that row alone.
+    Files must exist and be readable; what they hold is judged when the row is rendered. The output
+    of a row whose output cannot be is empty.
     """
     values = {key: str(value) for key, value in raw.values.items()}
     broken = [key for key, value in values.items() if _SURROGATE.search(value)]
     if broken:  # a JSON escape that is half a character: no file and no prompt can hold it
         text = f"{broken[0]} has a character that does not exist"
-        return None, [Problem(raw.number, raw.line, text)]
+        row_id = _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", values.get("id", ""))
+        return unusable_row(raw, row_id), [Problem(raw.number, raw.line, text)]
     row_id = values.get("id", "")
     output = values.get("output") or f"{row_id}.mp4"
     folder = os.fspath(rules.folder)
@@ -74,10 +76,14 @@ def check_row(raw: RawRow, rules: RowRules) -> tuple[BatchRow | None, list[Probl
     if seed is None:
         text = f"seed {values['seed'][:40]!r} is not an integer of 0 <= seed < 2**63"
         problems.append(Problem(raw.number, raw.line, text))
-    if problems or seed is None:
-        return None, problems
-    place = posixpath.normpath(output)
-    return BatchRow(raw.number, raw.line, row_id, image, audio, place, prompt, seed), []
+    place = "" if _leads_astray(output) or not named else posixpath.normpath(output)
+    row = BatchRow(raw.number, raw.line, row_id, image, audio, place, prompt, seed or 0)
+    return row, problems
+
+
+def unusable_row(found: RawRow | Problem, row_id: str = "") -> BatchRow:
+    """A row of which nothing more is known than where it stands."""
+    return BatchRow(found.number, found.line, row_id, image="", audio="", output="")
 
 
 def _id_problem(row_id: str) -> str:
@@ -109,7 +115,16 @@ def _find_file(column: str, given: str, folder: str) -> tuple[str, str]:
 
 
 def _output_problem(output: str) -> str:
-    """Why a name leaves the output folder, or cannot be written there; or nothing."""
+    """Why a name leaves the output folder, or cannot be written there or elsewhere; or nothing."""
+    if problem := _leads_astray(output):
+        return problem
+    if any(_RESERVED.fullmatch(part.partition(".")[0].strip()) for part in output.split("/")):
+        return f"output {output!r:.{MAX_SHOWN_CHARS}} is the name of a device on Windows"
+    return ""
+
+
+def _leads_astray(output: str) -> str:
+    """Why a name is no place for a video in the output folder; or nothing."""
     parts = output.split("/")
     suffix = posixpath.splitext(output)[1]
     shown = f"{output!r:.{MAX_SHOWN_CHARS}}"

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from joyflash_cli.batch.checks import RowRules, check_row
+from joyflash_cli.batch.checks import RowRules, check_row, unusable_row
 from joyflash_cli.batch.digests import FileDigests, InputDigest, row_key, settings_key
 from joyflash_cli.batch.ledger import Ledger
 from joyflash_cli.batch.manifest import read_rows
 from joyflash_cli.batch.results import RESULT_FILES
-from joyflash_cli.batch.rows import STATE_FOLDER, BatchRow, Problem, Shard
-from joyflash_cli.batch.table import RowTable, Settled, State
+from joyflash_cli.batch.rows import STATE_FOLDER, BatchRow, Problem, RawRow, Shard
+from joyflash_cli.batch.table import RowState, RowTable, Settled, State
 from joyflash_cli.errors import OutputError, UsageError
 from joyflash_cli.pipeline.sidecar import sidecar_path
 
@@ -85,6 +85,9 @@ class BatchPlan:
         start: Byte at which the ledger ended when the plan was made.
         digests: Remembers what was hashed.
         num_changed: Rows whose inputs have changed since this folder's batch made their videos.
+        num_refused: Rows of this run's shard that cannot be begun; they have failed.
+        refused: Those, the first ``MAX_TOLD`` of them.
+        notes: What of the manifest is left out.
     """
 
     choices: BatchChoices
@@ -93,6 +96,9 @@ class BatchPlan:
     start: int
     digests: FileDigests
     num_changed: int = 0
+    num_refused: int = 0
+    refused: tuple[RowState, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def inputs(self, row: BatchRow, known: Settled | None) -> RowInputs:
         """The row's key; files that are as the ledger knows them are not read again.
@@ -136,7 +142,7 @@ class BatchPlan:
 
 
 class BatchProblems(UsageError):
-    """Rows that must be put right first, all of them.
+    """What of the table as a whole must be put right first, all of it.
 
     Args:
         name: Of the manifest.
@@ -184,16 +190,23 @@ def prepare_batch(
 
     Raises:
         ManifestError: If it cannot be read as a table, or has no rows.
-        BatchProblems: Every row that must be put right.
+        BatchProblems: Rows that contradict each other, or files in the way.
         OutputError: If the output folder cannot be written.
     """
     check_out_dir(choices.out_dir)
     table = RowTable()
-    table.add_rows(_checked(manifest, name, table, choices, rules))
+    notes: list[str] = []
+    rows = read_rows(manifest, name, note=notes.append)
+    table.add_rows(_checked(rows, choices, rules))
+    num_refused = table.count("failed")
+    refused = tuple(itertools.islice(table.rows("failed", mine=True), MAX_TOLD))
     _find_repeated(table)
     ledger = Ledger(choices.state_dir / LEDGER_FILE)
     table.settle(ledger.read_new())
-    plan = BatchPlan(choices, table, ledger, ledger.position, FileDigests())
+    plan = BatchPlan(
+        choices, table, ledger, ledger.position, FileDigests(),
+        num_refused=num_refused, refused=refused, notes=tuple(notes),
+    )  # fmt: skip
     plan = replace(plan, num_changed=_compare_with_ledger(plan))
     problems = table.problems()
     first = next(problems, None)
@@ -254,34 +267,33 @@ def check_out_dir(folder: Path) -> None:
 
 
 def _checked(
-    manifest: BinaryIO, name: str, table: RowTable, choices: BatchChoices, rules: RowRules
-) -> Iterator[tuple[BatchRow, bool]]:
-    """Rows as they are read; problems go into the table."""
-    for raw in read_rows(manifest, name):
+    rows: Iterable[RawRow | Problem], choices: BatchChoices, rules: RowRules
+) -> Iterator[tuple[BatchRow, bool, list[Problem]]]:
+    """Rows as they are read, with whether they belong to the shard, and what is wrong."""
+    for raw in rows:
         if isinstance(raw, Problem):
-            table.add_problem(raw)
-            continue
-        row, problems = check_row(raw, rules)
-        for problem in problems:
-            table.add_problem(problem)
-        if row is not None:
-            yield row, choices.shard.has(row.number)
+            row, problems = unusable_row(raw), [raw]
+        else:
+            row, problems = check_row(raw, rules)
+        yield row, choices.shard.has(row.number), problems
 
 
 def _find_repeated(table: RowTable) -> None:
     for value, rows in table.repeated("id"):
         table.add_problem(_repeated("id", value, rows))
-    for value, rows in table.repeated("output"):
+    for _place, rows in table.repeated("place"):
         # Rows of one id share the default output; telling it once is enough.
         if len({row.id for row in rows}) > 1:
-            table.add_problem(_repeated("output", value, rows))
+            outputs = list(dict.fromkeys(row.output for row in rows))
+            also = f", one file with {outputs[1]!r} on some systems," if outputs[1:] else ""
+            table.add_problem(_repeated("output", outputs[0], rows, also))
 
 
-def _repeated(column: str, value: str, rows: list[BatchRow]) -> Problem:
+def _repeated(column: str, value: str, rows: list[BatchRow], also: str = "") -> Problem:
     numbers = ", ".join(str(row.number) for row in rows)
     lines = ", ".join(str(row.line) for row in rows)
     first = rows[0]
-    text = f"{column} {value!r} stands in rows {numbers} (lines {lines})"
+    text = f"{column} {value!r}{also} stands in rows {numbers} (lines {lines})"
     return Problem(first.number, first.line, text)
 
 
@@ -299,7 +311,7 @@ def _compare_with_ledger(plan: BatchPlan) -> int:
             if os.path.lexists(choices.out_dir / name):
                 text = f"{choices.out_dir / name} exists already, and no batch wrote it"
                 table.add_problem(Problem(0, 0, text, "E-OUTPUT-EXISTS"))
-    for found in table.rows():
+    for found in table.rows("open"):
         problem = _settle_row(plan, found.row)
         if problem and table.settle(plan.ledger.read_new()):
             # Another batch may have published it since the ledger was read.

@@ -75,7 +75,7 @@ def _result(table: RowTable, found: RowState) -> dict[str, Any]:
         "row": row.number,
         "id": row.id,
         "state": state,
-        "output": row.output,
+        "output": row.output or None,
         "error_code": found.error_code or None,
         "error": found.error or None,
         "attempt": record.get("attempt"),

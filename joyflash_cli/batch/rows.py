@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -59,7 +60,7 @@ class BatchRow:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that must be put right before the batch can start.
+    """Something that stops the batch, or that one of its rows fails for.
 
     Attributes:
         number: Row of data, from 1; 0 for the file as a whole.
@@ -75,6 +76,17 @@ class Problem:
 
     def __str__(self) -> str:
         return f"row {self.number} (line {self.line}): {self.text}" if self.number else self.text
+
+
+def same_everywhere(output: str) -> str:
+    """What two outputs have in common that are one file somewhere.
+
+    Windows and macOS do not tell capitals from small letters, macOS not the two ways to write an
+    accent, and Windows drops dots and spaces at the end of a name.
+    """
+    parts = (part.rstrip(" .") or part for part in output.split("/"))
+    folded = unicodedata.normalize("NFD", "/".join(parts)).casefold()
+    return unicodedata.normalize("NFC", folded)
 
 
 @dataclass(frozen=True)

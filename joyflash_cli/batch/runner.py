@@ -115,7 +115,7 @@ class BatchRunner:
         self._looked_at = float("-inf")
         self._started = time.monotonic()
         self._num_rendered, self._video_s = 0, 0.0
-        self._failed_now = False
+        self._failed_now = plan.num_refused > 0
         self.stopped = False
 
     def run(self) -> BatchStatus:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from joyflash_cli.batch.rows import BatchRow, Problem
+from joyflash_cli.batch.rows import BatchRow, Problem, same_everywhere
 
 State = Literal["open", "running", "elsewhere", "done", "failed"]
 """``elsewhere``: another batch works on it at the moment."""
@@ -25,8 +25,8 @@ _SCHEMA = """
 CREATE TABLE rows (
     number INTEGER PRIMARY KEY, line INTEGER NOT NULL, id TEXT NOT NULL, image TEXT NOT NULL,
     audio TEXT NOT NULL, output TEXT NOT NULL, prompt TEXT NOT NULL, seed INTEGER NOT NULL,
-    state TEXT NOT NULL, mine INTEGER NOT NULL, error_code TEXT NOT NULL DEFAULT '',
-    error TEXT NOT NULL DEFAULT '');
+    mine INTEGER NOT NULL, place TEXT NOT NULL, state TEXT NOT NULL, error_code TEXT NOT NULL,
+    error TEXT NOT NULL);
 CREATE TABLE problems (
     number INTEGER NOT NULL, line INTEGER NOT NULL, text TEXT NOT NULL, code TEXT NOT NULL);
 CREATE TABLE settled (
@@ -80,23 +80,33 @@ class RowTable:
         """Removes the database."""
         self._database.close()
 
-    def add_rows(self, rows: Iterable[tuple[BatchRow, bool]]) -> None:
-        """Takes rows in, each open, with whether it belongs to this run's shard."""
+    def add_rows(self, rows: Iterable[tuple[BatchRow, bool, Sequence[Problem]]]) -> None:
+        """Takes rows in, each with whether it belongs to this run's shard and what is wrong.
+
+        A row without problems is open, any other has failed.
+        """
         self._database.execute("BEGIN")
         self._database.executemany(
-            f"INSERT INTO rows ({_COLUMNS}, mine, state) VALUES ({'?, ' * 9}'open')",
+            f"INSERT INTO rows VALUES ({', '.join('?' * 13)})",
             self._counted(rows),
         )
         self._database.execute("COMMIT")
         self._database.execute("CREATE INDEX by_state ON rows (mine, state, number)")
 
-    def _counted(self, rows: Iterable[tuple[BatchRow, bool]]) -> Iterator[tuple[Any, ...]]:
-        for r, mine in rows:
-            self._counts[mine, "open"] += 1
-            yield r.number, r.line, r.id, r.image, r.audio, r.output, r.prompt, r.seed, mine
+    def _counted(
+        self, rows: Iterable[tuple[BatchRow, bool, Sequence[Problem]]]
+    ) -> Iterator[tuple[Any, ...]]:
+        for r, mine, problems in rows:
+            state = "failed" if problems else "open"
+            self._counts[mine, state] += 1
+            code = problems[0].code if problems else ""
+            error = "; ".join(problem.text for problem in problems)
+            place = same_everywhere(r.output)
+            yield (r.number, r.line, r.id, r.image, r.audio, r.output, r.prompt, r.seed,
+                   mine, place, state, code, error)  # fmt: skip
 
     def add_problem(self, problem: Problem) -> None:
-        """Remembers something that must be put right."""
+        """Remembers something that stops the batch."""
         self._database.execute(
             "INSERT INTO problems VALUES (?, ?, ?, ?)",
             (problem.number, problem.line, problem.text, problem.code),
@@ -110,11 +120,16 @@ class RowTable:
         for number, line, text, code in cursor:
             yield Problem(number, line, text, code)
 
-    def repeated(self, column: Literal["id", "output"]) -> Iterator[tuple[str, list[BatchRow]]]:
-        """Values that several rows have, each with its rows (at most 20 of them)."""
+    def repeated(self, column: Literal["id", "place"]) -> Iterator[tuple[str, list[BatchRow]]]:
+        """Values that several rows have, each with its rows (at most 20 of them).
+
+        Args:
+            column: ``place`` is where the video goes, on whatever system.
+        """
         self._database.execute(f"CREATE INDEX IF NOT EXISTS by_{column} ON rows ({column})")
         cursor = self._database.execute(
-            f"SELECT {column} FROM rows GROUP BY {column} HAVING count(*) > 1 ORDER BY min(number)"
+            f"SELECT {column} FROM rows WHERE {column} != '' GROUP BY {column}"
+            " HAVING count(*) > 1 ORDER BY min(number)"
         )
         for (value,) in cursor:
             found = self._database.execute(

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from joyflash_cli.cli.batch_progress import open_batch_progress
-from joyflash_cli.cli.batch_text import report_dry_run, report_problems, report_result, say
+from joyflash_cli.cli.batch_text import (
+    report_dry_run,
+    report_plan,
+    report_problems,
+    report_result,
+    say,
+)
 from joyflash_cli.cli.completion import complete_device, complete_dtype, complete_profile
 from joyflash_cli.cli.events import EventStream, ProgressFd, open_events
 from joyflash_cli.cli.execution import (
@@ -179,7 +185,7 @@ def batch(
     The table has the columns id, image, audio and, if wanted, output, prompt and seed; as CSV
     (comma, semicolon or tab) or as JSON lines. Relative pictures and sounds are looked for beside
     the table; outputs lie in the output folder, id.mp4 by default. Every row is checked before a
-    model is loaded.
+    model is loaded: what is wrong with rows is listed at once, and those rows fail.
 
     What was done is written down in DIR/.joyflash/ledger.jsonl, so the same command again goes on
     where it stopped, on this machine or on another that shares the folder; several may run at
@@ -250,12 +256,7 @@ def _run(options: BatchOptions, signals: StopSignals, events: EventStream | None
     given = options.settings.checkpoint
     files = resolve_checkpoint(options.settings.profile, Path(given) if given else None)
     plan = _prepare(options, files)
-    if plan.num_changed:
-        say(
-            options,
-            f"batch: {plan.num_changed} videos of earlier runs will be replaced: their rows or "
-            "files have changed, or --overwrite was given",
-        )
+    report_plan(options, plan, events)
     if options.dry_run:
         return report_dry_run(options, plan, files)
     if not plan.table.count("open"):
@@ -273,7 +274,7 @@ def _run(options: BatchOptions, signals: StopSignals, events: EventStream | None
 
 
 def _prepare(options: BatchOptions, files: "CheckpointFiles") -> "BatchPlan":
-    """The checked batch; all problems of its rows at once."""
+    """The checked batch; all problems of its table at once."""
     from joyflash_cli.batch.checks import RowRules
     from joyflash_cli.batch.manifest import open_manifest
     from joyflash_cli.batch.plan import BatchChoices, BatchProblems, prepare_batch

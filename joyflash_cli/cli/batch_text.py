@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from joyflash_cli import __version__
+from joyflash_cli.cli.events import EventStream
 from joyflash_cli.errors import BatchError
 
 if TYPE_CHECKING:
@@ -37,11 +38,35 @@ def report_problems(options: "BatchOptions", problems: "BatchProblems") -> None:
         problems.message = problems.summary
 
 
+def report_plan(options: "BatchOptions", plan: "BatchPlan", events: EventStream | None) -> None:
+    """What reading the table has shown: columns left out, rows that fail, videos to replace."""
+    for note in plan.notes:
+        say(options, f"batch: {note}")
+    for found in plan.refused:
+        row = found.row
+        say(options, f"batch: row {row.number} (line {row.line}) fails: {found.error}")
+        if events is not None:
+            events.emit("error", job=row.id, code=found.error_code, text=found.error)
+    if plan.num_refused > len(plan.refused):
+        say(options, f"batch: and {plan.num_refused - len(plan.refused)} more rows")
+    if plan.num_changed:
+        say(
+            options,
+            f"batch: {plan.num_changed} videos of earlier runs will be replaced: their rows or "
+            "files have changed, or --overwrite was given",
+        )
+
+
 def report_dry_run(options: "BatchOptions", plan: "BatchPlan", files: "CheckpointFiles") -> int:
     """Reads every picture and sound as rendering would; writes nothing."""
     from joyflash_cli.batch.rehearsal import rehearse
 
     found = rehearse(plan, files, needs_face=options.settings.needs_face)
+    num_failing = plan.num_refused + len(found.failures)
+    refused = [
+        {"row": r.row.number, "id": r.row.id, "code": r.error_code, "error": r.error}
+        for r in plan.refused
+    ]
     for failure in found.failures:
         say(options, f"batch: row {failure['id']!r} would fail: {failure['code']}: "
              f"{failure['error']}")  # fmt: skip
@@ -49,8 +74,8 @@ def report_dry_run(options: "BatchOptions", plan: "BatchPlan", files: "Checkpoin
         options,
         f"would write {found.num_renders} videos, {found.video_s:.2f} s in {found.num_blocks} "
         f"blocks, to {options.out_dir}; {plan.table.count('done')} of {plan.table.count()} are "
-        f"done already, {plan.table.count('failed')} failed earlier, "
-        f"{len(found.failures)} would fail",
+        f"done already, {plan.table.count('failed') - plan.num_refused} failed earlier, "
+        f"{num_failing} would fail",
     )
     if options.as_json:
         summary: dict[str, Any] = {
@@ -58,18 +83,18 @@ def report_dry_run(options: "BatchOptions", plan: "BatchPlan", files: "Checkpoin
             "out_dir": str(options.out_dir),
             "rows": plan.table.count(),
             "done": plan.table.count("done"),
-            "failed": plan.table.count("failed"),
+            "failed": plan.table.count("failed") - plan.num_refused,
             "would_render": found.num_renders,
-            "would_fail": list(found.failures),
+            "would_fail": [*refused, *found.failures],
             "video_s": round(found.video_s, 6),
             "blocks": found.num_blocks,
             "profile": files.name,
             "version": __version__,
         }
         typer.echo(json.dumps(summary))
-    if found.failures:
+    if num_failing:
         raise BatchError(
-            f"{len(found.failures)} of {plan.table.count()} rows would fail",
+            f"{num_failing} of {plan.table.count()} rows would fail",
             hint="put their files right, or run it without them",
         )
     return 0

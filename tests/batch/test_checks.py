@@ -3,7 +3,7 @@
 import pytest
 
 from joyflash_cli.batch.checks import MAX_NAME_BYTES, RowRules, check_row
-from joyflash_cli.batch.rows import RawRow
+from joyflash_cli.batch.rows import RawRow, same_everywhere
 
 
 @pytest.fixture
@@ -55,8 +55,36 @@ def test_odd_names_are_plain_names(rules, output):
 )
 def test_outputs_that_cannot_be(rules, output, told):
     row, problems = check(rules, output=output)
-    assert row is None
+    assert row.output == ""
     assert [told in problem.text for problem in problems] == [True]
+
+
+@pytest.mark.parametrize("output", ["CON.mp4", "x/nul.a.mp4", "lpt1/a.mp4", "Aux .mp4", "com³.mkv"])
+def test_names_of_devices_elsewhere_cannot_be(rules, output):
+    row, problems = check(rules, output=output)
+    assert "is the name of a device on Windows" in problems[0].text
+    assert row.output == output
+
+
+@pytest.mark.parametrize(
+    "output", ["console.mp4", "com.mp4", "com10.mp4", "a.con.mp4", "nul-1.mp4"]
+)
+def test_names_like_those_of_devices_can(rules, output):
+    assert check(rules, output=output)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("a.mp4", "A.MP4"), ("é.mp4", "e\u0301.mp4"), ("É.mp4", "e\u0301.mp4"), ("x/a.mp4", "X/a.mp4"),
+     ("x./a.mp4", "x/a.mp4"), ("straße.mp4", "STRASSE.mp4"), ("Å.mp4", "\u212b.mp4")],
+)  # fmt: skip
+def test_names_that_are_one_file_somewhere(one, other):
+    assert same_everywhere(one) == same_everywhere(other)
+
+
+def test_names_that_are_two_files_everywhere():
+    assert same_everywhere("a.mp4") != same_everywhere("a.mkv")
+    assert same_everywhere("./a.mp4") != same_everywhere("b.mp4")
 
 
 @pytest.mark.parametrize("column", ["image", "audio", "output"])
@@ -70,8 +98,7 @@ def test_a_problem_is_one_short_line(rules, column, end):
 
 @pytest.mark.parametrize("seed", ["abc", "-2", str(1 << 63), str(1 << 64), "1.0", "٣", " 1", "1e3"])
 def test_seeds_that_cannot_be(rules, seed):
-    row, problems = check(rules, seed=seed)
-    assert row is None
+    _, problems = check(rules, seed=seed)
     assert "is not an integer of 0 <= seed < 2**63" in problems[0].text
 
 
@@ -86,7 +113,7 @@ def test_everything_wrong_is_told_at_once(rules, tmp_path):
         rules, id="", image="http://example.com/x.png", audio="concat:talk.wav", output="a.exe",
         prompt="smile", seed="x",
     )  # fmt: skip
-    assert row is None
+    assert row.output == ""
     assert [problem.text for problem in problems] == [
         "has no id",
         "image 'http://example.com/x.png' does not exist",
@@ -105,20 +132,19 @@ def test_everything_wrong_is_told_at_once(rules, tmp_path):
 )  # fmt: skip
 def test_files_that_are_none(rules, tmp_path, image, told):
     (tmp_path / "sub").mkdir()
-    row, problems = check(rules, image=image)
-    assert row is None
+    _, problems = check(rules, image=image)
     assert told in problems[0].text or "character that does not exist" in problems[0].text
 
 
 @pytest.mark.parametrize("row_id", ["a\nb", "a\x1b[2J", "x" * 201, "a\u2028b"])
 def test_ids_that_would_spoil_a_terminal(rules, row_id):
-    assert check(rules, id=row_id, output="a.mp4")[0] is None
+    assert check(rules, id=row_id, output="a.mp4")[1]
 
 
 def test_an_id_may_look_like_an_option_or_a_folder(rules):
     assert check(rules, id="-y")[0].output == "-y.mp4"
     assert check(rules, id="people/anna")[0].output == "people/anna.mp4"
-    assert check(rules, id="../anna")[0] is None
+    assert check(rules, id="../anna")[1]
 
 
 def test_absolute_paths_are_kept(rules, tmp_path):

@@ -357,23 +357,58 @@ def test_shards_do_each_row_once_in_one_folder(bench):
     assert set(bench.states().values()) == {"done"}
 
 
-def test_all_problems_of_all_rows_are_told_before_anything_is_loaded(bench):
-    bench.add("a", image="gone.png")
-    bench.add("b", audio="gone.wav", seed=-1)
+def test_rows_that_contradict_each_other_are_told_before_anything_is_loaded(bench):
+    bench.add("a", output="A.mp4")
+    bench.add("b", output="a.mp4")
     bench.add("c", output="d.mp4")
     bench.add("c")
     bench.add("d")
     with pytest.raises(BatchProblems) as caught:
         run(bench)
     told = str(caught.value)
-    for part in ("row 1 (line 1): image 'gone.png' does not exist", "audio 'gone.wav'", "seed '-1'",
+    for part in ("output 'A.mp4', one file with 'a.mp4' on some systems, stands in rows 1, 2",
                  "id 'c' stands in rows 3, 4 (lines 3, 4)",
                  "output 'd.mp4' stands in rows 3, 5 (lines 3, 5)"):  # fmt: skip
         assert part in told
-    assert caught.value.count == 5
+    assert caught.value.count == 3
     assert caught.value.exit_code == 2
     assert "\n" not in told
     assert not bench.out.exists()
+
+
+def test_a_row_that_cannot_be_begun_fails_alone(bench):
+    bench.add("a", image="gone.png", seed=-1)
+    bench.add("b")
+    bench.add("c", output="../c.mp4")
+    bench.add("d", prompt=7)
+    plan = bench.plan()
+    assert [(found.row.id, found.error_code) for found in plan.refused] == [
+        ("a", "E-MANIFEST-ROW"), ("c", "E-MANIFEST-ROW"), ("", "E-MANIFEST-ROW"),
+    ]  # fmt: skip
+    assert plan.num_refused == 3
+    status = run(bench)
+    assert (status.num_done, status.num_failed, status.num_open) == (1, 3, 0)
+    assert bench.results["a"]["error"] == (
+        "image 'gone.png' does not exist; seed '-1' is not an integer of 0 <= seed < 2**63"
+    )
+    assert [row["state"] for row in bench.results.values()] == [
+        "failed",
+        "done",
+        "failed",
+        "failed",
+    ]
+    assert bench.results["c"]["output"] is None
+    assert [line["id"] for line in bench.ledger if line["state"] == "failed"] == []
+    bench.rows[0] |= {"image": "face.png", "seed": 1}  # put right, it is simply rendered
+    assert run(bench).num_rendered == 1
+
+
+def test_fail_fast_begins_nothing_behind_a_row_that_cannot_be_begun(bench):
+    bench.add("a", audio="gone.wav")
+    bench.add("b")
+    status = run(bench, fail_fast=True)
+    assert (status.num_failed, status.num_open) == (1, 1)
+    assert count(bench.log, "load") == 0
 
 
 def test_a_manifest_without_rows(bench):

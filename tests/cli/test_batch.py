@@ -134,20 +134,50 @@ def test_a_failed_row_is_told_when_it_fails(place, toy_checkpoint, fakes, capsys
     assert fakes == ["a"]
 
 
-def test_all_missing_files_are_told_in_one_line(place, toy_checkpoint, fakes, capsys):
+def test_rows_that_cannot_be_begun_are_listed_at_once_and_the_others_run(
+    place, toy_checkpoint, fakes, capsys
+):
     rows = [f"r{n},gone{n}.png,http://example.com/{n}.wav,,," for n in range(30)]
-    manifest = write_manifest(*rows)
-    assert batch(manifest, "--out-dir", "out", checkpoint=toy_checkpoint) == 2
+    manifest = write_manifest(*rows, "good,face.png,one.wav,,,", "few,face.png")
+    assert batch(manifest, "--out-dir", "out", "--json", checkpoint=toy_checkpoint) == 7
     shown = capsys.readouterr()
-    assert shown.err.count("\n") == 1
-    assert "error[E-MANIFEST]: m.csv has 60 problems" in shown.err
+    listed = shown.err.splitlines()
     for n in range(30):
-        assert f"row {n + 1} (line {n + 2}): image 'gone{n}.png' does not exist" in shown.err
+        assert listed[n].startswith(
+            f"batch: row {n + 1} (line {n + 2}) fails: image 'gone{n}.png' does not exist; audio"
+        )
+    assert listed[30] == "batch: row 32 (line 33) fails: has 2 cells; the header has 6"
+    assert "error[E-BATCH-ROWS]: 31 of 32 rows failed" in listed[-1]
+    assert fakes == ["good"]
+    summary = json.loads(shown.out)
+    assert (summary["done"], summary["failed"], summary["open"]) == (1, 31, 0)
+    with Path("out/results.csv").open(newline="") as file:
+        assert [row["state"] for row in csv.DictReader(file)].count("failed") == 31
+
+
+def test_fail_fast_stops_at_a_row_that_cannot_be_begun(place, toy_checkpoint, fakes, capsys):
+    manifest = write_manifest("a,face.png,one.wav,,,", "b,face.png,gone.wav,,,")
+    assert batch(manifest, "--out-dir", "out", "--fail-fast", checkpoint=toy_checkpoint) == 7
+    assert "1 of 2 rows failed, 1 not begun" in capsys.readouterr().err
     assert fakes == []
-    assert not Path("out").exists()
-    assert batch(manifest, "--out-dir", "out", "--json", checkpoint=toy_checkpoint) == 2
-    told = json.loads(capsys.readouterr().out)
-    assert (told["valid"], told["count"], len(told["problems"])) == (False, 60, 60)
+
+
+def test_a_dry_run_tells_of_rows_that_cannot_be_begun(place, toy_checkpoint, fakes, capsys):
+    manifest = write_manifest("a,face.png,one.wav,,,", "b,face.png,gone.wav,,,")
+    assert batch(manifest, "--out-dir", "o", "--dry-run", "--json", checkpoint=toy_checkpoint) == 7
+    shown = capsys.readouterr()
+    summary = json.loads(shown.out)
+    assert [found["id"] for found in summary["would_fail"]] == ["b"]
+    assert (summary["would_render"], summary["failed"]) == (1, 0)
+    assert "0 failed earlier, 1 would fail" in shown.err
+    assert sorted(path.name for path in place.iterdir()) == ["data"]
+
+
+def test_a_column_too_many_is_noted(place, toy_checkpoint, fakes, capsys):
+    manifest = write_manifest(data=b"id,image,audio,speaker\na,face.png,one.wav,Anna\n")
+    assert batch(manifest, "--out-dir", "out", checkpoint=toy_checkpoint) == 0
+    assert "'speaker' is no column of a batch and is left out" in capsys.readouterr().err
+    assert fakes == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -157,9 +187,9 @@ def test_all_missing_files_are_told_in_one_line(place, toy_checkpoint, fakes, ca
         (b"id,image\na,face.png\n", "lacks the column audio"),
         (b"id,image,audio\na,face.png,one.wav\na,face.png,two.wav\n",
          "id 'a' stands in rows 1, 2 (lines 2, 3)"),
-        (b"id,image,audio,prompt\na,face.png,one.wav,smile\n", "has no text control"),
-        (b"id,image,audio,seed\na,face.png,one.wav,abc\n", "seed 'abc' is not an integer"),
-        (b"id,image,audio,output\na,face.png,one.wav,../x.mp4\n", "leaves the output folder"),
+        (b"id,image,audio\na,face.png,one.wav\nA,face.png,two.wav\n",
+         "output 'a.mp4', one file with 'A.mp4' on some systems, stands in rows 1, 2 (lines 2, 3)"),
+        (b'id,image,audio\na,face.png,"one.wav\nb,face.png,two.wav\n', "m.csv: line 2 is not CSV"),
         (b"id|image|audio\na|face.png|one.wav\n", "(delimiter ',')"),
     ],
 )  # fmt: skip

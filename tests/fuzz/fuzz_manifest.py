@@ -120,7 +120,13 @@ def check(data: bytes, folder: Path, oracle: Oracle) -> None:
                     raise Violation(wrong) from error
             raise UsageError(error.summary, code=error.code) from error
         try:
+            for found in plan.refused:
+                if wrong := line_problem(found.error):
+                    raise Violation(wrong)
+            refused = {found.row.number for found in plan.refused}
             for found in plan.table.rows():
+                if found.row.number in refused:
+                    continue
                 _check_row(found.row, out)
                 judge(plan, found.row)
                 plan.may_replace(found.row)
