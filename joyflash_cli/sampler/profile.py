@@ -17,7 +17,8 @@ class SamplerProfile:
 
     Attributes:
         block_frames: Length of a block.
-        window_blocks: Blocks denoised together; ``None`` for as many as there are main steps.
+        window_blocks: Blocks denoised together; ``None`` for as many as there are main steps, of
+            which it must be a divisor.
         main_steps: Nominal steps 1..1000 that every block takes, noisiest first (before warping).
         sub_steps: One nominal step after each main step, taken while the stream warms up (PSB).
         psb: Whether sub-steps are taken until the first block is clean (§3.3).
@@ -25,8 +26,10 @@ class SamplerProfile:
         mci: Whether a condition frame stands in front of the window (§3.4).
         mci_noise: Whether the condition frame is noised to the level of the first block.
         sink_frames: First frames of the stream, kept in the cache for ever.
-        context_frames: Capacity of the cache for recent clean frames besides the sink.
-        attention_span_frames: Most key frames of one pass, the condition frame not counted (D4).
+        context_frames: Capacity of the cache for recent clean frames besides the sink. A pass sees
+            as many of them as fit into the attention span.
+        attention_span_frames: Most key frames of one pass, the condition frame not counted (D4);
+            sink and window must fit.
         position_policy: Where the sink is seen from. ``relative``: directly in front of the
             context in every pass. ``absolute-update``: at its own index in the clean pass only.
             ``absolute``: at its own index in every pass.
@@ -85,17 +88,15 @@ class SamplerProfile:
             },
         )
         self._check_steps()
-        minimum = {
-            "block_frames": 1, "sink_frames": 0, "context_frames": 0, "fps": 1,
-            "attention_span_frames": self.window_frames,
-        }  # fmt: skip
+        minimum = {"block_frames": 1, "sink_frames": 0, "context_frames": 0, "fps": 1}
         for name, least in minimum.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; at least {least} is needed")
-        if self.num_window_blocks < 1:
-            raise ConfigError(f"window_blocks is {self.window_blocks}; at least 1 is needed")
+        self._check_window()
         if self.shift <= 0:
             raise ConfigError(f"shift is {self.shift}; a positive number is needed")
+        if self.reset_rule == "periodic" and self.reset_threshold is None:
+            raise ConfigError("reset_rule 'periodic' needs a reset_threshold")
         if self.reset_threshold is not None:
             if self.position_policy != "relative":
                 raise ConfigError("reset_threshold needs the position policy 'relative'")
@@ -104,6 +105,34 @@ class SamplerProfile:
                     f"reset_threshold is {self.reset_threshold}; sink, context and window need "
                     f"{self.layout_frames} indices"
                 )
+
+    def _check_window(self) -> None:
+        """Refuse a window that is never full, and spans that a pass would exceed or never use."""
+        num_steps = len(self.main_steps)
+        if self.num_window_blocks < 1:
+            raise ConfigError(f"window_blocks is {self.window_blocks}; at least 1 is needed")
+        if num_steps % self.num_window_blocks:
+            possible = [str(n) for n in range(1, num_steps + 1) if num_steps % n == 0]
+            raise ConfigError(
+                f"window_blocks is {self.window_blocks}; with {num_steps} main steps, windows of "
+                f"{', '.join(possible)} blocks can be filled"
+            )
+        span = self.attention_span_frames
+        least = self.sink_frames + self.window_frames
+        if span < least:
+            raise ConfigError(
+                f"attention_span_frames is {span}; at least {least} is needed for the sink "
+                f"({self.sink_frames}) and the window ({self.window_frames})"
+            )
+        # The passes over one block see most: the clean one may leave out the sink.
+        most = span - self.block_frames
+        if self.clean_kv == "last-pass":
+            most -= self.sink_frames
+        if self.context_frames > most:
+            raise ConfigError(
+                f"context_frames is {self.context_frames}; with attention_span_frames {span} no "
+                f"pass sees more than {most}"
+            )
 
     def _check_steps(self) -> None:
         steps = self.main_steps
@@ -147,7 +176,7 @@ class SamplerProfile:
     @property
     def entry_level(self) -> int:
         """Fine level the newest block must have reached before the next one enters."""
-        return 2 * math.ceil(len(self.main_steps) / self.num_window_blocks)
+        return 2 * (len(self.main_steps) // self.num_window_blocks)
 
     @property
     def first_block_frame(self) -> int:

@@ -51,6 +51,7 @@ def test_table_for_threshold_27(rule, table):
     mci=st.booleans(),
 )
 def test_layout_has_no_gap_and_stays_below_the_threshold(block, threshold, rule, mci):
+    rule = "pinned" if threshold is None else rule
     profile = dataclasses.replace(PAPER, reset_threshold=threshold, reset_rule=rule)
     base = 0
     for index in range(max(0, block - 3), block + 1):

@@ -13,6 +13,7 @@ from joyflash_cli.sampler.profile import (
     TINY,
     SamplerProfile,
 )
+from joyflash_cli.sampler.schedule import scheduled_iterations
 
 
 @pytest.mark.parametrize("profile", [PAPER, TINY, LIVETALK, AVATARFORCING, ROLLINGFORCING])
@@ -31,8 +32,16 @@ def test_round_trip(profile):
         ({"sub_steps": ()}, "psb"),
         ({"block_frames": 0}, "block_frames"),
         ({"context_frames": -1}, "context_frames"),
-        ({"attention_span_frames": 11}, "attention_span_frames is 11; at least 12"),
+        ({"attention_span_frames": 12}, "attention_span_frames is 12; at least 15"),
+        ({"attention_span_frames": 14}, "attention_span_frames is 14; at least 15"),
+        ({"sink_frames": 12}, "at least 24 is needed for the sink"),
+        ({"context_frames": 19}, "context_frames is 19; .* no pass sees more than 18"),
+        ({"context_frames": 16, "clean_kv": "last-pass"}, "no pass sees more than 15"),
         ({"window_blocks": 0}, "window_blocks"),
+        ({"window_blocks": 3}, "window_blocks is 3; with 4 main steps, windows of 1, 2, 4 blocks"),
+        ({"window_blocks": 5}, "window_blocks is 5"),
+        ({"window_blocks": 8}, "window_blocks is 8"),
+        ({"reset_rule": "periodic"}, "reset_threshold"),
         ({"shift": 0.0}, "shift"),
         ({"reset_threshold": 20}, "21 indices"),
         ({"reset_threshold": 27, "position_policy": "absolute"}, "reset_threshold"),
@@ -54,3 +63,20 @@ def test_window_is_as_long_as_the_steps():
     )
     assert longer.num_window_blocks == 5
     assert longer.entry_level == 2
+
+
+@pytest.mark.parametrize("window_blocks", [1, 2, 3, 4, 6, 12])
+@pytest.mark.parametrize("psb", [False, True])
+def test_every_window_that_is_accepted_is_filled(window_blocks, psb):
+    steps = tuple(range(1000, 40, -80))
+    profile = SamplerProfile(
+        main_steps=steps,
+        sub_steps=tuple(step - 40 for step in steps),
+        psb=psb,
+        window_blocks=window_blocks,
+        attention_span_frames=60,
+    )
+    sizes = [len(iteration.levels) for iteration in scheduled_iterations(60, profile)]
+    assert max(sizes) == window_blocks
+    middle = len(sizes) // 2
+    assert set(sizes[middle : middle + 12]) == {window_blocks}

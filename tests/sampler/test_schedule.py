@@ -89,10 +89,11 @@ def test_window_of_one_block_is_block_wise():
 @given(
     num_blocks=st.integers(1, 14),
     num_steps=st.integers(1, 6),
-    window=st.integers(1, 6),
+    steps_per_block=st.integers(1, 6),
     psb=st.booleans(),
 )
-def test_laws_of_any_schedule(num_blocks, num_steps, window, psb):
+def test_laws_of_any_schedule(num_blocks, num_steps, steps_per_block, psb):
+    window = num_steps // steps_per_block if num_steps % steps_per_block == 0 else 1
     main = tuple(1000 - 150 * i for i in range(num_steps))
     profile = dataclasses.replace(
         PAPER, main_steps=main, sub_steps=tuple(s - 50 for s in main), window_blocks=window,
