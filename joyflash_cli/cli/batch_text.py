@@ -41,7 +41,9 @@ def report_dry_run(options: "BatchOptions", plan: "BatchPlan", files: "Checkpoin
     """Reads every picture and sound as rendering would; writes nothing."""
     from joyflash_cli.batch.rehearsal import rehearse
 
-    found = rehearse(plan, files, needs_face=options.settings.needs_face)
+    found = rehearse(
+        plan, files, needs_face=options.settings.needs_face, choices=options.settings.choices
+    )
     for failure in found.failures:
         say(options, f"batch: row {failure['id']!r} would fail: {failure['code']}: "
              f"{failure['error']}")  # fmt: skip
