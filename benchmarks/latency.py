@@ -94,8 +94,8 @@ class Speaker:
 def measure_delay(look_ahead: int, options: argparse.Namespace) -> dict[str, Any]:
     """Feed sound in real time; when did each picture leave, after its own sound began?"""
     from joyflash_cli.checkpoints.store import resolve_checkpoint
+    from joyflash_cli.media.pcm import PcmFormat
     from joyflash_cli.media.sound import LiveSound
-    from joyflash_cli.media.wav import PcmFormat
     from joyflash_cli.pipeline import JoyFlash, read_request
 
     files = resolve_checkpoint("tiny", options.checkpoint)

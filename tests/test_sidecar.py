@@ -43,6 +43,17 @@ def test_what_is_written_is_read_back(tmp_path):
     assert values["created"].endswith("+00:00")
 
 
+def test_a_record_of_an_earlier_version_is_read(tmp_path):
+    path = write_sidecar(tmp_path / "a.mp4", record(truncated=True, skipped=((1.0, 0.5),)))
+    values = json.loads(path.read_text())
+    assert (values["truncated"], values["skipped"]) == (True, [[1.0, 0.5]])
+    for key in ("audio_track", "truncated", "skipped"):
+        del values[key]
+    path.write_text(json.dumps(values))
+    read = read_sidecar(path)
+    assert (read["audio_track"], read["truncated"], read["skipped"]) == (None, False, [])
+
+
 def test_the_docstring_names_every_key():
     from joyflash_cli.pipeline import sidecar
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from joyflash_cli.batch.rows import STATE_FOLDER, BatchRow, Problem, RawRow
+from joyflash_cli.media.kinds import is_url
 from joyflash_cli.media.muxer import FFMPEG_SUFFIXES, PYAV_SUFFIXES
 
 SUFFIXES = PYAV_SUFFIXES + FFMPEG_SUFFIXES
@@ -106,7 +107,8 @@ def _find_file(column: str, given: str, folder: str) -> tuple[str, str]:
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):  # ValueError: a null character
-        return path, f"{column} {given!r:.{MAX_SHOWN_CHARS}} does not exist"
+        url = "; URLs are not fetched" if is_url(given) else ""
+        return path, f"{column} {given!r:.{MAX_SHOWN_CHARS}} does not exist{url}"
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "not a plain file"
         return path, f"{column} {given!r:.{MAX_SHOWN_CHARS}} is {what}"

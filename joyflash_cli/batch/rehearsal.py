@@ -10,6 +10,7 @@ from joyflash_cli.batch.jobs import Failure
 from joyflash_cli.batch.plan import BatchPlan
 from joyflash_cli.checkpoints.store import CheckpointFiles
 from joyflash_cli.errors import JoyFlashError
+from joyflash_cli.media.hearing import SoundChoices
 
 _REMEMBERED = 64
 """Pictures, and sounds, that are kept in mind at a time."""
@@ -32,27 +33,34 @@ class Rehearsal:
     failures: tuple[dict[str, object], ...]
 
 
-def rehearse(plan: BatchPlan, files: CheckpointFiles, *, needs_face: bool = True) -> Rehearsal:
+def rehearse(
+    plan: BatchPlan,
+    files: CheckpointFiles,
+    *,
+    needs_face: bool = True,
+    choices: SoundChoices | None = None,
+) -> Rehearsal:
     """Reads the inputs of every open row; no weights are loaded.
 
     Rows that share a picture or a sound are usual: neither is read again for every row.
     """
     from joyflash_cli.media.sound import check_sound_file
     from joyflash_cli.pipeline import RenderRequest, plan_render, read_sampler_profile
-    from joyflash_cli.pipeline.request import read_face
+    from joyflash_cli.pipeline.request import check_not_exchanged, read_face
     from joyflash_cli.pipeline.static import check_prompt
 
     sampler = read_sampler_profile(files)
     face_of = lru_cache(_REMEMBERED)(
         lambda image: read_face(files, Path(image), needs_face=needs_face)[1]
     )
-    sound_of = lru_cache(_REMEMBERED)(lambda audio: check_sound_file(Path(audio)))
+    sound_of = lru_cache(_REMEMBERED)(lambda audio: check_sound_file(Path(audio), choices=choices))
     num_renders, num_blocks, video_s = 0, 0, 0.0
     failures: list[dict[str, object]] = []
     for found in plan.table.rows("open", mine=True):
         row = found.row
         try:
             check_prompt(files, row.prompt)
+            check_not_exchanged(Path(row.image), Path(row.audio))
             request = RenderRequest(face_of(row.image), sound_of(row.audio), seed=row.seed)
         except JoyFlashError as error:
             failure = Failure.of(error)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.batch.jobs import Job
 from joyflash_cli.errors import DataError
+from joyflash_cli.media.hearing import SoundChoices
 from joyflash_cli.pipeline.placement import DEFAULT_EXECUTION, ExecutionOptions
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class RendererSettings:
         execution: How to run a model that is large for its device.
         output_fps: Frames per second of the videos; ``None`` for the model's own.
         needs_face: Whether pictures without a face are refused.
+        choices: How sounds are heard.
     """
 
     profile: str = "tiny"
@@ -39,6 +41,7 @@ class RendererSettings:
     execution: ExecutionOptions = DEFAULT_EXECUTION
     output_fps: float | None = None
     needs_face: bool = True
+    choices: SoundChoices = SoundChoices()
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -53,6 +56,8 @@ class RendererSettings:
         if self.output_fps is not None:
             # Left out otherwise: a choice nobody makes must not change the keys of older rows.
             parameters["output_fps"] = self.output_fps
+        if self.choices.track is not None:
+            parameters["audio_track"] = self.choices.track
         return parameters
 
     def load(self, device: str) -> PipelineRenderer:
@@ -81,6 +86,7 @@ class PipelineRenderer:
         checkpoint = Path(settings.checkpoint) if settings.checkpoint else None
         self._output_fps = settings.output_fps
         self._needs_face = settings.needs_face
+        self._choices = settings.choices
         self._joyflash: JoyFlash = JoyFlash.load(
             settings.profile,
             checkpoint,
@@ -102,6 +108,7 @@ class PipelineRenderer:
             seed=job.seed,
             prompt=job.prompt,
             needs_face=self._needs_face,
+            choices=self._choices,
         ).at_output_fps(self._output_fps)
         # The folder is this attempt's own: whatever lies there is nobody's.
         result = self._joyflash.render(request, staged, overwrite=True)
@@ -137,6 +144,7 @@ def _facts(result: RenderResult) -> dict[str, Any]:
         "height": height,
         "video_s": round(result.video_s, 6),
         "audio_s": round(result.audio_s, 6),
+        "truncated": result.truncated,
         "wall_s": round(result.wall_s, 4),
         "load_s": round(result.load_s, 4),
         "first_frame_s": round(result.first_frame_s, 4),

@@ -31,9 +31,11 @@ from joyflash_cli.cli.execution import (
     VaeDevice,
 )
 from joyflash_cli.cli.help_text import MESSAGES
+from joyflash_cli.cli.inputs import AudioTrack, SkipDamaged, Strict
 from joyflash_cli.cli.progress import check_progress_kind
 from joyflash_cli.cli.signals import StopSignals
 from joyflash_cli.errors import UsageError
+from joyflash_cli.media.hearing import SoundChoices
 
 if TYPE_CHECKING:
     from joyflash_cli.batch.jobs import Engine
@@ -163,6 +165,9 @@ def batch(
     vae_device: VaeDevice = None,
     quantize: Quantize = "none",
     output_fps: OutputFps = None,
+    audio_track: AudioTrack = None,
+    skip_damaged: SkipDamaged = False,
+    strict: Strict = False,
     allow_no_face: AllowNoFace = False,
     progress: Annotated[
         str,
@@ -217,6 +222,7 @@ def batch(
         ),
         output_fps=output_fps,
         needs_face=not allow_no_face,
+        choices=SoundChoices(audio_track, skip_damaged, strict),
     )
     options = BatchOptions(
         manifest=manifest,

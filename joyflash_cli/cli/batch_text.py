@@ -61,7 +61,9 @@ def report_dry_run(options: "BatchOptions", plan: "BatchPlan", files: "Checkpoin
     """Reads every picture and sound as rendering would; writes nothing."""
     from joyflash_cli.batch.rehearsal import rehearse
 
-    found = rehearse(plan, files, needs_face=options.settings.needs_face)
+    found = rehearse(
+        plan, files, needs_face=options.settings.needs_face, choices=options.settings.choices
+    )
     num_failing = plan.num_refused + len(found.failures)
     refused = [
         {"row": r.row.number, "id": r.row.id, "code": r.error_code, "error": r.error}

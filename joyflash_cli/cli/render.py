@@ -18,9 +18,11 @@ from joyflash_cli.cli.execution import (
     VaeDevice,
 )
 from joyflash_cli.cli.help_text import EXPERT, FILES, MESSAGES
+from joyflash_cli.cli.inputs import AudioTrack, SkipDamaged, Strict
 from joyflash_cli.cli.render_run import RenderOptions, run_render
 from joyflash_cli.cli.signals import StopSignals
 from joyflash_cli.cli.target import choose_inputs
+from joyflash_cli.media.hearing import SoundChoices
 
 
 def render(
@@ -31,7 +33,8 @@ def render(
         str | None, typer.Argument(metavar="AUDIO", help="Short for --audio.", show_default=False)
     ] = None,
     image: Annotated[
-        Path | None, typer.Option("--image", metavar="FILE", help="Picture: PNG, JPEG or WebP.")
+        Path | None,
+        typer.Option("--image", metavar="FILE", help="Picture: PNG, JPEG, HEIC, WebP, ..."),
     ] = None,
     audio: Annotated[
         str | None,
@@ -57,6 +60,9 @@ def render(
             rich_help_panel=FILES,
         ),
     ] = None,
+    audio_track: AudioTrack = None,
+    skip_damaged: SkipDamaged = False,
+    strict: Strict = False,
     profile: Annotated[
         str,
         typer.Option(
@@ -193,6 +199,7 @@ def render(
         allow_no_face=allow_no_face,
         look_ahead=look_ahead,
         sampling=tuple(sampling or ()),
+        choices=SoundChoices(audio_track, skip_damaged, strict),
         device=device,
         dtype=dtype,
         threads=threads,

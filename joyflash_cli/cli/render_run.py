@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import typer
 
 from joyflash_cli.cli.events import EventStream, open_events
+from joyflash_cli.cli.inputs import STANDARD_INPUT, open_picture, open_sound, said_while_opening
 from joyflash_cli.cli.progress import (
     Progress,
     ProgressKind,
@@ -34,16 +35,14 @@ from joyflash_cli.cli.target import (
     is_standard_output,
     is_stream,
 )
-from joyflash_cli.errors import OutputError, UsageError
+from joyflash_cli.errors import OutputError
+from joyflash_cli.media.hearing import SoundChoices
 
 if TYPE_CHECKING:
     from joyflash_cli.checkpoints.store import CheckpointFiles
-    from joyflash_cli.media.sound import Sound
     from joyflash_cli.pipeline import RenderRequest, RenderResult
     from joyflash_cli.pipeline.placement import Placement
     from joyflash_cli.pipeline.preflight import MemoryNeed
-
-STANDARD_INPUT = "-"
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,7 @@ class RenderOptions:
     allow_no_face: bool = False
     execution: dict[str, Any] = field(default_factory=dict)
     sampling: tuple[str, ...] = ()
+    choices: SoundChoices = SoundChoices()
 
     @property
     def is_silent(self) -> bool:
@@ -105,25 +105,29 @@ def _run(options: RenderOptions, signals: StopSignals, events: EventStream | Non
     output = choose_output(options.output, options.image, options.audio)
     check_inputs_are_kept(output, options.image, options.audio)
     check_target(output, overwrite=options.overwrite, as_json=options.as_json)
-    sound = _open_sound(options)
+    sound = open_sound(
+        options.audio, options.audio_format, options.choices, quiet=options.is_silent
+    )
     files = resolve_checkpoint(options.profile, options.checkpoint)
     if options.sampling:
         files = _with_sampling(options, files)
-    request = read_request(
-        files,
-        options.image,
-        sound,
-        seed=options.seed,
-        prompt=options.prompt,
-        face_index=options.face,
-        needs_face=not options.allow_no_face,
-        look_ahead_blocks=options.look_ahead,
-    ).at_output_fps(options.output_fps)
+    with open_picture(options.image, quiet=options.is_silent) as picture:
+        request = read_request(
+            files,
+            picture,
+            sound,
+            seed=options.seed,
+            prompt=options.prompt,
+            face_index=options.face,
+            needs_face=not options.allow_no_face,
+            look_ahead_blocks=options.look_ahead,
+            choices=options.choices,
+        ).at_output_fps(options.output_fps)
     say(options.is_silent, *(f"joyflash: warning: {warning}" for warning in request.warnings))
     if options.dry_run:
         _report_plan(options, output, files, request)
         return 0
-    with _claimed_output(output) as target:
+    with _claimed_output(output, quiet=options.is_silent) as target:
         result = _render(options, signals, files, request, target=target, events=events)
     if not is_standard_output(output) and is_stream(output):
         result = replace(result, output=output)  # a stream does not know its name
@@ -228,29 +232,8 @@ def _open_progress(
     return open_progress(num_frames, fps, quiet=options.quiet, kind=kind, events=events)
 
 
-def _open_sound(options: RenderOptions) -> "Path | Sound":
-    """The path, or standard input as it arrives."""
-    from joyflash_cli.media.sound import LiveSound, check_sound_file, is_pipe, open_pipe
-    from joyflash_cli.media.wav import parse_pcm_format
-
-    pcm = None if options.audio_format is None else parse_pcm_format(options.audio_format)
-    if options.audio != STANDARD_INPUT:
-        path = Path(options.audio)
-        if is_pipe(path):
-            return open_pipe(path, pcm)
-        return path if pcm is None else check_sound_file(path, pcm)
-    if sys.stdin is None or sys.stdin.isatty():
-        what = "closed" if sys.stdin is None else "a terminal"
-        raise UsageError(
-            f"--audio - reads WAV from standard input, which is {what}",
-            hint="pipe a sound into it, or give --audio FILE",
-            code="E-STDIN-TERMINAL",
-        )
-    return LiveSound(sys.stdin.buffer, pcm)
-
-
 @contextlib.contextmanager
-def _claimed_output(output: Path) -> "Iterator[Path | BinaryIO]":
+def _claimed_output(output: Path, *, quiet: bool) -> "Iterator[Path | BinaryIO]":
     """The path, or standard output for the video alone.
 
     Whatever a library may print meanwhile goes to standard error: one stray byte would break the
@@ -260,7 +243,7 @@ def _claimed_output(output: Path) -> "Iterator[Path | BinaryIO]":
         yield output
         return
     if not is_standard_output(output):
-        with _opened_stream(output) as stream:
+        with _opened_stream(output, quiet=quiet) as stream:
             yield stream
         return
     sys.stdout.flush()
@@ -276,10 +259,11 @@ def _claimed_output(output: Path) -> "Iterator[Path | BinaryIO]":
 
 
 @contextlib.contextmanager
-def _opened_stream(output: Path) -> "Iterator[BinaryIO]":
+def _opened_stream(output: Path, *, quiet: bool) -> "Iterator[BinaryIO]":
     """A pipe or device by its name; a pipe's reader is waited for."""
     try:
-        stream = output.open("wb", buffering=0)
+        with said_while_opening(output, "--output", quiet=quiet, to_read=False):
+            stream = output.open("wb", buffering=0)
     except OSError as error:
         raise OutputError(
             f"{output} cannot be written: {error.strerror or error}",

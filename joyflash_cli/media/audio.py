@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from joyflash_cli.media.audio_decoding import (
+    SILENCE_PEAK,
     checked_rate,
     decoded_pieces,
     empty_sound,
     open_sound_track,
     opened_sound_file,
 )
+from joyflash_cli.media.downmix import Downmix
+from joyflash_cli.media.hearing import Hearing
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, AudioClip, SoundFormat
 
 if TYPE_CHECKING:
@@ -32,9 +35,6 @@ CHANNEL_LAYOUTS = {
     8: "7.1",
 }
 """What a number of channels is taken for: clips carry the number only."""
-
-SILENCE_PEAK = 1e-3
-"""Peak below which a clip counts as silent: -60 dB of full scale."""
 
 _FRAME_SAMPLES = 1 << 16
 
@@ -70,14 +70,16 @@ def to_model_waveform(clip: AudioClip) -> np.ndarray:
     """What the audio encoders hear: mono, 16 kHz.
 
     Args:
-        clip: Sound at its own rate; channels are averaged.
+        clip: Sound at its own rate; channels are averaged, see ``Downmix``.
 
     Returns:
         ``(max(1, round(n * 16000 / rate)),)`` float32; sample i lies at i / 16000 s.
     """
     samples, rate_hz = clip.samples, clip.sample_rate_hz
     if rate_hz == MODEL_SAMPLE_RATE_HZ:
-        return _mono(samples)
+        downmix = Downmix(rate_hz)
+        first, rest = downmix.push(samples), downmix.finish()
+        return np.concatenate([first, rest]) if len(rest) else first
     # Filled piece by piece: long sound must not be held several times.
     num_samples = max(1, round(len(samples) * MODEL_SAMPLE_RATE_HZ / rate_hz))
     waveform = np.zeros(num_samples, np.float32)
@@ -153,13 +155,6 @@ class WavWriter:
         self._container.close()
 
 
-def _mono(samples: np.ndarray) -> np.ndarray:
-    """Mean of the channels, ``(n,)`` float32; a view where there is one channel."""
-    if samples.shape[1] == 1:
-        return samples[:, 0]
-    return samples.mean(axis=1, dtype=np.float32)
-
-
 class ModelResampler:
     """Sound as it arrives to what the audio encoders hear: mono, 16 kHz.
 
@@ -173,6 +168,7 @@ class ModelResampler:
         import av
 
         self._rate_hz = rate_hz
+        self._downmix = Downmix(rate_hz)
         self._num_in = 0
         self._num_out = 0
         self._resampler = None
@@ -183,9 +179,11 @@ class ModelResampler:
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """What the next samples ``(n, channels)`` give, ``(m,)``; a little stays inside."""
+        return self._resampled(self._downmix.push(samples))
+
+    def _resampled(self, piece: np.ndarray) -> np.ndarray:
         import av
 
-        piece = _mono(samples)
         if self._resampler is None or not len(piece):
             self._num_in += len(piece)
             self._num_out += len(piece)
@@ -201,9 +199,9 @@ class ModelResampler:
 
     def finish(self) -> np.ndarray:
         """What was left inside: in all ``max(1, round(n * 16000 / rate))`` samples come out."""
-        rest = np.zeros(0, np.float32)
+        rest = self._resampled(self._downmix.finish())
         if self._resampler is not None and self._num_in:
-            rest = self._joined(self._resampler.resample(None))
+            rest = np.concatenate([rest, self._joined(self._resampler.resample(None))])
         total = max(1, round(self._num_in * MODEL_SAMPLE_RATE_HZ / self._rate_hz))
         before = self._num_out - len(rest)
         kept = rest[: max(0, total - before)]
@@ -217,15 +215,16 @@ class ModelResampler:
 
 
 def _read_stream(file: BinaryIO, name: str) -> AudioClip:
-    with open_sound_track(file, name) as (container, stream):
-        return _collect(container, stream, name)
+    hearing = Hearing(name)
+    with open_sound_track(file, hearing) as (container, stream):
+        return _collect(container, stream, hearing)
 
 
-def _collect(container: Any, stream: Any, name: str) -> AudioClip:
-    rate_hz, channels = checked_rate(stream, name)
+def _collect(container: Any, stream: Any, hearing: Hearing) -> AudioClip:
+    rate_hz, channels = checked_rate(stream, hearing.name)
     samples = np.empty((0, channels), np.float32)
     num_samples = 0
-    for part in decoded_pieces(container, stream, name):
+    for part in decoded_pieces(container, stream, hearing):
         if num_samples + len(part) > len(samples):
             # Grown in place (the system remaps the pages), so that a long sound is held once.
             length = max(len(samples) * 3 // 2, _FRAME_SAMPLES, num_samples + len(part))
@@ -233,6 +232,6 @@ def _collect(container: Any, stream: Any, name: str) -> AudioClip:
         samples[num_samples : num_samples + len(part)] = part
         num_samples += len(part)
     if num_samples == 0:
-        raise empty_sound(name)
+        raise empty_sound(hearing.name)
     samples.resize((num_samples, channels), refcheck=False)
     return AudioClip(samples, rate_hz)

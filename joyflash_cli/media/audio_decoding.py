@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from joyflash_cli.errors import AudioError
+from joyflash_cli.media.hearing import Hearing, no_such_track
+from joyflash_cli.media.holes import Hole
+from joyflash_cli.media.kinds import hint_for_missing
 
 if TYPE_CHECKING:
     import av
@@ -24,6 +27,9 @@ make libavformat open *other* files and addresses.
 MIN_SAMPLE_RATE_HZ = 2_000
 MAX_SAMPLE_RATE_HZ = 384_000
 MAX_CHANNELS = 8
+
+SILENCE_PEAK = 1e-3
+"""Peak below which a sound counts as silent: -60 dB of full scale."""
 
 MAX_DURATION_S = 24 * 3600
 """Longest sound that is read whole; a day at 48 kHz stereo is already 33 GB of samples."""
@@ -45,7 +51,9 @@ def opened_sound_file(path: Path) -> Iterator[BinaryIO]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise AudioError(
             f"{path}: no such file",
-            hint="give the path of a local sound file, or - for WAV on standard input",
+            hint=hint_for_missing(
+                path, "give the path of a local sound file, or - for WAV on standard input"
+            ),
             code="E-AUDIO-MISSING",
         ) from error
     except OSError as error:
@@ -70,17 +78,76 @@ class _Counted:
 
 
 @contextlib.contextmanager
-def open_sound_track(file: BinaryIO, name: str, **options: str) -> Iterator[tuple[Any, Any]]:
+def open_sound_track(file: BinaryIO, hearing: Hearing, **options: str) -> Iterator[tuple[Any, Any]]:
     """PyAV's container and sound track of an open file or pipe, within a ``with`` statement.
+
+    Of several tracks that is the one asked for; else the one marked as default, unless a file's is
+    silent and another is not.
 
     Args:
         file: Read from where it stands.
-        name: For messages.
+        hearing: Has the choice, and is told what was chosen.
         options: For libavformat.
 
     Raises:
         AudioError: ``E-AUDIO-EMPTY``, ``E-AUDIO-FORMAT`` or ``E-AUDIO-STREAM``.
     """
+    name, wanted = hearing.name, hearing.choices.track
+    with _opened_container(file, name, options) as container:
+        num_tracks = len(container.streams.audio)
+        if num_tracks == 0:
+            raise AudioError(
+                f"{name} has no audio track",
+                hint="give a file with sound",
+                code="E-AUDIO-STREAM",
+            )
+        if wanted is not None and not 0 <= wanted < num_tracks:
+            raise no_such_track(name, num_tracks, wanted)
+        order = _defaults_first(container.streams.audio)
+        if num_tracks == 1 or wanted is not None or not file.seekable():
+            yield container, container.streams.audio[_chosen(hearing, order, order[0])]
+            return
+    # Looked for with the file closed: two containers would move its one position.
+    loud = next((index for index in order if _is_loud(file, name, index)), order[0])
+    file.seek(0)
+    with _opened_container(file, name, options) as container:
+        yield container, container.streams.audio[_chosen(hearing, order, loud)]
+
+
+def _chosen(hearing: Hearing, order: list[int], found: int) -> int:
+    """The track that is heard; says which where nobody asked for it."""
+    if len(order) == 1:
+        return 0
+    wanted = hearing.choices.track
+    hearing.track = found if wanted is None else wanted
+    if wanted is None:
+        why = "the default one" if found == order[0] else "the first that is not silent"
+        hearing.notes.append(
+            f"{hearing.name} has {len(order)} sound tracks, counted from 0; track {found}, {why}, "
+            "is heard; --audio-track N takes another"
+        )
+    return hearing.track
+
+
+def _defaults_first(tracks: Any) -> list[int]:
+    from av.stream import Disposition
+
+    return sorted(range(len(tracks)), key=lambda i: not tracks[i].disposition & Disposition.default)
+
+
+def _is_loud(file: BinaryIO, name: str, index: int) -> bool:
+    """Whether a track can be heard at all; one that cannot be decoded cannot."""
+    file.seek(0)
+    with _opened_container(file, name, {}) as container, contextlib.suppress(AudioError):
+        stream = container.streams.audio[index]
+        for piece in decoded_pieces(container, stream, Hearing(name)):
+            if np.abs(piece).max(initial=0.0) >= SILENCE_PEAK:
+                return True
+    return False
+
+
+@contextlib.contextmanager
+def _opened_container(file: BinaryIO, name: str, options: dict[str, str]) -> Iterator[Any]:
     import av
 
     pipe = None if file.seekable() else _Counted(file)
@@ -93,35 +160,34 @@ def open_sound_track(file: BinaryIO, name: str, **options: str) -> Iterator[tupl
             raise empty_sound(name) from error
         raise AudioError(
             f"{name} is not a sound file that can be read",
-            hint="convert it to WAV, FLAC, MP3, Ogg, M4A or WebM",
+            hint="convert it to WAV, FLAC, MP3, Ogg, M4A or WebM; samples without a header need "
+            "--audio-format, such as s16le:16000",
             code="E-AUDIO-FORMAT",
         ) from error
     with container:
-        if not container.streams.audio:
-            raise AudioError(
-                f"{name} has no audio track",
-                hint="give a file with sound",
-                code="E-AUDIO-STREAM",
-            )
-        yield container, container.streams.audio[0]
+        yield container
 
 
-def decoded_pieces(container: Any, stream: Any, name: str) -> Iterator[np.ndarray]:
+def decoded_pieces(container: Any, stream: Any, hearing: Hearing) -> Iterator[np.ndarray]:
     """The samples of a track as they are decoded, ``(n, channels)`` float32 in -1..1.
 
     Raises:
         AudioError: As ``read_audio``.
     """
+    name = hearing.name
     rate_hz, channels = checked_rate(stream, name)
     num_samples = 0
-    for frame in _decoded_frames(container, stream, rate_hz, name):
-        part = _as_float(frame)
-        if frame.sample_rate != rate_hz or part.shape[1] != channels:
-            raise AudioError(
-                f"{name} changes its sample rate or channels at {num_samples / rate_hz:.2f} s",
-                hint="convert it to a plain WAV",
-                code="E-AUDIO-FORMAT",
-            )
+    for frame in _decoded_frames(container, stream, rate_hz, hearing):
+        if isinstance(frame, int):
+            part = np.zeros((frame, channels), np.float32)
+        else:
+            part = _as_float(frame)
+            if frame.sample_rate != rate_hz or part.shape[1] != channels:
+                raise AudioError(
+                    f"{name} changes its sample rate or channels at {num_samples / rate_hz:.2f} s",
+                    hint="convert it to a plain WAV",
+                    code="E-AUDIO-FORMAT",
+                )
         yield checked_samples(part, num_samples, rate_hz, name)
         num_samples += len(part)
 
@@ -184,18 +250,19 @@ def check_sound_format(rate_hz: int, channels: int, name: str) -> None:
 
 
 def _decoded_frames(
-    container: Any, stream: Any, rate_hz: int, name: str
-) -> Iterator[av.AudioFrame]:
+    container: Any, stream: Any, rate_hz: int, hearing: Hearing
+) -> Iterator[av.AudioFrame | int]:
     """Frames of the track; undecodable packets are tolerated only before and after the sound.
 
     A broken first packet is usual in cut MP3, a broken last one in any cut file (and is how the
-    odd last byte of a WAV shows). Skipping one in the middle would shift all that follows.
+    odd last byte of a WAV shows). Leaving one out in the middle would shift all that follows: it
+    is an error, or a number of silent samples where damage is to be skipped.
     """
     import av
 
-    num_samples = 0
-    num_failed = 0
-    failed_at_s: float | None = None
+    if stream.codec_context.name == "flac":  # else a frame with a wrong checksum plays as noise
+        stream.codec_context.options = {"err_detect": "crccheck+explode"}
+    num_samples, num_failed, hole = 0, 0, Hole(container.format.name, rate_hz)
     packets = iter(container.demux(stream))
     while True:
         try:
@@ -209,23 +276,33 @@ def _decoded_frames(
         except av.error.FFmpegError:
             num_failed += 1
             if num_samples:
-                failed_at_s = num_samples / rate_hz
+                hole.grow(packet)
             continue
+        if frames and hole.is_before(frames[0], num_samples):
+            if not hearing.choices.skip_damaged:
+                raise _damaged(hearing.name, f"at {num_samples / rate_hz:.2f} s")
+            lost = hole.close(frames[0], num_samples)
+            hearing.skip(num_samples / rate_hz, lost / rate_hz)
+            yield lost
+            num_samples += lost
         for frame in frames:
-            if failed_at_s is not None:
-                raise AudioError(
-                    f"{name} is damaged at {failed_at_s:.2f} s",
-                    hint="export it again, or convert it to WAV",
-                    code="E-AUDIO-DAMAGED",
-                )
             num_samples += frame.samples
+            hole.pass_by(packet, frame)
             yield frame
     if num_failed and not num_samples:
         raise AudioError(
-            f"{name} cannot be decoded ({num_failed} packets, none good)",
+            f"{hearing.name} cannot be decoded ({num_failed} packets, none good)",
             hint="export it again, or convert it to WAV",
             code="E-AUDIO-DAMAGED",
         )
+
+
+def _damaged(name: str, where: str) -> AudioError:
+    return AudioError(
+        f"{name} is damaged {where}",
+        hint="export it again, or give --skip-damaged to make such places silent",
+        code="E-AUDIO-DAMAGED",
+    )
 
 
 def _as_float(frame: av.AudioFrame) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pictures in: PNG, JPEG or WebP to upright 8-bit RGB, whatever the file's own colour form."""
+"""Pictures in: any usual format to upright 8-bit RGB, whatever the file's own colour form."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ import warnings
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from joyflash_cli.errors import ImageError
+from joyflash_cli.media.kinds import hint_for_missing, name_of_format
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")
-"""The only decoders that are ever tried; the others have a long record of holes."""
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+"""The only decoders that are ever tried, and two that may be there; the others have a long record
+of holes."""
 
 MIN_SIDE_PX = 32
-MAX_PIXELS = 100_000_000
-"""Largest picture that is decoded (300 MB of RGB); read from the header, before decoding."""
+MAX_PIXELS = 120_000_000
+"""Largest picture that is decoded (360 MB of RGB); read from the header, before decoding. Phones
+take photographs of 108 million."""
 
 MAX_WEBP_PIXELS = 64_000_000
-"""The same for WebP, whose decoder keeps three copies: 40 bytes of file may ask for all of it."""
+"""The same for WebP, HEIC and AVIF, whose decoders keep several copies: 40 bytes of file may ask
+for all of it."""
 
 MAX_FILE_BYTES = 512 << 20
 """Largest file that is read; no picture that could be decoded comes near."""
@@ -41,27 +45,13 @@ BACKGROUND_RGB = (128, 128, 128)
 _GREY_ROWS = 256
 _BROKEN = (
     OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError,
-    ArithmeticError, struct.error, zlib.error,
+    ArithmeticError, RuntimeError, struct.error, zlib.error,
 )  # fmt: skip
 """What Pillow raises for broken pictures; some of it for chunks that are merely too short."""
 
-_OTHER_FORMATS = (  # (offset, bytes, name): told apart only to give a useful hint
-    (4, b"ftyphei", "HEIC"),
-    (4, b"ftyphev", "HEIC"),
-    (4, b"ftypmif1", "HEIC"),
-    (4, b"ftypmsf1", "HEIC"),
-    (4, b"ftypavi", "AVIF"),
-    (4, b"ftyp", "a video"),
-    (0, b"GIF8", "GIF"),
-    (0, b"BM", "BMP"),
-    (0, b"II*\0", "TIFF"),
-    (0, b"MM\0*", "TIFF"),
-    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
-    (0, b"\xff\x0a", "JPEG XL"),
-    (0, b"%PDF", "PDF"),
-    (0, b"<svg", "SVG"),
-    (0, b"<?xml", "SVG"),
-)
+_WANTED = "PNG, JPEG, WebP, TIFF, BMP, GIF, HEIC and AVIF"
+_GIVE_A_PICTURE = "give the path of a picture, such as a PNG or JPEG"
+_COPYING_FORMATS = ("WEBP", "HEIF", "AVIF")
 
 
 @dataclass(frozen=True)
@@ -79,46 +69,48 @@ class Picture:
     sha256: str | None = None
 
 
-def read_picture(path: Path) -> Picture:
-    """The picture in a PNG, JPEG or WebP file.
+def read_picture(source: Path | BinaryIO) -> Picture:
+    """The picture in a file.
 
     The EXIF orientation is applied, an embedded colour profile is converted to sRGB, 16-bit grey
     is scaled to 8 bits, transparency is flattened on mid-grey, an animation gives its first frame.
     Beyond ``LARGE_PIXELS`` a picture is read at half its size or less.
 
     Args:
-        path: A local file; its suffix does not matter.
+        source: A local file, whose suffix does not matter; or one that is open, such as a pipe.
 
     Returns:
         Upright RGB and what to tell the user.
 
     Raises:
         ImageError: ``E-IMAGE-MISSING`` no such file, ``E-IMAGE-FORMAT`` another format,
-            ``E-IMAGE-SIZE`` a side under 32 px, or more than 100 million pixels (WebP:
-            64 million),
-            ``E-IMAGE-DAMAGED`` cut off or broken.
+            ``E-IMAGE-SIZE`` a side under 32 px, or more than 120 million pixels (WebP, HEIC and
+            AVIF: 64 million), ``E-IMAGE-DAMAGED`` cut off or broken.
     """
-    path = Path(path)
+    path = Path(source if isinstance(source, str | Path) else source.name)
     name = path.name or str(path)
-    try:
-        with path.open("rb") as file:  # a pipe can be read only once, a device never ends
-            data = file.read(MAX_FILE_BYTES + 1)
+    try:  # a pipe can be read only once, a device never ends
+        if isinstance(source, str | Path):
+            with path.open("rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+        else:
+            data = source.read(MAX_FILE_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError(
             f"{path}: no such file",
-            hint="give the path of a PNG, JPEG or WebP picture",
+            hint=hint_for_missing(path, _GIVE_A_PICTURE),
             code="E-IMAGE-MISSING",
         ) from error
     except OSError as error:
         raise ImageError(
             f"{path} cannot be read: {error.strerror or error}",
-            hint="give the path of a PNG, JPEG or WebP picture",
+            hint=_GIVE_A_PICTURE,
             code="E-IMAGE-MISSING",
         ) from error
     if len(data) > MAX_FILE_BYTES:
         raise ImageError(
             f"{name} has more than {MAX_FILE_BYTES >> 20} MB",
-            hint="give the path of a PNG, JPEG or WebP picture",
+            hint=_GIVE_A_PICTURE,
             code="E-IMAGE-SIZE",
         )
     with warnings.catch_warnings():
@@ -130,12 +122,16 @@ def read_picture(path: Path) -> Picture:
 
 def _decode(data: bytes, name: str) -> Picture:
     image = _open(data, name)
-    _check_size(image.size, name, MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS)
+    _check_size(
+        image.size, name, MAX_WEBP_PIXELS if image.format in _COPYING_FORMATS else MAX_PIXELS
+    )
     notes: list[str] = []
     num_frames = getattr(image, "n_frames", 1)
     if image.format != "MPO" and num_frames > 1:
         # MPO is a JPEG whose further pictures are previews or the other eye, not an animation.
-        notes.append(f"{name} is an animation of {num_frames} frames; its first is used")
+        what = "has" if image.format in ("TIFF", "HEIF") else "is an animation of"
+        ones = "pictures" if image.format in ("TIFF", "HEIF") else "frames"
+        notes.append(f"{name} {what} {num_frames} {ones}; its first is used")
     width, height = image.size
     is_large = width * height > LARGE_PIXELS
     try:
@@ -149,7 +145,15 @@ def _decode(data: bytes, name: str) -> Picture:
         if image.size != (width, height):
             read = f"{image.width} x {image.height}"
             notes.append(f"{name} is {width} x {height}; it is read as {read}")
-    return Picture(_to_rgb(_upright(image), name, notes), tuple(notes))
+    try:
+        pixels = _to_rgb(_upright(image), name, notes)
+    except _BROKEN as error:
+        raise ImageError(
+            f"{name} has colours ({image.mode}) that cannot be converted",
+            hint="save it as PNG or JPEG with any picture program",
+            code="E-IMAGE-FORMAT",
+        ) from error
+    return Picture(pixels, tuple(notes))
 
 
 def _reduced(image: Image) -> Image:
@@ -171,7 +175,7 @@ def _open(data: bytes, name: str) -> Image:
     if not data:
         raise _damaged(name)
     try:
-        return Image.open(io.BytesIO(data), formats=PICTURE_FORMATS)
+        return Image.open(io.BytesIO(data), formats=(*PICTURE_FORMATS, *_optional_formats(data)))
     except Image.DecompressionBombError as error:
         raise ImageError(
             f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels",
@@ -179,22 +183,43 @@ def _open(data: bytes, name: str) -> Image:
             code="E-IMAGE-SIZE",
         ) from error
     except UnidentifiedImageError as error:
-        found = _other_format(data)
-        said = f"{name} is {found}" if found else f"{name} is not a picture that can be read"
-        raise ImageError(
-            f"{said}; PNG, JPEG and WebP are supported",
-            hint="save it as PNG or JPEG with any picture program",
-            code="E-IMAGE-FORMAT",
-        ) from error
+        raise _other_format(data, name) from error
     except _BROKEN as error:
         raise _damaged(name) from error
 
 
-def _other_format(data: bytes) -> str:
-    for offset, magic, format_name in _OTHER_FORMATS:
-        if data[offset : offset + len(magic)] == magic:
-            return format_name
-    return ""
+def _optional_formats(data: bytes) -> tuple[str, ...]:
+    """Decoders for what phones write, where they are installed and needed."""
+    kind = name_of_format(data[:32])
+    if kind == "AVIF":
+        from PIL import features
+
+        if features.check("avif"):
+            return ("AVIF",)
+    if kind in ("HEIC", "AVIF"):
+        try:
+            import pillow_heif
+        except ImportError:
+            return ()
+        pillow_heif.register_heif_opener()
+        return ("HEIF",)
+    return ()
+
+
+def _other_format(data: bytes, name: str) -> ImageError:
+    """The error for what is no picture, or one of a format that is not read."""
+    found = name_of_format(data[:32])
+    hint = "save it as PNG or JPEG with any picture program"
+    if found in ("HEIC", "AVIF") and not _optional_formats(data):
+        said, hint = (
+            f"{name} is {found}, which needs pillow-heif",
+            ("pip install 'joyflash[heif]', or save it as PNG or JPEG"),
+        )
+    elif found:
+        said = f"{name} is {found}; {_WANTED} are supported"
+    else:
+        said = f"{name} is not a picture that can be read; {_WANTED} are supported"
+    return ImageError(said, hint=hint, code="E-IMAGE-FORMAT")
 
 
 def _check_size(size: tuple[int, int], name: str, most: int) -> None:
@@ -225,6 +250,9 @@ def _upright(image: Image) -> Image:
 def _to_rgb(image: Image, name: str, notes: list[str]) -> np.ndarray:
     if image.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N"):
         return _from_grey(np.asarray(image))
+    if image.mode == "F":  # light as numbers: up to 1, or as in 8 bits
+        values = np.nan_to_num(np.asarray(image), nan=0.0, posinf=255.0, neginf=0.0)
+        return _from_grey((values * (65535 if values.max() <= 1 else 257)).clip(0, 65535))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         return _flatten(image, name, notes)
     return np.array(_in_srgb(image).convert("RGB"))

@@ -7,64 +7,37 @@ of sound takes no more memory than a second. A pipe is heard as it arrives.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import select
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 import numpy as np
 
 from joyflash_cli.errors import AudioError
-from joyflash_cli.media.audio import SILENCE_PEAK
 from joyflash_cli.media.audio_decoding import (
     MAX_DURATION_S,
-    check_sound_format,
-    checked_rate,
-    checked_samples,
-    decoded_pieces,
+    SILENCE_PEAK,
     empty_sound,
-    open_sound_track,
     opened_sound_file,
     too_long,
 )
-from joyflash_cli.media.wav import (
-    ByteFeed,
-    PcmFormat,
-    read_wav_header,
-    starts_like_wav,
-    wav_data,
-)
+from joyflash_cli.media.hearing import Hearing, SoundChoices
+from joyflash_cli.media.pcm import PcmFormat
+from joyflash_cli.media.sound_opening import OpenSound, hear, open_compressed, open_plain
+from joyflash_cli.media.wav import ByteFeed
 from joyflash_cli.types import AudioClip, SoundFormat
 
 STANDARD_INPUT_NAME = "standard input"
 _PIECE_SAMPLES = 1 << 14
 _WAKE_EVERY_MS = 200
-# What libavformat may read ahead of a compressed pipe before it gives the first sample.
-_PIPE_OPTIONS = {"probesize": "32768", "analyzeduration": "200000"}
 
 
 def _never(*_: object) -> None:
     """Waiting that nobody interrupts."""
-
-
-@dataclass(frozen=True)
-class OpenSound:
-    """A sound that is being heard.
-
-    Attributes:
-        name: For messages.
-        format: Its rate and channels.
-        pieces: Its samples in order, ``(n, channels)`` float32 in -1..1, as they arrive; raises
-            ``AudioError`` where the sound cannot be used.
-    """
-
-    name: str
-    format: SoundFormat
-    pieces: Iterator[np.ndarray]
 
 
 class Sound(Protocol):
@@ -125,6 +98,7 @@ class FileSound:
         num_samples: Samples per channel, at least one.
         is_silent: Whether no sample reaches -60 dB of full scale.
         pcm: For a file of plain samples without a header.
+        hearing: What was learned about it.
     """
 
     path: Path
@@ -132,6 +106,7 @@ class FileSound:
     num_samples: int
     is_silent: bool
     pcm: PcmFormat | None = None
+    hearing: Hearing = field(default_factory=lambda: Hearing(""))
 
     @property
     def name(self) -> str:
@@ -143,8 +118,10 @@ class FileSound:
         return OpenSound(self.name, self.format, self._pieces())
 
     def _pieces(self) -> Iterator[np.ndarray]:
+        # What was to be refused or told was so when it was checked; the track stays the same.
+        choices = replace(self.hearing.choices, track=self.hearing.track, strict=False)
         with opened_sound_file(self.path) as file:
-            yield from _hear(file, file.read, self.name, self.pcm).pieces
+            yield from hear(file, file.read, Hearing(self.name, choices), self.pcm).pieces
 
 
 class LiveSound:
@@ -157,14 +134,21 @@ class LiveSound:
             directly, so nothing may have been read through Python's own buffer before.
         pcm: For samples without a header.
         name: For messages.
+        choices: How it is to be heard.
     """
 
     num_samples = None
 
     def __init__(
-        self, stream: BinaryIO, pcm: PcmFormat | None = None, *, name: str = STANDARD_INPUT_NAME
+        self,
+        stream: BinaryIO,
+        pcm: PcmFormat | None = None,
+        *,
+        name: str = STANDARD_INPUT_NAME,
+        choices: SoundChoices | None = None,
     ) -> None:
         self.name = name
+        self.hearing = Hearing(name, choices)
         self._stream = stream
         self._pcm = pcm
         self._digest = hashlib.sha256()
@@ -183,42 +167,42 @@ class LiveSound:
             self._digest.update(data)
             return data
 
-        return _hear(None, read, self.name, self._pcm)
+        return hear(None, read, self.hearing, self._pcm)
 
 
-def check_sound_file(path: Path, pcm: PcmFormat | None = None) -> FileSound:
+def check_sound_file(
+    path: Path, pcm: PcmFormat | None = None, *, choices: SoundChoices | None = None
+) -> FileSound:
     """A sound file, heard once to its end so that a mistake in it is told before any work.
 
     Args:
         path: Always a plain local file, however it is spelled.
         pcm: For a file of plain samples without a header.
+        choices: How it is to be heard.
 
     Raises:
-        AudioError: As ``read_audio``.
+        AudioError: As ``read_audio``; ``E-AUDIO-TRUNCATED`` under a strict choice.
+        UsageError: For a format that is given although the file has a header.
     """
     path = Path(path)
+    hearing = Hearing(path.name, choices)
     with opened_sound_file(path) as file:
         feed = ByteFeed(file.read)
-        plain = _plain_data(feed, path.name, pcm)
-        if plain is None:
-            opened = _hear_compressed(file, feed, path.name)
-            sound, pieces = opened.format, opened.pieces
-        else:
-            sound = SoundFormat(plain[0].sample_rate_hz, plain[0].channels)
-            pieces = _decoded(plain[1], plain[0], path.name)
+        plain = open_plain(file, feed, hearing, pcm)
+        opened = open_compressed(file, feed, hearing) if plain is None else plain.open()
         num_samples, silent = 0, True
-        for piece in pieces:
+        for piece in opened.pieces:
             num_samples += len(piece)
             silent = silent and not np.abs(piece).max(initial=0.0) >= SILENCE_PEAK
-            if not silent and plain is not None and not plain[0].is_float:
+            if not silent and plain is not None and not plain.header.pcm.is_float:
                 break  # integers cannot be wrong: the rest is only counted
         if plain is not None:
-            num_samples += sum(len(data) for data in plain[1]) // plain[0].frame_bytes
+            num_samples += plain.count_rest()
     if num_samples == 0:
         raise empty_sound(path.name)
-    if num_samples > MAX_DURATION_S * sound.sample_rate_hz:
+    if num_samples > MAX_DURATION_S * opened.format.sample_rate_hz:
         raise too_long(path.name)
-    return FileSound(path, sound, num_samples, silent, pcm)
+    return FileSound(path, opened.format, num_samples, silent, pcm, hearing)
 
 
 def is_pipe(path: Path) -> bool:
@@ -229,12 +213,15 @@ def is_pipe(path: Path) -> bool:
         return False
 
 
-def open_pipe(path: Path, pcm: PcmFormat | None = None) -> LiveSound:
-    """The sound of a pipe that has a name, heard as it arrives.
+def open_pipe(
+    path: Path, pcm: PcmFormat | None = None, *, choices: SoundChoices | None = None
+) -> LiveSound:
+    """The sound of a pipe that has a name, heard as it arrives; waits for its writer.
 
     Args:
         path: Of which ``is_pipe`` is true.
         pcm: For samples without a header.
+        choices: How it is to be heard.
 
     Raises:
         AudioError: ``E-AUDIO-MISSING`` if it cannot be opened.
@@ -247,83 +234,7 @@ def open_pipe(path: Path, pcm: PcmFormat | None = None) -> LiveSound:
             hint="give the path of a sound file",
             code="E-AUDIO-MISSING",
         ) from error
-    return LiveSound(cast("BinaryIO", stream), pcm, name=str(path))
-
-
-class _Pipe(io.RawIOBase):
-    """A ``ByteFeed`` as the file object that PyAV reads."""
-
-    def __init__(self, feed: ByteFeed) -> None:
-        self._feed = feed
-
-    def seekable(self) -> bool:
-        return False
-
-    def read(self, size: int = -1) -> bytes:
-        return self._feed.some(size)
-
-
-def _hear(
-    file: BinaryIO | None, read: Callable[[int], bytes], name: str, pcm: PcmFormat | None
-) -> OpenSound:
-    """A sound from its first byte.
-
-    Args:
-        file: Seekable, at its beginning; ``None`` for a pipe.
-        read: Gives its bytes.
-        name: For messages.
-        pcm: For samples without a header.
-    """
-    feed = ByteFeed(read)
-    plain = _plain_data(feed, name, pcm)
-    if plain is None:
-        return _hear_compressed(file, feed, name)
-    pcm, data = plain
-    sound = SoundFormat(pcm.sample_rate_hz, pcm.channels)
-    return OpenSound(name, sound, _decoded(data, pcm, name))
-
-
-def _plain_data(
-    feed: ByteFeed, name: str, pcm: PcmFormat | None
-) -> tuple[PcmFormat, Iterator[bytes]] | None:
-    """Format and bytes of plain samples; ``None``, nothing taken, where they are compressed."""
-    stated_size = 0
-    if pcm is None:
-        head = feed.peek(12)
-        if not head:
-            raise empty_sound(name)
-        header = read_wav_header(feed, name) if starts_like_wav(head) else None
-        if header is None:
-            return None
-        pcm, stated_size = header
-    check_sound_format(pcm.sample_rate_hz, pcm.channels, name)
-    # Plain samples have no chunks that could follow: size 0 is "until the end".
-    return pcm, wav_data(feed, pcm, stated_size, name)
-
-
-def _decoded(data: Iterator[bytes], pcm: PcmFormat, name: str) -> Iterator[np.ndarray]:
-    num_samples = 0
-    for piece in data:
-        samples = pcm.decode(piece)
-        yield checked_samples(samples, num_samples, pcm.sample_rate_hz, name)
-        num_samples += len(samples)
-
-
-def _hear_compressed(file: BinaryIO | None, feed: ByteFeed, name: str) -> OpenSound:
-    if file is None:
-        track = open_sound_track(_Pipe(feed), name, **_PIPE_OPTIONS)  # type: ignore[arg-type]
-    else:
-        file.seek(0)
-        track = open_sound_track(file, name)
-    container, stream = track.__enter__()
-
-    def pieces() -> Iterator[np.ndarray]:
-        try:
-            yield from decoded_pieces(container, stream, name)
-        finally:
-            track.__exit__(None, None, None)
-
-    return OpenSound(name, SoundFormat(*checked_rate(stream, name)), pieces())
+    return LiveSound(cast("BinaryIO", stream), pcm, name=str(path), choices=choices)
 
 
 def _interruptible(stream: BinaryIO, check: Callable[[], None]) -> Callable[[int], bytes]:

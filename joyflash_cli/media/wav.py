@@ -1,10 +1,10 @@
 """WAV as it arrives: a header that may lie, then samples, and never a wait for what is not needed.
 
 Programs that write WAV to a pipe cannot know its size and put 0, 0xFFFFFFFF or anything else there;
-some write one whole WAV per sentence. So a stated size is never the reason to stop: where it is
-reached, the next bytes decide. A chunk that WAV files have (``LIST``, ``cue ``, ...) is skipped, a
-further WAV header continues the sound, anything else is more sound. Only the end of the input ends
-it.
+some write one whole WAV per sentence. So a stated size is no reason to stop: where it is reached,
+the next bytes decide. A chunk that WAV files have (``LIST``, ``cue ``, ...) or that the size of the
+whole has room for is skipped, a further WAV header continues the sound, anything else is more
+sound. Only a plain file whose sizes all agree with its length is taken at its word.
 """
 
 from __future__ import annotations
@@ -12,29 +12,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
-import numpy as np
-
-from joyflash_cli.errors import AudioError, UsageError
-from joyflash_cli.media.audio_decoding import (
-    MAX_CHANNELS,
-    MAX_SAMPLE_RATE_HZ,
-    MIN_SAMPLE_RATE_HZ,
-)
-
-ENCODINGS = {
-    # name: bytes of a sample, numpy's type of it
-    "u8": (1, "u1"),
-    "s16le": (2, "<i2"),
-    "s16be": (2, ">i2"),
-    "s24le": (3, "<i4"),
-    "s32le": (4, "<i4"),
-    "s32be": (4, ">i4"),
-    "f32le": (4, "<f4"),
-    "f32be": (4, ">f4"),
-    "f64le": (8, "<f8"),
-}
-"""Sample formats, named as ffmpeg names them."""
+from joyflash_cli.errors import AudioError
+from joyflash_cli.media.pcm import PcmFormat
 
 _TAGS = {
     (1, 8): "u8",
@@ -58,77 +39,33 @@ _UNKNOWN_FROM = 0x7FFFF000
 """Sizes from here on mean "unknown": programs write 0x7FFFFFFF, 0xFFFFFFFF or a little less."""
 
 _READ_BYTES = 1 << 16
+_ID3V1_BYTES = 128
+_TAGS_AFTER_RIFF = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBE")
+_MOST_CHUNKS = 10_000
 
 
 @dataclass(frozen=True)
-class PcmFormat:
-    """Plain samples, channel after channel.
+class WavHeader:
+    """What stands before the first sample.
 
     Attributes:
-        encoding: A key of ``ENCODINGS``.
-        sample_rate_hz: Samples per second and channel.
-        channels: Channels.
+        pcm: Format of the samples.
+        start: Bytes before the first sample, from ``RIFF`` on.
+        data_bytes: Stated size of the samples.
+        riff_bytes: Stated size of the whole, from ``RIFF`` on.
     """
 
-    encoding: str
-    sample_rate_hz: int
-    channels: int
+    pcm: PcmFormat
+    start: int = 0
+    data_bytes: int = 0
+    riff_bytes: int = 0
 
     @property
-    def frame_bytes(self) -> int:
-        """Bytes of one sample of every channel."""
-        return ENCODINGS[self.encoding][0] * self.channels
-
-    @property
-    def is_float(self) -> bool:
-        """Whether samples may be no numbers, or beyond full scale."""
-        return self.encoding.startswith("f")
-
-    def decode(self, data: bytes) -> np.ndarray:
-        """``(n, channels)`` float32 of whole sample frames; integers are scaled to -1..1."""
-        size, kind = ENCODINGS[self.encoding]
-        if self.encoding == "s24le":
-            raw = np.frombuffer(data, np.uint8).reshape(-1, 3)
-            wide = np.zeros((len(raw), 4), np.uint8)
-            wide[:, 1:] = raw
-            values = wide.view("<i4")[:, 0]
-        else:
-            values = np.frombuffer(data, kind)
-        if self.encoding == "u8":
-            samples = (values.astype(np.float32) - 128.0) / 128.0
-        elif self.is_float:
-            # A double beyond float32's range is clipped like any other loud sample.
-            with np.errstate(over="ignore"):
-                samples = values.astype(np.float32)
-        else:
-            bits = 32 if size == 3 else 8 * size
-            samples = (values / 2.0 ** (bits - 1)).astype(np.float32)
-        return samples.reshape(-1, self.channels)
-
-
-def parse_pcm_format(text: str) -> PcmFormat:
-    """The format that ``ENCODING:RATE`` or ``ENCODING:RATE:CHANNELS`` describes.
-
-    Raises:
-        UsageError: ``E-AUDIO-FORMAT-OPTION``, naming what is wrong.
-    """
-    encoding, *numbers = text.strip().lower().split(":")
-    problem = ""
-    if encoding not in ENCODINGS:
-        problem = f"{encoding or 'nothing'} is no sample format; {', '.join(ENCODINGS)} are"
-    elif len(numbers) not in (1, 2) or not all(n.isascii() and n.isdigit() for n in numbers):
-        problem = "a sample rate is needed, and channels if there is more than one"
-    elif not MIN_SAMPLE_RATE_HZ <= int(numbers[0]) <= MAX_SAMPLE_RATE_HZ:
-        problem = f"{MIN_SAMPLE_RATE_HZ} to {MAX_SAMPLE_RATE_HZ} samples a second are possible"
-    elif len(numbers) == 2 and not 1 <= int(numbers[1]) <= MAX_CHANNELS:
-        problem = f"1 to {MAX_CHANNELS} channels are possible"
-    if problem:
-        raise UsageError(
-            f"audio format {text!r}: {problem}",
-            hint="for example s16le:16000 or f32le:44100:2",
-            code="E-AUDIO-FORMAT-OPTION",
-        )
-    return PcmFormat(encoding, int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else 1)
+    def room_behind(self) -> int:
+        """Bytes that the whole has behind the samples, as far as its sizes can be believed."""
+        if _believable(self.data_bytes) is None or _believable(self.riff_bytes) is None:
+            return 0
+        return self.riff_bytes - self.start - self.data_bytes
 
 
 class ByteFeed:
@@ -180,7 +117,7 @@ def starts_like_wav(head: bytes) -> bool:
     return head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE"
 
 
-def read_wav_header(feed: ByteFeed, name: str) -> tuple[PcmFormat, int] | None:
+def read_wav_header(feed: ByteFeed, name: str) -> WavHeader | None:
     """Reads up to the first sample.
 
     Args:
@@ -188,15 +125,15 @@ def read_wav_header(feed: ByteFeed, name: str) -> tuple[PcmFormat, int] | None:
         name: For messages.
 
     Returns:
-        Format and stated size of the samples, or ``None`` where the samples are compressed or
-        described in a way that is not plain; everything read is then put back.
+        The header, or ``None`` where the samples are compressed or described in a way that is not
+        plain; everything read is then put back.
 
     Raises:
         AudioError: ``E-AUDIO-FORMAT`` if the input ends before the samples or is no WAV.
     """
     taken = [feed.exactly(12)]
     pcm: PcmFormat | None = None
-    size_64 = None
+    riff_size, sizes_64 = int.from_bytes(taken[0][4:8], "little"), (0, 0)
     while True:
         head = feed.exactly(8)
         taken.append(head)
@@ -206,7 +143,13 @@ def read_wav_header(feed: ByteFeed, name: str) -> tuple[PcmFormat, int] | None:
         if kind == b"data":
             if pcm is None:
                 break
-            return pcm, size_64 or size if size == 0xFFFFFFFF else size
+            riff_64, size_64 = sizes_64
+            return WavHeader(
+                pcm,
+                sum(map(len, taken)),
+                size_64 or size if size == 0xFFFFFFFF else size,
+                8 + (riff_64 or riff_size if riff_size == 0xFFFFFFFF else riff_size),
+            )
         if size > _LARGEST_CHUNK:
             raise _cut_header(name)
         body = feed.exactly(size)
@@ -221,62 +164,117 @@ def read_wav_header(feed: ByteFeed, name: str) -> tuple[PcmFormat, int] | None:
             if pcm is None:
                 break
         elif kind == b"ds64" and len(body) >= 16:
-            size_64 = int.from_bytes(body[8:16], "little")
+            sizes_64 = struct.unpack("<QQ", body[:16])
     feed.unread(b"".join(taken))
     return None
 
 
-def wav_data(feed: ByteFeed, pcm: PcmFormat, stated_size: int, name: str) -> Iterator[bytes]:
+def sizes_are_right(file: BinaryIO, header: WavHeader) -> bool:
+    """Whether the sizes of a WAV file agree with its length, chunk by chunk.
+
+    A tag of the MP3 world glued to its end is no reason to doubt them.
+
+    Args:
+        file: Seekable; stands afterwards where it stood before.
+        header: Its own, from its first byte.
+    """
+    here = file.tell()
+    length = file.seek(0, 2)
+    end, behind = header.riff_bytes, header.start + header.data_bytes
+    file.seek(min(end, length))
+    is_tagged = file.read(8).startswith(_TAGS_AFTER_RIFF)
+    # Some programs forget the byte that fills up an odd size.
+    right = end in (length, length + 1) or (end < length and is_tagged)
+    right = right and any(
+        _chunks_end_at(file, behind + pad, end) for pad in (0, _pad(header.data_bytes))
+    )
+    file.seek(here)
+    return right
+
+
+def _pad(size: int) -> int:
+    """Bytes that fill up a chunk to an even size."""
+    return size % 2
+
+
+def _chunks_end_at(file: BinaryIO, at: int, end: int) -> bool:
+    for _ in range(_MOST_CHUNKS):
+        if at >= end - 1:
+            return at in (end - 1, end, end + 1)
+        file.seek(at)
+        head = file.read(8)
+        if len(head) < 8:
+            return False
+        size = int.from_bytes(head[4:], "little")
+        at += 8 + size + _pad(size)
+    return False
+
+
+def wav_data(
+    feed: ByteFeed,
+    header: WavHeader,
+    name: str,
+    *,
+    is_right: bool = False,
+    on_cut: Callable[[int], None] | None = None,
+) -> Iterator[bytes]:
     """The bytes of the samples, whole sample frames at a time, as they arrive.
 
     Args:
         feed: At the first sample.
-        pcm: Their format; a further header must have the same.
-        stated_size: As the header gives it; believed only where something else follows.
+        header: What stood before; its size is believed only where something else follows. A
+            further header must have the same format.
         name: For messages.
+        is_right: Whether the stated size ends the sound, whatever follows.
+        on_cut: Called with the number of bytes that are missing where fewer came than stated.
 
     Raises:
         AudioError: ``E-AUDIO-FORMAT`` if a further header has another format.
     """
-    left = _believable(stated_size)
+    left = header.data_bytes if is_right else _believable(header.data_bytes)
     rest = b""
-    while data := feed.some(_READ_BYTES if left is None else min(left, _READ_BYTES)):
+    while left != 0 and (
+        data := feed.some(_READ_BYTES if left is None else min(left, _READ_BYTES))
+    ):
         rest += data
-        whole = len(rest) - len(rest) % pcm.frame_bytes
+        whole = len(rest) - len(rest) % header.pcm.frame_bytes
         if whole:
             yield rest[:whole]
             rest = rest[whole:]
         if left is not None:
             left -= len(data)
-            if left == 0:
-                left = _size_of_what_follows(feed, pcm, stated_size, name)
-                if left != -1:
+            if left == 0 and not is_right:
+                goes_on, left = _what_follows(feed, header, name)
+                if not goes_on:
                     rest = b""  # a new run of samples begins here
-                left = None if left == -1 else left
+    if left and on_cut is not None:
+        on_cut(left)
 
 
-def _size_of_what_follows(feed: ByteFeed, pcm: PcmFormat, size: int, name: str) -> int | None:
-    """After the stated samples: size of the next run, ``None`` unknown, -1 the same run goes on."""
-    if size % 2 and feed.peek(1) == b"\0" and _is_boundary(feed.peek(13)[1:]):
+def _what_follows(feed: ByteFeed, header: WavHeader, name: str) -> tuple[bool, int | None]:
+    """After the stated samples: whether they go on, and the size of what comes, if it is known."""
+    room = header.room_behind
+    if header.data_bytes % 2 and feed.peek(1) == b"\0" and _is_boundary(feed, room - 1, skip=1):
         feed.skip(1)
-    if not _is_boundary(feed.peek(12)):
-        return -1
+        room -= 1
+    if not _is_boundary(feed, room):
+        return True, None
     while len(head := feed.peek(12)) >= 8:
         if starts_like_wav(head):
             further = read_wav_header(feed, name)
-            if further is None or further[0] != pcm:
+            if further is None or further.pcm != header.pcm:
                 raise AudioError(
                     f"{name} goes on with sound in another format",
                     hint="write all of it in one format",
                     code="E-AUDIO-FORMAT",
                 )
-            return _believable(further[1])
+            return False, _believable(further.data_bytes)
         feed.skip(8)
         size = int.from_bytes(head[4:8], "little")
         if head[:4] == b"data":
-            return _believable(size)
-        feed.skip(size + size % 2)
-    return None
+            return False, _believable(size)
+        feed.skip(size + _pad(size))
+    return False, None
 
 
 def _believable(size: int) -> int | None:
@@ -284,15 +282,25 @@ def _believable(size: int) -> int | None:
     return size if 0 < size < _UNKNOWN_FROM else None
 
 
-def _is_boundary(head: bytes) -> bool:
-    """Whether these bytes are the end of the input, a chunk that WAV files have, or a new WAV."""
-    if len(head) == 0:
+def _is_boundary(feed: ByteFeed, room: int, *, skip: int = 0) -> bool:
+    """Whether what comes is the end of the input, a chunk or tag of a WAV file, or a new WAV.
+
+    Args:
+        feed: The input.
+        room: Bytes that the stated size of the whole leaves for chunks.
+        skip: Bytes to look beyond.
+    """
+    head = feed.peek(12 + skip)[skip:]
+    if len(head) == 0 or starts_like_wav(head):
         return True
-    if len(head) >= 12 and starts_like_wav(head):
+    if head[:3] == b"TAG" and len(feed.peek(_ID3V1_BYTES + 1 + skip)) == _ID3V1_BYTES + skip:
         return True
-    if len(head) < 8 or head[:4] not in _CHUNKS_AFTER_DATA:
+    if len(head) < 8:
         return False
-    return int.from_bytes(head[4:8], "little") <= _LARGEST_CHUNK or head[:4] == b"data"
+    kind, size = head[:4], int.from_bytes(head[4:8], "little")
+    if kind in _CHUNKS_AFTER_DATA:
+        return size <= _LARGEST_CHUNK or kind == b"data"
+    return all(32 <= byte < 127 for byte in kind) and 8 + size <= room
 
 
 def _parse_format_chunk(body: bytes) -> PcmFormat | None:

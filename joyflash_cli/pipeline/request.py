@@ -12,6 +12,7 @@ from joyflash_cli.types import AudioClip
 
 if TYPE_CHECKING:
     from joyflash_cli.media.framing import Framed
+    from joyflash_cli.media.hearing import Hearing, SoundChoices
     from joyflash_cli.media.picture import Picture
     from joyflash_cli.media.sound import Sound
     from joyflash_cli.sampler.profile import SamplerProfile
@@ -68,6 +69,11 @@ class RenderRequest:
         from joyflash_cli.media.sound import ClipSound
 
         return ClipSound(self.audio) if isinstance(self.audio, AudioClip) else self.audio
+
+    @property
+    def hearing(self) -> "Hearing | None":
+        """What is learned about the sound while it is heard, where it came from outside."""
+        return getattr(self.audio, "hearing", None)
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -138,7 +144,7 @@ class RenderPlan:
 
 def read_request(
     files: CheckpointFiles,
-    image: Path,
+    image: "Path | BinaryIO",
     audio: "Path | BinaryIO | AudioClip | Sound",
     *,
     seed: int = 0,
@@ -146,12 +152,13 @@ def read_request(
     face_index: int | None = None,
     needs_face: bool = True,
     look_ahead_blocks: int | None = None,
+    choices: "SoundChoices | None" = None,
 ) -> RenderRequest:
     """Inputs read, checked and framed as the checkpoint was trained; no weights are needed.
 
     Args:
         files: Gives the framing rule and says whether text is heard.
-        image: PNG, JPEG or WebP.
+        image: A picture file, or one that is open.
         audio: A file, which is checked to its end; a binary stream, which is heard while it is
             rendered, and whose mistakes show then; samples in memory; or any other ``Sound``.
         seed: 0 <= seed < 2**63.
@@ -159,12 +166,14 @@ def read_request(
         face_index: Which face of the picture, 0 the largest; the largest if absent.
         needs_face: Whether a picture without a face is refused; else its middle is used.
         look_ahead_blocks: See ``RenderRequest``.
+        choices: How the sound is heard where it is given as a file, pipe or stream.
 
     Raises:
         UsageError: For a prompt that the profile cannot hear, or an impossible seed.
         AudioError: When the sound cannot be used.
         ImageError: When the picture cannot be used.
     """
+    from joyflash_cli.media.sound import FileSound
     from joyflash_cli.pipeline.static import check_prompt, find_face_models_for
 
     if not 0 <= seed < 1 << 63:
@@ -176,12 +185,15 @@ def read_request(
             code="E-PROMPT",
         )
     check_prompt(files, prompt)
+    if isinstance(image, str | Path) and isinstance(audio, str | Path):
+        check_not_exchanged(Path(image), Path(audio))
     picture, face = read_face(files, image, face_index=face_index, needs_face=needs_face)
-    sound, given = _as_sound(audio)
+    sound, given = _as_sound(audio, choices)
+    heard = tuple(sound.hearing.notes) if isinstance(sound, FileSound) else ()
     silence = (SILENCE_WARNING,) if _is_silent(sound) else ()
     models = find_face_models_for(files)
     notices = () if models is None else (models.notice,)
-    warnings = tuple(dict.fromkeys((*picture.warnings, *face.warnings, *silence, *notices)))
+    warnings = tuple(dict.fromkeys((*picture.warnings, *face.warnings, *heard, *silence, *notices)))
     return RenderRequest(
         face,
         sound,
@@ -189,13 +201,13 @@ def read_request(
         prompt=prompt,
         look_ahead_blocks=look_ahead_blocks,
         warnings=warnings,
-        origin=RequestOrigin(image=str(image), image_sha256=picture.sha256, audio=given),
+        origin=RequestOrigin(image=_name_of(image), image_sha256=picture.sha256, audio=given),
     )
 
 
 def read_face(
     files: CheckpointFiles,
-    image: Path,
+    image: "Path | BinaryIO",
     *,
     face_index: int | None = None,
     needs_face: bool = True,
@@ -204,7 +216,7 @@ def read_face(
 
     Args:
         files: Gives the framing rule.
-        image: PNG, JPEG or WebP.
+        image: A picture file, or one that is open.
         face_index: As for ``read_request``.
         needs_face: As for ``read_request``.
 
@@ -219,15 +231,36 @@ def read_face(
     framed = frame_picture(picture, files.section("framing"), face_index=face_index)
     if needs_face and framed.face is None and not fills_picture(picture.pixels):
         raise ImageError(
-            f"no face was found in {image}",
-            hint="give a portrait from the front, or --allow-no-face to show the picture's middle",
+            f"no face was found in {_name_of(image)}",
+            hint="give a portrait from the front; crop to the face where it is small; or give "
+            "--allow-no-face to show the picture's middle",
             code="E-IMAGE-FACE",
         )
     return picture, framed
 
 
+def check_not_exchanged(image: Path, audio: Path) -> None:
+    """Refuses a sound where the picture is expected and a picture where the sound is.
+
+    Raises:
+        ImageError: ``E-IMAGE-FORMAT``.
+    """
+    from joyflash_cli.media.kinds import are_exchanged
+
+    if are_exchanged(image, audio):
+        raise ImageError(
+            f"{image} is a sound and {audio} is a picture: they are exchanged",
+            hint="give the picture first, then the sound, or name them with --image and --audio",
+            code="E-IMAGE-FORMAT",
+        )
+
+
+def _name_of(image: "Path | BinaryIO") -> str:
+    return str(image) if isinstance(image, str | Path) else str(image.name)
+
+
 def _as_sound(
-    audio: "Path | BinaryIO | AudioClip | Sound",
+    audio: "Path | BinaryIO | AudioClip | Sound", choices: "SoundChoices | None"
 ) -> "tuple[AudioClip | Sound, str | None]":
     """The sound and what the record calls it."""
     from joyflash_cli.media.sound import (
@@ -243,15 +276,15 @@ def _as_sound(
         return audio, None
     if isinstance(audio, str | Path):
         if is_pipe(Path(audio)):  # it can be heard only once
-            return open_pipe(Path(audio)), str(audio)
-        return check_sound_file(Path(audio)), str(audio)
+            return open_pipe(Path(audio), choices=choices), str(audio)
+        return check_sound_file(Path(audio), choices=choices), str(audio)
     if isinstance(audio, FileSound):
         return audio, str(audio.path)
     if isinstance(audio, LiveSound):
         return audio, "-" if audio.name == STANDARD_INPUT_NAME else audio.name
     if hasattr(audio, "open"):
         return cast("Sound", audio), None
-    return LiveSound(cast("BinaryIO", audio)), "-"
+    return LiveSound(cast("BinaryIO", audio), choices=choices), "-"
 
 
 def _is_silent(sound: "AudioClip | Sound") -> bool:

@@ -29,6 +29,10 @@ JSON object with these keys, all present, in this order:
 ``video_frames``       Frames written.
 ``video_s``            ``video_frames / fps``.
 ``audio_s``            Seconds of sound that were given (as far as it was read).
+``audio_track``        Which of several sound tracks was heard, from 0; ``null`` where there is one.
+``truncated``          Whether the sound ended before the length that it says it has.
+``skipped``            Damaged parts of the sound that became silence: ``[beginning, length]`` each,
+                       in seconds.
 ``wall_s``             From the start of sampling until the file was closed.
 ``load_s``             Loading the weights.
 ``first_frame_s``      From the start of sampling until the first frames were decoded.
@@ -88,6 +92,9 @@ class RenderRecord:
     first_frame_s: float = 0.0
     block_timings_s: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
+    audio_track: int | None = None
+    truncated: bool = False
+    skipped: tuple[tuple[float, float], ...] = ()
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,6 +111,7 @@ class RenderRecord:
             "video_s": video_s,
             "realtime_factor": video_s / self.wall_s if self.wall_s > 0 else 0.0,
             "block_timings_s": [round(seconds, 4) for seconds in self.block_timings_s],
+            "skipped": [list(part) for part in self.skipped],
             "warnings": list(self.warnings),
         }
         values |= derived
@@ -114,10 +122,14 @@ SIDECAR_KEYS = (
     "format", "generator", "version", "ai_generated", "notice", "created", "status", "error",
     "output", "profile", "checkpoint_version", "weights_sha256", "image_sha256", "audio_sha256",
     "image", "audio", "seed", "prompt", "parameters", "device", "dtype", "fps", "width", "height",
-    "video_frames", "video_s", "audio_s", "wall_s", "load_s", "first_frame_s", "realtime_factor",
+    "video_frames", "video_s", "audio_s", "audio_track", "truncated", "skipped",
+    "wall_s", "load_s", "first_frame_s", "realtime_factor",
     "block_timings_s", "warnings",
 )  # fmt: skip
 """Every key of a sidecar, in the order in which they are written."""
+
+_LATER_KEYS: dict[str, Any] = {"audio_track": None, "truncated": False, "skipped": []}
+"""Keys that records of earlier versions lack, and what they mean there."""
 
 
 def notice(profile: str, checkpoint_version: str, seed: int) -> str:
@@ -210,6 +222,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
         raise _unreadable(path, "not valid JSON") from error
     if not isinstance(values, dict) or values.get("format") != SIDECAR_FORMAT:
         raise _unreadable(path, f"no record of format {SIDECAR_FORMAT}")
+    values |= {key: value for key, value in _LATER_KEYS.items() if key not in values}
     missing = [key for key in SIDECAR_KEYS if key not in values]
     if missing:
         raise _unreadable(path, f"lacks {', '.join(missing[:5])}")

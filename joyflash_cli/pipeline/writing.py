@@ -44,6 +44,7 @@ class RenderResult:
         size_px: ``(width, height)``.
         sidecar: The record beside the video; ``None`` for a stream.
         warnings: What only showed while rendering.
+        truncated: Whether the sound ended before the length that it says it has.
     """
 
     output: Path
@@ -59,6 +60,7 @@ class RenderResult:
     size_px: tuple[int, int]
     sidecar: Path | None = None
     warnings: tuple[str, ...] = ()
+    truncated: bool = False
 
     @property
     def video_s(self) -> float:
@@ -183,7 +185,7 @@ class VideoWriter(DiscardedOnExit):
         else:
             written = muxer.keep_partial() or self._path
         wall_s = time.perf_counter() - self._started
-        sidecar = None
+        sidecar, request = None, self._facts.request
         if self._path is not None and written is not None:
             sidecar = self._record(written, num_frames, wall_s, complete=complete)
         return RenderResult(
@@ -195,11 +197,12 @@ class VideoWriter(DiscardedOnExit):
             wall_s=wall_s,
             first_frame_s=self._first_frame_s,
             load_s=self._facts.load_s,
-            seed=self._facts.request.seed,
+            seed=request.seed,
             profile=self._facts.files.name,
-            size_px=self._facts.request.size_px,
+            size_px=request.size_px,
             sidecar=sidecar,
             warnings=self._late_warnings,
+            truncated=request.hearing is not None and request.hearing.truncated,
         )
 
     def save_what_is_ready(self, error: BaseException) -> None:
@@ -238,11 +241,14 @@ class VideoWriter(DiscardedOnExit):
 
     @property
     def _late_warnings(self) -> tuple[str, ...]:
-        """Silence of a file was told before; silence on a pipe shows only now."""
+        """What a file is like was told before; what a pipe was like shows only now."""
         from joyflash_cli.media.audio import SILENCE_PEAK
 
-        silent = self._facts.request.audio_s is None and self._peak < SILENCE_PEAK
-        return (SILENCE_WARNING,) if silent else ()
+        request = self._facts.request
+        if request.audio_s is not None:
+            return ()
+        notes = () if request.hearing is None else tuple(request.hearing.notes)
+        return (*notes, SILENCE_WARNING) if self._peak < SILENCE_PEAK else notes
 
     def _note(self, sound: AudioClip) -> None:
         import numpy as np
@@ -284,7 +290,7 @@ class VideoWriter(DiscardedOnExit):
     ) -> Path:
         """Writes the sidecar; where it lies."""
         facts, request = self._facts, self._facts.request
-        origin = request.origin
+        origin, hearing = request.origin, request.hearing
         width, height = request.size_px
         status: Literal["complete", "partial"] = "complete" if complete else "partial"
         record = RenderRecord(
@@ -317,6 +323,9 @@ class VideoWriter(DiscardedOnExit):
             first_frame_s=self._first_frame_s,
             block_timings_s=tuple(self._block_s),
             warnings=(*request.warnings, *self._late_warnings),
+            audio_track=None if hearing is None else hearing.track,
+            truncated=hearing is not None and hearing.truncated,
+            skipped=() if hearing is None else tuple(hearing.skipped),
             error=error,
         )
         return write_sidecar(written, record)

@@ -180,7 +180,7 @@ def test_tiny_sides_are_refused(tmp_path, width, height):
     assert "32" in error.message
 
 
-@pytest.mark.parametrize("side", [10_001, 60_000])
+@pytest.mark.parametrize("side", [11_000, 60_000])
 def test_bomb_is_refused_by_its_header(tmp_path, side):
     path = tmp_path / "bomb.png"
     path.write_bytes(huge_png_header(side))
@@ -188,15 +188,14 @@ def test_bomb_is_refused_by_its_header(tmp_path, side):
     error = error_of(path)
     grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert error.code == "E-IMAGE-SIZE"
-    assert "100 million" in error.message
+    assert "120 million" in error.message
     assert grown_kb < 50_000
 
 
 @pytest.mark.parametrize(
     ("data", "word"),
     [
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "HEIC"),
-        (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif" + bytes(100), "AVIF"),
+        (b"RIFF\x24\0\0\0WAVEfmt " + bytes(100), "a sound"),
         (b"%PDF-1.4" + bytes(100), "PDF"),
         (b"just text", "not a picture"),
     ],
@@ -211,15 +210,87 @@ def test_other_formats_are_named(tmp_path, data, word):
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".bmp", ".tiff"])
-def test_formats_pillow_knows_are_still_refused(tmp_path, suffix):
-    error = error_of(save(tmp_path / f"a{suffix}", gradient()))
+def test_formats_of_scanners_and_old_programs(tmp_path, suffix):
+    flat = np.zeros((40, 48, 3), np.uint8) + np.array([200, 100, 50], np.uint8)
+    flat[:, 24:] = (10, 20, 30)
+    np.testing.assert_array_equal(read_picture(save(tmp_path / f"a{suffix}", flat)).pixels, flat)
+    if suffix != ".bmp":
+        path = tmp_path / f"b{suffix}"
+        first, second = Image.fromarray(flat), Image.fromarray(255 - flat)
+        first.save(path, save_all=True, append_images=[second])
+        picture = read_picture(path)
+        np.testing.assert_array_equal(picture.pixels, flat)
+        assert picture.warnings[0].split("2 ")[1] in (
+            "frames; its first is used", "pictures; its first is used"
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mode", "scale"),
+    [("F", 1.0), ("F", 255.0), ("CMYK", 1), ("I;16", 1), ("LAB", 1), ("YCbCr", 1)],
+)
+def test_colours_of_tiff(tmp_path, mode, scale):
+    path = tmp_path / "a.tiff"
+    grey = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
+    if mode == "F":
+        Image.fromarray(grey * scale).save(path)
+    elif mode == "I;16":
+        Image.fromarray((grey * 65535).astype(np.uint16)).save(path)
+    else:
+        Image.new(mode, (64, 64), (50, 60, 70, 80)[: len(Image.new(mode, (1, 1)).getbands())]).save(
+            path, compression="tiff_lzw"
+        )
+    pixels = read_picture(path).pixels
+    assert pixels.shape == (64, 64, 3)
+    if mode in ("F", "I;16"):
+        assert np.abs(pixels[..., 0] - grey * 255).max() < 2
+
+
+def test_avif(tmp_path):
+    path = save(tmp_path / "a.avif", gradient(), quality=95)
+    assert np.abs(read_picture(path).pixels.astype(int) - gradient()).mean() < 4
+
+
+def test_heic(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    path = tmp_path / "a.jpg"  # the suffix does not matter
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for pixels in (gradient(), gradient(64, 64)):
+        heif.from_pillow(Image.fromarray(pixels)).save(tmp_path / "a.heic", quality=95)
+        (tmp_path / "a.heic").rename(path)
+        read = read_picture(path).pixels
+        assert read.shape == pixels.shape
+        assert np.abs(read.astype(int) - pixels).mean() < 6
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    heif.from_pillow(Image.fromarray(noise)).save(tmp_path / "a.heic", quality=95)
+    path.write_bytes((tmp_path / "a.heic").read_bytes()[:20_000])
+    assert error_of(path).code == "E-IMAGE-DAMAGED"
+
+
+def test_heic_without_its_decoder_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    error = error_of(path)
     assert error.code == "E-IMAGE-FORMAT"
-    assert suffix[1:].upper() in error.message
+    assert "HEIC" in error.message
+    assert "joyflash[heif]" in error.hint
+
+
+def test_a_picture_from_a_pipe(tmp_path):
+    path = save(tmp_path / "a.png", gradient())
+    with path.open("rb") as file:
+        np.testing.assert_array_equal(read_picture(file).pixels, gradient())
+
+
+def test_an_address_is_not_fetched():
+    assert "URLs are not fetched" in error_of(Path("https://127.0.0.1:9/a.png")).hint
 
 
 def test_mutated_files_give_a_picture_or_one_clear_error(tmp_path):
     rng = np.random.default_rng(2)
-    for image_format in ("PNG", "JPEG", "WEBP"):
+    for image_format in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF"):
         buffer = io.BytesIO()
         Image.fromarray(gradient()).save(buffer, image_format)
         for _ in range(40):

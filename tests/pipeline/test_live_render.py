@@ -10,9 +10,9 @@ import pytest
 from conftest import TOY_RATE_HZ, write_tone
 
 from joyflash_cli.errors import AudioError
+from joyflash_cli.media.pcm import PcmFormat
 from joyflash_cli.media.probe import probe
 from joyflash_cli.media.sound import LiveSound
-from joyflash_cli.media.wav import PcmFormat
 from joyflash_cli.pipeline import JoyFlash, plan_render, read_request
 from joyflash_cli.pipeline.joyflash import StopRequested
 from joyflash_cli.pipeline.sidecar import read_sidecar

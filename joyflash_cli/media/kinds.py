@@ -1,0 +1,92 @@
+"""What a file is, by its first bytes: told apart only to say something useful about it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+HEAD_BYTES = 16
+
+_HEADS = (  # (offset, bytes, name, kind)
+    (0, b"\x89PNG\r\n\x1a\n", "PNG", "picture"),
+    (0, b"\xff\xd8\xff", "JPEG", "picture"),
+    (8, b"WEBP", "WebP", "picture"),
+    (0, b"GIF8", "GIF", "picture"),
+    (0, b"BM", "BMP", "picture"),
+    (0, b"II*\0", "TIFF", "picture"),
+    (0, b"MM\0*", "TIFF", "picture"),
+    (4, b"ftyphei", "HEIC", "picture"),
+    (4, b"ftyphev", "HEIC", "picture"),
+    (4, b"ftypmif1", "HEIC", "picture"),
+    (4, b"ftypmsf1", "HEIC", "picture"),
+    (4, b"ftypavi", "AVIF", "picture"),
+    (0, b"\0\0\0\x0cJXL ", "JPEG XL", "picture"),
+    (0, b"\xff\x0a", "JPEG XL", "picture"),
+    (4, b"ftypM4A", "a sound", "sound"),
+    (8, b"WAVE", "a sound", "sound"),
+    (0, b"riff\x2e\x91\xcf\x11", "a sound", "sound"),
+    (0, b"fLaC", "a sound", "sound"),
+    (0, b"OggS", "a sound", "sound"),
+    (0, b"ID3", "a sound", "sound"),
+    (0, b"caff", "a sound", "sound"),
+    (0, b".snd", "a sound", "sound"),
+    (8, b"AIFF", "a sound", "sound"),
+    (8, b"AIFC", "a sound", "sound"),
+    (0, b"\xff\xfb", "a sound", "frames"),  # MP3 and AAC without a header: two bytes prove little
+    (0, b"\xff\xf3", "a sound", "frames"),
+    (0, b"\xff\xf1", "a sound", "frames"),
+    (4, b"ftyp", "a video", "video"),
+    (0, b"\x1aE\xdf\xa3", "a video", "video"),
+    (0, b"%PDF", "PDF", ""),
+    (0, b"<svg", "SVG", ""),
+    (0, b"<?xml", "SVG", ""),
+)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def name_of_format(head: bytes) -> str:
+    """What the first bytes say, such as ``"HEIC"`` or ``"a sound"``, or nothing."""
+    return _described(head)[0]
+
+
+def is_sound_header(head: bytes) -> bool:
+    """Whether these bytes begin a sound file, and no samples without a header."""
+    return _described(head)[1] in ("sound", "video")
+
+
+def are_exchanged(image: Path, audio: Path) -> bool:
+    """Whether what is given as a picture is a sound, and the other way round."""
+    picture, sound = _head(image), _head(audio)
+    return (
+        _described(picture)[1] in ("sound", "frames", "video") and _described(sound)[1] == "picture"
+    )
+
+
+def is_url(name: str) -> bool:
+    """Whether a name is spelled like an address."""
+    return bool(_URL.match(name))
+
+
+def hint_for_missing(path: Path, otherwise: str) -> str:
+    """The next step where a file is not there; addresses are never fetched."""
+    if is_url(str(path)):
+        return "URLs are not fetched; download it and give the path of the file"
+    return otherwise
+
+
+def _described(head: bytes) -> tuple[str, str]:
+    for offset, magic, name, kind in _HEADS:
+        if head[offset : offset + len(magic)] == magic:
+            return name, kind
+    return "", ""
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a plain file; a pipe is not touched."""
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as file:
+            return file.read(2 * HEAD_BYTES)
+    except (OSError, ValueError):
+        return b""
