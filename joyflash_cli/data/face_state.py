@@ -5,6 +5,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from joyflash_cli.data.face_points import FacePoints
+
 VISEMES = ("jaw", "width", "round", "press", "teeth", "tongue")
 """Mouth parameters, each about 0..1 (width -0.5..1): jaw drop, lip corners apart, lips rounded,
 lips pressed together, lower lip to teeth or teeth shown, tongue up."""
@@ -55,4 +57,12 @@ class Head(Protocol):
 
     def render(self, state: FaceState) -> np.ndarray:
         """RGB picture ``(size_px, size_px, 3)`` uint8."""
+        ...
+
+    def render_with_mouth(self, state: FaceState) -> tuple[np.ndarray, np.ndarray]:
+        """The picture, and how much of each pixel shows the mouth's inside ``(S, S)`` 0..1."""
+        ...
+
+    def points(self, state: FaceState) -> FacePoints:
+        """Points of the face in the picture of a face state."""
         ...
