@@ -13,7 +13,9 @@ from joyflash_cli.errors import UsageError
 def evaluate(
     profile: Annotated[
         str,
-        typer.Argument(metavar="PROFILE", help="Model to measure: tiny; or ablation, see --table."),
+        typer.Argument(
+            metavar="PROFILE", help="What to measure: tiny; points; or ablation, see --table."
+        ),
     ],
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Use only identities and voices kept from training.")
@@ -66,6 +68,14 @@ def evaluate(
     output: Annotated[
         Path, typer.Option("--output", metavar="DIR", help="ablation: folder of the table.")
     ] = Path("runs"),
+    real: Annotated[
+        Path | None,
+        typer.Option("--real", metavar="DIR", help="points: real people with recorded points."),
+    ] = None,
+    faceless: Annotated[
+        Path | None,
+        typer.Option("--faceless", metavar="DIR", help="points: pictures that show no face."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
@@ -92,6 +102,9 @@ def evaluate(
             quiet=quiet,
         )
         return
+    if profile == "points":
+        _evaluate_points(real, faceless, quiet=quiet, as_json=as_json)
+        return
     if profile != "tiny":
         raise UsageError(
             f"profile {profile!r} has no held-out data", hint="give tiny", code="E-PROFILE"
@@ -112,6 +125,18 @@ def evaluate(
         progress=None if quiet else _show_progress,
         **options,
     )
+    typer.echo(json.dumps(report) if as_json else _as_lines(report))
+
+
+def _evaluate_points(
+    real: Path | None, faceless: Path | None, *, quiet: bool, as_json: bool
+) -> None:
+    if real is None:
+        raise UsageError("points are measured on real people", hint="give --real DIR")
+    from joyflash_cli.evaluation.points import evaluate_points
+
+    progress = None if quiet else _show_progress
+    report = evaluate_points(real, faceless_dir=faceless, progress=progress)
     typer.echo(json.dumps(report) if as_json else _as_lines(report))
 
 

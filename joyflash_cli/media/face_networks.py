@@ -23,9 +23,8 @@ FINDER_REACH_PX = (6.0, 32.0)
 
 CROP_PX = 128
 CROP_EYES_TO_MOUTH = 0.27
-"""Side of the crop whose points are read, and the distance from eyes to mouth in it (of the side)."""
+"""Side of the crop whose points are read; from eyes to mouth in it, as a fraction of the side."""
 
-_MAP_STRIDE = 4
 _ASSET = "assets/points/points.safetensors"
 
 
@@ -108,32 +107,28 @@ class Reading:
 
 
 class PointsNetwork(nn.Module):
-    """Points of a face from a crop that shows it upright; about 620,000 parameters."""
+    """Points of a face from a crop that shows it upright; about 580,000 parameters."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.fine = nn.Sequential(Unit(3, 16, stride=2), Unit(16, 32, stride=2), Residual(32))
+        self.fine = nn.Sequential(Unit(3, 16, stride=2), Unit(16, 32, stride=2), Unit(32, 32))
         self.middle = nn.Sequential(Unit(32, 64, stride=2), Residual(64))
         self.coarse = nn.Sequential(Unit(64, 96, stride=2), Residual(96))
         self.deep = nn.Sequential(Unit(96, 96, stride=2), Unit(96, 96))
         self.deep_up = Unit(96, 96, kernel=1)
         self.coarse_up = Unit(96, 64, kernel=1)
-        self.middle_up = Unit(64, 64, kernel=1)
-        self.fine_in = Unit(32, 64, kernel=1)
-        self.mix_middle, self.mix_fine = Unit(64, 64), Unit(64, 64)
-        self.maps = nn.Conv2d(64, NUM_POINTS, 1)
-        self.judge = nn.Sequential(nn.Linear(96 + 64, 64), nn.ReLU(), nn.Linear(64, 3))
+        self.mix = Unit(64, 80)
+        self.maps = nn.Conv2d(80, NUM_POINTS, 1)
+        self.judge = nn.Sequential(nn.Linear(96 + 80, 64), nn.ReLU(), nn.Linear(64, 3))
 
     def forward(self, crops: Tensor) -> Reading:
         """What is seen on crops ``(B, 3, 128, 128)`` in -1..1."""
-        fine = self.fine(crops)
-        middle = self.middle(fine)
+        middle = self.middle(self.fine(crops))
         coarse = self.coarse(middle)
         deep = self.deep(coarse)
         coarse = coarse + _doubled(self.deep_up(deep))
-        middle = self.mix_middle(middle + _doubled(self.coarse_up(coarse)))
-        fine = self.mix_fine(self.fine_in(fine) + _doubled(self.middle_up(middle)))
-        points, spread = _read_maps(self.maps(fine).float())
+        middle = self.mix(middle + _doubled(self.coarse_up(coarse)))
+        points, spread = _read_maps(self.maps(middle).float())
         seen = torch.cat([deep.mean((2, 3)), middle.mean((2, 3))], 1)
         return Reading(points, self.judge(seen).float(), spread)
 

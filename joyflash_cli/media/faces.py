@@ -118,9 +118,9 @@ class Face:
     def flaw(self) -> str:
         """Why this face cannot be made to speak, in words; empty if it can."""
         if self.facing < MIN_FACING:
-            return "it is turned away too far"
+            return "the face is turned away too far"
         if self.mouth_seen < MIN_MOUTH:
-            return "its mouth is covered"
+            return "the mouth of the face is covered"
         return ""
 
 

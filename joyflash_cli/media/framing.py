@@ -1,4 +1,4 @@
-"""A picture cut the way a profile was trained: square, eyes and mouth where the model expects them."""
+"""A picture cut the way a profile was trained: square, eyes and mouth where they are expected."""
 
 from __future__ import annotations
 
@@ -175,12 +175,12 @@ def choose_upright_face(
     notes = list(picture.warnings)
     if face_index is not None and not 0 <= face_index < len(faces):
         raise ImageError(
-            f"face {face_index} was asked for; {len(faces)} found, counted from 0",
+            f"counted from 0, face {face_index} was asked for and {len(faces)} found",
             hint="leave the face out to use the largest",
             code="E-IMAGE-FACE",
         )
     if not faces:
-        why = f"the face cannot speak: {found[0].flaw}" if found else "no face was found"
+        why = found[0].flaw if found else "no face was found"
         if needs_face:
             raise ImageError(why, hint=_what_to_give(bool(found)), code="E-IMAGE-FACE")
         notes.append(f"{why}; the middle of the picture is used")

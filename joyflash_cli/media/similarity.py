@@ -1,4 +1,4 @@
-"""Squares cut from a picture at any angle: the similarity between frame and picture, and the cut."""
+"""Squares cut from a picture at any angle: a similarity between frame and picture, and the cut."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def read_face(
             picture, section, face_index=face_index, needs_face=needs_face
         )
     except ImageError as error:
-        raise ImageError(f"{image}: {error.message}", hint=error.hint, code=error.code) from error
+        raise ImageError(f"{error.message} in {image}", hint=error.hint, code=error.code) from error
 
 
 def _as_sound(

@@ -13,18 +13,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from joyflash_cli.data.real_faces import read_film_frames, read_photos
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.media.face_networks import FaceFinder, PointsNetwork
 from joyflash_cli.media.face_points import NUM_POINTS, OUTLINE
 from joyflash_cli.training.denoising import train_network
 from joyflash_cli.training.points_batches import UNKNOWN, Collection, draw_crops, draw_scenes
+from joyflash_cli.training.points_faceless import sample_faceless
+from joyflash_cli.training.points_heads import render_heads
+from joyflash_cli.training.points_pictures import SQUARE_PX, load_parts, write_part
 from joyflash_cli.training.session import Session
 from joyflash_cli.training.trainer import OptimiserConfig
 
 _OUTLINE_WEIGHT = 0.4
 """Where a cheek ends is a matter of taste; lips and lids are not."""
 
-_SHARP = 0.025
+_SHARP = 0.05
 """Spread of a point's map, of the crop's side, below which it costs nothing."""
 
 
@@ -58,12 +62,14 @@ class PointsConfig:
     """The stage ``points``.
 
     Attributes:
-        pictures: Folder of ``photos.json``, ``clips.json`` and what they name.
+        pictures: Folder of ``photos.json``, ``clips.json`` and what they name; without it rendered
+            and drawn heads are all there is.
         frames_per_clip: Film frames that are used of every clip.
         num_heads: Rendered and drawn heads.
         num_faceless: Pictures without a face.
         shares: Of photographs, film frames and heads in a batch.
-        points: The points network.
+        seed: Of heads and pictures without a face.
+        network: The points network.
         finder: The finder.
     """
 
@@ -72,12 +78,44 @@ class PointsConfig:
     num_heads: int = 600
     num_faceless: int = 400
     shares: tuple[float, float, float] = (0.6, 0.2, 0.2)
-    points: NetworkConfig = field(default_factory=NetworkConfig)
-    finder: NetworkConfig = field(default_factory=lambda: NetworkConfig(batch=24))
+    seed: int = 3000
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    finder: NetworkConfig = field(default_factory=lambda: NetworkConfig(batch=20))
 
     def __post_init__(self) -> None:
         if abs(sum(self.shares) - 1) > 1e-6 or min(self.shares) < 0:
             raise ConfigError(f"points.shares are {self.shares}; they must add up to 1")
+
+
+def build_collection(config: PointsConfig, *, assets_dir: Path, directory: Path) -> Collection:
+    """Everything that the networks learn from, made where it is missing.
+
+    Args:
+        config: What to collect.
+        assets_dir: Folder of the head packs.
+        directory: Where the parts are kept.
+
+    Raises:
+        DataError: A list of pictures, a picture or a head pack is missing or damaged.
+    """
+    heads = render_heads(config.num_heads, assets_dir, seed=config.seed)
+    parts, shares = {"heads": heads}, config.shares[2:]
+    if config.pictures:
+        folder = Path(config.pictures).expanduser()
+        films = read_film_frames(folder, frames_per_clip=config.frames_per_clip)
+        parts = {"photos": read_photos(folder), "films": films, **parts}
+        shares = config.shares
+    for name, pictures in parts.items():
+        write_part(directory, name, pictures)
+    stores = load_parts(directory, tuple(parts))
+    rng = np.random.default_rng(config.seed)
+    faceless = [sample_faceless(rng, SQUARE_PX) for _ in range(config.num_faceless)]
+    return Collection(
+        stores,
+        np.array(shares) / sum(shares),
+        np.stack(faceless),
+        [np.flatnonzero(~store.held_out) for store in stores],
+    )
 
 
 def train_points_network(

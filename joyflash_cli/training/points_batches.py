@@ -26,7 +26,7 @@ from joyflash_cli.training.points_pictures import PictureStore, eyes_and_mouth
 CROP_CENTRE = (0.5, 0.5)
 """Where the middle between eyes and mouth belongs in a crop."""
 
-SCENE_PX = 192
+SCENE_PX = 160
 UNKNOWN = -1.0
 """A label that the loss leaves out."""
 
@@ -106,8 +106,12 @@ def _draw_crop(
     if fate < 0.06:
         return _no_face(other, rng)
     strange = fate < 0.1  # a face that is far from where it belongs
-    place = _jittered(upright(points, eyes_to_mouth_px=CROP_EYES_TO_MOUTH * CROP_PX,
-                              centre=np.array(CROP_CENTRE) * CROP_PX), rng, strange=strange)  # fmt: skip
+    ideal = upright(
+        points,
+        eyes_to_mouth_px=CROP_EYES_TO_MOUTH * CROP_PX,
+        centre=np.array(CROP_CENTRE) * CROP_PX,
+    )
+    place = _jittered(ideal, rng, strange=strange)
     beyond = tuple(rng.integers(0, 256, 3).tolist()) if rng.random() < 0.5 else (128, 128, 128)
     crop = cut(store.pixels[index], place, CROP_PX, beyond=beyond)
     found = place.to_frame(points)
@@ -239,9 +243,14 @@ def _paste(
     scene: np.ndarray, store: PictureStore, index: int, place: Similarity, rng: np.random.Generator
 ) -> None:
     """The stored picture laid over the scene, in place; sometimes only its middle."""
-    head = cut(store.pixels[index], place, len(scene))
     left, top, right, bottom = store.inside[index]
-    axis = np.arange(len(scene)) + 0.5
+    corners = place.to_frame(np.array([[left, top], [right, top], [left, bottom], [right, bottom]]))
+    first = np.clip(np.floor(corners.min(0)).astype(int), 0, len(scene) - 1)
+    side = int(np.clip(np.ceil(corners.max(0)) - first, 1, len(scene) - first).max())
+    corner = place.to_picture(first.astype(float))
+    place = Similarity(place.scale, place.degrees, *corner.tolist())
+    head = cut(store.pixels[index], place, side)
+    axis = np.arange(side) + 0.5
     grid = place.to_picture(np.stack(np.meshgrid(axis, axis), -1))
     x, y = grid[..., 0], grid[..., 1]
     mask = (x > left + 2) & (x < right - 2) & (y > top + 2) & (y < bottom - 2)
@@ -249,7 +258,9 @@ def _paste(
         middle = store.points[index].mean(0)
         if np.isfinite(middle).all():
             mask &= np.hypot(x - middle[0], (y - middle[1]) / 1.2) < rng.uniform(70, 120)
-    scene[mask] = head[mask]
+    under = scene[first[1] : first[1] + side, first[0] : first[0] + side]
+    height, width = under.shape[:2]
+    np.copyto(under, head[:height, :width], where=mask[:height, :width, None])
 
 
 def _near(points: np.ndarray, reach: float, size_px: int = SCENE_PX) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What happens to faces before the networks see them: covers, erasures, and cameras of all kinds."""
+"""What happens to faces before the networks see them: covers, erasures, cameras of all kinds."""
 
 import numpy as np
 

@@ -21,6 +21,7 @@ from joyflash_cli.data.heads.drawn_face import (
 from joyflash_cli.data.heads.drawn_hair import shape_hair
 from joyflash_cli.data.heads.drawn_mouth import chin_drop, draw_mouth
 from joyflash_cli.data.heads.drawn_pen import Pen, Pose
+from joyflash_cli.data.heads.drawn_points import drawn_points
 from joyflash_cli.data.heads.drawn_style import Identity, sample_identity
 from joyflash_cli.data.heads.painter import Painter
 
@@ -87,6 +88,10 @@ class DrawnHead:
         draw_brows(head, identity, state)
         draw_glasses(head, identity)
         return self._painter.picture()
+
+    def points(self, state: FaceState) -> np.ndarray:
+        """Points ``(P, 2)`` of the face, pixels, NaN where unknown; see ``media.face_points``."""
+        return drawn_points(self.identity, state, self._pose(state))
 
     def _pen(self, pose: Pose) -> Pen:
         return Pen(self._painter, self.identity.style, self.identity.palette.line, pose)

@@ -12,6 +12,8 @@ from joyflash_cli.data.heads.painter import ellipse, spline
 MAX_OPENING = 15.0
 _CHIN_DROP = 6.5
 _UPPER_SHARE = 0.2
+LIP_LIFT = 2.0
+"""How far the lips lie before the face, for ``Pose.to_pixels``."""
 _ACROSS = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 21))
 
 
@@ -94,7 +96,7 @@ def draw_mouth(pen: Pen, identity: Identity, state: FaceState) -> None:
     mouth = shape_mouth(identity, state)
     palette, style = identity.palette, identity.style
     lip_line = pen.outline_of(palette.skin if style.lip_colour < 0.5 else palette.lip)
-    lift = 2.0
+    lift = LIP_LIFT
     lips = np.concatenate([mouth.outer_upper, mouth.outer_lower[::-1]])
     opening = np.concatenate([mouth.inner_upper, mouth.inner_lower[::-1]])
     lower_lip = np.concatenate([mouth.inner_lower, mouth.outer_lower[::-1]])

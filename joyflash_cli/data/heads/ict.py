@@ -146,6 +146,13 @@ UNIT_GAIN = {
 0.07 of the distance between the outer eye corners at the median, 0.15 at the 95th percentile."""
 
 
+_LANDMARKS = (
+    (36, 33), (39, 133), (42, 362), (45, 263), (48, 61), (54, 291), (51, 0), (57, 17),
+    (60, 78), (64, 308), (62, 13), (66, 14), (30, 1), (33, 2), (8, 152),
+)  # fmt: skip
+"""Of the 68 usual facial points those that mean the same point of the canonical mesh."""
+
+
 def _anchor(points: np.ndarray, ict: IctAssets) -> tuple[np.ndarray, np.ndarray]:
     """Nearest skin vertices of hair vertices and weights that fall with distance."""
     from scipy.spatial import cKDTree
@@ -198,6 +205,7 @@ def _build(wardrobe: IctWardrobe, person: IctPerson, rng: np.random.Generator) -
         lips=np.intersect1d(np.flatnonzero(lips.max(1) > 0.03), face),
         lids=np.intersect1d(np.flatnonzero(lids), face),
         chin_height=float(vertices[ict.landmarks[8], 1]),
+        landmarks=tuple((int(ict.landmarks[place]), number) for place, number in _LANDMARKS),
     )
 
 

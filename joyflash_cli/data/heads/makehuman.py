@@ -27,6 +27,12 @@ _INNER_MOUTH_SEEDS = (605, 608)
 """Head vertices on the inside of the upper and the lower lip."""
 _CHIN = 732
 
+_LANDMARKS = (
+    (1064, 33), (1735, 133), (4138, 362), (3485, 263), (435, 61), (2924, 291), (467, 0), (496, 17),
+    (474, 13), (521, 14), (297, 1), (2808, 2), (_CHIN, 152),
+)  # fmt: skip
+"""Head vertices and the canonical numbers of their points; those of ICT heads, through its warp."""
+
 
 def sample_makehuman(
     assets: MakeHumanAssets,
@@ -80,6 +86,7 @@ def _build_mesh(assets: MakeHumanAssets, person: Person, look: Look) -> HeadMesh
         lips=_lip_rows(assets),
         lids=np.intersect1d(lids, assets.rows),
         chin_height=float(person.vertices[_CHIN, 1]),
+        landmarks=_LANDMARKS,
     )
 
 

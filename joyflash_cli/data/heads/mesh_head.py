@@ -10,6 +10,7 @@ import numpy as np
 
 from joyflash_cli.data.face_state import FaceState
 from joyflash_cli.data.rasteriser import Lens, Lighting, Part, Scene, vertex_normals
+from joyflash_cli.media.face_points import NUM_POINTS, points_of
 
 CAMERA_DISTANCE = 13.0
 EYE_LINE = 0.40
@@ -43,6 +44,7 @@ class HeadMesh:
         lips: Vertices that bound the mouth in any shape.
         lids: Vertices that bound the eyes.
         chin_height: Height below which the neck begins.
+        landmarks: Vertices of facial points, each with the point's canonical number.
     """
 
     parts: list[Part]
@@ -57,6 +59,7 @@ class HeadMesh:
     lips: np.ndarray
     lids: np.ndarray
     chin_height: float
+    landmarks: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,13 @@ class MeshHead:
             background=self._surroundings.background,
         )
 
+    def points(self, state: FaceState) -> np.ndarray:
+        """Points ``(P, 2)`` of the face, pixels, NaN where unknown; see ``media.face_points``."""
+        points = np.full((NUM_POINTS, 2), np.nan)
+        vertices, numbers = zip(*self._mesh.landmarks, strict=True)
+        points[points_of(numbers)] = self._seen(np.array(vertices), state) * self.size_px
+        return points
+
     def shape(self, state: FaceState) -> np.ndarray:
         """Vertices ``(vertices, 3)`` of an expression, before the head is turned."""
         units = self._rig(state)
@@ -169,11 +179,16 @@ class MeshHead:
             centre_y=EYE_LINE + spread * rng.uniform(-0.03, 0.03),
         )
 
-    def _box(self, rows: np.ndarray, states: list[FaceState]) -> tuple[int, int, int, int]:
-        points = np.concatenate([self._pose(state)[0][rows] for state in states])
+    def _seen(self, rows: np.ndarray, state: FaceState) -> np.ndarray:
+        """Where vertices lie in the picture, ``(rows, 2)`` as fractions of its side."""
+        points = self._pose(state)[0][rows]
         lens = self._lens
-        x = lens.centre_x - points[:, 0] / points[:, 2] * lens.focal / 2
-        y = lens.centre_y + points[:, 1] / points[:, 2] * lens.focal / 2
+        x = lens.centre_x + state.shift_x - points[:, 0] / points[:, 2] * lens.focal / 2
+        y = lens.centre_y + state.shift_y + points[:, 1] / points[:, 2] * lens.focal / 2
+        return np.stack([x, y], -1)
+
+    def _box(self, rows: np.ndarray, states: list[FaceState]) -> tuple[int, int, int, int]:
+        x, y = np.concatenate([self._seen(rows, state) for state in states]).T
         corners = (x.min() - BOX_PADDING, y.min() - BOX_PADDING,
                    x.max() + BOX_PADDING, y.max() + BOX_PADDING)  # fmt: skip
         x0, y0, x1, y1 = (round(float(np.clip(c, 0, 1)) * self.size_px) for c in corners)
