@@ -1,7 +1,7 @@
 """How well faces are found and framed, on real people that no network was trained on.
 
-The truth is what ``data.real_faces`` reads: recorded points of photographs and film frames. Pictures
-without a face come from a folder of their own.
+The truth is what ``data.real_faces`` reads: recorded points of photographs and film frames.
+Pictures without a face come from a folder of their own.
 """
 
 import time

@@ -12,7 +12,7 @@ from joyflash_cli.data.photo_look import apply_photo_look, sample_photo_look
 from joyflash_cli.data.real_faces import PointedPicture
 
 _SIZE_PX = 256
-_STATES_PER_HEAD = 2
+_STATES_PER_HEAD = 3
 _PROFILE_SHARE = 0.12
 """Of rendered faces: turned by 55 to 90 degrees, to be refused."""
 
@@ -21,7 +21,7 @@ _FULLY_TURNED = 0.96
 
 
 def render_heads(num_heads: int, assets_dir: Path, *, seed: int) -> Iterator[PointedPicture]:
-    """Heads with two expressions and poses each: ICT, MakeHuman and drawn ones in equal parts.
+    """Heads with three expressions and poses each: ICT, MakeHuman and drawn ones in equal parts.
 
     Args:
         num_heads: Identities of the training split.
