@@ -63,6 +63,15 @@ def toy_picture(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def portrait() -> np.ndarray:
+    """The example's face, ``(512, 512, 3)`` uint8."""
+    from PIL import Image
+
+    with Image.open(REPOSITORY / "examples" / "face.png") as face:
+        return np.array(face.convert("RGB"))
+
+
+@pytest.fixture(scope="session")
 def faceless_picture(tmp_path_factory) -> Path:
     """A smooth picture without a face."""
     from PIL import Image

@@ -44,7 +44,7 @@ def write_toy_checkpoint(folder: Path) -> None:
         "codec": to_dict(codec),
         "front_end": to_dict(front_end),
         "sampler": to_dict(SamplerProfile(fps=25)),
-        "framing": to_dict(FramingRule(TOY_SIZE_PX, 0.5, 0.5, 0.6)),
+        "framing": to_dict(FramingRule(TOY_SIZE_PX, 0.5, 0.42, 0.25)),
     }
     (folder / "checkpoint.json").write_text(json.dumps(description))
     torch.manual_seed(0)

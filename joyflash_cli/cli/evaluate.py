@@ -18,7 +18,7 @@ def evaluate(
         str,
         typer.Argument(
             metavar="PROFILE",
-            help="Model to measure: tiny; or ablation, see --table; or heads, see --assets.",
+            help="What to measure: tiny; points; ablation, see --table; or heads, see --assets.",
         ),
     ],
     held_out: Annotated[
@@ -77,6 +77,14 @@ def evaluate(
     output: Annotated[
         Path, typer.Option("--output", metavar="DIR", help="ablation: folder of the table.")
     ] = Path("runs"),
+    real: Annotated[
+        Path | None,
+        typer.Option("--real", metavar="DIR", help="points: real people with recorded points."),
+    ] = None,
+    faceless: Annotated[
+        Path | None,
+        typer.Option("--faceless", metavar="DIR", help="points: pictures that show no face."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
@@ -106,6 +114,9 @@ def evaluate(
     if profile == "heads":
         report = _evaluate_heads(assets, num_heads=clips, quiet=quiet)
         typer.echo(json.dumps(report) if as_json else _as_lines(report))
+        return
+    if profile == "points":
+        _evaluate_points(real, faceless, quiet=quiet, as_json=as_json)
         return
     if profile != "tiny":
         raise UsageError(
@@ -137,6 +148,18 @@ def _evaluate_heads(assets: Path | None, *, num_heads: int | None, quiet: bool) 
 
     options: dict[str, Any] = {} if num_heads is None else {"num_heads": num_heads}
     return measure_heads(assets, progress=None if quiet else _show_progress, **options)
+
+
+def _evaluate_points(
+    real: Path | None, faceless: Path | None, *, quiet: bool, as_json: bool
+) -> None:
+    if real is None:
+        raise UsageError("points are measured on real people", hint="give --real DIR")
+    from joyflash_cli.evaluation.points import evaluate_points
+
+    progress = None if quiet else _show_progress
+    report = evaluate_points(real, faceless_dir=faceless, progress=progress)
+    typer.echo(json.dumps(report) if as_json else _as_lines(report))
 
 
 def _evaluate_ablation(request: AblationRequest, *, quiet: bool) -> None:

@@ -66,3 +66,7 @@ class Head(Protocol):
     def points(self, state: FaceState) -> FacePoints:
         """Points of the face in the picture of a face state."""
         ...
+
+    def canonical_points(self, state: FaceState) -> np.ndarray:
+        """Points ``(P, 2)`` of the face, pixels, NaN where unknown; see ``media.face_points``."""
+        ...

@@ -107,10 +107,12 @@ class CheckpointRenderer:
         self, engine: "JoyFlash", reference: np.ndarray, waveform: np.ndarray, seed: int
     ) -> Iterator[np.ndarray]:
         from joyflash_cli.media.framing import Framed
+        from joyflash_cli.media.similarity import Similarity
         from joyflash_cli.pipeline import RenderRequest
 
         scale = self._scale(len(reference))
-        face = Framed(_enlarged(reference, scale), (0.0, 0.0, float(len(reference))), None)
+        picture = _enlarged(reference, scale)
+        face = Framed(picture, Similarity(1.0, 0.0, 0.0, 0.0), None, picture)
         audio = AudioClip(waveform.astype(np.float32)[:, None], MODEL_SAMPLE_RATE_HZ)
         request = RenderRequest(face, audio, seed=seed, look_ahead_blocks=self._look_ahead_blocks)
         for chunk in engine.stream(request):

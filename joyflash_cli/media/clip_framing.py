@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from joyflash_cli.media.framing import cut_square
+from joyflash_cli.media.framing import cut_frame
 from joyflash_cli.media.picture import Picture
-from joyflash_cli.media.sizing import frame_picture
+from joyflash_cli.media.sizing import frame_picture, is_by_face
 
 
 class ClipFraming:
@@ -32,12 +32,12 @@ class ClipFraming:
     def _framed_by(self, first: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         framed = frame_picture(Picture(first), self._section)
         height, width = framed.pixels.shape[:2]
-        left, top, side = framed.box
-        if "face_size" in self._section:
-            return lambda pixels: cut_square(pixels, (left, top, side), width)
-        scale = max(width / first.shape[1], height / first.shape[0])
-        box = (left, top, left + width / scale, top + height / scale)
-        return lambda pixels: _resized(pixels, box, (width, height))
+        place = framed.place
+        if is_by_face(self._section):
+            return lambda pixels: cut_frame(np.rot90(pixels, framed.quarters), place, width)
+        right, bottom = place.to_picture(np.array([width, height])).tolist()
+        box = (place.x, place.y, right, bottom)
+        return lambda pixels: _resized(np.rot90(pixels, framed.quarters), box, (width, height))
 
 
 def _resized(
@@ -50,5 +50,5 @@ def _resized(
         max(box[0], limits[0]), max(box[1], limits[1]),
         min(box[2], limits[2]), min(box[3], limits[3]),
     )  # fmt: skip
-    picture = Image.fromarray(pixels)
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
     return np.array(picture.resize(size, Image.Resampling.BILINEAR, box=inside))

@@ -1,206 +1,312 @@
-"""Where the faces are: scikit-image's LBP cascade, or insightface's detector where present."""
+"""Where the faces of a picture are and where their points lie, by two small networks of our own.
+
+The finder looks at the whole picture at several sizes; the points network then looks at every face
+it found, twice: the second time upright and as large as it was trained for.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-WORKING_SIDE_PX = 256
-"""A portrait is searched at this size: about a tenth of a second, faces from 1/8 of the side."""
+from joyflash_cli.media.face_points import EYE_CORNERS, MIRRORED, MOUTH_CORNERS, NOSE_TIP
+from joyflash_cli.media.similarity import Similarity, cut, similarity_between
 
-FINE_SIDE_PX = 512
-"""Second search, only when the first finds nothing: faces from 1/16 of the side."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
-MIN_EVIDENCE = 4
-"""Overlapping raw hits that make a face. Textures without faces gave mostly 0 to 4, faces 10 to 50
-(picture and mirror image together)."""
+    from joyflash_cli.media.face_networks import FaceNetworks
 
-FINE_EVIDENCE = 10
-"""The second search looks at many more places: gravel, brick, grass, coins and a printed page gave
-4 to 5 hits in one of them, small faces mostly 12 to 60."""
+LEVELS_PX = (256, 128, 64)
+"""Long sides at which the finder sees a picture: faces from about 1/16 of it to a close-up."""
 
-RELATIVE_EVIDENCE = 0.3
-"""A second face needs this share of the best one's hits; chance clusters stay below."""
+FINE_LEVEL_PX = 512
+"""Looked at as well when nothing was found: faces from about 1/32 of the picture."""
 
-_CENTRAL_SIZE, _CENTRAL_SHIFT = 0.45, 0.15
-"""A face that fills its picture: least side, and how far from the middle, as shares of the side."""
+MIN_HEAT = 0.25
+"""What the finder must say of a place for the points network to look there."""
 
-_CENTRAL_SIDES_PX = (96, 128, 160, 192)
-"""Sizes at which a drawn face is searched: which lines the cascade knows depends on the scale."""
+MIN_CONFIDENCE = 0.5
+"""What the points network must say for a face to be one."""
 
-_SCALE_FACTOR = 1.1
-_SAME_FACE_OVERLAP = 0.35
-_REFINE_OVERLAP = 0.25
+MIN_MOUTH, MIN_FACING = 0.4, 0.4
+"""Below the first the mouth is covered, below the second the face is turned away too far."""
+
+MAX_DISAGREEMENT = 0.11
+"""Largest mean distance, of the outer eye distance, between points read as seen and mirrored.
+
+Points of faces agree; on what is not a face every look invents others."""
+
+SIZE_OF_EYES_TO_MOUTH = 2.5
+"""``Face.size`` reaches from the brows to below the mouth."""
+
+_CANDIDATES = 10
+_SAME_FACE = 0.8
+_BATCH = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A face and its points.
+
+    Attributes:
+        points: ``(P, 2)`` float32, columns and rows in pixels of the picture; ``face_points``
+            names them.
+        confidence: That this is a face, 0..1.
+        mouth_seen: That nothing covers its mouth, 0..1.
+        facing: That it is not turned away too far, 0..1.
+    """
+
+    points: np.ndarray
+    confidence: float
+    mouth_seen: float = 1.0
+    facing: float = 1.0
+
+    @property
+    def eyes(self) -> np.ndarray:
+        """Middle between the eyes, ``(2,)``."""
+        return self.points[EYE_CORNERS].mean(0)
+
+    @property
+    def mouth(self) -> np.ndarray:
+        """Middle between the corners of the mouth, ``(2,)``."""
+        return self.points[MOUTH_CORNERS].mean(0)
+
+    @property
+    def centre(self) -> np.ndarray:
+        """Midway between eyes and mouth, ``(2,)``."""
+        return (self.eyes + self.mouth) / 2
+
+    @property
+    def eyes_to_mouth(self) -> float:
+        """Distance from ``eyes`` to ``mouth``, pixels."""
+        return float(np.linalg.norm(self.mouth - self.eyes))
+
+    @property
+    def outer_eye_distance(self) -> float:
+        """Distance between the outer corners of the eyes, pixels."""
+        return float(np.linalg.norm(self.points[EYE_CORNERS[0]] - self.points[EYE_CORNERS[3]]))
+
+    @property
+    def size(self) -> float:
+        """Side of a square from the brows to below the mouth, pixels."""
+        return SIZE_OF_EYES_TO_MOUTH * self.eyes_to_mouth
+
+    @property
+    def roll_degrees(self) -> float:
+        """Turn of the eyes-to-mouth line from upright, clockwise, -180..180."""
+        down = self.mouth - self.eyes
+        return float(np.rad2deg(np.arctan2(-down[0], down[1])))
+
+    @property
+    def yaw(self) -> float:
+        """How far the nose's tip lies beside the middle of the eyes, in half eye distances.
+
+        0 from the front, about 0.6 in three-quarter view, above 1 in profile; positive to the
+        picture's right.
+        """
+        down = (self.mouth - self.eyes) / max(self.eyes_to_mouth, 1e-6)
+        across = np.array([down[1], -down[0]])
+        nose = float((self.points[NOSE_TIP] - self.eyes) @ across)
+        return 2 * nose / max(self.outer_eye_distance, 1e-6)
+
+    @property
+    def flaw(self) -> str:
+        """Why this face cannot be made to speak, in words; empty if it can."""
+        if self.facing < MIN_FACING:
+            return "the face is turned away too far"
+        if self.mouth_seen < MIN_MOUTH:
+            return "the mouth of the face is covered"
+        return ""
 
 
 @dataclass(frozen=True)
-class FaceBox:
-    """A square around a face, from the brows to below the mouth, as the LBP cascade draws it.
+class _Place:
+    """What the finder says: where, how large, how rolled, how surely."""
 
-    Attributes:
-        x: Left edge, pixels.
-        y: Top edge, pixels.
-        size: Side, pixels.
-    """
-
-    x: float
-    y: float
-    size: float
-
-    @property
-    def centre(self) -> tuple[float, float]:
-        """Middle of the square, (x, y) in pixels."""
-        return self.x + self.size / 2, self.y + self.size / 2
-
-    def overlap(self, other: FaceBox) -> float:
-        """Intersection over union with another square, 0..1."""
-        width = min(self.x + self.size, other.x + other.size) - max(self.x, other.x)
-        height = min(self.y + self.size, other.y + other.size) - max(self.y, other.y)
-        common = max(width, 0.0) * max(height, 0.0)
-        return common / (self.size**2 + other.size**2 - common)
+    centre: np.ndarray
+    eyes_to_mouth: float
+    roll_degrees: float
+    heat: float
 
 
-def find_faces(pixels: np.ndarray, *, models_dir: Path | None = None) -> list[FaceBox]:
-    """Faces in a picture, the largest first; an empty list where there is none.
+def find_faces(pixels: np.ndarray) -> list[Face]:
+    """Faces in a picture, at any angle, the largest first; an empty list where there is none.
+
+    Covered and turned faces are among them: see ``Face.flaw``.
 
     Args:
         pixels: ``(H, W, 3)`` uint8 RGB.
-        models_dir: Where insightface keeps its models; ``~/.insightface/models`` by default.
-            Nothing is ever downloaded: without package or model the cascade alone decides.
+    """
+    networks = _networks()
+    faces = _faces_at(pixels, LEVELS_PX, networks)
+    if not faces and max(pixels.shape[:2]) > LEVELS_PX[0]:
+        faces = _faces_at(pixels, (FINE_LEVEL_PX,), networks)
+    return sorted(faces, key=lambda face: -face.size)
+
+
+def read_points(frames: Sequence[np.ndarray], face: Face | None = None) -> list[Face]:
+    """One face followed through a film, one ``Face`` a frame.
+
+    Every frame is looked at from where the face was a few frames ago, then again from its own
+    points. Frames on which it cannot be made out have a low ``confidence``.
+
+    Args:
+        frames: ``(H, W, 3)`` uint8 RGB each.
+        face: Where it is in the first frame; the largest of that frame if ``None``.
 
     Returns:
-        Squares in the cascade's convention, whichever detector found them.
+        As many faces as frames; an empty list if the first frame shows none.
     """
-    boxes = _cascade_faces(pixels)
-    detected = _insightface_faces(pixels, models_dir or Path.home() / ".insightface" / "models")
-    if detected:
-        boxes = [_in_cascade_convention(box, boxes) for box in detected]
-    return sorted(boxes, key=lambda box: -box.size)
+    networks = _networks()
+    if face is None:
+        found = find_faces(frames[0]) if len(frames) else []
+        if not found:
+            return []
+        face = found[0]
+    track: list[Face] = []
+    for start in range(0, len(frames), _BATCH // 2):
+        part = frames[start : start + _BATCH // 2]
+        rough = _read(part, [face] * len(part), networks)
+        track += _read(part, rough, networks)
+        if track[-1].confidence > MIN_CONFIDENCE:
+            face = track[-1]
+    return track
 
 
-def fills_picture(pixels: np.ndarray) -> bool:
-    """Whether anything like a face fills the middle of a picture.
+@functools.cache
+def _networks() -> FaceNetworks:
+    from joyflash_cli.media.face_networks import load_face_networks
 
-    The cascade knows photographs better than drawings: of 60 drawn heads it found 47 for certain
-    and gave single hits of this kind for most others. Pictures without faces gave none.
-
-    Args:
-        pixels: ``(H, W, 3)`` uint8 RGB.
-    """
-    return any(_has_central_hit(pixels, side) for side in _CENTRAL_SIDES_PX)
+    return load_face_networks()
 
 
-def _has_central_hit(pixels: np.ndarray, side_px: int) -> bool:
-    image, _ = _grey(pixels, side_px)
-    height, width = image.shape
-    smallest = int(_CENTRAL_SIZE * min(height, width))
-    if smallest < 24:  # below the window the cascade was trained with
-        return False
-    hits = _raw_hits(image, smallest)
-    hits += _raw_hits(np.ascontiguousarray(image[:, ::-1]), smallest)
-    reach = _CENTRAL_SHIFT * min(height, width)
-    return any(
-        abs(hit.centre[0] - width / 2) <= reach and abs(hit.centre[1] - height / 2) <= reach
-        for hit in hits
-    )
+def _faces_at(pixels: np.ndarray, levels: Sequence[int], networks: FaceNetworks) -> list[Face]:
+    places = _apart([place for level in levels for place in _search(pixels, level, networks)])
+    places = places[:_CANDIDATES]
+    rough = _read([pixels] * len(places), places, networks)
+    sure = [face for face in rough if face.confidence > MIN_CONFIDENCE / 5]
+    faces = _read([pixels] * len(sure), sure, networks)
+    faces = [face for face in faces if face.confidence > MIN_CONFIDENCE]
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: -face.confidence):
+        if all(_distance(face, other) > _SAME_FACE for other in kept):
+            kept.append(face)
+    return kept
 
 
-def _grey(pixels: np.ndarray, side_px: int) -> tuple[np.ndarray, float]:
-    """The picture in grey with a longest side of ``side_px``, and its scale."""
+def _distance(one: Face | _Place, other: Face | _Place) -> float:
+    """Between the middles of two faces, in eye-to-mouth distances of the larger."""
+    away = float(np.linalg.norm(one.centre - other.centre))
+    return away / max(one.eyes_to_mouth, other.eyes_to_mouth, 1e-6)
+
+
+def _apart(places: list[_Place]) -> list[_Place]:
+    """The surest places, each of another face."""
+    kept: list[_Place] = []
+    for place in sorted(places, key=lambda place: -place.heat):
+        if all(_distance(place, other) > _SAME_FACE for other in kept):
+            kept.append(place)
+    return kept
+
+
+def _search(pixels: np.ndarray, level_px: int, networks: FaceNetworks) -> list[_Place]:
+    """What the finder sees in a picture shrunk to a long side of ``level_px``."""
+    import torch
+    from torch.nn import functional
+
+    from joyflash_cli.media.face_networks import FINDER_STRIDE
+
+    scale = max(pixels.shape[:2]) / level_px
+    side = -(-level_px // 16) * 16
+    small = _shrunk(pixels, scale, side)
+    with torch.inference_mode():
+        seen = networks.finder(_to_tensor([small]))[0]
+        heat = seen[0].sigmoid()
+        peaks = functional.max_pool2d(heat[None], 3, 1, 1)[0]
+        rows, columns = torch.nonzero((heat == peaks) & (heat > MIN_HEAT), as_tuple=True)
+        found = torch.cat([heat[None], seen[1:]])[:, rows, columns].T.tolist()
+    places = []
+    for row, column, values in zip(rows.tolist(), columns.tolist(), found, strict=True):
+        heat_here, dx, dy, size, cosine, sine = values
+        centre = np.array([column + 0.5 + dx, row + 0.5 + dy]) * FINDER_STRIDE * scale
+        distance = float(np.exp(size)) * FINDER_STRIDE * scale
+        roll = float(np.rad2deg(np.arctan2(sine, cosine)))
+        places.append(_Place(centre, distance, roll, heat_here))
+    return places
+
+
+def _shrunk(pixels: np.ndarray, scale: float, side: int) -> np.ndarray:
+    """The picture at ``1 / scale`` in the upper left of a mid-grey square ``(side, side, 3)``."""
     from PIL import Image
 
-    height, width = pixels.shape[:2]
-    scale = side_px / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    grey = Image.fromarray(pixels).convert("L").resize(size, Image.Resampling.LANCZOS)
-    return np.asarray(grey), scale
+    height, width = (max(1, round(length / scale)) for length in pixels.shape[:2])
+    image = Image.fromarray(pixels)
+    small = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    square = np.full((side, side, 3), 128, np.uint8)
+    square[:height, :width] = np.asarray(small)
+    return square
 
 
-def _cascade_faces(pixels: np.ndarray) -> list[FaceBox]:
-    searches = ((WORKING_SIDE_PX, 8, MIN_EVIDENCE), (FINE_SIDE_PX, 16, FINE_EVIDENCE))
-    for side, min_share, evidence in searches:
-        boxes = _cascade_at_size(pixels, side, min_share, evidence)
-        if boxes:
-            return boxes
-    return []
+def _read(
+    pictures: Sequence[np.ndarray], places: Sequence[Face | _Place], networks: FaceNetworks
+) -> list[Face]:
+    """Faces as the points network sees them at the given places, one per picture."""
+    faces: list[Face] = []
+    for start in range(0, len(places), _BATCH):
+        part = slice(start, start + _BATCH)
+        faces += _read_batch(pictures[part], places[part], networks)
+    return faces
 
 
-def _cascade_at_size(
-    pixels: np.ndarray, side_px: int, min_share: int, evidence: int
-) -> list[FaceBox]:
-    image, scale = _grey(pixels, side_px)
-    min_size = side_px // min_share
-    if min(image.shape) <= min_size:
-        return []
-    hits = _raw_hits(image, min_size)
-    # The cascade is not symmetric; the mirror image doubles the evidence for half-turned heads.
-    mirrored = _raw_hits(np.ascontiguousarray(image[:, ::-1]), min_size)
-    hits += [FaceBox(image.shape[1] - box.x - box.size, box.y, box.size) for box in mirrored]
-    clusters = _cluster(hits)
-    best = max((len(cluster) for cluster in clusters), default=0)
-    enough = max(evidence, RELATIVE_EVIDENCE * best)
-    return [_median_box(cluster, 1 / scale) for cluster in clusters if len(cluster) >= enough]
+def _read_batch(
+    pictures: Sequence[np.ndarray], places: Sequence[Face | _Place], networks: FaceNetworks
+) -> list[Face]:
+    import torch
+
+    from joyflash_cli.media.face_networks import CROP_PX
+
+    frames = [_upright(place) for place in places]
+    crops = [cut(pixels, frame, CROP_PX) for pixels, frame in zip(pictures, frames, strict=True)]
+    with torch.inference_mode():
+        seen = _to_tensor(crops)
+        reading = networks.points(torch.cat([seen, seen.flip(3)]))
+        points = reading.points.unflatten(0, (2, -1)).numpy() * CROP_PX
+        chances = reading.logits.unflatten(0, (2, -1)).mean(0).sigmoid().tolist()
+    mirrored = points[1][:, MIRRORED] * np.array([-1, 1], np.float32) + np.array([CROP_PX, 0])
+    faces = []
+    for index, frame in enumerate(frames):
+        where = frame.to_picture((points[0][index] + mirrored[index]) / 2).astype(np.float32)
+        is_face, mouth_seen, facing = chances[index]
+        face = Face(where, is_face, mouth_seen, facing)
+        apart = np.linalg.norm(points[0][index] - mirrored[index], axis=1).mean() * frame.scale
+        if apart > MAX_DISAGREEMENT * face.outer_eye_distance:
+            face = Face(where, 0.0, mouth_seen, facing)
+        faces.append(face)
+    return faces
 
 
-def _raw_hits(image: np.ndarray, min_size: int) -> list[FaceBox]:
-    """Every window of a grey picture that passes the cascade, unmerged."""
-    from skimage.data import lbp_frontal_face_cascade_filename
-    from skimage.feature import Cascade
+def _upright(place: Face | _Place) -> Similarity:
+    """The crop in which a face stands upright."""
+    from joyflash_cli.media.face_networks import CROP_EYES_TO_MOUTH, CROP_PX
 
-    found = Cascade(lbp_frontal_face_cascade_filename()).detect_multi_scale(
-        img=image,
-        scale_factor=_SCALE_FACTOR,
-        step_ratio=1,
-        min_size=(min_size, min_size),
-        max_size=image.shape,
-        min_neighbor_number=1,
-        intersection_score_threshold=1.01,  # above any overlap: the merging is done here
+    middle = np.full(2, CROP_PX / 2)
+    angle = np.deg2rad(place.roll_degrees)
+    down = np.array([-np.sin(angle), np.cos(angle)]) * max(place.eyes_to_mouth, 1.0)
+    half = np.array([0.0, CROP_EYES_TO_MOUTH * CROP_PX / 2])
+    return similarity_between(
+        np.stack([middle - half, middle + half]),
+        np.stack([place.centre - down / 2, place.centre + down / 2]),
     )
-    return [FaceBox(hit["c"], hit["r"], hit["width"]) for hit in found]
 
 
-def _cluster(hits: list[FaceBox]) -> list[list[FaceBox]]:
-    clusters: list[list[FaceBox]] = []
-    for hit in sorted(hits, key=lambda box: (-box.size, box.y, box.x)):
-        overlaps = [_median_box(cluster, 1.0).overlap(hit) for cluster in clusters]
-        if overlaps and max(overlaps) > _SAME_FACE_OVERLAP:
-            clusters[int(np.argmax(overlaps))].append(hit)
-        else:
-            clusters.append([hit])
-    return clusters
+def _to_tensor(pictures: Sequence[np.ndarray]) -> Tensor:
+    """``(B, 3, S, S)`` float32 in -1..1, channels last."""
+    import torch
 
-
-def _median_box(cluster: list[FaceBox], scale: float) -> FaceBox:
-    size = float(np.median([box.size for box in cluster]))
-    centre_x = float(np.median([box.centre[0] for box in cluster]))
-    centre_y = float(np.median([box.centre[1] for box in cluster]))
-    return FaceBox((centre_x - size / 2) * scale, (centre_y - size / 2) * scale, size * scale)
-
-
-def _insightface_faces(pixels: np.ndarray, models_dir: Path) -> list[FaceBox]:
-    """Faces by a locally present SCRFD model; empty without package or model."""
-    models = sorted(models_dir.glob("*/det_*.onnx")) if models_dir.is_dir() else []
-    if not models:
-        return []
-    try:
-        from insightface import model_zoo
-    except ImportError:
-        return []
-    detector = model_zoo.get_model(str(models[0]))
-    detector.prepare(ctx_id=-1, input_size=(640, 640), det_thresh=0.5)
-    found, _ = detector.detect(np.ascontiguousarray(pixels[:, :, ::-1]))  # it expects BGR
-    boxes = []
-    for left, top, right, bottom, _score in found:
-        # SCRFD draws hairline to chin. Its width is close to the cascade's side; the middle of
-        # the square sits at the middle of the tall box.
-        size = float(right - left)
-        boxes.append(FaceBox(float(left), float(top + bottom - size) / 2, size))
-    return boxes
-
-
-def _in_cascade_convention(box: FaceBox, cascade_boxes: list[FaceBox]) -> FaceBox:
-    """The cascade's own square of the same face where it found it: profiles are framed by it."""
-    best = max(cascade_boxes, key=box.overlap, default=None)
-    return best if best is not None and best.overlap(box) > _REFINE_OVERLAP else box
+    stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    return stacked.to(torch.float32, memory_format=torch.channels_last) / 127.5 - 1

@@ -1,22 +1,27 @@
-"""A picture cut the way a profile was trained: square, the face where the model expects it."""
+"""A picture cut the way a profile was trained: square, eyes and mouth where they are expected."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from joyflash_cli.config import check_ranges
 from joyflash_cli.errors import ConfigError, ImageError
-from joyflash_cli.media.faces import FaceBox, find_faces
+from joyflash_cli.media.edges import extend
+from joyflash_cli.media.faces import Face, find_faces
 from joyflash_cli.media.picture import Picture
+from joyflash_cli.media.similarity import Similarity, cut_smoothly, similarity_between
 
-SIZE_TOLERANCE = 1.25
-"""A face up to this factor larger or smaller than the rule still counts as framed."""
+IN_PLACE = 0.01
+"""A square picture whose eyes and mouth are this near to their places (fraction of the side) is
+taken whole: framing twice changes nothing."""
 
-SHIFT_TOLERANCE = 0.08
-"""A face this far from the rule's place (fraction of the side) still counts as framed."""
+TOLD_ROLL_DEGREES = 8.0
+"""Smaller tilts are set straight without a word: nobody holds the head or a camera that still."""
+
+WAY_ON = "or --allow-no-face to show the picture's middle"
 
 _VISIBLE_FILL = 0.02
 _SOFT_UPSCALE = 1.5
@@ -24,28 +29,35 @@ _SOFT_UPSCALE = 1.5
 
 @dataclass(frozen=True)
 class FramingRule:
-    """Where the detector's box lay in the training frames; recorded with the profile.
+    """Where eyes and mouth lay in the training frames; recorded with the profile.
 
     Attributes:
         size_px: Side of the square frame, pixels.
-        face_centre_x: Middle of the box, fraction of the side from the left.
-        face_centre_y: Middle of the box, fraction of the side from the top.
-        face_size: Side of the box, fraction of the frame's side.
+        eyes_x: Middle between the eyes, fraction of the side from the left; the mouth's as well.
+        eyes_y: Middle between the eyes, fraction of the side from the top.
+        eyes_to_mouth: Distance from there to the middle of the mouth, fraction of the side.
     """
 
     size_px: int
-    face_centre_x: float
-    face_centre_y: float
-    face_size: float
+    eyes_x: float
+    eyes_y: float
+    eyes_to_mouth: float
 
     def __post_init__(self) -> None:
         if self.size_px < 1:
             raise ConfigError(f"framing size_px is {self.size_px}; it must be positive")
         check_ranges(self, {"size_px": (1, 8192)})
-        for name in ("face_centre_x", "face_centre_y", "face_size"):
+        for name in ("eyes_x", "eyes_y", "eyes_to_mouth"):
             value = getattr(self, name)
             if not 0.0 < value < 1.0:
                 raise ConfigError(f"framing {name} is {value}; it must lie between 0 and 1")
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Places ``(2, 2)`` of eyes and mouth, as fractions of the side."""
+        return np.array(
+            [[self.eyes_x, self.eyes_y], [self.eyes_x, self.eyes_y + self.eyes_to_mouth]]
+        )
 
 
 @dataclass(frozen=True)
@@ -53,54 +65,71 @@ class Framed:
     """A framed picture.
 
     Attributes:
-        pixels: ``(S, S, 3)`` uint8 RGB.
-        box: The square taken from the picture, ``(left, top, side)`` in its pixels.
-        face: The face it was framed by; ``None`` for a centre crop.
+        pixels: ``(S, S, 3)`` uint8 RGB; ``(H, W, 3)`` where a profile has a frame of its own shape.
+        place: From the frame to ``picture``.
+        face: The face it was framed by, in pixels of ``picture``; ``None`` for a centre crop.
+        picture: ``(H, W, 3)`` uint8 RGB, the whole picture it was cut from, turned upright by
+            quarters where it lay on its side.
+        quarters: Counter-clockwise quarter turns that did so.
         warnings: Sentences the user should see.
     """
 
     pixels: np.ndarray
-    box: tuple[float, float, float]
-    face: FaceBox | None
+    place: Similarity
+    face: Face | None
+    picture: np.ndarray
+    quarters: int = 0
     warnings: tuple[str, ...] = ()
 
+    @property
+    def box(self) -> tuple[float, float, float]:
+        """Upper left corner of the frame in ``picture`` and the longer side there, pixels."""
+        return self.place.x, self.place.y, self.place.scale * max(self.pixels.shape[:2])
 
-def frame_face(picture: Picture, rule: FramingRule, *, face_index: int | None = None) -> Framed:
+
+def frame_face(
+    picture: Picture, rule: FramingRule, *, face_index: int | None = None, needs_face: bool = False
+) -> Framed:
     """The square of a picture that shows the face as the profile was trained, never stretched.
 
-    A square picture whose face already lies within tolerance is only resized, so framing twice
-    changes nothing. Where the square leaves the picture its edge is continued, blurred.
+    Tilted faces are turned upright. A square picture whose face already lies in its place is only
+    resized. Where the square leaves the picture its edge is continued, blurred.
 
     Args:
         picture: As :func:`read_picture` gives it; its warnings are carried on.
         rule: Where the face belongs.
         face_index: Which face, 0 the largest; by default the largest, with a warning when there
             are several.
+        needs_face: Whether a picture without a face that can speak is refused; else its middle is
+            used.
 
     Raises:
-        ImageError: ``E-IMAGE-FACE`` if there is no face of that index.
+        ImageError: ``E-IMAGE-FACE`` if there is no face, or none of that index.
     """
+    picture, face, quarters = choose_upright_face(
+        picture, face_index=face_index, needs_face=needs_face
+    )
     notes = list(picture.warnings)
-    faces = find_faces(picture.pixels)
-    face = choose_face(faces, face_index, notes)
     height, width = picture.pixels.shape[:2]
     if face is None:
         side = float(min(height, width))
-        box = ((width - side) / 2, (height - side) / 2, side)
-    elif width == height and is_framed(face, float(width), rule):
-        box = (0.0, 0.0, float(width))
+        place = Similarity(side / rule.size_px, 0.0, (width - side) / 2, (height - side) / 2)
+    elif width == height and is_framed(face, float(width), rule, tolerance=IN_PLACE):
+        place = Similarity(width / rule.size_px, 0.0, 0.0, 0.0)
     else:
-        box = _crop_box(face, (width, height), rule, notes)
-    if rule.size_px > _SOFT_UPSCALE * box[2]:
+        place = _place_of(face, (width, height), rule, notes)
+    side = place.scale * rule.size_px
+    if rule.size_px > _SOFT_UPSCALE * side:
         notes.append(
-            f"the face is small: {box[2]:.0f} pixels are enlarged to {rule.size_px}; "
+            f"the face is small: {side:.0f} pixels are enlarged to {rule.size_px}; "
             "the video will be soft"
         )
-    return Framed(_cut(picture.pixels, box, rule.size_px), box, face, tuple(notes))
+    pixels = cut_frame(picture.pixels, place, rule.size_px)
+    return Framed(pixels, place, face, picture.pixels, quarters, tuple(notes))
 
 
 def measure_framing(frames: Sequence[np.ndarray]) -> FramingRule:
-    """The median place of the face over many frames of one size: the rule for a profile.
+    """The median place of eyes and mouth over many frames of one size: the rule for a profile.
 
     Args:
         frames: ``(S, S, 3)`` uint8 each; those without a detected face are left out.
@@ -119,137 +148,129 @@ def measure_framing(frames: Sequence[np.ndarray]) -> FramingRule:
             hint="give frames that show faces from the front",
             code="E-IMAGE-FACE",
         )
-    return FramingRule(
-        size_px=size_px,
-        face_centre_x=float(np.median([face.centre[0] for face in largest])) / size_px,
-        face_centre_y=float(np.median([face.centre[1] for face in largest])) / size_px,
-        face_size=float(np.median([face.size for face in largest])) / size_px,
-    )
+    eyes = np.median([face.eyes for face in largest], axis=0) / size_px
+    distance = float(np.median([face.eyes_to_mouth for face in largest])) / size_px
+    return FramingRule(size_px, float(eyes[0]), float(eyes[1]), distance)
 
 
-def choose_face(faces: list[FaceBox], face_index: int | None, notes: list[str]) -> FaceBox | None:
-    """The face that was asked for, or the largest; what the user should know goes to ``notes``."""
-    if face_index is not None:
-        if not 0 <= face_index < len(faces):
-            raise ImageError(
-                f"face {face_index} was asked for; {len(faces)} found, counted from 0",
-                hint="leave the face out to use the largest",
-                code="E-IMAGE-FACE",
-            )
-        return faces[face_index]
+def choose_upright_face(
+    picture: Picture, *, face_index: int | None = None, needs_face: bool = False
+) -> tuple[Picture, Face | None, int]:
+    """A picture turned upright by quarters, and its face that was asked for or the largest.
+
+    Args:
+        picture: As :func:`read_picture` gives it.
+        face_index: Which of the faces that can speak, 0 the largest.
+        needs_face: Whether ``None`` is refused.
+
+    Returns:
+        The picture with what the user should know among its warnings; its face, in its pixels;
+        the counter-clockwise quarter turns.
+
+    Raises:
+        ImageError: ``E-IMAGE-FACE``, see :func:`frame_face`.
+    """
+    found = find_faces(picture.pixels)
+    faces = [face for face in found if not face.flaw]
+    notes = list(picture.warnings)
+    if face_index is not None and not 0 <= face_index < len(faces):
+        raise ImageError(
+            f"counted from 0, face {face_index} was asked for and {len(faces)} found",
+            hint="leave the face out to use the largest",
+            code="E-IMAGE-FACE",
+        )
     if not faces:
-        notes.append("no face was found; the middle of the picture is used")
-        return None
-    if len(faces) > 1:
+        why = found[0].flaw if found else "no face was found"
+        if needs_face:
+            raise ImageError(why, hint=_what_to_give(bool(found)), code="E-IMAGE-FACE")
+        notes.append(f"{why}; the middle of the picture is used")
+        return replace(picture, warnings=tuple(notes)), None, 0
+    if len(faces) > 1 and face_index is None:
         notes.append(f"{len(faces)} faces were found; the largest is used")
-    return faces[0]
+    face = faces[face_index or 0]
+    quarters = round(face.roll_degrees / 90) % 4
+    notes += _notes_of_turns(face)
+    pixels = picture.pixels
+    if quarters:
+        face = _turned(face, pixels.shape[:2], quarters)
+        pixels = np.ascontiguousarray(np.rot90(pixels, quarters))
+    return replace(picture, pixels=pixels, warnings=tuple(notes)), face, quarters
 
 
-def is_framed(face: FaceBox, side: float, rule: FramingRule) -> bool:
-    """Whether a face already lies in its place in a square of ``side`` pixels, within tolerance."""
-    ratio = face.size / side / rule.face_size
-    shift_x = abs(face.centre[0] / side - rule.face_centre_x)
-    shift_y = abs(face.centre[1] / side - rule.face_centre_y)
-    fits = 1 / SIZE_TOLERANCE <= ratio <= SIZE_TOLERANCE
-    return fits and max(shift_x, shift_y) <= SHIFT_TOLERANCE
+def _what_to_give(was_found: bool) -> str:
+    if was_found:
+        return f"give a picture that shows eyes and mouth from the front, {WAY_ON}"
+    return f"give a portrait from the front, cropped closely if the face is small in it, {WAY_ON}"
 
 
-def _crop_box(
-    face: FaceBox, size: tuple[int, int], rule: FramingRule, notes: list[str]
-) -> tuple[float, float, float]:
-    """The square that puts the face in its place; moved within tolerance to stay inside."""
-    side = face.size / rule.face_size
-    left = face.centre[0] - rule.face_centre_x * side
-    top = face.centre[1] - rule.face_centre_y * side
-    left = _moved_inside(left, side, size[0])
-    top = _moved_inside(top, side, size[1])
-    beyond = max(-left, -top, left + side - size[0], top + side - size[1]) / side
+def _notes_of_turns(face: Face) -> list[str]:
+    """What the user should know of a face that does not stand upright."""
+    quarters = round(face.roll_degrees / 90) % 4
+    tilt = abs((face.roll_degrees + 45) % 90 - 45)
+    notes = []
+    if quarters:
+        how = "stood on its head" if quarters == 2 else "lay on its side"
+        notes.append(f"the picture {how}; it was turned upright")
+    if tilt > TOLD_ROLL_DEGREES:
+        notes.append(f"the face is tilted by {tilt:.0f} degrees; it is turned upright")
+    return notes
+
+
+def _turned(face: Face, size: tuple[int, int], quarters: int) -> Face:
+    """A face of a picture ``(height, width)`` in the picture that ``np.rot90`` makes of it."""
+    points, (height, width) = face.points, size
+    for _ in range(quarters):
+        points = np.stack([points[:, 1], width - points[:, 0]], -1)
+        height, width = width, height
+    return replace(face, points=points)
+
+
+def is_framed(face: Face, side: float, rule: FramingRule, *, tolerance: float) -> bool:
+    """Whether eyes and mouth lie in their places in a square of ``side`` pixels.
+
+    Args:
+        face: In pixels of the square.
+        side: Of the square.
+        rule: Where they belong.
+        tolerance: Farthest from there, as a fraction of the side.
+    """
+    found = np.stack([face.eyes, face.mouth]) / side
+    return bool(np.linalg.norm(found - rule.targets, axis=1).max() <= tolerance)
+
+
+def _place_of(face: Face, size: tuple[int, int], rule: FramingRule, notes: list[str]) -> Similarity:
+    """The square that puts eyes and mouth in their places."""
+    place = similarity_between(rule.targets * rule.size_px, np.stack([face.eyes, face.mouth]))
+    corners = place.to_picture(rule.size_px * _CORNERS)
+    side = place.scale * rule.size_px
+    beyond = max(*(-corners.min(0)), *(corners.max(0) - size)) / side
     if beyond > _VISIBLE_FILL:
         notes.append(
             f"the face is near the edge: {beyond:.0%} of the frame lies outside the picture and "
             "was filled with its blurred edge"
         )
-    return left, top, side
+    return place
 
 
-def _moved_inside(start: float, side: float, length: int) -> float:
-    limit = SHIFT_TOLERANCE * side
-    # Where it cannot fit, what is missing is shared as evenly as the tolerance allows.
-    spare = length - side
-    wanted = min(max(start, 0.0), spare) if spare > 0 else spare / 2
-    return start + float(np.clip(wanted - start, -limit, limit))
+_CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 
 
-def cut_square(pixels: np.ndarray, box: tuple[float, float, float], size_px: int) -> np.ndarray:
-    """Another frame cut as ``Framed.box`` says, ``(size_px, size_px, 3)`` uint8."""
-    return _cut(pixels, box, size_px)
+def cut_frame(pixels: np.ndarray, place: Similarity, size_px: int) -> np.ndarray:
+    """The square of a picture as ``Framed.place`` says, ``(size_px, size_px, 3)`` uint8.
 
-
-def _cut(pixels: np.ndarray, box: tuple[float, float, float], size_px: int) -> np.ndarray:
-    """The square ``(left, top, side)`` resized with antialiasing to ``(size_px, size_px, 3)``."""
-    from PIL import Image
-
-    height, width = pixels.shape[:2]
-    left, top, side = box
-    if box == (0.0, 0.0, float(width)) and width == height == size_px:
-        return pixels.copy()
-    margins = (
-        max(0, int(np.ceil(-top))),
-        max(0, int(np.ceil(top + side - height))),
-        max(0, int(np.ceil(-left))),
-        max(0, int(np.ceil(left + side - width))),
-    )
-    if any(margins):
-        # Far outside nothing of the picture's rest is needed: cut first, extend then.
-        pixels, left, top = _around(pixels, box)
-        extended = _extend(pixels, margins)
-        left, top = left + margins[2], top + margins[0]
-    else:
-        extended = pixels
-    frame = Image.fromarray(extended).resize(
-        (size_px, size_px),
-        Image.Resampling.LANCZOS,
-        box=(
-            max(left, 0.0),
-            max(top, 0.0),
-            min(left + side, float(extended.shape[1])),
-            min(top + side, float(extended.shape[0])),
-        ),
-    )
-    return np.array(frame)
-
-
-def _around(pixels: np.ndarray, box: tuple[float, float, float]) -> tuple[np.ndarray, float, float]:
-    """The part of the picture under the square, and the square's corner in it."""
-    left, top, side = box
-    first_column, first_row = max(0, int(np.floor(left))), max(0, int(np.floor(top)))
-    last_column, last_row = int(np.ceil(left + side)), int(np.ceil(top + side))
-    part = pixels[first_row:last_row, first_column:last_column]
-    return part, left - first_column, top - first_row
-
-
-def _extend(pixels: np.ndarray, margins: tuple[int, int, int, int]) -> np.ndarray:
-    """The picture with its edge continued outward, blurred: no black bars, no streaks.
-
-    Args:
-        pixels: ``(H, W, 3)`` uint8.
-        margins: Rows above, rows below, columns left, columns right.
+    Beyond the picture its blurred edge continues.
     """
-    from PIL import Image, ImageFilter
-
-    above, below, before, after = margins
-    padded = np.pad(pixels, ((above, below), (before, after), (0, 0)), mode="edge")
-    radius = max(1.0, max(margins) / 4)
-    blurred = np.asarray(Image.fromarray(padded).filter(ImageFilter.GaussianBlur(radius)))
-    rows = _distance(len(padded), above, len(pixels))
-    columns = _distance(padded.shape[1], before, pixels.shape[1])
-    distance = np.maximum(rows[:, None], columns[None, :])
-    # The blur fades in over its own radius, so that the picture's border does not show as a line.
-    weight = np.clip(distance / radius, 0.0, 1.0)[:, :, None]
-    return np.round(padded * (1 - weight) + blurred * weight).astype(np.uint8)
-
-
-def _distance(length: int, first: int, inside: int) -> np.ndarray:
-    """How far each row (or column) lies outside ``first <= i < first + inside``."""
-    index = np.arange(length)
-    return np.maximum(np.maximum(first - index, index - (first + inside - 1)), 0).astype(np.float32)
+    height, width = pixels.shape[:2]
+    if place == Similarity(1.0, 0.0, 0.0, 0.0) and width == height == size_px:
+        return pixels.copy()
+    corners = place.to_picture(size_px * _CORNERS)
+    low, high = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int)
+    # Far outside nothing of the picture's rest is needed: cut first, extend then.
+    first = np.clip(low, 0, [width - 1, height - 1])
+    last = np.clip(high, first + 1, [width, height])
+    part = pixels[first[1] : last[1], first[0] : last[0]]
+    before, after = np.maximum(first - low, 0), np.maximum(high - last, 0)
+    if before.any() or after.any():
+        part = extend(part, (before[1], after[1], before[0], after[0]))
+    moved = replace(place, x=place.x - first[0] + before[0], y=place.y - first[1] + before[1])
+    return cut_smoothly(part, moved, size_px)

@@ -16,15 +16,16 @@ import numpy as np
 
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.media.faces import FaceBox, find_faces
-from joyflash_cli.media.framing import Framed, FramingRule, choose_face, frame_face
+from joyflash_cli.media.faces import Face
+from joyflash_cli.media.framing import Framed, FramingRule, choose_upright_face, frame_face
 from joyflash_cli.media.picture import Picture
+from joyflash_cli.media.similarity import Similarity
 
 PATCH_PX = 16
 """A token of the full-size models is 16 pixels high and wide; frames hold whole tokens."""
 
 FACE_MARGIN = 0.5
-"""What belongs to a face beyond the detector's square (brows to mouth), in sides of the square."""
+"""What belongs to a face beyond ``Face.size`` (brows to mouth), in the same measure."""
 
 _SOFT_UPSCALE = 1.5
 
@@ -69,7 +70,11 @@ class SizeRule:
 
 
 def frame_picture(
-    picture: Picture, section: Mapping[str, Any], *, face_index: int | None = None
+    picture: Picture,
+    section: Mapping[str, Any],
+    *,
+    face_index: int | None = None,
+    needs_face: bool = False,
 ) -> Framed:
     """A picture framed as the profile's ``framing`` section says, by face or by size.
 
@@ -77,28 +82,39 @@ def frame_picture(
         picture: As ``read_picture`` gives it.
         section: Of ``checkpoint.json``.
         face_index: Which face, 0 the largest; by default the largest.
+        needs_face: Whether a picture without a face that can speak is refused.
 
     Raises:
         ConfigError: For an unknown or wrong entry of the section.
-        ImageError: ``E-IMAGE-FACE`` if there is no face of that index.
+        ImageError: ``E-IMAGE-FACE`` if there is no face, or none of that index.
     """
     where = "checkpoint.json: framing"
-    if "face_size" in section:
+    if is_by_face(section):
         rule = from_dict(FramingRule, section, path=where)
-        return frame_face(picture, rule, face_index=face_index)
-    return cover(picture, from_dict(SizeRule, section, path=where), face_index=face_index)
+        return frame_face(picture, rule, face_index=face_index, needs_face=needs_face)
+    rule_of_size = from_dict(SizeRule, section, path=where)
+    return cover(picture, rule_of_size, face_index=face_index, needs_face=needs_face)
 
 
-def cover(picture: Picture, rule: SizeRule, *, face_index: int | None = None) -> Framed:
+def is_by_face(section: Mapping[str, Any]) -> bool:
+    """Whether a ``framing`` section places a face in a square; else it gives sizes."""
+    return "eyes_to_mouth" in section
+
+
+def cover(
+    picture: Picture, rule: SizeRule, *, face_index: int | None = None, needs_face: bool = False
+) -> Framed:
     """The picture scaled until it covers the frame, the rest cut away, never stretched.
 
     The cut is in the middle; it moves only as far as the face needs to be whole.
 
     Raises:
-        ImageError: ``E-IMAGE-FACE`` if there is no face of that index.
+        ImageError: ``E-IMAGE-FACE`` if there is no face, or none of that index.
     """
+    picture, face, quarters = choose_upright_face(
+        picture, face_index=face_index, needs_face=needs_face
+    )
     notes = list(picture.warnings)
-    face = choose_face(find_faces(picture.pixels), face_index, notes)
     height, width = picture.pixels.shape[:2]
     frame_width, frame_height = rule.frame_size(width, height)
     scale = max(frame_width / width, frame_height / height)
@@ -112,12 +128,13 @@ def cover(picture: Picture, rule: SizeRule, *, face_index: int | None = None) ->
     top = _cut_start(height, size[1], None if face is None else _extent(face, 1))
     pixels = _scaled(picture.pixels, (left, top, left + size[0], top + size[1]),
                      (frame_width, frame_height))  # fmt: skip
-    return Framed(pixels, (left, top, max(size)), face, tuple(notes))
+    place = Similarity(1 / scale, 0.0, left, top)
+    return Framed(pixels, place, face, picture.pixels, quarters, tuple(notes))
 
 
-def _extent(face: FaceBox, axis: int) -> tuple[float, float]:
-    half = (0.5 + FACE_MARGIN) * face.size
-    return face.centre[axis] - half, face.centre[axis] + half
+def _extent(face: Face, axis: int) -> tuple[float, float]:
+    half, middle = (0.5 + FACE_MARGIN) * face.size, float(face.centre[axis])
+    return middle - half, middle + half
 
 
 def _cut_start(length: int, kept: float, face: tuple[float, float] | None) -> float:

@@ -223,20 +223,18 @@ def read_face(
     Raises:
         ImageError: When the picture cannot be used.
     """
-    from joyflash_cli.media.faces import fills_picture
     from joyflash_cli.media.picture import read_picture
     from joyflash_cli.media.sizing import frame_picture
 
     picture = read_picture(image)
-    framed = frame_picture(picture, files.section("framing"), face_index=face_index)
-    if needs_face and framed.face is None and not fills_picture(picture.pixels):
-        raise ImageError(
-            f"no face was found in {_name_of(image)}",
-            hint="give a portrait from the front; crop to the face where it is small; or give "
-            "--allow-no-face to show the picture's middle",
-            code="E-IMAGE-FACE",
+    section = files.section("framing")
+    try:
+        return picture, frame_picture(
+            picture, section, face_index=face_index, needs_face=needs_face
         )
-    return picture, framed
+    except ImageError as error:
+        what = f"{error.message} in {_name_of(image)}"
+        raise ImageError(what, hint=error.hint, code=error.code) from error
 
 
 def check_not_exchanged(image: Path, audio: Path) -> None:

@@ -258,10 +258,12 @@ def face_weights(pixels: np.ndarray, token_px: int) -> Tensor:
     weight = torch.ones(1, 1, *pixels.shape[:2])
     faces = find_faces(pixels)
     if faces:
-        # The detector's square reaches from the brows to below the mouth.
         face = faces[0]
-        left, right = max(int(face.x), 0), max(int(face.x + face.size), 0)
-        top, middle, bottom = (max(int(face.y + s * face.size), 0) for s in (0.0, 0.55, 1.1))
+        left, right = (max(int(face.centre[0] + s * face.size), 0) for s in (-0.5, 0.5))
+        # From the brows over the nose to the chin.
+        top, middle, bottom = (
+            max(int(face.eyes[1] + s * face.eyes_to_mouth), 0) for s in (-1.0, 0.35, 1.7)
+        )
         weight[..., top:middle, left:right] += EYES_WEIGHT
         weight[..., middle:bottom, left:right] += MOUTH_WEIGHT
     pooled = functional.avg_pool2d(weight, token_px).flatten()

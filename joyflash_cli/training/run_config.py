@@ -18,6 +18,7 @@ from joyflash_cli.training.generator_batches import GeneratorTrainingConfig
 from joyflash_cli.training.latent_reader import LatentReaderConfig
 from joyflash_cli.training.ode import OdeConfig
 from joyflash_cli.training.ode_pairs import OdePairsConfig
+from joyflash_cli.training.points import PointsConfig
 from joyflash_cli.training.predictions import PredictionsConfig
 from joyflash_cli.training.teacher import TeacherConfig
 from joyflash_cli.training.validation import ValidationConfig
@@ -96,6 +97,7 @@ class RunConfig:
     latents_dir: str = "latents"
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    points: PointsConfig = field(default_factory=PointsConfig)
     speech: SpeechConfig = field(default_factory=SpeechConfig)
     clips: ClipsConfig = field(default_factory=ClipsConfig)
     held_out_clips: ClipsConfig = field(

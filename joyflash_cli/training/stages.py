@@ -32,6 +32,24 @@ def _sources(run: RunConfig, resume: bool, session: Session) -> None:
     session.on_log({"packs": len(packs), "assets": "as in the manifest"})
 
 
+def _points(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.media.face_networks import FaceNetworks, save_face_networks
+    from joyflash_cli.training.points import build_collection, train_finder, train_points_network
+
+    collection = build_collection(
+        run.points, assets_dir=run.assets("heads"), directory=run.path("points/pictures")
+    )
+    finder = train_finder(
+        run.points.finder, collection, out_dir=run.path("points/finder"),
+        resume=resume, session=session,
+    )  # fmt: skip
+    network = train_points_network(
+        run.points.network, collection, out_dir=run.path("points/points"),
+        resume=resume, session=session,
+    )  # fmt: skip
+    save_face_networks(FaceNetworks(finder, network), run.path("points/points.safetensors"))
+
+
 def _speech(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.data.speech_build import build_speech
 
@@ -216,6 +234,7 @@ def _export(run: RunConfig, resume: bool, session: Session) -> None:
 
 STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
     "sources": _sources,
+    "points": _points,
     "speech": _speech,
     "clips": _clips,
     "front-end": _front_end,

@@ -74,7 +74,7 @@ def test_the_first_answer_is_quick(arguments):
 def test_nothing_heavy_is_imported_for_the_help(arguments):
     script = (
         "import sys; from joyflash_cli.cli.app import run; code = run(sys.argv[1:]); "
-        "heavy = {'torch', 'av', 'numpy', 'PIL', 'skimage', 'rich'} & set(sys.modules); "
+        "heavy = {'torch', 'av', 'numpy', 'PIL', 'rich'} & set(sys.modules); "
         "sys.exit(code or ' '.join(sorted(heavy)) or 0)"
     )
     done = subprocess.run(

@@ -108,9 +108,7 @@ def test_what_cannot_be_used_is_named(tmp_path):
 
 def test_every_frame_is_cut_as_the_first_one():
     """Without a face the middle is taken; a later frame may not move the cut."""
-    framing = ClipFraming(
-        {"size_px": 32, "face_centre_x": 0.5, "face_centre_y": 0.5, "face_size": 0.5}
-    )
+    framing = ClipFraming({"size_px": 32, "eyes_x": 0.5, "eyes_y": 0.42, "eyes_to_mouth": 0.25})
     wide = np.zeros((64, 96, 3), np.uint8)
     wide[:, 16:80] = 200
     assert framing(wide).shape == (32, 32, 3)

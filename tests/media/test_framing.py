@@ -1,30 +1,17 @@
-import sys
-import types
+"""Faces in their places: eyes and mouth where the rule wants them, honest edges, plain refusals."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from joyflash_cli.errors import ConfigError, ImageError
-from joyflash_cli.media.faces import FaceBox, fills_picture, find_faces
-from joyflash_cli.media.framing import FramingRule, frame_face, measure_framing
+from joyflash_cli.media import framing
+from joyflash_cli.media.faces import Face, find_faces
+from joyflash_cli.media.framing import FramingRule, cut_frame, frame_face, measure_framing
 from joyflash_cli.media.picture import Picture
+from joyflash_cli.media.similarity import Similarity, cut, cut_smoothly, similarity_between
 
-RULE = FramingRule(size_px=128, face_centre_x=0.5, face_centre_y=0.4, face_size=0.45)
-# The face of scikit-image's portrait of Eileen Collins, by eye.
-PORTRAIT_CENTRE = (222, 120)
-
-
-@pytest.fixture(scope="module")
-def portrait() -> np.ndarray:
-    from skimage.data import astronaut
-
-    return astronaut()
-
-
-@pytest.fixture(scope="module")
-def no_models(tmp_path_factory):
-    return tmp_path_factory.mktemp("no_models")
+RULE = FramingRule(size_px=128, eyes_x=0.5, eyes_y=0.4, eyes_to_mouth=0.2)
 
 
 def checkerboard(side: int = 300) -> np.ndarray:
@@ -32,103 +19,88 @@ def checkerboard(side: int = 300) -> np.ndarray:
     return np.repeat(((rows + columns) % 2 * 200).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
-def test_the_face_of_a_portrait_is_found(portrait, no_models):
-    faces = find_faces(portrait, models_dir=no_models)
-    assert len(faces) == 1
-    assert faces[0].centre == pytest.approx(PORTRAIT_CENTRE, abs=15)
-    assert 80 < faces[0].size < 130
+def in_place(framed, rule=RULE, *, tolerance: float) -> bool:
+    """Whether the framed pixels, read anew, have eyes and mouth in their places."""
+    face = find_faces(framed.pixels)[0]
+    found = np.stack([face.eyes, face.mouth]) / rule.size_px
+    return bool(np.abs(found - rule.targets).max() < tolerance)
 
 
-def test_the_place_follows_scale_and_mirror(portrait, no_models):
-    large = np.asarray(Image.fromarray(portrait).resize((1024, 1024)))
-    face = find_faces(large, models_dir=no_models)[0]
-    assert face.centre == pytest.approx([2 * c for c in PORTRAIT_CENTRE], abs=30)
-    mirrored = find_faces(np.ascontiguousarray(portrait[:, ::-1]), models_dir=no_models)[0]
-    straight = find_faces(portrait, models_dir=no_models)[0]
-    assert mirrored.centre[0] == pytest.approx(512 - straight.centre[0], abs=4)
+def test_similarities():
+    frame, picture = np.array([[10, 20], [30, 60.0]]), np.array([[100, 100], [20, 150.0]])
+    place = similarity_between(frame, picture)
+    np.testing.assert_allclose(place.to_picture(frame), picture)
+    np.testing.assert_allclose(place.to_frame(picture), frame)
+    assert Similarity(2.0, 90.0, 5.0, 7.0).to_picture(np.array([1.0, 0.0])) == pytest.approx([5, 9])
 
 
-def test_a_small_face_in_a_large_picture_is_found(portrait, no_models):
-    background = np.full((1200, 1600, 3), 90, np.uint8)
-    background[300:812, 500:1012] = portrait
-    face = find_faces(background, models_dir=no_models)[0]
-    assert face.centre == pytest.approx((722, 420), abs=20)
+@pytest.mark.parametrize("cutter", [cut, cut_smoothly])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.3])
+def test_a_cut_shows_what_the_similarity_says(cutter, scale):
+    """A picture whose colours are its coordinates."""
+    axis = np.arange(256, dtype=np.uint8)
+    pixels = np.stack([*np.meshgrid(axis, axis), np.zeros((256, 256), np.uint8)], -1)
+    place = Similarity(scale, 20.0, 60.0, 20.0)
+    side = int(100 / scale)
+    made = cutter(pixels, place, side)
+    grid = np.stack(np.meshgrid(np.arange(side) + 0.5, np.arange(side) + 0.5), -1)
+    np.testing.assert_allclose(made[..., :2], place.to_picture(grid) - 0.5, atol=1.6)
 
 
-@pytest.mark.parametrize("picture", [checkerboard(), np.zeros((40, 300, 3), np.uint8)])
-def test_no_face(picture, no_models):
-    assert find_faces(picture, models_dir=no_models) == []
+@pytest.mark.parametrize("degrees", [30, -25, 90, 180, -70])
+def test_tilted_and_sideways_portraits_are_turned_upright(portrait, degrees):
+    side = 760
+    turned = Similarity(1.0, degrees, 0.0, 0.0)
+    corner = np.full(2, len(portrait) / 2) - turned.to_picture(np.full(2, side / 2))
+    pixels = cut(portrait, Similarity(1.0, degrees, *corner.tolist()), side)
+    framed = frame_face(Picture(pixels), RULE)
+    assert in_place(framed, tolerance=0.02)
+    assert any("upright" in warning for warning in framed.warnings)
+    assert framed.quarters == {30: 0, -25: 0, 90: 3, 180: 2, -70: 1}[degrees]
+    # The frame is cut from the picture that comes with it.
+    again = cut_frame(framed.picture, framed.place, RULE.size_px)
+    np.testing.assert_array_equal(again, framed.pixels)
+    if degrees in (90, 180):
+        assert framed.picture.shape == pixels.shape
+        assert abs(framed.place.degrees) < 8
 
 
-def test_faces_are_sorted_by_size(portrait, no_models):
-    small = np.asarray(Image.fromarray(portrait[0:256, 94:350]).resize((160, 160)))
-    both = np.full((256, 440, 3), 120, np.uint8)
-    both[48:208, 10:170] = small
-    both[:, 180:436] = portrait[0:256, 94:350]
-    faces = find_faces(both, models_dir=no_models)
-    assert len(faces) == 2
-    assert faces[0].size > 1.3 * faces[1].size
-    assert faces[0].centre[0] > 180 > faces[1].centre[0]
+def stand_in(**changes) -> Face:
+    """A face of 100 pixels at (200, 200), seen by nobody."""
+    from joyflash_cli.media.face_points import EYE_CORNERS, MOUTH_CORNERS, NUM_POINTS
+
+    points = np.full((NUM_POINTS, 2), 200.0, np.float32)
+    points[EYE_CORNERS] = [[150, 180], [180, 180], [220, 180], [250, 180]]
+    points[MOUTH_CORNERS] = [[180, 240], [220, 240]]
+    return Face(points, 1.0, **changes)
 
 
-def test_overlap():
-    assert FaceBox(0, 0, 10).overlap(FaceBox(0, 0, 10)) == 1
-    assert FaceBox(0, 0, 10).overlap(FaceBox(5, 0, 10)) == pytest.approx(1 / 3)
-    assert FaceBox(0, 0, 10).overlap(FaceBox(10, 0, 10)) == 0
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ([], "no face was found"),
+        ([stand_in(mouth_seen=0.1)], "the mouth of the face is covered"),
+        ([stand_in(facing=0.1)], "the face is turned away too far"),
+    ],
+)
+def test_what_cannot_speak_is_refused_with_the_way_on(monkeypatch, found, words):
+    monkeypatch.setattr(framing, "find_faces", lambda pixels: found)
+    picture = Picture(checkerboard(400))
+    with pytest.raises(ImageError, match=words) as caught:
+        frame_face(picture, RULE, needs_face=True)
+    assert caught.value.code == "E-IMAGE-FACE"
+    assert "--allow-no-face" in caught.value.hint
+    framed = frame_face(picture, RULE)
+    assert framed.face is None
+    assert framed.warnings == (f"{words}; the middle of the picture is used",)
 
 
-@pytest.fixture
-def insightface(monkeypatch, tmp_path):
-    """A stand-in for the package with one model file; it sees one face, told by the test."""
-    (tmp_path / "buffalo_l").mkdir()
-    (tmp_path / "buffalo_l" / "det_10g.onnx").write_bytes(b"")
-    seen = types.SimpleNamespace(boxes=[], picture=None, models_dir=tmp_path)
-
-    class Detector:
-        def prepare(self, **options):
-            assert options["ctx_id"] == -1
-
-        def detect(self, picture):
-            seen.picture = picture
-            return np.array(seen.boxes, np.float32).reshape(-1, 5), None
-
-    def get_model(path):
-        assert path.endswith("det_10g.onnx")
-        return Detector()
-
-    package = types.ModuleType("insightface")
-    package.model_zoo = types.SimpleNamespace(get_model=get_model)
-    monkeypatch.setitem(sys.modules, "insightface", package)
-    return seen
-
-
-def test_insightface_decides_where_it_is_present(portrait, insightface, no_models):
-    by_cascade = find_faces(portrait, models_dir=no_models)[0]
-    x, y = PORTRAIT_CENTRE
-    insightface.boxes = [(x - 45, y - 60, x + 45, y + 60, 0.9), (400, 300, 440, 360, 0.8)]
-    faces = find_faces(portrait, models_dir=insightface.models_dir)
-    np.testing.assert_array_equal(insightface.picture, portrait[:, :, ::-1])
-    # The cascade saw the first too: its own square is kept, the second is converted.
-    assert faces == [by_cascade, FaceBox(400.0, 310.0, 40.0)]
-    insightface.boxes = []
-    assert find_faces(portrait, models_dir=insightface.models_dir) == [by_cascade]
-
-
-def test_without_a_model_file_insightface_is_not_touched(portrait, insightface, no_models):
-    insightface.boxes = [(0, 0, 10, 10, 0.9)]
-    assert len(find_faces(portrait, models_dir=no_models)) == 1
-    assert insightface.picture is None
-
-
-def test_a_faint_face_in_the_middle_is_enough(portrait):
-    face = find_faces(portrait)[0]
-    x, y, half = *map(round, face.centre), round(face.size * 0.9)
-    close = portrait[max(y - half, 0) : y + half, max(x - half, 0) : x + half]
-    assert fills_picture(np.ascontiguousarray(close))
-    corner = portrait[:180, :180]  # beside the face
-    assert not fills_picture(np.ascontiguousarray(corner))
-    assert not fills_picture(checkerboard(64))
-    assert not fills_picture(np.zeros((8, 200, 3), np.uint8))
+def test_covered_faces_are_not_counted(monkeypatch):
+    monkeypatch.setattr(framing, "find_faces", lambda pixels: [stand_in(mouth_seen=0), stand_in()])
+    framed = frame_face(Picture(checkerboard(400)), RULE, face_index=0)
+    assert framed.face.mouth_seen == 1.0
+    with pytest.raises(ImageError, match="face 1 was asked for and 1 found"):
+        frame_face(Picture(checkerboard(400)), RULE, face_index=1)
 
 
 def test_the_face_lands_where_the_rule_says(portrait):
@@ -136,10 +108,7 @@ def test_the_face_lands_where_the_rule_says(portrait):
     assert framed.pixels.shape == (128, 128, 3)
     assert framed.pixels.dtype == np.uint8
     assert framed.warnings == ("kept",)
-    face = find_faces(framed.pixels)[0]
-    assert face.size / 128 == pytest.approx(0.45, rel=0.12)
-    assert face.centre[0] / 128 == pytest.approx(0.5, abs=0.04)
-    assert face.centre[1] / 128 == pytest.approx(0.4, abs=0.04)
+    assert in_place(framed, tolerance=0.015)
 
 
 def test_framing_twice_changes_nothing(portrait):
@@ -169,16 +138,14 @@ def test_downscaling_is_antialiased():
 
 
 def test_crop_beyond_the_picture_continues_its_edge(portrait):
-    close = np.ascontiguousarray(portrait[60:190, 160:290])
+    close = np.ascontiguousarray(portrait[100:400, 110:410])
     framed = frame_face(Picture(close), RULE)
     assert any("outside the picture" in warning for warning in framed.warnings)
     left, top, side = framed.box
     assert left < 0
-    assert side > 130
-    # The detector's box is placed by the rule, moved by at most the tolerance to show less fill.
-    assert framed.face.size / side == pytest.approx(0.45)
-    assert (framed.face.centre[0] - left) / side == pytest.approx(0.5, abs=0.081)
-    assert (framed.face.centre[1] - top) / side == pytest.approx(0.4, abs=0.081)
+    assert side > 300
+    found = framed.place.to_frame(np.stack([framed.face.eyes, framed.face.mouth])) / 128
+    np.testing.assert_allclose(found, RULE.targets, atol=1e-4)
     # No black bars: every border pixel continues the picture's own colours.
     border = np.concatenate([framed.pixels[:, 0], framed.pixels[:, -1]])
     assert border.max(axis=1).min() >= close.max(axis=2).min()
@@ -189,7 +156,8 @@ def test_crop_beyond_the_picture_continues_its_edge(portrait):
 
 
 def test_several_faces_and_the_choice(portrait):
-    both = np.concatenate([portrait[:256, 94:350], portrait[:256, 94:350]], axis=1)
+    half = np.asarray(Image.fromarray(portrait).resize((256, 256)))
+    both = np.concatenate([half, half], axis=1)
     framed = frame_face(Picture(both), RULE)
     assert any("2 faces" in warning for warning in framed.warnings)
     first = frame_face(Picture(both), RULE, face_index=0)
@@ -210,8 +178,8 @@ def test_measured_rule_describes_the_frames(portrait):
     frames = [frame_face(Picture(portrait), RULE).pixels, np.zeros((128, 128, 3), np.uint8)]
     rule = measure_framing(frames)
     assert rule.size_px == 128
-    assert rule.face_size == pytest.approx(0.45, rel=0.12)
-    assert (rule.face_centre_x, rule.face_centre_y) == pytest.approx((0.5, 0.4), abs=0.04)
+    found = (rule.eyes_x, rule.eyes_y, rule.eyes_to_mouth)
+    assert found == pytest.approx((0.5, 0.4, 0.2), abs=0.015)
 
 
 def test_frames_without_faces_or_of_two_sizes_give_no_rule():
@@ -223,7 +191,7 @@ def test_frames_without_faces_or_of_two_sizes_give_no_rule():
         measure_framing([])
 
 
-@pytest.mark.parametrize("change", [{"size_px": 0}, {"face_size": 1.5}, {"face_centre_x": 0.0}])
+@pytest.mark.parametrize("change", [{"size_px": 0}, {"eyes_to_mouth": 1.5}, {"eyes_x": 0.0}])
 def test_impossible_rules(change):
     with pytest.raises(ConfigError):
         FramingRule(**{**RULE.__dict__, **change})

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.media import sizing
-from joyflash_cli.media.faces import FaceBox
+from joyflash_cli.media import framing
+from joyflash_cli.media.face_points import EYE_CORNERS, MOUTH_CORNERS, NUM_POINTS
+from joyflash_cli.media.faces import Face
 from joyflash_cli.media.picture import Picture
 from joyflash_cli.media.sizing import SizeRule, cover, frame_picture
 
 
 @pytest.fixture(autouse=True)
 def no_faces(monkeypatch):
-    monkeypatch.setattr(sizing, "find_faces", lambda pixels: [])
+    monkeypatch.setattr(framing, "find_faces", lambda pixels: [])
 
 
 def gradient(width, height):
@@ -75,13 +76,19 @@ def test_pictures_cover_the_frame_undistorted(size, picture):
     assert down.mean() == pytest.approx(127.5, abs=2)
 
 
+def face_at(x: float, y: float) -> Face:
+    """A face of 100 pixels around a point."""
+    points = np.full((NUM_POINTS, 2), (x, y), np.float32)
+    points[EYE_CORNERS], points[MOUTH_CORNERS] = (x, y - 20), (x, y + 20)
+    return Face(points, 1.0)
+
+
 def test_the_cut_moves_for_a_face_and_only_as_far_as_needed(monkeypatch):
     picture, rule = gradient(400, 1200), SizeRule(sizes=((400, 400),))
     assert cover(picture, rule).box[1] == 400
-    faces = {"above": FaceBox(150, 60, 100), "middle": FaceBox(150, 550, 100)}
-    monkeypatch.setattr(sizing, "find_faces", lambda pixels: [faces["above"]])
+    monkeypatch.setattr(framing, "find_faces", lambda pixels: [face_at(200, 110)])
     assert cover(picture, rule).box[1] == 10  # the face with its margin begins at row 10
-    monkeypatch.setattr(sizing, "find_faces", lambda pixels: [faces["middle"]])
+    monkeypatch.setattr(framing, "find_faces", lambda pixels: [face_at(200, 600)])
     assert cover(picture, rule).box[1] == 400
 
 
@@ -112,7 +119,7 @@ def test_the_section_decides_between_face_and_size():
     by_size = frame_picture(picture, {"sizes": [[64, 32]]})
     assert by_size.pixels.shape == (32, 64, 3)
     by_face = frame_picture(
-        picture, {"size_px": 64, "face_centre_x": 0.5, "face_centre_y": 0.5, "face_size": 0.5}
+        picture, {"size_px": 64, "eyes_x": 0.5, "eyes_y": 0.42, "eyes_to_mouth": 0.25}
     )
     assert by_face.pixels.shape == (64, 64, 3)
     with pytest.raises(ConfigError, match="szies"):

@@ -54,7 +54,7 @@ def encoders(**changes):
         "name": "toy 1", "codec": MeanCodec(), "audio": SecondsEncoder(),
         "audio_windows": AudioWindowRule("own-frames-margin", margin=2),
         "framing": {
-            "size_px": SIZE, "face_centre_x": 0.5, "face_centre_y": 0.5, "face_size": 0.5,
+            "size_px": SIZE, "eyes_x": 0.5, "eyes_y": 0.42, "eyes_to_mouth": 0.25,
         },
         "fps": FPS, "token_px": 16, "device": torch.device("cpu"),
         "face": lambda pixels: torch.full((4,), float(pixels.mean()) / 255),

@@ -12,7 +12,7 @@ from joyflash_cli.data.heads.drawn_eyes import (
     draw_brows,
     draw_eyes,
     draw_glasses,
-    lids,
+    lid_curves,
 )
 from joyflash_cli.data.heads.drawn_face import (
     draw_backdrop,
@@ -29,6 +29,7 @@ from joyflash_cli.data.heads.drawn_face import (
 from joyflash_cli.data.heads.drawn_hair import shape_hair
 from joyflash_cli.data.heads.drawn_mouth import LIP_LIFT, chin_drop, draw_mouth, shape_mouth
 from joyflash_cli.data.heads.drawn_pen import Pen, Pose
+from joyflash_cli.data.heads.drawn_points import drawn_points
 from joyflash_cli.data.heads.drawn_style import Identity, sample_identity
 from joyflash_cli.data.heads.painter import Painter
 
@@ -106,7 +107,9 @@ class DrawnHead:
     def points(self, state: FaceState) -> FacePoints:
         """Points of the face in the picture of a face state."""
         mouth = shape_mouth(self.identity, state)
-        upper, lower = zip(*(lids(self.identity, state, side) for side in (-1.0, 1.0)), strict=True)
+        upper, lower = zip(
+            *(lid_curves(self.identity, state, side) for side in (-1.0, 1.0)), strict=True
+        )
         pose = self._pose(state)
         eyes = pose.to_pixels(np.concatenate([*upper, *lower]), EYE_LIFT)
         upper, lower = eyes.reshape(2, 2, -1, 2)
@@ -123,6 +126,10 @@ class DrawnHead:
             upper_lip=lips[2],
             lower_lip=lips[3],
         )
+
+    def canonical_points(self, state: FaceState) -> np.ndarray:
+        """Points ``(P, 2)`` of the face, pixels, NaN where unknown; see ``media.face_points``."""
+        return drawn_points(self.identity, state, self._pose(state))
 
     def _pen(self, pose: Pose) -> Pen:
         return Pen(self._painter, self.identity.style, self.identity.palette.line, pose)

@@ -9,6 +9,7 @@ from joyflash_cli.data.heads.painter import ellipse, spline
 
 _ACROSS = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 15))
 EYE_LIFT = -1.0
+"""How far the eyes lie before the face, for ``Pose.to_pixels``."""
 _BROW_LIFT = 1.5
 
 
@@ -21,18 +22,11 @@ def draw_eyes(pen: Pen, identity: Identity, state: FaceState) -> None:
             _draw_eye(pen, identity, state, side)
 
 
-def lids(identity: Identity, state: FaceState, side: float) -> tuple[np.ndarray, np.ndarray]:
-    """Upper and lower lid curves, ``(15, 2)`` each; a blink moves the upper onto the lower.
-
-    Dots for eyes have none: theirs is the dot's outline.
-    """
-    t = _ACROSS
+def lid_curves(identity: Identity, state: FaceState, side: float) -> tuple[np.ndarray, np.ndarray]:
+    """Upper and lower lid curves, ``(15, 2)`` each; a blink moves the upper onto the lower."""
     if identity.eye_kind == "dot":
-        height = identity.eye_half_height * (1.0 - state.blink) * (1.0 - 0.25 * state.smile)
-        x = side * identity.eye_x * 0.95 + t * identity.eye_half_width
-        rise = height * np.sqrt(1.0 - t * t)
-        y = identity.eye_y
-        return np.stack([x, y - rise], axis=1), np.stack([x, y + rise], axis=1)
+        return _dot_curves(identity, state, side)
+    t = _ACROSS
     bow = np.maximum(1.0 - t * t, 0.0)
     height = identity.eye_half_height
     # Outer corner (t * side > 0) a little higher or lower than the inner one.
@@ -52,7 +46,7 @@ def lids(identity: Identity, state: FaceState, side: float) -> tuple[np.ndarray,
 
 def _draw_eye(pen: Pen, identity: Identity, state: FaceState, side: float) -> None:
     palette, style = identity.palette, identity.style
-    upper, lower = lids(identity, state, side)
+    upper, lower = lid_curves(identity, state, side)
     opening = np.concatenate([upper, lower[::-1]])
     line = mix(pen.outline_of(palette.skin), palette.line, 0.6)
     socket = darker(palette.skin, 0.8)
@@ -79,12 +73,20 @@ def _draw_eye(pen: Pen, identity: Identity, state: FaceState, side: float) -> No
     pen.line(crease, 0.8, socket if not style.ink else line, lift=EYE_LIFT, taper=0.8, opacity=0.6)
 
 
+def iris_centre(identity: Identity, side: float) -> np.ndarray:
+    """Middle ``(2,)`` of an iris, or of a dot eye."""
+    if identity.eye_kind == "dot":
+        return np.array([side * identity.eye_x * 0.95, identity.eye_y])
+    down = 0.3 if identity.eye_kind == "big" else -0.3
+    return np.array([side * (identity.eye_x - 0.4), identity.eye_y + down])
+
+
 def _draw_iris(pen: Pen, identity: Identity, side: float, inside: np.ndarray) -> None:
     palette, style = identity.palette, identity.style
     big = identity.eye_kind == "big"
     radius = identity.iris_radius * identity.eye_half_height * (0.98 if big else 0.92)
     radii = (radius * 0.84, radius * 1.02) if big else (radius, radius)
-    centre = (side * (identity.eye_x - 0.4), identity.eye_y + (0.3 if big else -0.3))
+    centre = tuple(iris_centre(identity, side))
     rim = darker(palette.iris, 0.5)
     pen.fill(ellipse(centre, radii), rim, lift=EYE_LIFT, clip=inside)
     inner = (radii[0] - 0.7, radii[1] - 0.7)
@@ -121,6 +123,15 @@ def _draw_lashes(pen, identity, state, upper, side, line) -> None:
         reach = (1.2 + 1.5 * identity.lashes) * length
         end = start + np.array([side * reach * 0.8, -reach * (0.8 - 1.3 * state.blink)])
         pen.line(np.stack([start, end]), 0.9, line, lift=EYE_LIFT)
+
+
+def _dot_curves(identity: Identity, state: FaceState, side: float) -> tuple[np.ndarray, np.ndarray]:
+    """Upper and lower half of a dot eye, ``(15, 2)`` each."""
+    height = identity.eye_half_height * (1.0 - state.blink) * (1.0 - 0.25 * state.smile)
+    bow = height * np.sqrt(np.maximum(1.0 - _ACROSS**2, 0.0))
+    centre = iris_centre(identity, side)
+    x = centre[0] + _ACROSS * identity.eye_half_width
+    return np.stack([x, centre[1] - bow], axis=1), np.stack([x, centre[1] + bow], axis=1)
 
 
 def _draw_dot_eye(pen: Pen, identity: Identity, state: FaceState, side: float) -> None:

@@ -17,6 +17,8 @@ LIP_LIFT = 2.0
 """Depth of the lips above the face."""
 _CHIN_DROP = 6.5
 _UPPER_SHARE = 0.2
+LIP_LIFT = 2.0
+"""How far the lips lie before the face, for ``Pose.to_pixels``."""
 _ACROSS = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 21))
 
 

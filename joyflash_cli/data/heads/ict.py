@@ -151,6 +151,13 @@ UNIT_GAIN = {
 0.07 of the distance between the outer eye corners at the median, 0.15 at the 95th percentile."""
 
 
+_LANDMARKS = (
+    (36, 33), (39, 133), (42, 362), (45, 263), (48, 61), (54, 291), (51, 0), (57, 17),
+    (60, 78), (64, 308), (62, 13), (66, 14), (30, 1), (33, 2), (8, 152),
+)  # fmt: skip
+"""Of the 68 usual facial points those that mean the same point of the canonical mesh."""
+
+
 def _anchor(points: np.ndarray, ict: IctAssets) -> tuple[np.ndarray, np.ndarray]:
     """Nearest skin vertices of hair vertices and weights that fall with distance."""
     from scipy.spatial import cKDTree
@@ -209,6 +216,7 @@ def _build(wardrobe: IctWardrobe, person: IctPerson, rng: np.random.Generator) -
         mouth_gain=np.repeat(
             [MOUTH_GAIN[name] for name in inside], [len(rows) for rows in inside.values()]
         ),
+        landmarks=tuple((int(ict.landmarks[place]), number) for place, number in _LANDMARKS),
     )
 
 

@@ -41,6 +41,12 @@ UNIT_GAIN = dict.fromkeys(("jawOpen", "mouthClose", "mouthLowerDownLeft", "mouth
 TEETH_GAIN, TONGUE_GAIN, LINING_GAIN = 1.35, 1.1, 1.0
 """How well each takes the light that comes in between the lips."""
 
+_LANDMARKS = (
+    (1064, 33), (1735, 133), (4138, 362), (3485, 263), (435, 61), (2924, 291), (467, 0), (496, 17),
+    (474, 13), (521, 14), (297, 1), (2808, 2), (_CHIN, 152),
+)  # fmt: skip
+"""Head vertices and the canonical numbers of their points; those of ICT heads, through its warp."""
+
 
 def sample_makehuman(
     assets: MakeHumanAssets,
@@ -104,6 +110,7 @@ def _build_mesh(assets: MakeHumanAssets, person: Person, look: Look) -> HeadMesh
         points=_points(assets),
         mouth_inside=np.concatenate(list(inside)),
         mouth_gain=np.repeat((TEETH_GAIN, TONGUE_GAIN, LINING_GAIN), [len(r) for r in inside]),
+        landmarks=_LANDMARKS,
     )
 
 

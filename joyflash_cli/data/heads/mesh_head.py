@@ -12,6 +12,7 @@ from joyflash_cli.data.face_points import FacePoints
 from joyflash_cli.data.face_state import FaceState
 from joyflash_cli.data.heads.mouth_light import FaceRows, exposure_for, mouth_openness
 from joyflash_cli.data.rasteriser import Lens, Lighting, Part, Scene, vertex_normals
+from joyflash_cli.media.face_points import NUM_POINTS, points_of
 
 CAMERA_DISTANCE = 13.0
 EYE_LINE = 0.40
@@ -48,6 +49,7 @@ class HeadMesh:
         points: Corners, lids and lips.
         mouth_inside: ``(n,)`` vertices of teeth, gums, tongue and the mouth's lining.
         mouth_gain: ``(n,)`` how well each of them takes the light that comes in.
+        landmarks: Vertices of facial points, each with the point's canonical number.
     """
 
     parts: list[Part]
@@ -65,6 +67,7 @@ class HeadMesh:
     points: FaceRows
     mouth_inside: np.ndarray
     mouth_gain: np.ndarray
+    landmarks: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,15 @@ class MeshHead:
         found = self._project(self._turn(places, follow, state), self._lens_at(state))
         pairs = dict(zip(names, found[:-2].reshape(len(names), 2, 2), strict=True))
         return FacePoints(**pairs, upper_lip=found[-2], lower_lip=found[-1])
+
+    def canonical_points(self, state: FaceState) -> np.ndarray:
+        """Points ``(P, 2)`` of the face, pixels, NaN where unknown; see ``media.face_points``."""
+        found = np.full((NUM_POINTS, 2), np.nan)
+        vertices, numbers = zip(*self._mesh.landmarks, strict=True)
+        rows = np.array(vertices)
+        seen = self._turn(self.shape(state)[rows], self._follow[rows], state)
+        found[points_of(numbers)] = self._project(seen, self._lens_at(state))
+        return found
 
     def shape(self, state: FaceState) -> np.ndarray:
         """Vertices ``(vertices, 3)`` of an expression, before the head is turned."""

@@ -1,0 +1,129 @@
+"""Squares cut from a picture at any angle: a similarity between frame and picture, and the cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Where a point of a frame lies in the picture it was cut from.
+
+    ``picture = (x, y) + scale * R(degrees) @ frame``, both in pixels from the upper left corner,
+    the middle of the first pixel at (0.5, 0.5).
+
+    Attributes:
+        scale: Picture pixels per frame pixel.
+        degrees: Turn, clockwise as seen; how far the picture's face is rolled.
+        x: Picture column of the frame's upper left corner.
+        y: Picture row of the frame's upper left corner.
+    """
+
+    scale: float
+    degrees: float
+    x: float
+    y: float
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """``(2, 3)`` affine from frame to picture."""
+        angle = np.deg2rad(self.degrees)
+        cosine, sine = self.scale * np.cos(angle), self.scale * np.sin(angle)
+        return np.array([[cosine, -sine, self.x], [sine, cosine, self.y]])
+
+    def to_picture(self, points: np.ndarray) -> np.ndarray:
+        """Picture coordinates of frame points ``(..., 2)``."""
+        matrix = self.matrix
+        return points @ matrix[:, :2].T + matrix[:, 2]
+
+    def to_frame(self, points: np.ndarray) -> np.ndarray:
+        """Frame coordinates of picture points ``(..., 2)``."""
+        matrix = self.matrix
+        return (points - matrix[:, 2]) @ matrix[:, :2] / self.scale**2
+
+
+def similarity_between(frame: np.ndarray, picture: np.ndarray) -> Similarity:
+    """The similarity that takes two frame points ``(2, 2)`` to two picture points ``(2, 2)``."""
+    before, after = frame[1] - frame[0], picture[1] - picture[0]
+    scale = float(np.hypot(*after) / np.hypot(*before))
+    degrees = float(np.rad2deg(np.arctan2(after[1], after[0]) - np.arctan2(before[1], before[0])))
+    degrees = (degrees + 180) % 360 - 180
+    turned = Similarity(scale, degrees, 0.0, 0.0)
+    x, y = (np.asarray(picture[0]) - turned.to_picture(np.asarray(frame[0], float))).tolist()
+    return Similarity(scale, degrees, x, y)
+
+
+def cut(
+    pixels: np.ndarray,
+    similarity: Similarity,
+    size_px: int,
+    *,
+    beyond: tuple[int, int, int] = (128, 128, 128),
+) -> np.ndarray:
+    """The square frame ``(size_px, size_px, 3)`` uint8, antialiased.
+
+    Args:
+        pixels: ``(H, W, 3)`` uint8 RGB.
+        similarity: From the frame to the picture.
+        size_px: Side of the frame.
+        beyond: Colour of what lies outside the picture.
+    """
+    from PIL import Image
+
+    matrix = similarity.matrix
+    factor = int(similarity.scale)
+    if factor > 1:
+        # Only what the frame shows is averaged; of a photograph that is often a small part.
+        corners = similarity.to_picture(size_px * np.array([[0, 0], [1, 0], [0, 1], [1, 1.0]]))
+        low = np.maximum(np.floor(corners.min(0)).astype(int) - 2 * factor, 0)
+        high = np.ceil(corners.max(0)).astype(int) + 2 * factor
+        part = pixels[low[1] : max(high[1], low[1] + 1), low[0] : max(high[0], low[0] + 1)]
+        if not part.size:
+            return np.full((size_px, size_px, 3), beyond, np.uint8)
+        image = Image.fromarray(part).reduce(factor)
+        matrix = (matrix - [[0, 0, low[0]], [0, 0, low[1]]]) / factor
+    else:
+        image = Image.fromarray(pixels)
+    warped = image.transform(
+        (size_px, size_px),
+        Image.Transform.AFFINE,
+        matrix.ravel().tolist(),
+        Image.Resampling.BICUBIC if similarity.scale < 1 else Image.Resampling.BILINEAR,
+        fillcolor=beyond,
+    )
+    return np.asarray(warped)
+
+
+def cut_smoothly(pixels: np.ndarray, similarity: Similarity, size_px: int) -> np.ndarray:
+    """The square frame ``(size_px, size_px, 3)`` uint8 for the eye: sharp, and without aliasing.
+
+    Args:
+        pixels: ``(H, W, 3)`` uint8 RGB that covers the frame.
+        similarity: From the frame to the picture.
+        size_px: Side of the frame.
+    """
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    if not similarity.degrees:
+        left, top, side = similarity.x, similarity.y, similarity.scale * size_px
+        box = (
+            max(left, 0.0),
+            max(top, 0.0),
+            min(left + side, float(image.width)),
+            min(top + side, float(image.height)),
+        )
+        return np.array(image.resize((size_px, size_px), Image.Resampling.LANCZOS, box=box))
+    # A turned cut has no filter of its own against aliasing: it is made finer, then shrunk.
+    finer = max(1, int(np.ceil(similarity.scale)))
+    turned = image.transform(
+        (size_px * finer, size_px * finer),
+        Image.Transform.AFFINE,
+        (similarity.matrix / [finer, finer, 1]).ravel().tolist(),
+        Image.Resampling.BICUBIC,
+    )
+    if finer > 1:
+        turned = turned.resize((size_px, size_px), Image.Resampling.LANCZOS)
+    return np.array(turned)
