@@ -65,7 +65,7 @@ class PointsConfig:
         pictures: Folder of ``photos.json``, ``clips.json`` and what they name; without it rendered
             and drawn heads are all there is.
         frames_per_clip: Film frames that are used of every clip.
-        num_heads: Rendered and drawn heads.
+        num_heads: Rendered and drawn heads; 0 for none.
         num_faceless: Pictures without a face.
         shares: Of photographs, film frames and heads in a batch.
         seed: Of heads and pictures without a face.
@@ -96,15 +96,19 @@ def build_collection(config: PointsConfig, *, assets_dir: Path, directory: Path)
         directory: Where the parts are kept.
 
     Raises:
+        ConfigError: There is nothing to collect.
         DataError: A list of pictures, a picture or a head pack is missing or damaged.
     """
-    heads = render_heads(config.num_heads, assets_dir, seed=config.seed)
-    parts, shares = {"heads": heads}, config.shares[2:]
+    parts = {}
     if config.pictures:
         folder = Path(config.pictures).expanduser()
         films = read_film_frames(folder, frames_per_clip=config.frames_per_clip)
-        parts = {"photos": read_photos(folder), "films": films, **parts}
-        shares = config.shares
+        parts = {"photos": read_photos(folder), "films": films}
+    if config.num_heads:
+        parts["heads"] = render_heads(config.num_heads, assets_dir, seed=config.seed)
+    if not parts:
+        raise ConfigError("points has neither pictures nor num_heads", hint="give one of them")
+    shares = [config.shares[("photos", "films", "heads").index(name)] for name in parts]
     for name, pictures in parts.items():
         write_part(directory, name, pictures)
     stores = load_parts(directory, tuple(parts))

@@ -54,11 +54,17 @@ def eyes_and_mouth(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_part(directory: Path, name: str, pictures: Iterator[PointedPicture]) -> None:
-    """Write a part of the collection unless it is there; its ``.npz`` comes last."""
+    """Write a part of the collection unless it is there; its ``.npz`` comes last.
+
+    Raises:
+        DataError: There is no picture.
+    """
     if (directory / f"{name}.npz").exists():
         return
     directory.mkdir(parents=True, exist_ok=True)
     rows = [_square(picture) for picture in pictures]
+    if not rows:
+        raise DataError(f"{name} has no picture to learn from", hint="complete its list")
     columns = [np.stack(column) for column in zip(*rows, strict=True)]
     np.save(directory / f"{name}.npy", columns[0])
     names = ("points", "inside", "turned", "held_out", "kind")
