@@ -185,7 +185,7 @@ def load_face_networks(path: Path | None = None) -> FaceNetworks:
             prefix = f"{name}."
             part = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
             network.load_state_dict(part)
-            network.to(memory_format=torch.channels_last)
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"The face networks in {source} cannot be loaded.",

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 LEVELS_PX = (256, 128, 64)
 """Long sides at which the finder sees a picture: faces from about 1/16 of it to a close-up."""
 
-FINE_LEVEL_PX = 512
-"""Looked at as well when nothing was found: faces from about 1/32 of the picture."""
+FINE_LEVELS_PX = (512, 1024)
+"""Looked at one after the other when nothing was found: faces from about 1/60 of the picture."""
 
 MIN_HEAT = 0.25
 """What the finder must say of a place for the points network to look there."""
@@ -144,8 +144,9 @@ def find_faces(pixels: np.ndarray) -> list[Face]:
     """
     networks = _networks()
     faces = _faces_at(pixels, LEVELS_PX, networks)
-    if not faces and max(pixels.shape[:2]) > LEVELS_PX[0]:
-        faces = _faces_at(pixels, (FINE_LEVEL_PX,), networks)
+    for level_px in FINE_LEVELS_PX:
+        if not faces and max(pixels.shape[:2]) > level_px / 2:
+            faces = _faces_at(pixels, (level_px,), networks)
     return sorted(faces, key=lambda face: -face.size)
 
 

@@ -4,20 +4,20 @@ The two never see each other's results. Both train on faces whose points are kno
 ``points_pictures``), disturbed in every way that pictures of people are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from joyflash_cli.data.real_faces import read_film_frames, read_photos
+from joyflash_cli.data.real_faces import PointedPicture, read_film_frames, read_photos
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.media.face_networks import FaceFinder, PointsNetwork
 from joyflash_cli.media.face_points import NUM_POINTS, OUTLINE
-from joyflash_cli.training.denoising import train_network
+from joyflash_cli.training.denoising import M, StepLoss, train_network
 from joyflash_cli.training.points_batches import UNKNOWN, Collection, draw_crops, draw_scenes
 from joyflash_cli.training.points_faceless import sample_faceless
 from joyflash_cli.training.points_heads import render_heads
@@ -65,7 +65,7 @@ class PointsConfig:
         pictures: Folder of ``photos.json``, ``clips.json`` and what they name; without it rendered
             and drawn heads are all there is.
         frames_per_clip: Film frames that are used of every clip.
-        num_heads: Rendered and drawn heads.
+        num_heads: Rendered and drawn heads; 0 for none.
         num_faceless: Pictures without a face.
         shares: Of photographs, film frames and heads in a batch.
         seed: Of heads and pictures without a face.
@@ -96,15 +96,19 @@ def build_collection(config: PointsConfig, *, assets_dir: Path, directory: Path)
         directory: Where the parts are kept.
 
     Raises:
+        ConfigError: There is nothing to collect.
         DataError: A list of pictures, a picture or a head pack is missing or damaged.
     """
-    heads = render_heads(config.num_heads, assets_dir, seed=config.seed)
-    parts, shares = {"heads": heads}, config.shares[2:]
+    parts: dict[str, Iterator[PointedPicture]] = {}
     if config.pictures:
         folder = Path(config.pictures).expanduser()
         films = read_film_frames(folder, frames_per_clip=config.frames_per_clip)
-        parts = {"photos": read_photos(folder), "films": films, **parts}
-        shares = config.shares
+        parts = {"photos": read_photos(folder), "films": films}
+    if config.num_heads:
+        parts["heads"] = render_heads(config.num_heads, assets_dir, seed=config.seed)
+    if not parts:
+        raise ConfigError("points has neither pictures nor num_heads", hint="give one of them")
+    shares = [config.shares[("photos", "films", "heads").index(name)] for name in parts]
     for name, pictures in parts.items():
         write_part(directory, name, pictures)
     stores = load_parts(directory, tuple(parts))
@@ -112,7 +116,7 @@ def build_collection(config: PointsConfig, *, assets_dir: Path, directory: Path)
     faceless = [sample_faceless(rng, SQUARE_PX) for _ in range(config.num_faceless)]
     return Collection(
         stores,
-        np.array(shares) / sum(shares),
+        [share / sum(shares) for share in shares],
         np.stack(faceless),
         [np.flatnonzero(~store.held_out) for store in stores],
     )
@@ -191,11 +195,12 @@ def _focal(logits: Tensor, heat: Tensor) -> Tensor:
 
 
 def _train(
-    make: Callable[[], nn.Module], config: NetworkConfig, loss: Callable, *, out_dir: Path,
+    make: Callable[[], M], config: NetworkConfig, loss: StepLoss[M], *, out_dir: Path,
     resume: bool, session: Session | None,
-) -> nn.Module:  # fmt: skip
+) -> M:  # fmt: skip
     torch.manual_seed(config.seed)
-    network = make().to(memory_format=torch.channels_last)
+    network = make()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = train_network(
         network, loss, config=config, out_dir=out_dir, session=session, resume=resume
     )

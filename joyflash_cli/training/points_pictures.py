@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,16 +55,23 @@ def eyes_and_mouth(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_part(directory: Path, name: str, pictures: Iterator[PointedPicture]) -> None:
-    """Write a part of the collection unless it is there; its ``.npz`` comes last."""
+    """Write a part of the collection unless it is there; its ``.npz`` comes last.
+
+    Raises:
+        DataError: There is no picture.
+    """
     if (directory / f"{name}.npz").exists():
         return
     directory.mkdir(parents=True, exist_ok=True)
     rows = [_square(picture) for picture in pictures]
+    if not rows:
+        raise DataError(f"{name} has no picture to learn from", hint="complete its list")
     columns = [np.stack(column) for column in zip(*rows, strict=True)]
     np.save(directory / f"{name}.npy", columns[0])
     names = ("points", "inside", "turned", "held_out", "kind")
     partial = directory / f"{name}.part.npz"
-    np.savez(partial, **dict(zip(names, columns[1:], strict=True)))
+    arrays: dict[str, Any] = dict(zip(names, columns[1:], strict=True))
+    np.savez(partial, **arrays)
     os.replace(partial, directory / f"{name}.npz")
 
 
@@ -86,7 +94,7 @@ def load_parts(directory: Path, names: tuple[str, ...]) -> list[PictureStore]:
     return stores
 
 
-def _square(picture: PointedPicture) -> tuple[np.ndarray, ...]:
+def _square(picture: PointedPicture) -> tuple[np.ndarray | np.generic, ...]:
     eyes, mouth = eyes_and_mouth(picture.points)
     # Width counts as well: of a face from above or below, eyes and mouth are close.
     corners = picture.points[EYE_CORNERS]
