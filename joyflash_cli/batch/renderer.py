@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from joyflash_cli.batch.jobs import Job
 from joyflash_cli.errors import DataError
 from joyflash_cli.media.hearing import SoundChoices
+from joyflash_cli.pipeline.frame import DEFAULT_FRAME, FrameOptions
 from joyflash_cli.pipeline.placement import DEFAULT_EXECUTION, ExecutionOptions
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class RendererSettings:
         output_fps: Frames per second of the videos; ``None`` for the model's own.
         needs_face: Whether pictures without a face are refused.
         choices: How sounds are heard.
+        frame: What of a picture the videos show.
     """
 
     profile: str = "tiny"
@@ -42,6 +44,7 @@ class RendererSettings:
     output_fps: float | None = None
     needs_face: bool = True
     choices: SoundChoices = SoundChoices()
+    frame: FrameOptions = DEFAULT_FRAME
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -58,7 +61,7 @@ class RendererSettings:
             parameters["output_fps"] = self.output_fps
         if self.choices.track is not None:
             parameters["audio_track"] = self.choices.track
-        return parameters
+        return parameters | self.frame.to_dict()
 
     def load(self, device: str) -> PipelineRenderer:
         """The renderer with its weights in memory; a ``RendererFactory``."""
@@ -87,6 +90,7 @@ class PipelineRenderer:
         self._output_fps = settings.output_fps
         self._needs_face = settings.needs_face
         self._choices = settings.choices
+        self._frame = settings.frame
         self._joyflash: JoyFlash = JoyFlash.load(
             settings.profile,
             checkpoint,
@@ -109,6 +113,7 @@ class PipelineRenderer:
             prompt=job.prompt,
             needs_face=self._needs_face,
             choices=self._choices,
+            frame=self._frame,
         ).at_output_fps(self._output_fps)
         # The folder is this attempt's own: whatever lies there is nobody's.
         result = self._joyflash.render(request, staged, overwrite=True)

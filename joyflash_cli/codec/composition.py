@@ -1,0 +1,243 @@
+"""Drawings put into the picture: what the networks say of a small square, at any resolution.
+
+The networks see and draw a square of some hundred pixels. What they say of it are smooth fields:
+where each place comes from in the reference (a flow), how much of it is the reference's own (a
+share), and what is added. Fields can be read at any place between their pixels, so the same
+drawing fits a picture of any size, however its square is turned: the picture's own pixels are
+moved, and what they lack is added. Beyond the square everything stands still; towards its edge the
+fields fade.
+
+Fields are read twice: exactly, at nodes a few pixels apart, and linearly between those. It is done
+strip by strip, so that what is computed stays in the processor's cache, and with every step-th
+column of a strip beside each other, so that all of it is arithmetic on whole rows of nodes.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from joyflash_cli.codec.warp import FRAMES_PER_LATENT, Drawing
+from joyflash_cli.types import Square
+
+NODES_ACROSS = 256
+"""About so many nodes stand side by side in the square; the networks' own pixels are 128."""
+
+STRIP_PIXELS = 1 << 16
+"""Pixels of a strip on a CPU, of all frames together; whole frames take twice the time."""
+
+FINE_PIXELS = 1 << 21
+"""Pictures of up to so many pixels are kept at twice their density. Between its pixels a picture is
+then read almost as sharply as at them; hair would soften and sharpen as a head moves."""
+
+FADE_SIDES, FADE_TOP, FADE_BOTTOM = 0.14, 0.12, 0.07
+"""Widths of the margins in which the fields fade, in sides of the square; chins are low in it."""
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The region of a picture that may change, and a square's place in it, known once for all.
+
+    Attributes:
+        picture: The region, ``(B, 3, height, width)`` in -1..1, or with a pixel between every two.
+        top: First row of the region in the whole picture.
+        left: Its first column.
+        height: Its rows.
+        width: Its columns.
+        step: Pixels from node to node.
+        places: Of the nodes in the square, as ``grid_sample`` counts, ``(1, h, w, 2)``.
+        origins: Of the nodes in the region, likewise but ``(1, 2, h, w)``.
+        weight: How much of the drawing counts at the nodes, ``(1, 1, h, w)`` 0..1; ``None`` where
+            all of it does.
+        turn: ``(2, 2)``; takes a flow in sides of the square to the units of ``origins``.
+        side: Of the square, pixels.
+    """
+
+    picture: Tensor
+    top: int
+    left: int
+    height: int
+    width: int
+    step: int
+    places: Tensor
+    origins: Tensor
+    weight: Tensor | None
+    turn: Tensor
+    side: float
+
+
+def open_canvas(
+    picture: Float[Tensor, "B 3 H W"], square: Square, *, fades: bool, nodes: int = NODES_ACROSS
+) -> Canvas:
+    """The canvas of a picture whose square lies as told.
+
+    Args:
+        picture: In -1..1.
+        square: Part of it at least lies in the picture.
+        fades: Whether the drawing fades towards the square's edge, as it must where the picture
+            goes on there.
+        nodes: That stand about side by side in the square.
+    """
+    step = max(1, round(square.side / nodes))
+    bounds = square.bounds()
+    left, right = _span(bounds[0], bounds[2], picture.shape[-1])
+    top, bottom = _span(bounds[1], bounds[3], picture.shape[-2])
+    corner = picture.new_tensor([left, top], dtype=torch.float64)
+    last = picture.new_tensor([right - left - 1, bottom - top - 1], dtype=torch.float64)
+    columns, rows = (step * torch.arange(int(n) // step + 2).to(last) for n in last)
+    nodes_xy = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
+    cosine, sine = math.cos(square.angle), math.sin(square.angle)
+    turn = square.side * corner.new_tensor([[cosine, -sine], [sine, cosine]])
+    away = nodes_xy + corner + 0.5 - corner.new_tensor([square.left, square.top])
+    places = away @ turn.inverse().T  # 0..1 in the square
+    unit = 2 / last.clamp(min=1)
+    return Canvas(
+        picture=_fine(picture[..., top:bottom, left:right]),
+        top=top,
+        left=left,
+        height=bottom - top,
+        width=right - left,
+        step=step,
+        places=(places * 2 - 1)[None].float(),
+        origins=(nodes_xy * unit - 1).movedim(-1, 0)[None].float(),
+        weight=_weight(places)[None, None].float() if fades else None,
+        turn=(unit[:, None] * turn).float(),
+        side=square.side,
+    )
+
+
+def _fine(region: Tensor) -> Tensor:
+    """A region with a pixel between every two, unless it is large."""
+    height, width = region.shape[-2:]
+    if height * width > FINE_PIXELS:
+        return region.contiguous()
+    size = (2 * height - 1, 2 * width - 1)
+    return functional.interpolate(region, size, mode="bicubic", align_corners=True)
+
+
+def canvas_bytes(size_px: tuple[int, int]) -> int:
+    """What a canvas of a whole picture ``(width, height)`` takes, and a latent's levels with it."""
+    num_pixels = size_px[0] * size_px[1]
+    density = 4 if num_pixels <= FINE_PIXELS else 1
+    return num_pixels * 3 * (density * torch.float32.itemsize + FRAMES_PER_LATENT)
+
+
+def _span(first: float, last: float, length: int) -> tuple[int, int]:
+    """Whole pixels from ``first`` to ``last`` that lie in the picture; one at least."""
+    start = min(max(int(first // 1), 0), length - 1)
+    return start, max(min(int(-(-last // 1)), length), start + 1)
+
+
+def _weight(places: Tensor) -> Tensor:
+    """1 inside, 0 at the square's edge and beyond, for places ``(h, w, 2)`` in 0..1."""
+    x, y = places.unbind(-1)
+    weight = torch.ones_like(x)
+    for distance, margin in (
+        (x, FADE_SIDES), (1 - x, FADE_SIDES), (y, FADE_TOP), (1 - y, FADE_BOTTOM)
+    ):  # fmt: skip
+        share = (distance / margin).clamp(0, 1)
+        weight = weight * share * share * (3 - 2 * share)
+    return weight
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What a drawing says at a canvas' nodes, for every frame of every stream.
+
+    Attributes:
+        origins: Where in the picture each place comes from, ``(BF, 2, h, w)``.
+        tones: Share of the picture, and what is added, ``(BF, 4, h, w)``.
+    """
+
+    origins: Tensor
+    tones: Tensor
+
+
+def read_fields(drawing: Drawing, canvas: Canvas, *, first: int = 0) -> Fields:
+    """A drawing of one latent, read at the canvas' nodes.
+
+    Args:
+        drawing: Of B streams.
+        canvas: Of as many.
+        first: Of the latent's four frames, those before are left out.
+    """
+    share = drawing.copied
+    added = drawing.frames - share.repeat_interleave(3, 1) * drawing.moved
+    tones = torch.cat([share.unflatten(1, (-1, 1)), added.unflatten(1, (-1, 3))], 2)[:, first:]
+    # In sides of the square: the flow counts pixels of a picture twice its own size.
+    flow = drawing.flow.unflatten(1, (-1, 2))[:, first:] / (2 * drawing.flow.shape[-1])
+    tones = _read(_reduced(tones.flatten(0, 1), canvas), canvas)
+    shift = torch.einsum("xy,byhw->bxhw", canvas.turn, _read(flow.flatten(0, 1), canvas))
+    tones[:, :1].clamp_(0, 1)
+    if canvas.weight is not None:
+        shift = shift * canvas.weight
+        tones = tones * canvas.weight
+        tones[:, :1] += 1 - canvas.weight
+    return Fields(canvas.origins + shift, tones)
+
+
+def _read(fields: Tensor, canvas: Canvas) -> Tensor:
+    """Fields ``(N, C, h, w)`` of the square at the nodes, bicubic."""
+    places = canvas.places.expand(len(fields), -1, -1, -1)
+    return functional.grid_sample(
+        fields, places, mode="bicubic", padding_mode="border", align_corners=False
+    )
+
+
+def _reduced(fields: Tensor, canvas: Canvas) -> Tensor:
+    """Fields no finer than the picture, so that none of their pixels falls between its own."""
+    factor = max(1, round(fields.shape[-1] / canvas.side))
+    return functional.avg_pool2d(fields, factor) if factor > 1 else fields
+
+
+def _strips(fields: Fields, canvas: Canvas) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of the region and their pixels ``(BF, step, 3, rows, columns)``, from the top down.
+
+    Of the columns, those that leave the same rest when divided by the step are together. The last
+    ones may lie beyond the region.
+    """
+    step, num_frames = canvas.step, len(fields.origins) // len(canvas.picture)
+    per_strip = canvas.height
+    if fields.origins.device.type == "cpu":
+        per_strip = max(1, STRIP_PIXELS // (canvas.width * step * len(fields.origins))) * step
+    picture = canvas.picture[:, None].expand(-1, num_frames * step, -1, -1, -1).flatten(0, 1)
+    for start in range(0, canvas.height, per_strip):
+        stop = min(start + per_strip, canvas.height)
+        nodes = slice(start // step, (stop - 1) // step + 2)
+        rows = stop - start
+        grid = _between(fields.origins[:, :, nodes], step)[..., :rows, :]
+        tones = _between(fields.tones[:, :, nodes], step)[..., :rows, :]
+        moved = functional.grid_sample(
+            picture, grid.flatten(0, 1).movedim(1, -1), padding_mode="border", align_corners=True
+        ).unflatten(0, (-1, step))
+        yield slice(start, stop), torch.addcmul(tones[:, :, 1:], moved, tones[:, :, :1])
+
+
+def _between(nodes: Tensor, step: int) -> Tensor:
+    """Fields ``(N, C, h, w)`` between their nodes: ``(N, step, C, (h - 1) step, w - 1)``."""
+    share = torch.arange(step, dtype=nodes.dtype, device=nodes.device) / step
+    rows = torch.lerp(nodes[:, :, :-1, None], nodes[:, :, 1:, None], share[:, None]).flatten(2, 3)
+    return torch.lerp(rows[:, None, ..., :-1], rows[:, None, ..., 1:], share[:, None, None, None])
+
+
+def compose(fields: Fields, canvas: Canvas) -> Float[Tensor, "B F 3 h w"]:
+    """The region's frames in -1..1: the picture moved, its share of each pixel, and the rest."""
+    strips = [strip.permute(0, 2, 3, 4, 1).flatten(3) for _, strip in _strips(fields, canvas)]
+    frames = torch.cat(strips, 2)[..., : canvas.width]
+    return frames.clamp(-1, 1).unflatten(0, (len(canvas.picture), -1))
+
+
+def compose_levels(fields: Fields, canvas: Canvas) -> UInt8[Tensor, "B F 3 h w"]:
+    """The same in levels 0..255, laid out in memory as bytes of colours beside each other."""
+    columns = fields.tones.shape[-1] - 1
+    shape = (len(fields.tones), canvas.height, columns, canvas.step, 3)
+    levels = fields.tones.new_empty(shape, dtype=torch.uint8)
+    for rows, strip in _strips(fields, canvas):
+        whole = strip.add_(1).mul_(127.5).clamp_(0, 255).round_().to(torch.uint8)
+        levels[:, rows] = whole.permute(0, 3, 4, 1, 2)
+    whole_rows = levels.flatten(2, 3)[:, :, : canvas.width]
+    return whole_rows.movedim(-1, 1).unflatten(0, (len(canvas.picture), -1))
