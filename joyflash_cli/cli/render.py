@@ -40,7 +40,7 @@ def render(
         ),
     ] = None,
     output: Annotated[
-        Path | None,
+        str | None,  # a path forgets the slash of a folder
         typer.Option(
             "-o",
             "--output",

@@ -1,5 +1,7 @@
 """Standard streams as the program may rely on them, whatever the caller has done to them."""
 
+import codecs
+import io
 import os
 import sys
 from typing import Any, TextIO, cast
@@ -66,11 +68,22 @@ class CheckedStream(_Stream):
         ) from error
 
 
+def _as_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Bytes of a name that are no UTF-8 as they are; what an encoding lacks, escaped."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeEncodeError:
+        return codecs.lookup_error("backslashreplace")(error)
+
+
 def prepare_standard_streams() -> None:
     """Takes the places of standard streams that the caller has closed, and watches the others.
 
     Otherwise the next file that is opened, such as the video, gets the number of a closed stream,
-    and whatever a library prints goes into it.
+    and whatever a library prints goes into it. A name of a file that is printed is the name that
+    was given, whatever its bytes are.
     """
     for number in (0, 1, 2):
         try:
@@ -80,6 +93,9 @@ def prepare_standard_streams() -> None:
     stream = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
     sys.stderr = cast("TextIO", ForgivingStream(stream))
     if sys.stdout is not None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            codecs.register_error("joyflash", _as_bytes)
+            sys.stdout.reconfigure(errors="joyflash")
         sys.stdout = cast("TextIO", CheckedStream(sys.stdout))
 
 

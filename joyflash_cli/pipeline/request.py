@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from joyflash_cli.checkpoints.store import CheckpointFiles
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import ImageError, UsageError
-from joyflash_cli.pipeline.sound_feed import exact_rate, frames_for
-from joyflash_cli.types import AudioClip
+from joyflash_cli.pipeline.sound_feed import frames_for
+from joyflash_cli.types import AudioClip, exact_rate
 
 if TYPE_CHECKING:
     from joyflash_cli.media.framing import Framed
@@ -60,7 +60,7 @@ class RenderRequest:
                 hint=f"{MIN_OUTPUT_FPS} to {MAX_OUTPUT_FPS} can",
                 code="E-OUTPUT-FPS",
             )
-        return replace(self, output_fps=fps)
+        return replace(self, output_fps=None if fps is None else float(exact_rate(fps)))
 
     @property
     def sound(self) -> "Sound":
@@ -68,6 +68,13 @@ class RenderRequest:
         from joyflash_cli.media.sound import ClipSound
 
         return ClipSound(self.audio) if isinstance(self.audio, AudioClip) else self.audio
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Picture and sound, as far as they are files."""
+        origin = self.origin or RequestOrigin()
+        heard = getattr(self.audio, "path", None) or origin.audio
+        return tuple(Path(name) for name in (origin.image, heard) if name is not None)
 
     @property
     def size_px(self) -> tuple[int, int]:

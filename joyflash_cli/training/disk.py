@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from joyflash_cli.checkpoints.tensors import as_os_error
-from joyflash_cli.errors import OutputError, is_disk_full
+from joyflash_cli.errors import OutputError, is_disk_full, room_hint, write_reason
 
 
 @contextlib.contextmanager
@@ -27,7 +27,8 @@ def full_disk_told(folder: str | Path) -> Iterator[None]:
         if not is_disk_full(known):
             raise
         raise OutputError(
-            f"{known.filename or folder} cannot be written: the disk is full",
-            hint="make room and run the same command again; --resume goes on from the last state",
+            f"{known.filename or folder} cannot be written: {write_reason(known)}",
+            hint=f"{room_hint(known)}, then run the same command again; --resume goes on from the "
+            "last state",
             code="E-OUTPUT-FULL",
         ) from error

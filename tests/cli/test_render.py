@@ -335,7 +335,7 @@ def test_a_foreign_file_in_the_records_place_is_left_alone(base, capsys):
     assert run([*base, "-q"]) == 6
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "is no record of a video" in error
+    assert "face-talk.mp4.json exists already" in error
     assert Path("face-talk.mp4.json").read_text() == "mine"
     assert files_here() == ["face-talk.mp4.json"]
 
@@ -359,7 +359,7 @@ def test_inputs_may_be_pipes_with_names(base, tmp_path, toy_picture, toy_voice):
     record = read_sidecar(Path("out.mp4"))
     assert record["image_sha256"] == hashlib.sha256(toy_picture.read_bytes()).hexdigest()
     assert record["audio_sha256"] == hashlib.sha256(toy_voice.read_bytes()).hexdigest()
-    assert record["audio"] == str(tmp_path / "pipe--audio")
+    assert record["audio"] == "pipe--audio"
     assert record["video_frames"] == NUM_FRAMES
 
 
