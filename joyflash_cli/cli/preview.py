@@ -232,6 +232,7 @@ class FilePreview:
         temporary = part_path(self._path)
         # A preview that cannot be written is no reason to lose the video.
         with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)  # never through a link
             temporary.write_bytes(picture_bytes(sheet))
             os.replace(temporary, self._path)
 

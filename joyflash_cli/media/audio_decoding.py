@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from joyflash_cli.errors import AudioError
+from joyflash_cli.media.padding import SoundPadding
 
 if TYPE_CHECKING:
     import av
@@ -113,8 +114,9 @@ def decoded_pieces(container: Any, stream: Any, name: str) -> Iterator[np.ndarra
         AudioError: As ``read_audio``.
     """
     rate_hz, channels = checked_rate(stream, name)
+    padding = SoundPadding(container, stream, rate_hz)
     num_samples = 0
-    for frame in _decoded_frames(container, stream, rate_hz, name):
+    for frame in _decoded_frames(container, stream, rate_hz, name, padding):
         part = _as_float(frame)
         if frame.sample_rate != rate_hz or part.shape[1] != channels:
             raise AudioError(
@@ -122,8 +124,13 @@ def decoded_pieces(container: Any, stream: Any, name: str) -> Iterator[np.ndarra
                 hint="convert it to a plain WAV",
                 code="E-AUDIO-FORMAT",
             )
-        yield checked_samples(part, num_samples, rate_hz, name)
+        part = padding.push(part)
+        if len(part):
+            yield checked_samples(part, num_samples, rate_hz, name)
         num_samples += len(part)
+    rest = padding.finish()
+    if rest is not None and len(rest):
+        yield checked_samples(rest, num_samples, rate_hz, name)
 
 
 def checked_samples(part: np.ndarray, first: int, rate_hz: int, name: str) -> np.ndarray:
@@ -184,7 +191,7 @@ def check_sound_format(rate_hz: int, channels: int, name: str) -> None:
 
 
 def _decoded_frames(
-    container: Any, stream: Any, rate_hz: int, name: str
+    container: Any, stream: Any, rate_hz: int, name: str, padding: SoundPadding
 ) -> Iterator[av.AudioFrame]:
     """Frames of the track; undecodable packets are tolerated only before and after the sound.
 
@@ -196,7 +203,7 @@ def _decoded_frames(
     num_samples = 0
     num_failed = 0
     failed_at_s: float | None = None
-    packets = iter(container.demux(stream))
+    packets = padding.watch(container.demux(stream))
     while True:
         try:
             packet = next(packets, None)

@@ -25,7 +25,6 @@ SEGMENT_S = 1
 class HlsMuxer(DiscardedOnExit):
     """Writes an event playlist with fragmented MP4 segments.
 
-    Both tracks begin 21 ms after zero, the time that AAC needs to get going, so they stay together.
     Unlike other files it has its name from the beginning, because players follow it while it
     grows; ``#EXT-X-ENDLIST`` says when it is complete.
 
@@ -64,6 +63,8 @@ class HlsMuxer(DiscardedOnExit):
             "hls_list_size": "0",
             "hls_playlist_type": "event",
             "hls_segment_type": "fmp4",
+            # AAC begins a moment before zero; moved to it, both tracks would begin late.
+            "avoid_negative_ts": "disabled",
             "hls_flags": "independent_segments+temp_file",
             "hls_segment_filename": f"{folder}/{stem}-%05d.m4s",
             "hls_fmp4_init_filename": f"{stem}-init.mp4",

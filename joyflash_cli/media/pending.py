@@ -6,8 +6,10 @@ name is untouched until the new one has been read back.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -79,8 +81,8 @@ class PendingFile:
                 hint=f"what was written is in {self.keep_partial()}",
                 code="E-OUTPUT-EXISTS",
             )
-        self._bring_index_forward()
-        self._rename(self.final)
+        with self._indexed_in_front() as whole:
+            self._rename(whole, self.final)
         return info
 
     def keep_partial(self) -> Path | None:
@@ -96,7 +98,7 @@ class PendingFile:
         if not self._overwrite and os.path.lexists(partial):
             self._release()
             return self.temporary
-        self._rename(partial)
+        self._rename(self.temporary, partial)
         return partial
 
     def discard(self) -> None:
@@ -105,20 +107,25 @@ class PendingFile:
             self.temporary.unlink(missing_ok=True)
             self._release()
 
-    def _bring_index_forward(self) -> None:
-        """Replaces a finished MP4 by one that plays while it is fetched; either is whole.
+    @contextlib.contextmanager
+    def _indexed_in_front(self) -> Iterator[Path]:
+        """The finished file; of an MP4, a second one that plays while it is fetched.
 
-        Where there is no room for both, the one that is there stays.
+        Where there is no room for both, the first one has to do.
         """
-        if self.final.suffix.lower() not in PYAV_SUFFIXES:
-            return
         second = self._names.second_part
         try:
-            if write_fast_start(self.temporary, second):
-                shutil.copymode(self.temporary, second)
-                os.replace(second, self.temporary)
-        except OSError:
-            second.unlink(missing_ok=True)
+            found = self.temporary
+            if self.final.suffix.lower() in PYAV_SUFFIXES:
+                with contextlib.suppress(OSError):
+                    second.unlink(missing_ok=True)  # never through a link
+                    if write_fast_start(self.temporary, second):
+                        shutil.copymode(self.temporary, second)
+                        found = second
+            yield found
+        finally:
+            with contextlib.suppress(OSError):
+                second.unlink(missing_ok=True)
 
     def _release(self) -> None:
         """What lies under the temporary name is somebody else's from here on."""
@@ -126,12 +133,15 @@ class PendingFile:
         if claim is not None:
             os.close(claim)
 
-    def _rename(self, target: Path) -> None:
+    def _rename(self, source: Path, target: Path) -> None:
         try:
-            with self.temporary.open("rb") as file:
+            with source.open("rb") as file:
                 os.fsync(file.fileno())
-            os.replace(self.temporary, target)
-            self._release()
+            os.replace(source, target)
+            if source == self.temporary:
+                self._release()
+            else:
+                self.discard()
             folder = os.open(target.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)

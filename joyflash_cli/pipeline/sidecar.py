@@ -146,6 +146,7 @@ def write_sidecar(output: Path, record: RenderRecord) -> Path:
     path = sidecar_path(output)
     temporary = part_path(path)
     try:
+        temporary.unlink(missing_ok=True)  # never through a link
         # A name whose bytes are not UTF-8 is escaped as JSON can escape it.
         with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
             json.dump(record.to_dict(), file, ensure_ascii=False, indent=1)
