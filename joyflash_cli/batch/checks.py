@@ -25,6 +25,8 @@ MAX_SHOWN_CHARS = 300
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Halves of characters that do not even stand for a byte of a file's name."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def check_row(raw: RawRow, rules: RowRules) -> tuple[BatchRow | None, list[Probl
     fails that row alone.
     """
     values = {key: str(value) for key, value in raw.values.items()}
-    broken = [key for key, value in values.items() if _SURROGATE.search(value)]
+    halves = {"image": _NO_BYTE, "audio": _NO_BYTE}
+    broken = [key for key, text in values.items() if halves.get(key, _SURROGATE).search(text)]
     if broken:  # a JSON escape that is half a character: no file and no prompt can hold it
         text = f"{broken[0]} has a character that does not exist"
         return None, [Problem(raw.number, raw.line, text)]
@@ -115,6 +118,8 @@ def _output_problem(output: str) -> str:
     shown = f"{output!r:.{MAX_SHOWN_CHARS}}"
     if _CONTROL.search(output):
         return f"output {shown} has a control character"
+    if parts[-1] in ("", "."):
+        return f"output {shown} is a folder; add a file name"
     if output.startswith("/") or ".." in parts:
         return f"output {shown} leaves the output folder"
     if suffix.lower() not in SUFFIXES:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from joyflash_cli import __version__
 from joyflash_cli.cli.app import run
+from joyflash_cli.media.audio import read_audio
 from joyflash_cli.media.probe import probe
 from joyflash_cli.pipeline.sidecar import read_sidecar
 
@@ -316,6 +317,31 @@ def test_another_frame_rate(base, capsys):
     record = read_sidecar(Path("face-talk.mp4"))
     assert (record["fps"], record["video_frames"]) == (30, 39)
     assert record["parameters"]["output_fps"] == 30
+
+
+def test_short_rates_mean_one_thing(base, capsys, tmp_path):
+    """23.98 is 24000/1001 in the plan, the file and the record: 100.18 s are 2402 frames, not 2403."""
+    voice = write_tone(tmp_path / "long.wav", 100.18)
+    assert (
+        run([*changed(base, "--audio", voice), "--output-fps", "23.98", "--json", "--dry-run"]) == 0
+    )
+    assert json.loads(capsys.readouterr().out)["video_frames"] == 2402
+    assert run([*base, "--output-fps", "23.98", "--json", "-q"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    info, record = probe(Path("face-talk.mp4")), read_sidecar(Path("face-talk.mp4"))
+    for fps in (summary["fps"], record["fps"], info.fps, record["parameters"]["output_fps"]):
+        assert fps == pytest.approx(24_000 / 1_001, abs=1e-6)
+    assert record["video_s"] == pytest.approx(info.video_s, abs=1e-6)
+
+
+def test_one_frame_a_second_keeps_the_whole_sound(base, tmp_path):
+    voice = write_tone(tmp_path / "voice.wav", 2.0)
+    command = changed(base, "--audio", voice)
+    for name in ("a.mp4", "a.mkv", "a-%d.png"):
+        assert run([*command, "--output-fps", "1", "-q", "-o", name]) == 0
+    for name in ("a.mp4", "a.mkv"):
+        assert (probe(Path(name)).num_frames, probe(Path(name)).audio_s) == (2, 2.0)
+    assert read_audio(Path("a-sound.wav")).duration_s == 2.0
 
 
 @pytest.mark.parametrize("source", ["--image", "--audio"])

@@ -19,6 +19,7 @@ from joyflash_cli.media.muxer import (
 from joyflash_cli.media.names import check_suffix
 from joyflash_cli.media.outputs import OutputNames
 from joyflash_cli.media.probe import probe
+from joyflash_cli.types import exact_rate
 
 from .videos import (
     check_flash_and_click,
@@ -152,6 +153,8 @@ def test_exact_fps():
     assert exact_fps(25) == 25
     assert exact_fps(29.97) == exact_fps(30_000 / 1001) == Fraction(30_000, 1001)
     assert exact_fps(12.5) == Fraction(25, 2)
+    for short, rate in ((23.98, 24), (59.94, 60), (47.95, 48), (119.88, 120), (239.76, 240)):
+        assert exact_fps(short) == exact_rate(short) == Fraction(rate * 1_000, 1_001)
     for fps in (0, -1, 1000):
         with pytest.raises(OutputError, match="frames a second"):
             exact_fps(fps)
