@@ -137,7 +137,7 @@ def render(
         str, typer.Option("--prompt", metavar="TEXT", help="For profiles with text control.")
     ] = "",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the video if it exists.")
+        bool, typer.Option("--overwrite", help="Replace what exists, but never an input.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, say what would be done, and stop.")

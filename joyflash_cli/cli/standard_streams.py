@@ -1,12 +1,16 @@
 """Standard streams as the program may rely on them, whatever the caller has done to them."""
 
 import codecs
+import contextlib
 import io
 import os
 import sys
 from typing import Any, TextIO, cast
 
 from joyflash_cli.errors import OutputError
+
+_FOUND_BLOCKING: dict[int, bool] = {}
+"""Whether standard output and error waited for their readers when the program began."""
 
 
 class _Stream:
@@ -90,6 +94,11 @@ def prepare_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+    for number in (1, 2):
+        # Text for a pipe that does not block would be lost when it is full.
+        with contextlib.suppress(OSError):
+            _FOUND_BLOCKING.setdefault(number, os.get_blocking(number))
+            os.set_blocking(number, True)
     stream = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
     sys.stderr = cast("TextIO", ForgivingStream(stream))
     if sys.stdout is not None:
@@ -106,6 +115,9 @@ def settle_standard_streams() -> None:
     except (OSError, OutputError):
         if isinstance(sys.stdout, CheckedStream):
             sys.stdout.drop()
+    for number, blocking in _FOUND_BLOCKING.items():
+        with contextlib.suppress(OSError):  # whoever shares it finds it as it was
+            os.set_blocking(number, blocking)
 
 
 def flush_stdout() -> None:

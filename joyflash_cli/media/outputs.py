@@ -266,14 +266,11 @@ def check_names(paths: Iterable[Path], *, overwrite: bool, inputs: Sequence[Sour
                 f"{path} is a folder", hint="choose another --output", code="E-OUTPUT-EXISTS"
             )
     if taken and not overwrite:
-        others = (
-            f" and {len(taken) - 1} other files of this output exist" if taken[1:] else " exists"
-        )
-        raise OutputError(
-            f"{taken[0]}{others} already",
-            hint="use --overwrite or another --output",
-            code="E-OUTPUT-EXISTS",
-        )
+        count, hint = len(taken) - 1, "use --overwrite or another --output"
+        if taken[0].name.startswith("."):
+            hint = "a run that was ended left it; rename it to keep it, or use --overwrite"
+        others = f" and {count} other files of this output exist" if count else " exists"
+        raise OutputError(f"{taken[0]}{others} already", hint=hint, code="E-OUTPUT-EXISTS")
 
 
 def is_input(path: Path) -> OutputError:

@@ -320,7 +320,7 @@ def test_another_frame_rate(base, capsys):
 
 
 def test_short_rates_mean_one_thing(base, capsys, tmp_path):
-    """23.98 is 24000/1001 in the plan, the file and the record: 100.18 s are 2402 frames, not 2403."""
+    """23.98 is 24000/1001 in plan, file and record: 100.18 s are 2402 frames, not 2403."""
     voice = write_tone(tmp_path / "long.wav", 100.18)
     assert (
         run([*changed(base, "--audio", voice), "--output-fps", "23.98", "--json", "--dry-run"]) == 0

@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -69,6 +71,23 @@ def test_events_arrive_whole(slow_pipe):
         for number in range(3_000):
             events.emit("block", block=number, text="x" * 50)
     assert finished().count(b"\n") == 3_000
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_text_arrives_whole(slow_pipe, stream):
+    program = (
+        "import sys\n"
+        "from joyflash_cli.cli.standard_streams import *\n"
+        "prepare_standard_streams()\n"
+        f"for number in range(20_000): print('line', number, file=sys.{stream})\n"
+        "settle_standard_streams()\n"
+    )
+    writer, finished = slow_pipe
+    done = subprocess.run([sys.executable, "-c", program], check=False, **{stream: writer})
+    assert done.returncode == 0
+    assert not os.get_blocking(writer)
+    os.close(writer)
+    assert finished().count(b"\n") == 20_000
 
 
 @pytest.mark.parametrize("refusal", [None, 0])
