@@ -98,7 +98,8 @@ class PendingFile:
         if not self._overwrite and os.path.lexists(partial):
             self._release()
             return self.temporary
-        self._rename(self.temporary, partial)
+        with self._indexed_in_front() as whole:
+            self._rename(whole, partial)
         return partial
 
     def discard(self) -> None:

@@ -344,7 +344,8 @@ class VideoWriter(DiscardedOnExit):
             for folder in (path.parent, path.absolute().parent):
                 if folder.name:
                     text = text.replace(f"{folder}{os.sep}", "")
-        return text.replace(str(Path.home()), "~")
+        home = os.path.expanduser("~")
+        return text.replace(f"{home}{os.sep}", f"~{os.sep}") if home.strip(f"~{os.sep}") else text
 
 
 def _name_of(path: str | None) -> str | None:

@@ -99,7 +99,16 @@ def test_a_playlist_begins_at_zero(tmp_path):
     assert 2.0 <= sum(frame.samples for frame in sound) / 48_000 < 2.0 + 1_024 / 48_000
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm", "-%d.png", "pipe"])
+def test_a_part_that_was_kept_has_it_too(tmp_path):
+    with open_muxer(tmp_path / "a.mp4", size=(64, 48), fps=25, audio=tone(2.0)) as muxer:
+        muxer.write(noise_frames(30))
+        partial = muxer.keep_partial()
+    kinds = boxes(partial.read_bytes())
+    assert kinds.index(b"moov") < kinds.index(b"mdat")
+    assert names(tmp_path) == ["a.partial.mp4"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm", ".m3u8", "-%d.png", "pipe"])
 @pytest.mark.parametrize("output_fps", [1, 1.5, 2, 23.98])
 def test_low_rates_keep_the_end_of_the_sound(tmp_path, suffix, output_fps):
     from joyflash_cli.media.retiming import RetimedMuxer
