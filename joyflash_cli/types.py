@@ -8,6 +8,7 @@ are ``(F, H, W, 3)`` uint8.
 
 import math
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -19,6 +20,19 @@ MODEL_SAMPLE_RATE_HZ = 16_000
 
 BLINK_SHAPE = (0.4, 1.0, 1.0, 0.7, 0.35, 0.1)
 """Lid closure over the frames of one blink at 25 fps: quick down, slower up."""
+
+
+def exact_rate(fps: float | Fraction) -> Fraction:
+    """Frames per second as a fraction, the same everywhere.
+
+    25 stays 25; 23.98, 29.97, 59.94 and the like are short for 24000/1001, 30000/1001, 60000/1001.
+    """
+    if isinstance(fps, Fraction):
+        return fps
+    for rate in (24, 30, 48, 60, 120, 240):
+        if abs(fps - rate * 1000 / 1001) < 5e-3:
+            return Fraction(rate * 1000, 1001)
+    return Fraction(fps).limit_denominator(1001)
 
 
 @dataclass(frozen=True)

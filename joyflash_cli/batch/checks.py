@@ -11,7 +11,7 @@ from pathlib import Path
 
 from joyflash_cli.batch.rows import STATE_FOLDER, BatchRow, Problem, RawRow
 from joyflash_cli.media.kinds import is_url
-from joyflash_cli.media.muxer import FFMPEG_SUFFIXES, PYAV_SUFFIXES
+from joyflash_cli.media.names import FFMPEG_SUFFIXES, PYAV_SUFFIXES
 
 SUFFIXES = PYAV_SUFFIXES + FFMPEG_SUFFIXES
 MAX_ID_CHARS = 200
@@ -27,6 +27,8 @@ MAX_SHOWN_CHARS = 300
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _RESERVED = re.compile("con|prn|aux|nul|(com|lpt)[0-9¹²³]", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Halves of characters that do not even stand for a byte of a file's name."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def check_row(raw: RawRow, rules: RowRules) -> tuple[BatchRow, list[Problem]]:
     of a row whose output cannot be is empty.
     """
     values = {key: str(value) for key, value in raw.values.items()}
-    broken = [key for key, value in values.items() if _SURROGATE.search(value)]
+    halves = {"image": _NO_BYTE, "audio": _NO_BYTE}
+    broken = [key for key, text in values.items() if halves.get(key, _SURROGATE).search(text)]
     if broken:  # a JSON escape that is half a character: no file and no prompt can hold it
         text = f"{broken[0]} has a character that does not exist"
         row_id = _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", values.get("id", ""))
@@ -132,6 +135,8 @@ def _leads_astray(output: str) -> str:
     shown = f"{output!r:.{MAX_SHOWN_CHARS}}"
     if _CONTROL.search(output):
         return f"output {shown} has a control character"
+    if parts[-1] in ("", "."):
+        return f"output {shown} is a folder; add a file name"
     if output.startswith("/") or ".." in parts:
         return f"output {shown} leaves the output folder"
     if suffix.lower() not in SUFFIXES:

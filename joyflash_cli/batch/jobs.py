@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from joyflash_cli.errors import JoyFlashError, is_disk_full
+from joyflash_cli.errors import JoyFlashError, is_disk_full, room_hint, write_reason
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Failure:
         if isinstance(error, JoyFlashError):
             return cls(error.code, " ".join(str(error).split()), error.exit_code)
         if is_disk_full(error):
-            hint = "make room and run the same command again"
-            return cls("E-OUTPUT-FULL", f"the disk is full (hint: {hint})", 6)
+            hint = f"{room_hint(error)} and run the same command again"
+            return cls("E-OUTPUT-FULL", f"{write_reason(error)} (hint: {hint})", 6)
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         trace = "".join(traceback.format_exception(error))
         return cls("E-INTERNAL", " ".join(what.split()), 1, trace)

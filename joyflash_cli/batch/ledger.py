@@ -22,7 +22,6 @@ A line is a JSON object with ``v`` (1), ``time`` (UTC), ``owner`` (which run), `
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -31,7 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from joyflash_cli.errors import OutputError
+from joyflash_cli.errors import OutputError, is_disk_full, room_hint, write_reason
 
 LEDGER_VERSION = 1
 _TEXTS = ("key", "settings", "id", "code", "error", "time")
@@ -75,11 +74,10 @@ class Ledger:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            full = is_disk_full(error)
             raise OutputError(
-                f"{self.path} cannot be written: "
-                f"{'the disk is full' if full else error.strerror or error}",
-                hint="make room and run the same command again; it goes on where it stopped",
+                f"{self.path} cannot be written: {write_reason(error)}",
+                hint=f"{room_hint(error)}; the same command goes on where it stopped",
                 code="E-OUTPUT-FULL" if full else "E-OUTPUT-WRITE",
             ) from error
 
@@ -114,10 +112,13 @@ def _append_line(descriptor: int, line: bytes) -> None:
     if end and os.pread(descriptor, 1, end - 1) != b"\n":
         line = b"\n" + line  # the line before was cut short
     written = os.write(descriptor, line)
-    if written != len(line):
+    try:
+        while written < len(line):  # the system says why only when it takes nothing more
+            written += os.write(descriptor, line[written:])
+    except OSError:
         if os.fstat(descriptor).st_size == end + written:  # nobody has added a line since
             os.ftruncate(descriptor, end)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise
     os.fsync(descriptor)
 
 

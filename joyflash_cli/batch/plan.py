@@ -13,11 +13,11 @@ from joyflash_cli.batch.checks import RowRules, check_row, unusable_row
 from joyflash_cli.batch.digests import FileDigests, InputDigest, row_key, settings_key
 from joyflash_cli.batch.ledger import Ledger
 from joyflash_cli.batch.manifest import read_rows
+from joyflash_cli.batch.places import shared_places, target_problem
 from joyflash_cli.batch.results import RESULT_FILES
 from joyflash_cli.batch.rows import STATE_FOLDER, BatchRow, Problem, RawRow, Shard
 from joyflash_cli.batch.table import RowState, RowTable, Settled, State
 from joyflash_cli.errors import OutputError, UsageError
-from joyflash_cli.pipeline.sidecar import sidecar_path
 
 LEDGER_FILE = "ledger.jsonl"
 MAX_TOLD = 1000
@@ -141,6 +141,14 @@ class BatchPlan:
         return [self.settings, digest.sha256] in known
 
 
+_HINT = "nothing was rendered; put them right and run it again"
+_HINTS = {
+    "E-OUTPUT-EXISTS": "use --overwrite or another --out-dir",
+    "E-OUTPUT-INPUT": "give another output or another --out-dir; no input is ever replaced",
+}
+"""Where all problems are of one kind."""
+
+
 class BatchProblems(UsageError):
     """What of the table as a whole must be put right first, all of it.
 
@@ -154,22 +162,21 @@ class BatchProblems(UsageError):
     def __init__(self, name: str, problems: Iterable[Problem]) -> None:
         remaining = iter(problems)
         self.problems = tuple(itertools.islice(remaining, MAX_TOLD))
-        num_more, only_outputs = 0, all(p.code == "E-OUTPUT-EXISTS" for p in self.problems)
+        num_more, codes = 0, {problem.code for problem in self.problems}
         for problem in remaining:
             num_more += 1
-            only_outputs = only_outputs and problem.code == "E-OUTPUT-EXISTS"
+            codes.add(problem.code)
         self.count = len(self.problems) + num_more
         told = "; ".join(str(problem) for problem in self.problems)
         also = f"; and {num_more} more" if num_more else ""
         plural = "s" * (self.count > 1)
         super().__init__(
             f"{name} has {self.count} problem{plural}: {told}{also}",
-            hint="use --overwrite or another --out-dir"
-            if only_outputs
-            else "nothing was rendered; put them right and run it again",
+            hint=_HINTS.get("".join(codes), _HINT),
         )
-        if only_outputs:
-            self.code, self.exit_code = "E-OUTPUT-EXISTS", OutputError.exit_code
+        if all(code.startswith(OutputError.code) for code in codes):
+            self.exit_code = OutputError.exit_code
+            self.code = codes.pop() if len(codes) == 1 else OutputError.code
 
     @property
     def summary(self) -> str:
@@ -198,9 +205,12 @@ def prepare_batch(
     notes: list[str] = []
     rows = read_rows(manifest, name, note=notes.append)
     table.add_rows(_checked(rows, choices, rules))
+    table.add_input(manifest)
     num_refused = table.count("failed")
     refused = tuple(itertools.islice(table.rows("failed", mine=True), MAX_TOLD))
     _find_repeated(table)
+    for problem in shared_places(table, choices.out_dir):
+        table.add_problem(problem)
     ledger = Ledger(choices.state_dir / LEDGER_FILE)
     table.settle(ledger.read_new())
     plan = BatchPlan(
@@ -306,51 +316,35 @@ def _compare_with_ledger(plan: BatchPlan) -> int:
     table, choices, num_changed = plan.table, plan.choices, 0
     if not choices.out_dir.is_dir():
         return num_changed
-    if not choices.state_dir.is_dir() and not choices.overwrite:
-        for name in RESULT_FILES:
-            if os.path.lexists(choices.out_dir / name):
-                text = f"{choices.out_dir / name} exists already, and no batch wrote it"
-                table.add_problem(Problem(0, 0, text, "E-OUTPUT-EXISTS"))
+    foreign = not choices.state_dir.is_dir() and not choices.overwrite
+    for path in (choices.out_dir / name for name in RESULT_FILES):
+        if table.is_input(path):
+            text = f"{path} is read by this batch, which would write a file of that name"
+            table.add_problem(Problem(0, 0, text, "E-OUTPUT-INPUT"))
+        elif foreign and os.path.lexists(path):
+            text = f"{path} exists already, and no batch wrote it"
+            table.add_problem(Problem(0, 0, text, "E-OUTPUT-EXISTS"))
     for found in table.rows("open"):
-        problem = _settle_row(plan, found.row)
-        if problem and table.settle(plan.ledger.read_new()):
+        text, code = _settle_row(plan, found.row)
+        if text and table.settle(plan.ledger.read_new()):
             # Another batch may have published it since the ledger was read.
-            problem = _settle_row(plan, found.row)
-        if problem:
-            row = found.row
-            table.add_problem(Problem(row.number, row.line, problem, "E-OUTPUT-EXISTS"))
+            text, code = _settle_row(plan, found.row)
+        if text:
+            table.add_problem(Problem(found.row.number, found.row.line, text, code))
     for found in table.rows("open", mine=True):
         num_changed += (choices.out_dir / found.row.output).exists()
     return num_changed
 
 
-def _settle_row(plan: BatchPlan, row: BatchRow) -> str:
-    """Gives one row its state; why its video may not be written, or nothing."""
+def _settle_row(plan: BatchPlan, row: BatchRow) -> tuple[str, str]:
+    """Gives one row its state; why its video may not be written, and a code, or nothing."""
     try:
         state, code, error = judge(plan, row)
     except OSError:
-        return ""  # it stays open, and fails alone when its turn comes
+        return "", ""  # it stays open, and fails alone when its turn comes
     if state != "open":
         plan.table.set_state(row.number, state, error_code=code, error=error)
-    return "" if state == "done" else _target_problem(plan, row)
-
-
-def _target_problem(plan: BatchPlan, row: BatchRow) -> str:
-    target = plan.choices.out_dir / row.output
-    ours = plan.table.settled(row.output) is not None
-    if not os.path.lexists(target):
-        record = sidecar_path(target)
-        if ours or plan.choices.overwrite or not os.path.lexists(record):
-            return ""
-        return f"{record.name!r}, the record of output {row.output!r}, exists without its video"
-    if target.is_dir():
-        return f"output {row.output!r} is a folder"
-    if plan.table.is_input(target):
-        return f"output {row.output!r} is a file that rows read"
-    if plan.may_replace(row):
-        return ""
-    what = "with other settings, or was changed since" if ours else "by something else"
-    return f"output {row.output!r} exists already and was made {what}"
+    return ("", "") if state == "done" else target_problem(plan, row)
 
 
 def _is_published(plan: BatchPlan, row: BatchRow, record: Any) -> bool:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 from pathlib import Path
 
-from joyflash_cli.errors import JoyFlashError, OutputError
-from joyflash_cli.pipeline.sidecar import sidecar_path
+from joyflash_cli.errors import (
+    JoyFlashError,
+    OutputError,
+    is_disk_full,
+    room_hint,
+    write_reason,
+)
+from joyflash_cli.media.names import partial_path, sidecar_path
 
 
 def publish(staged: Path, target: Path, *, overwrite: bool) -> None:
@@ -61,14 +66,14 @@ def keep_partial(staged: Path, target: Path) -> bool:
     Returns:
         Whether there was anything to keep.
     """
-    partial = _partial_of(staged)
+    partial = partial_path(staged)
     if not partial.is_file():
         return False
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(partial, _partial_of(target))
+        os.replace(partial, partial_path(target))
         with contextlib.suppress(FileNotFoundError):
-            os.replace(sidecar_path(partial), sidecar_path(_partial_of(target)))
+            os.replace(sidecar_path(partial), sidecar_path(partial_path(target)))
     except OSError:
         return False  # the failure itself is what must be told
     return True
@@ -77,17 +82,13 @@ def keep_partial(staged: Path, target: Path) -> bool:
 def remove_partial(target: Path) -> None:
     """Removes what an earlier failure kept, now that the whole video is there."""
     with contextlib.suppress(OSError):
-        _partial_of(target).unlink(missing_ok=True)
-        sidecar_path(_partial_of(target)).unlink(missing_ok=True)
+        partial_path(target).unlink(missing_ok=True)
+        sidecar_path(partial_path(target)).unlink(missing_ok=True)
 
 
 def discard(folder: Path) -> None:
     """Removes a folder and all in it, as far as possible."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _partial_of(video: Path) -> Path:
-    return video.with_name(f"{video.stem}.partial{video.suffix}")
 
 
 def _move_without_replacing(staged: Path, target: Path) -> None:
@@ -118,9 +119,9 @@ def _exists(target: Path) -> OutputError:
 
 
 def _cannot_write(path: Path, error: OSError) -> JoyFlashError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    full = is_disk_full(error)
     return OutputError(
-        f"{path} cannot be written: {'the disk is full' if full else error.strerror or error}",
-        hint="free some space or choose another --out-dir",
+        f"{path} cannot be written: {write_reason(error)}",
+        hint=room_hint(error) if full else "choose another --out-dir",
         code="E-OUTPUT-FULL" if full else "E-OUTPUT-WRITE",
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from joyflash_cli.batch.table import RowState, RowTable
-from joyflash_cli.errors import OutputError, is_disk_full
+from joyflash_cli.errors import OutputError, is_disk_full, room_hint, write_reason
 
 RESULTS_CSV = "results.csv"
 RESULTS_JSONL = "results.jsonl"
@@ -93,7 +93,7 @@ def _result(table: RowTable, found: RowState) -> dict[str, Any]:
 def _replacing(path: Path, mark: str) -> Iterator[IO[str]]:
     temporary = path.with_name(f".{path.name}.{mark}.part")
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -102,7 +102,7 @@ def _replacing(path: Path, mark: str) -> Iterator[IO[str]]:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}",
-            hint="make room and run the same command again; the ledger has every row",
+            f"{path} cannot be written: {write_reason(error)}",
+            hint=f"{room_hint(error)} and run the same command again; the ledger has every row",
             code="E-OUTPUT-FULL" if is_disk_full(error) else "E-OUTPUT-WRITE",
         ) from error

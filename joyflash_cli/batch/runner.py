@@ -14,6 +14,7 @@ from typing import Any
 from joyflash_cli.batch.claims import LEASE_S, Claim, Claims, owners_in
 from joyflash_cli.batch.jobs import Engine, Failure, Job, Outcome
 from joyflash_cli.batch.ledger import Ledger
+from joyflash_cli.batch.places import real_place
 from joyflash_cli.batch.plan import BatchPlan, RowInputs, judge, known_videos
 from joyflash_cli.batch.publish import (
     discard,
@@ -24,7 +25,7 @@ from joyflash_cli.batch.publish import (
 )
 from joyflash_cli.batch.results import write_results
 from joyflash_cli.batch.rows import BatchRow
-from joyflash_cli.errors import JoyFlashError
+from joyflash_cli.errors import JoyFlashError, OutputError
 
 MAX_ATTEMPTS = 2
 """How often a row may take its worker with it before it counts as failed."""
@@ -280,12 +281,12 @@ class BatchRunner:
         record = {
             **running.inputs.to_record(), "facts": outcome.facts, "attempt": outcome.job.attempt
         }  # fmt: skip
-        target = self._choices.out_dir / row.output
         earlier = self._table.settled(row.output)
         record["replaces"] = self._known_videos(row)
         overwrite = self._plan.may_replace(row)
         self._write(row, "publishing", record)
         try:
+            target = real_place(self._choices.out_dir, row.output)
             make_folder(target.parent)
             publish(staged, target, overwrite=overwrite)
             if earlier is not None and earlier.record.get("partial"):
@@ -304,8 +305,10 @@ class BatchRunner:
     def _fail_running(self, running: _Running, failure: Failure) -> None:
         staged = Path(running.job.staged)
         target = self._choices.out_dir / running.row.output
-        record = {**running.inputs.to_record(), "attempt": running.job.attempt}
-        record["partial"] = keep_partial(staged, target)
+        record = {**running.inputs.to_record(), "attempt": running.job.attempt, "partial": False}
+        with contextlib.suppress(OutputError):  # the failure itself is what must be told
+            place = real_place(self._choices.out_dir, running.row.output)
+            record["partial"] = keep_partial(staged, place)
         text = failure.text.replace(str(staged.parent), str(target.parent))
         self._fail(running.row, running.claim, record, replace(failure, text=text))
 

@@ -7,13 +7,15 @@ process. It is a copy for working with; the ledger stays the truth.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from joyflash_cli.batch.rows import BatchRow, Problem, same_everywhere
 
@@ -31,6 +33,7 @@ CREATE TABLE problems (
     number INTEGER NOT NULL, line INTEGER NOT NULL, text TEXT NOT NULL, code TEXT NOT NULL);
 CREATE TABLE settled (
     output TEXT PRIMARY KEY, position INTEGER NOT NULL, state TEXT NOT NULL, record TEXT NOT NULL);
+CREATE TABLE inputs (file TEXT PRIMARY KEY);
 """
 _COLUMNS = "number, line, id, image, audio, output, prompt, seed"
 
@@ -71,10 +74,13 @@ class RowTable:
     def __init__(self) -> None:
         # The empty name is SQLite's temporary database on disk.
         self._database = sqlite3.connect("", isolation_level=None)
+        # Names of files may hold bytes that are no UTF-8.
+        self._database.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.executescript(_SCHEMA)
         self._counts: Counter[tuple[bool, str]] = Counter()
+        self._knows_inputs = False
 
     def close(self) -> None:
         """Removes the database."""
@@ -87,7 +93,8 @@ class RowTable:
         """
         self._database.execute("BEGIN")
         self._database.executemany(
-            f"INSERT INTO rows VALUES ({', '.join('?' * 13)})",
+            "INSERT INTO rows VALUES"
+            " (?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, ?, ?)",
             self._counted(rows),
         )
         self._database.execute("COMMIT")
@@ -100,16 +107,17 @@ class RowTable:
             state = "failed" if problems else "open"
             self._counts[mine, state] += 1
             code = problems[0].code if problems else ""
-            error = "; ".join(problem.text for problem in problems)
+            error = _printable("; ".join(problem.text for problem in problems))
+            image, audio = os.fsencode(r.image), os.fsencode(r.audio)
             place = same_everywhere(r.output)
-            yield (r.number, r.line, r.id, r.image, r.audio, r.output, r.prompt, r.seed,
+            yield (r.number, r.line, r.id, image, audio, r.output, r.prompt, r.seed,
                    mine, place, state, code, error)  # fmt: skip
 
     def add_problem(self, problem: Problem) -> None:
         """Remembers something that stops the batch."""
         self._database.execute(
             "INSERT INTO problems VALUES (?, ?, ?, ?)",
-            (problem.number, problem.line, problem.text, problem.code),
+            (problem.number, problem.line, _printable(problem.text), problem.code),
         )
 
     def problems(self) -> Iterator[Problem]:
@@ -137,16 +145,38 @@ class RowTable:
             )
             yield value, [_row(values) for values in found]
 
+    def add_input(self, file: BinaryIO) -> None:
+        """Remembers another file that is read, unless it is none."""
+        with contextlib.suppress(OSError, ValueError):
+            self._add_input(os.fstat(file.fileno()))
+
     def is_input(self, path: Path) -> bool:
-        """Whether a file is the picture or the sound of any row."""
-        for column in ("image", "audio"):
-            self._database.execute(f"CREATE INDEX IF NOT EXISTS by_{column} ON rows ({column})")
-        found = self._database.execute(
-            "SELECT 1 WHERE EXISTS (SELECT 1 FROM rows WHERE image = ?1)"
-            " OR EXISTS (SELECT 1 FROM rows WHERE audio = ?1)",
-            (str(path),),
-        )
+        """Whether a file is the picture or the sound of any row, through whatever links."""
+        try:
+            status = os.stat(path)
+        except OSError:
+            return False
+        if not self._knows_inputs:  # asked for few batches, so found out only then
+            self._knows_inputs = True
+            for (name,) in self._database.execute(
+                "SELECT image FROM rows UNION SELECT audio FROM rows"
+            ).fetchall():
+                with contextlib.suppress(OSError, ValueError):  # or no name of a file at all
+                    self._add_input(os.stat(name))
+        found = self._database.execute("SELECT 1 FROM inputs WHERE file = ?", (_identity(status),))
         return found.fetchone() is not None
+
+    def _add_input(self, status: os.stat_result) -> None:
+        self._database.execute("INSERT OR IGNORE INTO inputs VALUES (?)", (_identity(status),))
+
+    def has_output(self, output: str) -> bool:
+        """Whether any row has this output."""
+        found = self._database.execute("SELECT 1 FROM rows WHERE output = ? LIMIT 1", (output,))
+        return found.fetchone() is not None
+
+    def outputs(self) -> Iterator[tuple[int, int, str]]:
+        """Number, line and output of every row; rows may not be changed while this is read."""
+        yield from self._database.execute("SELECT number, line, output FROM rows ORDER BY number")
 
     def rows(self, *states: State, mine: bool | None = None) -> Iterator[RowState]:
         """Rows in the order of the manifest, those of some states, or all.
@@ -191,7 +221,7 @@ class RowTable:
         self._counts[bool(mine), state] += 1
         self._database.execute(
             "UPDATE rows SET state = ?, error_code = ?, error = ? WHERE number = ?",
-            (state, error_code, error, number),
+            (state, error_code, _printable(error), number),
         )
 
     def count(self, *states: State, mine: bool = True) -> int:
@@ -231,6 +261,15 @@ class RowTable:
         )
         for values in self._database.execute(query).fetchall():
             yield _row(values)
+
+
+def _identity(status: os.stat_result) -> str:
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+def _printable(text: str) -> str:
+    """Text that may name a file whose bytes are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _row(values: tuple[Any, ...]) -> BatchRow:

@@ -29,7 +29,7 @@ from joyflash_cli.cli.standard_streams import (
 )
 from joyflash_cli.cli.train import train
 from joyflash_cli.cli.weights import weights
-from joyflash_cli.errors import JoyFlashError
+from joyflash_cli.errors import JoyFlashError, UsageError
 from joyflash_cli.streaming import stages_running
 
 # Rich help costs a third of the 0.3 s that --help may take, and plain text pipes better.
@@ -95,11 +95,28 @@ def joyflash(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         return
+    check_working_folder()
     settings = read_settings(known_settings(app), use_files=not no_config)
     for warning in settings.warnings:
         typer.echo(f"joyflash: warning: {warning}", err=True)
     context.default_map = settings.default_map()
     context.ensure_object(dict)["settings"] = settings
+
+
+def check_working_folder() -> None:
+    """Refuses to work in a folder that was removed, where libraries end the whole program.
+
+    Raises:
+        UsageError: ``E-FOLDER``.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UsageError(
+            f"the working folder is gone: {error.strerror or error}",
+            hint="cd to a folder that exists",
+            code="E-FOLDER",
+        ) from error
 
 
 def main() -> None:

@@ -5,16 +5,18 @@ their own, which leaves standard error to people.
 """
 
 import contextlib
+import io
 import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, BinaryIO, TextIO, cast
 
 import typer
 
 from joyflash_cli.cli.help_text import MESSAGES
 from joyflash_cli.errors import JoyFlashError, UsageError
+from joyflash_cli.media.whole_writes import write_all
 
 JSON_VERSION = 1
 """Of the lines; changes when a key changes its meaning."""
@@ -38,11 +40,11 @@ class EventStream:
     """Writes events as they happen; a reader that has gone does not stop the run.
 
     Args:
-        stream: Where the lines go.
+        stream: Where the lines go; standard error, or bytes of a descriptor of their own.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream: TextIO | None = stream
+    def __init__(self, stream: TextIO | BinaryIO) -> None:
+        self._stream: TextIO | BinaryIO | None = stream
         self.is_stderr = stream is sys.stderr
 
     def emit(self, name: str, **values: Any) -> None:
@@ -54,10 +56,12 @@ class EventStream:
         """
         if self._stream is None:
             return
-        line = json.dumps({"v": JSON_VERSION, "event": name, **values})
+        line = json.dumps({"v": JSON_VERSION, "event": name, **values}) + "\n"
         try:
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            if isinstance(self._stream, io.RawIOBase):
+                write_all(self._stream, line.encode())
+            else:
+                print(line, end="", file=cast("TextIO", self._stream), flush=True)
         except OSError:
             # Nobody reads along any more; the video is what counts.
             self._stream = None
@@ -103,7 +107,7 @@ def open_events(kind: str, descriptor: int | None) -> Iterator[EventStream | Non
         raise
 
 
-def _open_descriptor(number: int) -> TextIO:
+def _open_descriptor(number: int) -> BinaryIO:
     import fcntl
 
     if number < FIRST_FREE_DESCRIPTOR:
@@ -128,4 +132,4 @@ def _open_descriptor(number: int) -> TextIO:
             code="E-PROGRESS-FD",
         )
     # A copy of its own: closing it must not close what the caller still uses.
-    return os.fdopen(os.dup(number), "w", encoding="utf-8")
+    return cast("BinaryIO", os.fdopen(os.dup(number), "wb", buffering=0))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from joyflash_cli.media.sound import Sound
 
 STANDARD_INPUT = "-"
+STANDARD_INPUT_DESCRIPTOR = 0
 _SAID_AFTER_S = 1.0
 
 AudioTrack = Annotated[

@@ -55,8 +55,10 @@ def open_preview(
         stream: Standard error if ``None``.
         events: Told everything as well.
     """
+    from joyflash_cli.media.names import preview_path
+
     stream = stream or sys.stderr
-    kind = None if quiet or not stream.isatty() else terminal_pictures(os.environ)
+    kind = shown_in(stream, quiet=quiet)
     if kind is not None:
         shown: Progress = TerminalPreview(num_frames, fps, stream, kind)
     else:
@@ -65,11 +67,9 @@ def open_preview(
     return shown if events is None else EventProgress(num_frames, fps, events, shown)
 
 
-def preview_path(output: Path) -> Path:
-    """Where the thumbnails of a video go: ``NAME.preview.png`` beside it, or right here."""
-    if str(output) == "-":
-        return Path("joyflash.preview.png")
-    return output.with_name(f"{output.stem.replace('%', '')}.preview.png")
+def shown_in(stream: TextIO, *, quiet: bool) -> "Pictures | None":
+    """How a stream shows pictures; ``None`` where a picture file is kept instead."""
+    return None if quiet or not stream.isatty() else terminal_pictures(os.environ)
 
 
 def terminal_pictures(environment: Mapping[str, str]) -> Pictures | None:
@@ -221,6 +221,7 @@ class FilePreview:
         self._inner.event(name, **values)
 
     def _write(self) -> None:
+        from joyflash_cli.media.names import part_path
         from joyflash_cli.media.sheet import picture_bytes, tile
 
         if not self._thumbnails:
@@ -228,9 +229,10 @@ class FilePreview:
         per_row = 8
         starts = range(0, len(self._thumbnails), per_row)
         sheet = tile([self._thumbnails[start : start + per_row] for start in starts])
-        temporary = self._path.with_name(f".{self._path.name}.part")
+        temporary = part_path(self._path)
         # A preview that cannot be written is no reason to lose the video.
         with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)  # never through a link
             temporary.write_bytes(picture_bytes(sheet))
             os.replace(temporary, self._path)
 

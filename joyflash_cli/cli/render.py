@@ -46,7 +46,7 @@ def render(
         ),
     ] = None,
     output: Annotated[
-        Path | None,
+        str | None,  # a path forgets the slash of a folder
         typer.Option(
             "-o",
             "--output",
@@ -149,7 +149,7 @@ def render(
         str, typer.Option("--prompt", metavar="TEXT", help="For profiles with text control.")
     ] = "",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the video if it exists.")
+        bool, typer.Option("--overwrite", help="Replace what exists, but never an input.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, say what would be done, and stop.")

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import typer
 
 from joyflash_cli.cli.events import EventStream, open_events
-from joyflash_cli.cli.inputs import STANDARD_INPUT, open_picture, open_sound, said_while_opening
+from joyflash_cli.cli.inputs import (
+    STANDARD_INPUT,
+    STANDARD_INPUT_DESCRIPTOR,
+    open_picture,
+    open_sound,
+    said_while_opening,
+)
 from joyflash_cli.cli.progress import (
     Progress,
     ProgressKind,
@@ -29,7 +35,6 @@ from joyflash_cli.cli.render_text import (
 )
 from joyflash_cli.cli.signals import StopSignals
 from joyflash_cli.cli.target import (
-    check_inputs_are_kept,
     check_target,
     choose_output,
     is_standard_output,
@@ -40,6 +45,7 @@ from joyflash_cli.media.hearing import SoundChoices
 
 if TYPE_CHECKING:
     from joyflash_cli.checkpoints.store import CheckpointFiles
+    from joyflash_cli.media.names import Source
     from joyflash_cli.pipeline import RenderRequest, RenderResult
     from joyflash_cli.pipeline.placement import Placement
     from joyflash_cli.pipeline.preflight import MemoryNeed
@@ -51,7 +57,7 @@ class RenderOptions:
 
     image: Path
     audio: str
-    output: Path | None
+    output: str | None
     audio_format: str | None
     profile: str
     checkpoint: Path | None
@@ -83,6 +89,12 @@ class RenderOptions:
         """Whether nothing is said to people: quiet, or a program reads along."""
         return self.quiet or self.progress == "json"
 
+    @property
+    def inputs(self) -> "tuple[Source, Source]":
+        """Picture and sound; standard input may be a file, too."""
+        heard = self.audio != STANDARD_INPUT
+        return self.image, Path(self.audio) if heard else STANDARD_INPUT_DESCRIPTOR
+
 
 def run_render(options: RenderOptions, signals: StopSignals) -> int:
     """Renders; the exit code."""
@@ -106,8 +118,13 @@ def _run(options: RenderOptions, signals: StopSignals, events: EventStream | Non
     from joyflash_cli.pipeline import FrameOptions, read_request
 
     output = choose_output(options.output, options.image, options.audio)
-    check_inputs_are_kept(output, options.image, options.audio)
-    check_target(output, overwrite=options.overwrite, as_json=options.as_json)
+    check_target(
+        output,
+        overwrite=options.overwrite,
+        as_json=options.as_json,
+        inputs=options.inputs,
+        also=_preview_files(options, output),
+    )
     sound = open_sound(
         options.audio, options.audio_format, options.choices, quiet=options.is_silent
     )
@@ -142,6 +159,17 @@ def _run(options: RenderOptions, signals: StopSignals, events: EventStream | Non
     elif not is_standard_output(output):
         typer.echo(str(result.output))
     return 0 if result.complete else signals.exit_code
+
+
+def _preview_files(options: RenderOptions, output: Path) -> list[Path]:
+    """The picture file of a preview, where the terminal cannot show one."""
+    from joyflash_cli.cli.preview import shown_in
+    from joyflash_cli.media.names import part_path, preview_path
+
+    if not options.preview or shown_in(sys.stderr, quiet=options.is_silent) is not None:
+        return []
+    path = preview_path(Path(STANDARD_INPUT) if is_stream(output) else output)
+    return [path, part_path(path)]
 
 
 def _with_sampling(options: RenderOptions, files: "CheckpointFiles") -> "CheckpointFiles":

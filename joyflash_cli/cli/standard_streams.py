@@ -1,10 +1,16 @@
 """Standard streams as the program may rely on them, whatever the caller has done to them."""
 
+import codecs
+import contextlib
+import io
 import os
 import sys
 from typing import Any, TextIO, cast
 
 from joyflash_cli.errors import OutputError
+
+_FOUND_BLOCKING: dict[int, bool] = {}
+"""Whether standard output and error waited for their readers when the program began."""
 
 
 class _Stream:
@@ -66,20 +72,39 @@ class CheckedStream(_Stream):
         ) from error
 
 
+def _as_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Bytes of a name that are no UTF-8 as they are; what an encoding lacks, escaped."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeEncodeError:
+        return codecs.lookup_error("backslashreplace")(error)
+
+
 def prepare_standard_streams() -> None:
     """Takes the places of standard streams that the caller has closed, and watches the others.
 
     Otherwise the next file that is opened, such as the video, gets the number of a closed stream,
-    and whatever a library prints goes into it.
+    and whatever a library prints goes into it. A name of a file that is printed is the name that
+    was given, whatever its bytes are.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+    for number in (1, 2):
+        # Text for a pipe that does not block would be lost when it is full.
+        with contextlib.suppress(OSError):
+            _FOUND_BLOCKING.setdefault(number, os.get_blocking(number))
+            os.set_blocking(number, True)
     stream = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
     sys.stderr = cast("TextIO", ForgivingStream(stream))
     if sys.stdout is not None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            codecs.register_error("joyflash", _as_bytes)
+            sys.stdout.reconfigure(errors="joyflash")
         sys.stdout = cast("TextIO", CheckedStream(sys.stdout))
 
 
@@ -90,6 +115,9 @@ def settle_standard_streams() -> None:
     except (OSError, OutputError):
         if isinstance(sys.stdout, CheckedStream):
             sys.stdout.drop()
+    for number, blocking in _FOUND_BLOCKING.items():
+        with contextlib.suppress(OSError):  # whoever shares it finds it as it was
+            os.set_blocking(number, blocking)
 
 
 def flush_stdout() -> None:

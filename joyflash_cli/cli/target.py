@@ -2,10 +2,15 @@
 
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from joyflash_cli.cli.inputs import STANDARD_INPUT
 from joyflash_cli.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from joyflash_cli.media.names import Source
 
 STANDARD_OUTPUT = "-"
 
@@ -38,39 +43,24 @@ def choose_inputs(given: Sequence[str], image: Path | None, audio: str | None) -
     return image, audio
 
 
-def choose_output(output: Path | None, image: Path, audio: str) -> Path:
+def choose_output(output: str | None, image: Path, audio: str) -> Path:
     """The target: as given, or ``<image stem>-<audio stem>.mp4`` in the current directory.
 
     Raises:
+        OutputError: For a name that ends in a slash.
         UsageError: When the sound comes from standard input and no name was given.
     """
+    from joyflash_cli.media.names import check_is_no_folder
+
     if output is not None:
-        return output
-    if audio == "-":
+        check_is_no_folder(output)
+        return Path(output)
+    if audio == STANDARD_INPUT:
         raise UsageError(
             "audio from standard input has no name",
             hint="give --output FILE.mp4, or --output - to pipe the video on",
         )
     return Path(f"{image.stem}-{Path(audio).stem}.mp4")
-
-
-def check_inputs_are_kept(output: Path, image: Path, audio: str) -> None:
-    """Refuses a video that would take the place of its own picture or sound.
-
-    Raises:
-        OutputError: ``E-OUTPUT-INPUT``.
-    """
-    for source in (image, Path(audio)):
-        try:
-            same = output.samefile(source) and not is_stream(output)
-        except (OSError, ValueError):
-            continue  # one of them is not there
-        if same:
-            raise OutputError(
-                f"{output} is the {'picture' if source == image else 'sound'} itself",
-                hint="choose another --output",
-                code="E-OUTPUT-INPUT",
-            )
 
 
 def is_standard_output(output: Path) -> bool:
@@ -92,19 +82,35 @@ def is_stream(output: Path) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
-def check_target(output: Path, *, overwrite: bool, as_json: bool) -> None:
+def check_target(
+    output: Path,
+    *,
+    overwrite: bool,
+    as_json: bool,
+    inputs: Sequence["Source"],
+    also: Iterable[Path],
+) -> None:
     """Refuses a target that could not be written later, before anything else is read.
+
+    Args:
+        output: Where the video goes.
+        overwrite: Whether what is there may be replaced.
+        as_json: Whether JSON is to be printed.
+        inputs: What is read, which no file that is written may replace.
+        also: Other files that are written.
 
     Raises:
         UsageError: For standard output that is a terminal, or that JSON is to be printed on.
-        OutputError: When the target exists, its suffix is unknown or its folder is not writable;
-            when standard output is closed.
+        OutputError: See ``OutputNames.check``; when standard output is closed.
     """
+    from joyflash_cli.media.outputs import check_names
     from joyflash_cli.pipeline.writing import check_output
 
+    if not is_stream(output):
+        check_output(output, overwrite=overwrite, inputs=inputs, also=also)
+        return
+    check_names(also, overwrite=overwrite, inputs=inputs)
     if not is_standard_output(output):
-        if not is_stream(output):
-            check_output(output, overwrite=overwrite)
         return
     if sys.stdout is None:
         raise OutputError(

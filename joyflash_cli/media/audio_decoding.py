@@ -13,6 +13,7 @@ from joyflash_cli.errors import AudioError
 from joyflash_cli.media.hearing import Hearing, no_such_track
 from joyflash_cli.media.holes import Hole
 from joyflash_cli.media.kinds import hint_for_missing
+from joyflash_cli.media.padding import SoundPadding
 
 if TYPE_CHECKING:
     import av
@@ -176,8 +177,9 @@ def decoded_pieces(container: Any, stream: Any, hearing: Hearing) -> Iterator[np
     """
     name = hearing.name
     rate_hz, channels = checked_rate(stream, name)
+    padding = SoundPadding(container, stream, rate_hz)
     num_samples = 0
-    for frame in _decoded_frames(container, stream, rate_hz, hearing):
+    for frame in _decoded_frames(container, stream, rate_hz, hearing, padding):
         if isinstance(frame, int):
             part = np.zeros((frame, channels), np.float32)
         else:
@@ -188,8 +190,13 @@ def decoded_pieces(container: Any, stream: Any, hearing: Hearing) -> Iterator[np
                     hint="convert it to a plain WAV",
                     code="E-AUDIO-FORMAT",
                 )
-        yield checked_samples(part, num_samples, rate_hz, name)
+        part = padding.push(part)
+        if len(part):
+            yield checked_samples(part, num_samples, rate_hz, name)
         num_samples += len(part)
+    rest = padding.finish()
+    if rest is not None and len(rest):
+        yield checked_samples(rest, num_samples, rate_hz, name)
 
 
 def checked_samples(part: np.ndarray, first: int, rate_hz: int, name: str) -> np.ndarray:
@@ -250,7 +257,7 @@ def check_sound_format(rate_hz: int, channels: int, name: str) -> None:
 
 
 def _decoded_frames(
-    container: Any, stream: Any, rate_hz: int, hearing: Hearing
+    container: Any, stream: Any, rate_hz: int, hearing: Hearing, padding: SoundPadding
 ) -> Iterator[av.AudioFrame | int]:
     """Frames of the track; undecodable packets are tolerated only before and after the sound.
 
@@ -263,7 +270,7 @@ def _decoded_frames(
     if stream.codec_context.name == "flac":  # else a frame with a wrong checksum plays as noise
         stream.codec_context.options = {"err_detect": "crccheck+explode"}
     num_samples, num_failed, hole = 0, 0, Hole(container.format.name, rate_hz)
-    packets = iter(container.demux(stream))
+    packets = padding.watch(container.demux(stream))
     while True:
         try:
             packet = next(packets, None)

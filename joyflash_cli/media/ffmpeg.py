@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from typing import IO
 
 import numpy as np
 
-from joyflash_cli.errors import OutputError
+from joyflash_cli.errors import DISK_FULL, JoyFlashError, OutputError
 from joyflash_cli.media.discarding import DiscardedOnExit
 from joyflash_cli.media.muxer import exact_fps
 from joyflash_cli.media.pending import PendingFile, write_error
@@ -35,7 +36,11 @@ _VP9 = ("-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p", "-deadline", "realtime", "-
 _CODECS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # suffix: (video options, audio options)
     ".mkv": (_H264, ("-c:a", "flac")),
-    ".mov": (_H264, ("-c:a", "aac", "-b:a", "192k", "-ar", "48000")),
+    # Its index in front, so that a player on a network begins at once.
+    ".mov": (
+        (*_H264, "-movflags", "+faststart"),
+        ("-c:a", "aac", "-b:a", "192k", "-ar", "48000"),
+    ),
     ".webm": (
         (*_VP9, "-crf", "{crf}", "-b:v", "0"),
         ("-c:a", "libopus", "-b:a", "128k", "-ar", "48000"),
@@ -196,7 +201,7 @@ class FfmpegMuxer(DiscardedOnExit):
                 process.stdin.close()
         return process.wait()
 
-    def _failure(self, return_code: int) -> OutputError:
+    def _failure(self, return_code: int) -> JoyFlashError:
         """The error for a failed run with ffmpeg's last line; what plays is kept as partial."""
         last = ""
         if self._messages is not None:
@@ -205,17 +210,17 @@ class FfmpegMuxer(DiscardedOnExit):
             last = lines[-1] if lines else ""
         partial = self._file.keep_partial()
         self.discard()
-        full = os.strerror(errno.ENOSPC) in last
+        no_room = _want_of_room(return_code, last)
+        if no_room is not None:
+            return write_error(self._file.final, no_room, partial=partial)
         hint = "choose a name ending in .mp4, which needs no ffmpeg program"
-        if full:
-            hint = "free some space or choose another place"
         if partial is not None:
             hint += f"; what was written is in {partial}"
         return OutputError(
             f"{self._file.final} cannot be written: ffmpeg ended with {return_code}: "
             f"{last or 'no message'}",
             hint=hint,
-            code="E-OUTPUT-FULL" if full else "E-OUTPUT-FFMPEG",
+            code="E-OUTPUT-FFMPEG",
         )
 
 
@@ -239,6 +244,14 @@ def ffmpeg_program() -> str:
             code="E-OUTPUT-FFMPEG",
         )
     return found
+
+
+def _want_of_room(return_code: int, message: str) -> OSError | None:
+    """The system's error where the program ended for want of room."""
+    if return_code == -signal.SIGXFSZ:
+        return OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    numbers = [number for number in DISK_FULL if os.strerror(number) in message]
+    return OSError(numbers[0], os.strerror(numbers[0])) if numbers else None
 
 
 def _file_address(path: Path) -> str:

@@ -7,17 +7,15 @@ playlist as soon as the first second is there; a killed process leaves every com
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from joyflash_cli.errors import OutputError
 from joyflash_cli.media.discarding import DiscardedOnExit
-from joyflash_cli.media.pending import check_target, write_error
+from joyflash_cli.media.outputs import OutputNames
+from joyflash_cli.media.pending import write_error
 from joyflash_cli.media.tracks import TrackOptions, TrackWriter, is_write_failure
 from joyflash_cli.types import AudioClip, SoundFormat
 
@@ -27,7 +25,6 @@ SEGMENT_S = 1
 class HlsMuxer(DiscardedOnExit):
     """Writes an event playlist with fragmented MP4 segments.
 
-    Both tracks begin 21 ms after zero, the time that AAC needs to get going, so they stay together.
     Unlike other files it has its name from the beginning, because players follow it while it
     grows; ``#EXT-X-ENDLIST`` says when it is complete.
 
@@ -41,7 +38,7 @@ class HlsMuxer(DiscardedOnExit):
         encoding: ``crf`` and ``preset`` of ``TrackOptions``.
 
     Raises:
-        OutputError: The target exists, its folder is missing or not writable.
+        OutputError: See :meth:`OutputNames.check`.
     """
 
     def __init__(
@@ -55,31 +52,22 @@ class HlsMuxer(DiscardedOnExit):
         metadata: Mapping[str, str] | None = None,
         **encoding: int | str,
     ) -> None:
-        self._path = Path(path)
+        self._names = OutputNames(path)
+        self._path = self._names.path
         self._tracks: TrackWriter | None = None
-        check_target(self._path, overwrite=overwrite)
-        left = self._segments()
-        if left and not overwrite:
-            raise OutputError(
-                f"{left[0]} and {len(left) - 1} other segments of that name exist already",
-                hint="use --overwrite or another --output",
-                code="E-OUTPUT-EXISTS",
-            )
+        self._names.check(overwrite=overwrite)
         folder = self._path.absolute().parent
-        if "%" in str(folder):
-            raise OutputError(
-                f"{folder} has a percent sign, which HLS segments cannot have in their path",
-                hint="choose another folder",
-                code="E-OUTPUT-FOLDER",
-            )
+        stem = self._names.segment_stem
         container = {
             "hls_time": str(SEGMENT_S),
             "hls_list_size": "0",
             "hls_playlist_type": "event",
             "hls_segment_type": "fmp4",
+            # AAC begins a moment before zero; moved to it, both tracks would begin late.
+            "avoid_negative_ts": "disabled",
             "hls_flags": "independent_segments+temp_file",
-            "hls_segment_filename": f"{folder}/{self._stem}-%05d.m4s",
-            "hls_fmp4_init_filename": f"{self._stem}-init.mp4",
+            "hls_segment_filename": f"{folder}/{stem}-%05d.m4s",
+            "hls_fmp4_init_filename": f"{stem}-init.mp4",
         }
         options = TrackOptions(
             kind="live",
@@ -88,7 +76,7 @@ class HlsMuxer(DiscardedOnExit):
             **encoding,  # type: ignore[arg-type]
         )
         try:
-            self._remove()
+            self._names.remove_taken()
             self._tracks = TrackWriter(
                 str(folder / self._path.name),
                 "hls",
@@ -133,7 +121,7 @@ class HlsMuxer(DiscardedOnExit):
         if self._tracks is None or not self._tracks.is_open:
             return
         self._tracks.abandon()
-        self._remove()
+        self._names.remove_taken()
 
     def _open_tracks(self) -> TrackWriter:
         if self._tracks is None or not self._tracks.is_open:
@@ -149,19 +137,5 @@ class HlsMuxer(DiscardedOnExit):
                 raise
             if self._tracks is not None:
                 self._tracks.abandon()
-            partial = self._path if self._path.exists() and self._segments() else None
+            partial = self._path if self._path.exists() else None
             raise write_error(self._path, error, partial=partial) from error
-
-    @property
-    def _stem(self) -> str:
-        """What segments are called; a percent sign would be taken for their number."""
-        return self._path.stem.replace("%", "_")
-
-    def _segments(self) -> list[str]:
-        """Files that belong to a playlist of this name."""
-        pattern = re.compile(rf"{re.escape(self._stem)}-(\d{{5,}}\.m4s|init\.mp4)(\.tmp)?")
-        return sorted(name for name in os.listdir(self._path.parent) if pattern.fullmatch(name))
-
-    def _remove(self) -> None:
-        for name in (*self._segments(), f"{self._path.name}.tmp", self._path.name):
-            (self._path.parent / name).unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from fractions import Fraction
 from pathlib import Path
@@ -12,15 +11,16 @@ from typing import Any, BinaryIO, Protocol, Self
 import numpy as np
 
 from joyflash_cli.errors import OutputError
+from joyflash_cli.media.names import (
+    PICTURE_SUFFIXES,
+    PLAYLIST_SUFFIX,
+    PYAV_SUFFIXES,
+    check_is_no_folder,
+    check_suffix,
+    followed,
+)
 from joyflash_cli.media.probe import MediaInfo
-from joyflash_cli.types import AudioClip, SoundFormat
-
-PYAV_SUFFIXES = (".mp4", ".m4v")
-FFMPEG_SUFFIXES = (".mkv", ".mov", ".webm")
-PLAYLIST_SUFFIX = ".m3u8"
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-PICTURE_NUMBER = re.compile(r"%0?[1-9]?d")
-"""Where the number goes in the name of a picture sequence: ``face-%05d.png``."""
+from joyflash_cli.types import AudioClip, SoundFormat, exact_rate
 
 
 class Muxer(Protocol):
@@ -110,7 +110,8 @@ def open_muxer(
         from joyflash_cli.media.pipe import PipeMuxer
 
         return PipeMuxer(output, **common)
-    path = Path(output)
+    check_is_no_folder(str(output))
+    path = followed(Path(output))
     check_suffix(path)
     writer: Any
     if path.suffix.lower() in PYAV_SUFFIXES:
@@ -123,32 +124,6 @@ def open_muxer(
         from joyflash_cli.media.ffmpeg import FfmpegMuxer as writer
     muxer: Muxer = writer(path, overwrite=overwrite, **common)
     return muxer
-
-
-def check_suffix(path: Path) -> None:
-    """Refuses a file name whose suffix no writer knows.
-
-    Raises:
-        OutputError: ``E-OUTPUT-SUFFIX``, naming the suffixes that work.
-    """
-    known = (*PYAV_SUFFIXES, *FFMPEG_SUFFIXES, PLAYLIST_SUFFIX)
-    path = Path(path)
-    suffix = path.suffix
-    if suffix.lower() in PICTURE_SUFFIXES:
-        if len(PICTURE_NUMBER.findall(path.name)) == 1 and path.name.count("%") == 1:
-            return
-        raise OutputError(
-            f"{path} is one picture; a sequence needs one number in its name",
-            hint=f"for example {path.stem.replace('%', '') or 'face'}-%05d{suffix}",
-            code="E-OUTPUT-SUFFIX",
-        )
-    if suffix.lower() not in known:
-        raise OutputError(
-            f"{path} ends in {suffix or 'no suffix'}; {', '.join(known)} can be written, and "
-            "pictures such as face-%05d.png",
-            hint="end the name in .mp4",
-            code="E-OUTPUT-SUFFIX",
-        )
 
 
 class SoundTrack:
@@ -216,12 +191,7 @@ def exact_fps(fps: float | Fraction) -> Fraction:
         raise OutputError(
             f"{fps} frames a second cannot be written; 1 to 240 can", code="E-OUTPUT-FPS"
         )
-    if isinstance(fps, Fraction):
-        return fps
-    for rate in (24, 30, 48, 60, 120):
-        if abs(fps - rate * 1000 / 1001) < 5e-3:
-            return Fraction(rate * 1000, 1001)
-    return Fraction(fps).limit_denominator(1001)
+    return exact_rate(fps)
 
 
 def even_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -6,13 +6,27 @@ name is untouched until the new one has been read back.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
+import shutil
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-from joyflash_cli.errors import JoyFlashError, OutputError
+from joyflash_cli.errors import (
+    JoyFlashError,
+    OutputError,
+    is_disk_full,
+    room_hint,
+    write_reason,
+)
+from joyflash_cli.media.fast_start import write_fast_start
+from joyflash_cli.media.names import PYAV_SUFFIXES
+from joyflash_cli.media.outputs import OutputNames, being_written
 from joyflash_cli.media.probe import MediaInfo, plays, probe
+
+SOUND_SLACK_S = 0.05
+"""What an encoder may add to a sound or leave out: two of its frames at most."""
 
 
 class PendingFile:
@@ -23,26 +37,20 @@ class PendingFile:
         overwrite: Whether a file already there may be replaced.
 
     Raises:
-        OutputError: See :func:`check_target`.
+        OutputError: See :meth:`OutputNames.check`.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
-        self.final = Path(path)
-        check_target(self.final, overwrite=overwrite)
-        stem, suffix = self.final.stem, self.final.suffix
-        self.temporary = self.final.with_name(f".{stem}.part{suffix}")
-        self.partial = self.final.with_name(f"{stem}.partial{suffix}")
+        self._names = OutputNames(path)
+        self._names.check(overwrite=overwrite)
+        self.final, self.temporary = self._names.path, self._names.part
         self._overwrite = overwrite
         self._claim: int | None = None
         try:
             # Made now, so that an unwritable folder is known before any work is done.
             self._claim = _claimed(self.temporary)
         except BlockingIOError as error:
-            raise OutputError(
-                f"another program is writing {self.final} at this moment",
-                hint="wait for it, or choose another --output",
-                code="E-OUTPUT-EXISTS",
-            ) from error
+            raise being_written(self.final) from error
         except OSError as error:
             raise write_error(self.final, error) from error
 
@@ -73,16 +81,26 @@ class PendingFile:
                 hint=f"what was written is in {self.keep_partial()}",
                 code="E-OUTPUT-EXISTS",
             )
-        self._rename(self.final)
+        with self._indexed_in_front() as whole:
+            self._rename(whole, self.final)
         return info
 
     def keep_partial(self) -> Path | None:
-        """Renames what there is to ``<stem>.partial<suffix>`` if it plays, else removes it."""
+        """Renames what there is to ``<stem>.partial<suffix>`` if it plays, else removes it.
+
+        Returns:
+            Where it is; its temporary name if another partial file has appeared meanwhile.
+        """
         if not plays(self.temporary):
             self.discard()
             return None
-        self._rename(self.partial)
-        return self.partial
+        partial = self._names.partial
+        if not self._overwrite and os.path.lexists(partial):
+            self._release()
+            return self.temporary
+        with self._indexed_in_front() as whole:
+            self._rename(whole, partial)
+        return partial
 
     def discard(self) -> None:
         """Removes the temporary file; safe to call at any time."""
@@ -90,18 +108,41 @@ class PendingFile:
             self.temporary.unlink(missing_ok=True)
             self._release()
 
+    @contextlib.contextmanager
+    def _indexed_in_front(self) -> Iterator[Path]:
+        """The finished file; of an MP4, a second one that plays while it is fetched.
+
+        Where there is no room for both, the first one has to do.
+        """
+        second = self._names.second_part
+        try:
+            found = self.temporary
+            if self.final.suffix.lower() in PYAV_SUFFIXES:
+                with contextlib.suppress(OSError):
+                    second.unlink(missing_ok=True)  # never through a link
+                    if write_fast_start(self.temporary, second):
+                        shutil.copymode(self.temporary, second)
+                        found = second
+            yield found
+        finally:
+            with contextlib.suppress(OSError):
+                second.unlink(missing_ok=True)
+
     def _release(self) -> None:
         """What lies under the temporary name is somebody else's from here on."""
         claim, self._claim = self._claim, None
         if claim is not None:
             os.close(claim)
 
-    def _rename(self, target: Path) -> None:
+    def _rename(self, source: Path, target: Path) -> None:
         try:
-            with self.temporary.open("rb") as file:
+            with source.open("rb") as file:
                 os.fsync(file.fileno())
-            os.replace(self.temporary, target)
-            self._release()
+            os.replace(source, target)
+            if source == self.temporary:
+                self._release()
+            else:
+                self.discard()
             folder = os.open(target.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
@@ -152,35 +193,6 @@ def _lies_at(path: Path, descriptor: int) -> bool:
         return False
 
 
-def check_target(path: Path, *, overwrite: bool = False) -> None:
-    """Refuses a target that cannot be written, before anything is loaded or rendered.
-
-    Raises:
-        OutputError: ``E-OUTPUT-EXISTS`` something is there, ``E-OUTPUT-FOLDER`` its folder is
-            missing or not writable.
-    """
-    path = Path(path)
-    parent = path.parent
-    if not parent.is_dir():
-        raise OutputError(
-            f"{parent} is not a folder", hint=f"mkdir -p {parent}", code="E-OUTPUT-FOLDER"
-        )
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(
-            f"{parent} is not writable",
-            hint="choose another place with --output",
-            code="E-OUTPUT-FOLDER",
-        )
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder", hint="add a file name", code="E-OUTPUT-EXISTS")
-    if path.exists() and not overwrite:
-        raise OutputError(
-            f"{path} exists already",
-            hint="use --overwrite or another --output",
-            code="E-OUTPUT-EXISTS",
-        )
-
-
 def write_error(path: Path, error: Exception, *, partial: Path | None = None) -> JoyFlashError:
     """The error for a write that failed, with what was saved of it.
 
@@ -189,14 +201,12 @@ def write_error(path: Path, error: Exception, *, partial: Path | None = None) ->
         error: What the system or the encoder said.
         partial: Where the playable part was kept, if it was.
     """
-    number = getattr(error, "errno", None)
-    full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
-    hint = "free some space or choose another place" if full else "choose another place"
+    full = is_disk_full(error)
+    hint = room_hint(error) if full else "choose another place"
     if partial is not None:
         hint += f"; what was written is in {partial}"
     return OutputError(
-        f"{path} cannot be written: {reason}",
+        f"{path} cannot be written: {write_reason(error)}",
         hint=hint,
         code="E-OUTPUT-FULL" if full else "E-OUTPUT-WRITE",
     )
@@ -218,4 +228,7 @@ def _track_problem(
     for length_s in (audio_s, info.audio_s):
         if abs(info.video_s - length_s) > slack_s:
             return f"the video is {info.video_s:.3f} s and the audio {length_s:.3f} s long"
+    given_s = min(audio_s, num_frames * frame_s)
+    if abs(info.audio_s - given_s) > SOUND_SLACK_S:
+        return f"the audio track is {info.audio_s:.3f} s, {given_s:.3f} s were given"
     return ""

@@ -13,8 +13,10 @@ import numpy as np
 
 from joyflash_cli.media.audio import WavWriter
 from joyflash_cli.media.discarding import DiscardedOnExit
-from joyflash_cli.media.muxer import PICTURE_NUMBER, SoundTrack, exact_fps
-from joyflash_cli.media.pending import check_target, write_error
+from joyflash_cli.media.muxer import SoundTrack, exact_fps
+from joyflash_cli.media.names import part_path
+from joyflash_cli.media.outputs import OutputNames
+from joyflash_cli.media.pending import write_error
 from joyflash_cli.types import AudioClip, SoundFormat
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -35,12 +37,13 @@ class PictureMuxer(DiscardedOnExit):
         size: Width and height of the frames.
         fps: Frames per second.
         audio: Original sound, or its format; written unchanged as 32-bit float WAV.
-        overwrite: Whether pictures already there may be replaced.
+        overwrite: Whether pictures already there may go, with their sound and record: all of them,
+            so that none of a longer sequence is left.
         metadata: Tags; ``comment`` goes into PNG and WebP files.
         encoding: Not used: PNG and WebP are lossless, JPEG has quality 95.
 
     Raises:
-        OutputError: The first picture exists, the folder is missing or not writable.
+        OutputError: See :meth:`OutputNames.check`.
     """
 
     def __init__(
@@ -54,15 +57,16 @@ class PictureMuxer(DiscardedOnExit):
         metadata: Mapping[str, str] | None = None,
         **encoding: int | str,
     ) -> None:
-        self._pattern = Path(path)
+        self._names = OutputNames(path)
         self._size = size
         self._comment = (metadata or {}).get("comment", "")
         self._num_frames = 0
         self._sound = None if audio is None else SoundTrack(audio, exact_fps(fps))
         self._wav: WavWriter | None = None
-        self.sound_path = self._pattern.with_name(_sound_name(self._pattern.stem))
-        for target in (self._picture(0), *([self.sound_path] if audio is not None else [])):
-            check_target(target, overwrite=overwrite)
+        self._names.check(overwrite=overwrite)
+        self.sound_path = self._names.sound
+        with _failures(self._names.path):
+            self._names.remove_taken()
         if self._sound is not None:
             with _failures(self.sound_path):
                 self._wav = WavWriter(self.sound_path, self._sound.format)
@@ -81,14 +85,13 @@ class PictureMuxer(DiscardedOnExit):
             raise ValueError(
                 f"frames are {frames.shape} {frames.dtype}; (F, {height}, {width}, 3) expected"
             )
+        self._write_sound()  # what belongs to frames that were written before their sound was there
         for pixels in frames:
-            target = self._picture(self._num_frames)
+            target = self._names.frame(self._num_frames)
             with _failures(target):
                 self._save(pixels, target)
             self._num_frames += 1
-            if self._sound is not None and self._wav is not None:
-                with _failures(self.sound_path):
-                    self._wav.write(self._sound.take(self._num_frames))
+            self._write_sound()
 
     def finish(self) -> None:
         """Closes the sound file."""
@@ -103,7 +106,7 @@ class PictureMuxer(DiscardedOnExit):
             self.discard()
             return None
         self._close()
-        return self._pattern
+        return self._names.path
 
     def discard(self) -> None:
         """Closes the sound file; pictures stay, an empty sound file does not."""
@@ -111,14 +114,16 @@ class PictureMuxer(DiscardedOnExit):
         if self._num_frames == 0 and self._sound is not None:
             self.sound_path.unlink(missing_ok=True)
 
+    def _write_sound(self) -> None:
+        if self._sound is not None and self._wav is not None:
+            with _failures(self.sound_path):
+                self._wav.write(self._sound.take(self._num_frames))
+
     def _close(self) -> None:
         wav, self._wav = self._wav, None
         if wav is not None:
             with _failures(self.sound_path):
                 wav.close()
-
-    def _picture(self, index: int) -> Path:
-        return self._pattern.with_name(self._pattern.name % index)
 
     def _save(self, pixels: np.ndarray, target: Path) -> None:
         from PIL import Image
@@ -133,7 +138,7 @@ class PictureMuxer(DiscardedOnExit):
             extra["exif"] = _exif(self._comment)
         else:
             extra["comment"] = self._comment.encode()
-        temporary = target.with_name(f".{target.name}.part")
+        temporary = part_path(target)
         try:
             Image.fromarray(pixels).save(temporary, format=kind, **extra)
             os.replace(temporary, target)
@@ -149,11 +154,6 @@ def _failures(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise write_error(path, error) from error
-
-
-def _sound_name(stem: str) -> str:
-    base = PICTURE_NUMBER.sub("", stem).strip("-_. ")
-    return f"{base}-sound.wav" if base else "sound.wav"
 
 
 def _exif(comment: str) -> bytes:

@@ -9,25 +9,22 @@ from typing import BinaryIO
 
 import numpy as np
 
-from joyflash_cli.errors import OutputError, is_disk_full
+from joyflash_cli.errors import OutputError, is_disk_full, write_reason
 from joyflash_cli.media.discarding import DiscardedOnExit
 from joyflash_cli.media.muxer import exact_fps
 from joyflash_cli.media.tracks import TrackOptions, TrackWriter, is_write_failure
+from joyflash_cli.media.whole_writes import write_all
 from joyflash_cli.types import AudioClip, SoundFormat
 
 
 class _Unseekable:
-    """Only ``write`` of a stream, each time to its end: a raw stream may take less than asked."""
+    """Only ``write`` of a stream, each time to its end."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
 
     def write(self, data: bytes) -> int:
-        view = memoryview(data)
-        while view:
-            written = self._stream.write(view)
-            view = view[len(view) if written is None else written :]
-        self._stream.flush()
+        write_all(self._stream, data)
         return len(data)
 
 
@@ -114,7 +111,7 @@ class PipeMuxer(DiscardedOnExit):
         if isinstance(error, BrokenPipeError) or not is_write_failure(error):
             return error
         return OutputError(
-            f"{self._name} cannot be written: {getattr(error, 'strerror', None) or error}",
+            f"{self._name} cannot be written: {write_reason(error)}",
             hint="write to a file with --output FILE.mp4",
             code="E-OUTPUT-FULL" if is_disk_full(error) else "E-OUTPUT-WRITE",
         )

@@ -114,6 +114,7 @@ class TrackWriter:
             raise ValueError("the file is closed")
         if self.sound is not None and sound is not None:
             self.sound.add(sound)
+        self._write_sound()  # what belongs to frames that were written before their sound was there
         for pixels in even_frames(frames, self._size):
             self._write_frame(pixels)
             self._write_sound()

@@ -198,13 +198,14 @@ class JoyFlash:
                 video there, in a partial file.
 
         Raises:
-            OutputError: When the target exists or cannot be written.
+            OutputError: When the target cannot be written, or a file that would be written exists
+                or is an input.
             AudioError: When live sound cannot be used.
             DeviceError: When the device fails. What was ready is kept in a partial file.
             BrokenPipeError: When the reader of the stream has gone.
             StopRequested: When ``should_stop`` said so before anything could be written.
         """
-        check_output(output, overwrite=overwrite)
+        check_output(output, overwrite=overwrite, inputs=request.files)
         facts = RunFacts(
             request=request,
             files=self.files,

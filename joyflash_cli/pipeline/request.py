@@ -8,8 +8,8 @@ from joyflash_cli.checkpoints.store import CheckpointFiles
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import ImageError, UsageError
 from joyflash_cli.pipeline.frame import DEFAULT_FRAME, FrameOptions, notes_of, read_scene
-from joyflash_cli.pipeline.sound_feed import exact_rate, frames_for
-from joyflash_cli.types import AudioClip, Scene
+from joyflash_cli.pipeline.sound_feed import frames_for
+from joyflash_cli.types import AudioClip, Scene, exact_rate
 
 if TYPE_CHECKING:
     from joyflash_cli.media.framing import Framed
@@ -66,7 +66,7 @@ class RenderRequest:
                 hint=f"{MIN_OUTPUT_FPS} to {MAX_OUTPUT_FPS} can",
                 code="E-OUTPUT-FPS",
             )
-        return replace(self, output_fps=fps)
+        return replace(self, output_fps=None if fps is None else float(exact_rate(fps)))
 
     @property
     def sound(self) -> "Sound":
@@ -79,6 +79,13 @@ class RenderRequest:
     def hearing(self) -> "Hearing | None":
         """What is learned about the sound while it is heard, where it came from outside."""
         return getattr(self.audio, "hearing", None)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Picture and sound, as far as they are files."""
+        origin = self.origin or RequestOrigin()
+        heard = getattr(self.audio, "path", None) or origin.audio
+        return tuple(Path(name) for name in (origin.image, heard) if name is not None)
 
     @property
     def size_px(self) -> tuple[int, int]:

@@ -19,7 +19,7 @@ JSON object with these keys, all present, in this order:
 ``image_sha256``       Of the picture file's bytes; ``null`` if it never was a file.
 ``audio_sha256``       Of the sound file's bytes, or of the bytes that came through a pipe; ``null``
                        if it never was bytes.
-``image``, ``audio``   The paths as they were given, ``"-"`` for standard input, or ``null``.
+``image``, ``audio``   Names of the files, ``"-"`` for standard input, or ``null``.
 ``seed``               Integer.
 ``prompt``             Text, empty without.
 ``parameters``         Every other choice of the run: frame and size, look-ahead, sampler settings;
@@ -56,7 +56,8 @@ from typing import Any, Literal
 
 from joyflash_cli import __version__
 from joyflash_cli.checkpoints.store import OPTIONAL_PARTS, PARTS, CheckpointFiles
-from joyflash_cli.errors import DataError, OutputError, is_disk_full
+from joyflash_cli.errors import DataError, OutputError, is_disk_full, room_hint, write_reason
+from joyflash_cli.media.names import followed, part_path, sidecar_path
 
 SIDECAR_FORMAT = 1
 MAX_SIDECAR_BYTES = 64 << 20
@@ -142,33 +143,6 @@ def notice(profile: str, checkpoint_version: str, seed: int) -> str:
     )
 
 
-def sidecar_path(output: Path) -> Path:
-    """Where the record of a video lies: its whole name with ``.json`` behind it."""
-    output = Path(output)
-    # A pattern such as f-%05d.png names many files; a percent sign is awkward in one name.
-    name = output.name.replace("%", "")
-    return output.with_name(f"{name}.json")
-
-
-def check_sidecar(output: Path, *, overwrite: bool) -> None:
-    """Refuses a video whose record would replace a file that is no record.
-
-    Raises:
-        OutputError: ``E-OUTPUT-EXISTS``.
-    """
-    path = sidecar_path(output)
-    if overwrite or not path.exists():
-        return
-    try:
-        read_sidecar(path)
-    except DataError as error:
-        raise OutputError(
-            f"{path} exists already and is no record of a video",
-            hint="use --overwrite or another --output",
-            code="E-OUTPUT-EXISTS",
-        ) from error
-
-
 def write_sidecar(output: Path, record: RenderRecord) -> Path:
     """Writes the record beside the video, whole or not at all.
 
@@ -184,9 +158,11 @@ def write_sidecar(output: Path, record: RenderRecord) -> Path:
             none: that of an earlier video of this name goes, too.
     """
     path = sidecar_path(output)
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = part_path(path)
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        temporary.unlink(missing_ok=True)  # never through a link
+        # A name whose bytes are not UTF-8 is escaped as JSON can escape it.
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
             json.dump(record.to_dict(), file, ensure_ascii=False, indent=1)
             file.write("\n")
             file.flush()
@@ -196,24 +172,25 @@ def write_sidecar(output: Path, record: RenderRecord) -> Path:
         for stale in (temporary, path):
             with contextlib.suppress(OSError):
                 stale.unlink(missing_ok=True)
-        full = is_disk_full(error)
         raise OutputError(
-            f"{path} cannot be written: {'the disk is full' if full else error.strerror or error}",
-            hint="free some space or choose another place; the video itself is there",
-            code="E-OUTPUT-FULL" if full else "E-OUTPUT-WRITE",
+            f"{path} cannot be written: {write_reason(error)}",
+            hint=f"{room_hint(error)}; the video itself is there",
+            code="E-OUTPUT-FULL" if is_disk_full(error) else "E-OUTPUT-WRITE",
         ) from error
     return path
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
-    """The record of a video, by the path of the video or of the record itself.
+    """The record of a video, by the path of the video (or a link to it) or of the record itself.
 
     Raises:
         DataError: ``E-SIDECAR`` if it is missing, no JSON object of this format, or lacks a key.
     """
     path = Path(path)
     if path.suffix != ".json":
-        path = sidecar_path(path)
+        video, path = path, sidecar_path(path)
+        if not path.exists() and video.is_symlink():
+            path = sidecar_path(followed(video))
     try:
         if path.stat().st_size > MAX_SIDECAR_BYTES:
             raise _unreadable(path, f"larger than {MAX_SIDECAR_BYTES >> 20} MB")

@@ -7,7 +7,7 @@ from collections import deque
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from joyflash_cli.types import AudioClip, SoundFormat
+from joyflash_cli.types import AudioClip, SoundFormat, exact_rate
 
 if TYPE_CHECKING:
     import torch
@@ -125,11 +125,6 @@ class SoundFeed:
         empty = np.zeros((0, self.format.channels), np.float32)
         samples = np.concatenate(parts) if parts else empty
         return AudioClip(samples, self.format.sample_rate_hz)
-
-
-def exact_rate(fps: float) -> Fraction:
-    """Frames per second as a fraction."""
-    return Fraction(fps).limit_denominator(1001)
 
 
 def frames_for(num_samples: int, samples_per_frame: Fraction) -> int:

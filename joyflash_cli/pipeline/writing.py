@@ -1,6 +1,8 @@
 """From frames to a finished video: the writer that suits the output, and the record beside it."""
 
+import os
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
@@ -8,10 +10,10 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 from joyflash_cli.checkpoints.store import CheckpointFiles
 from joyflash_cli.errors import JoyFlashError, OutputError
 from joyflash_cli.media.discarding import DiscardedOnExit
+from joyflash_cli.media.names import followed
 from joyflash_cli.pipeline.request import SILENCE_WARNING, RenderRequest
 from joyflash_cli.pipeline.sidecar import (
     RenderRecord,
-    check_sidecar,
     file_sha256,
     notice,
     weights_sha256,
@@ -21,6 +23,7 @@ from joyflash_cli.types import AudioClip, FrameChunk, SoundFormat
 
 if TYPE_CHECKING:
     from joyflash_cli.media.muxer import Muxer
+    from joyflash_cli.media.names import Source
 
 STREAM = Path("-")
 """What stands for a stream where a path is expected."""
@@ -99,21 +102,32 @@ class RunFacts:
         return self.request.output_fps or self.fps
 
 
-def check_output(output: Path | BinaryIO, *, overwrite: bool) -> None:
-    """Refuses a target that could not be written later; a stream always can.
+def check_output(
+    output: Path | BinaryIO,
+    *,
+    overwrite: bool,
+    inputs: "Sequence[Source]" = (),
+    also: Iterable[Path] = (),
+) -> None:
+    """Refuses a target that could not be written later, or would cost a file; a stream always can.
+
+    Args:
+        output: Where the video goes.
+        overwrite: Whether what lies under the names that are written may be replaced.
+        inputs: Files that are read; they are never replaced.
+        also: Other files that are written.
 
     Raises:
-        OutputError: When it exists, its suffix is unknown or its folder is not writable; when
-            something that is no record lies where its record goes.
+        OutputError: See :meth:`OutputNames.check`.
     """
-    if not isinstance(output, str | Path):
-        return
-    from joyflash_cli.media.muxer import check_suffix
-    from joyflash_cli.media.pending import check_target
+    from joyflash_cli.media.names import check_is_no_folder
+    from joyflash_cli.media.outputs import OutputNames, check_names
 
-    check_target(Path(output), overwrite=overwrite)
-    check_suffix(Path(output))
-    check_sidecar(Path(output), overwrite=overwrite)
+    if not isinstance(output, str | Path):
+        check_names(also, overwrite=overwrite, inputs=inputs)
+        return
+    check_is_no_folder(str(output))
+    OutputNames(Path(output)).check(overwrite=overwrite, inputs=inputs, also=also)
 
 
 class VideoWriter(DiscardedOnExit):
@@ -129,6 +143,7 @@ class VideoWriter(DiscardedOnExit):
 
     def __init__(self, output: Path | BinaryIO, facts: RunFacts, *, overwrite: bool) -> None:
         self._output = output
+        self._path = followed(Path(output)) if isinstance(output, str | Path) else None
         self._facts = facts
         self._overwrite = overwrite
         self._muxer: Muxer | None = None
@@ -189,7 +204,7 @@ class VideoWriter(DiscardedOnExit):
         if self._path is not None and written is not None:
             sidecar = self._record(written, num_frames, wall_s, complete=complete)
         return RenderResult(
-            output=written or STREAM,
+            output=(self._given if complete else written) or STREAM,
             complete=complete,
             video_frames=num_frames,
             fps=self._facts.video_fps,
@@ -227,12 +242,13 @@ class VideoWriter(DiscardedOnExit):
             self._muxer.discard()
 
     @property
-    def _path(self) -> Path | None:
+    def _given(self) -> Path | None:
+        """The output as it was given: perhaps a link to what is written."""
         return Path(self._output) if isinstance(self._output, str | Path) else None
 
     @property
     def _name(self) -> str:
-        return "standard output" if self._path is None else str(self._path)
+        return "standard output" if self._given is None else str(self._given)
 
     @property
     def _audio_s(self) -> float:
@@ -266,7 +282,7 @@ class VideoWriter(DiscardedOnExit):
             audio = SoundFormat(sound.sample_rate_hz, sound.samples.shape[1])
         comment = notice(facts.files.name, facts.files.version, facts.request.seed)
         muxer = open_muxer(
-            self._output,
+            self._path or self._output,
             size=facts.request.size_px,
             fps=facts.video_fps,
             audio=audio,
@@ -306,8 +322,8 @@ class VideoWriter(DiscardedOnExit):
             weights_sha256=weights_sha256(facts.files),
             image_sha256=None if origin is None else origin.image_sha256,
             audio_sha256=_audio_sha256(request),
-            image=None if origin is None else origin.image,
-            audio=None if origin is None else origin.audio,
+            image=None if origin is None else _name_of(origin.image),
+            audio=None if origin is None else _name_of(origin.audio),
             prompt=request.prompt,
             parameters={
                 "look_ahead_blocks": request.look_ahead_blocks,
@@ -324,13 +340,28 @@ class VideoWriter(DiscardedOnExit):
             load_s=facts.load_s,
             first_frame_s=self._first_frame_s,
             block_timings_s=tuple(self._block_s),
-            warnings=(*request.warnings, *self._late_warnings),
+            warnings=tuple(map(self._without_folders, (*request.warnings, *self._late_warnings))),
             audio_track=None if hearing is None else hearing.track,
             truncated=hearing is not None and hearing.truncated,
             skipped=() if hearing is None else tuple(hearing.skipped),
-            error=error,
+            error=None if error is None else self._without_folders(error),
         )
         return write_sidecar(written, record)
+
+    def _without_folders(self, text: str) -> str:
+        """A sentence for the record, which is passed on: it says nothing of where a user lives."""
+        outputs = [path for path in (self._path, self._given) if path is not None]
+        for path in (*self._facts.request.files, *outputs):
+            for folder in (path.parent, path.absolute().parent):
+                if folder.name:
+                    text = text.replace(f"{folder}{os.sep}", "")
+        home = os.path.expanduser("~")
+        return text.replace(f"{home}{os.sep}", f"~{os.sep}") if home.strip(f"~{os.sep}") else text
+
+
+def _name_of(path: str | None) -> str | None:
+    """A file's own name; whoever reads a record has other folders."""
+    return None if path is None else os.path.basename(path) or path
 
 
 def _audio_sha256(request: RenderRequest) -> str | None:

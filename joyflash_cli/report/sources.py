@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from joyflash_cli.errors import DataError
+from joyflash_cli.media.names import partial_path, sidecar_path
 from joyflash_cli.media.playback import VIDEO_SUFFIXES
-from joyflash_cli.pipeline.sidecar import read_sidecar, sidecar_path
+from joyflash_cli.pipeline.sidecar import read_sidecar
 
 RESULTS_FILE = "results.jsonl"
 MAX_RESULTS_BYTES = 1 << 30
@@ -104,7 +105,7 @@ def _traces(folder: Path, row: Mapping[str, Any]) -> tuple[tuple[str, Path], ...
     output = row.get("output")
     if isinstance(output, str) and output and "\0" not in output:
         place = folder / output
-        partial = place.with_name(f"{place.stem}.partial{place.suffix}")
+        partial = partial_path(place)
         found += [("part that was kept", partial), ("its record", sidecar_path(partial))]
     logs = folder / STATE_FOLDER / "logs"
     if row.get("error_code") == BUG:

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import numpy as np
 
+from joyflash_cli.media.names import sidecar_path
 from joyflash_cli.media.sheet import picture_bytes
-from joyflash_cli.pipeline.sidecar import sidecar_path
 from joyflash_cli.report.charts import Chart
 from joyflash_cli.report.columns import COLUMNS
 from joyflash_cli.report.figures import clip_charts

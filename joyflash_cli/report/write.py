@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from joyflash_cli import __version__
-from joyflash_cli.errors import OutputError, is_disk_full
+from joyflash_cli.errors import OutputError, is_disk_full, room_hint, write_reason
 from joyflash_cli.report.columns import COLUMNS, gain, mean_gain
 from joyflash_cli.report.sources import ClipSource, find_clips
 from joyflash_cli.report.summary import cards, summarise
@@ -227,8 +227,8 @@ def _write(page: Path, template: str, context: Mapping[str, Any]) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise OutputError(
-            f"{page} cannot be written: {error.strerror or error}",
-            hint="free some space or choose another place with -o",
+            f"{page} cannot be written: {write_reason(error)}",
+            hint=f"{room_hint(error)}; -o chooses the place",
             code="E-OUTPUT-FULL" if is_disk_full(error) else "E-OUTPUT-WRITE",
         ) from error
 

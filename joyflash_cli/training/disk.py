@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from joyflash_cli.checkpoints.tensors import as_os_error
-from joyflash_cli.errors import ConfigError, DataError, OutputError, is_disk_full
+from joyflash_cli.errors import (
+    ConfigError,
+    DataError,
+    OutputError,
+    is_disk_full,
+    room_hint,
+    write_reason,
+)
 
 
 @contextlib.contextmanager
@@ -39,9 +46,9 @@ def surroundings_told(folder: Path) -> Iterator[None]:
         known = error if isinstance(error, OSError) else as_os_error(error)
         if is_disk_full(known):
             raise OutputError(
-                f"{known.filename or folder} cannot be written: the disk is full",
-                hint="make room and run the same command again; --resume goes on from the last "
-                "state",
+                f"{known.filename or folder} cannot be written: {write_reason(known)}",
+                hint=f"{room_hint(known)}, then run the same command again; --resume goes on from "
+                "the last state",
                 code="E-OUTPUT-FULL",
             ) from error
         if known is None or known.filename is None:

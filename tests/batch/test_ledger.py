@@ -97,7 +97,13 @@ def test_a_full_disk_is_told_and_the_next_line_is_whole(tmp_path, monkeypatch):
     path = tmp_path / "ledger.jsonl"
     ledger = Ledger(path)
     write = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:10]))
+
+    def little_room(descriptor: int, data: bytes) -> int:
+        if os.fstat(descriptor).st_size:
+            raise OSError(28, "No space left on device")
+        return write(descriptor, data[:10])
+
+    monkeypatch.setattr(os, "write", little_room)
     with pytest.raises(OutputError, match="the disk is full") as caught:
         ledger.append(done(1))
     assert (caught.value.code, caught.value.exit_code) == ("E-OUTPUT-FULL", 6)

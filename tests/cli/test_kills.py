@@ -80,7 +80,13 @@ def test_render(server, toy_checkpoint, toy_picture, tmp_path):
         else:
             killed += 1
             names = sorted(os.listdir(here))
-            allowed = {".out.part.mp4", "out.mp4", ".out.mp4.json.part", "out.mp4.json"}
+            allowed = {
+                ".out.part.mp4",
+                ".out.part2.mp4",
+                "out.mp4",
+                ".out.mp4.json.part",
+                "out.mp4.json",
+            }
             assert set(names) <= allowed, names
             if ".out.part.mp4" in names:
                 lost.append(frames_told(log) - frames_that_play(here / ".out.part.mp4"))

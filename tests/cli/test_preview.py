@@ -16,10 +16,10 @@ from joyflash_cli.cli.preview import (
     TerminalPreview,
     cell_rows,
     open_preview,
-    preview_path,
     terminal_pictures,
 )
 from joyflash_cli.cli.progress import NoProgress
+from joyflash_cli.media.names import preview_path
 from joyflash_cli.types import FrameChunk
 
 

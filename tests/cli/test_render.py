@@ -18,6 +18,7 @@ from PIL import Image
 
 from joyflash_cli import __version__
 from joyflash_cli.cli.app import run
+from joyflash_cli.media.audio import read_audio
 from joyflash_cli.media.probe import probe
 from joyflash_cli.pipeline.sidecar import read_sidecar
 
@@ -318,6 +319,31 @@ def test_another_frame_rate(base, capsys):
     assert record["parameters"]["output_fps"] == 30
 
 
+def test_short_rates_mean_one_thing(base, capsys, tmp_path):
+    """23.98 is 24000/1001 in plan, file and record: 100.18 s are 2402 frames, not 2403."""
+    voice = write_tone(tmp_path / "long.wav", 100.18)
+    assert (
+        run([*changed(base, "--audio", voice), "--output-fps", "23.98", "--json", "--dry-run"]) == 0
+    )
+    assert json.loads(capsys.readouterr().out)["video_frames"] == 2402
+    assert run([*base, "--output-fps", "23.98", "--json", "-q"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    info, record = probe(Path("face-talk.mp4")), read_sidecar(Path("face-talk.mp4"))
+    for fps in (summary["fps"], record["fps"], info.fps, record["parameters"]["output_fps"]):
+        assert fps == pytest.approx(24_000 / 1_001, abs=1e-6)
+    assert record["video_s"] == pytest.approx(info.video_s, abs=1e-6)
+
+
+def test_one_frame_a_second_keeps_the_whole_sound(base, tmp_path):
+    voice = write_tone(tmp_path / "voice.wav", 2.0)
+    command = changed(base, "--audio", voice)
+    for name in ("a.mp4", "a.mkv", "a-%d.png"):
+        assert run([*command, "--output-fps", "1", "-q", "-o", name]) == 0
+    for name in ("a.mp4", "a.mkv"):
+        assert (probe(Path(name)).num_frames, probe(Path(name)).audio_s) == (2, 2.0)
+    assert read_audio(Path("a-sound.wav")).duration_s == 2.0
+
+
 @pytest.mark.parametrize("source", ["--image", "--audio"])
 def test_an_input_is_never_an_output(base, capsys, source):
     mine = Path("mine.mp4")
@@ -335,7 +361,7 @@ def test_a_foreign_file_in_the_records_place_is_left_alone(base, capsys):
     assert run([*base, "-q"]) == 6
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "is no record of a video" in error
+    assert "face-talk.mp4.json exists already" in error
     assert Path("face-talk.mp4.json").read_text() == "mine"
     assert files_here() == ["face-talk.mp4.json"]
 
@@ -359,7 +385,7 @@ def test_inputs_may_be_pipes_with_names(base, tmp_path, toy_picture, toy_voice):
     record = read_sidecar(Path("out.mp4"))
     assert record["image_sha256"] == hashlib.sha256(toy_picture.read_bytes()).hexdigest()
     assert record["audio_sha256"] == hashlib.sha256(toy_voice.read_bytes()).hexdigest()
-    assert record["audio"] == str(tmp_path / "pipe--audio")
+    assert record["audio"] == "pipe--audio"
     assert record["video_frames"] == NUM_FRAMES
 
 

@@ -7,6 +7,7 @@ from joyflash_cli.data.face_state import FaceState
 from joyflash_cli.data.heads.mesh_head import HeadMesh, MeshHead, Surroundings, collar_height
 from joyflash_cli.data.heads.mouth_light import FaceRows, exposure_for, mouth_openness
 from joyflash_cli.data.rasteriser import NO_CLOTH, Lighting, Material, Part, Scene
+from joyflash_cli.media.face_points import points_of
 
 SIZE_PX = 48
 JAW = FaceState(visemes=np.array([1, 0, 0, 0, 0, 0], np.float32))
@@ -61,6 +62,7 @@ def head(seed=0, spread=1.0):
         cloth_height=np.full(len(points), NO_CLOTH, np.float32), eyeballs=eyes, lip_line=mouth,
         lips=mouth, lids=eyes, chin_height=6.2, points=rows, mouth_inside=rows.upper_lip,
         mouth_gain=np.ones(1),
+        landmarks=tuple(zip(rows.outer_eyes.tolist(), (33, 263), strict=True)),
     )  # fmt: skip
     lighting = Lighting(
         directions=np.array([[0.3, 0.4, 1.0]]), colours=np.ones((1, 3)), ambient=np.full(3, 0.4)
@@ -148,6 +150,14 @@ def test_measures_know_neither_place_nor_size_nor_tilt():
     moved = FaceState(shift_x=0.1, shift_y=-0.05, roll=0.2)
     plain, tilted = (head().points(state).measures() for state in (FaceState(), moved))
     np.testing.assert_allclose(plain, tilted, rtol=0.02, atol=0.005)
+
+
+def test_canonical_points_are_those_of_the_same_vertices():
+    moved = FaceState(shift_x=0.1, yaw=0.2, roll=0.1)
+    found = head().canonical_points(moved)
+    assert np.isfinite(found).all(1).sum() == 2
+    corners = head().points(moved).outer_eyes
+    np.testing.assert_allclose(found[points_of((33, 263))], corners, atol=1e-3)
 
 
 def mouth(opening):

@@ -78,6 +78,7 @@ def test_full_disk_keeps_the_playable_part(tmp_path):
         for _ in range(10):
             muxer.write(noise_frames(25))
         muxer.finish()
-    assert caught.value.code == "E-OUTPUT-FFMPEG"
+    assert caught.value.code == "E-OUTPUT-FULL"
+    assert "the file system takes no larger file" in str(caught.value)
     assert names(folder) == ["a.partial.mkv"]
     assert len(decode_frames(folder / "a.partial.mkv")[0]) >= 25

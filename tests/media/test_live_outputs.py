@@ -180,7 +180,7 @@ def test_hls_replaces_nothing_silently_and_leaves_nothing_behind(tmp_path):
         open_muxer(path, size=(64, 48), fps=25)
     assert caught.value.code == "E-OUTPUT-EXISTS"
     path.unlink()
-    with pytest.raises(OutputError, match="segments"):
+    with pytest.raises(OutputError, match="and 3 other files of this output exist already"):
         open_muxer(path, size=(64, 48), fps=25)
     (tmp_path / "a-notes.txt").write_text("mine")
     with open_muxer(path, size=(64, 48), fps=25, overwrite=True) as muxer:

@@ -61,7 +61,7 @@ def test_killed_process_leaves_a_playable_part(tmp_path):
     info = probe(tmp_path / ".a.part.mp4")
     assert abs(info.audio_s - info.video_s) < 0.5
     # The next run takes the name over.
-    with Mp4Muxer(tmp_path / "a.mp4", size=(64, 48), fps=25) as muxer:
+    with Mp4Muxer(tmp_path / "a.mp4", size=(64, 48), fps=25, overwrite=True) as muxer:
         muxer.write(noise_frames(2))
         muxer.finish()
     assert names(tmp_path) == ["a.mp4"]

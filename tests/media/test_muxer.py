@@ -8,17 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joyflash_cli.errors import OutputError
-from joyflash_cli.media import pending
+from joyflash_cli.media import outputs
 from joyflash_cli.media.mp4 import Mp4Muxer
 from joyflash_cli.media.muxer import (
-    check_suffix,
     even_frames,
     exact_fps,
     open_muxer,
     samples_until,
 )
-from joyflash_cli.media.pending import check_target
+from joyflash_cli.media.names import check_suffix
+from joyflash_cli.media.outputs import OutputNames
 from joyflash_cli.media.probe import probe
+from joyflash_cli.types import exact_rate
 
 from .videos import (
     check_flash_and_click,
@@ -152,6 +153,8 @@ def test_exact_fps():
     assert exact_fps(25) == 25
     assert exact_fps(29.97) == exact_fps(30_000 / 1001) == Fraction(30_000, 1001)
     assert exact_fps(12.5) == Fraction(25, 2)
+    for short, rate in ((23.98, 24), (59.94, 60), (47.95, 48), (119.88, 120), (239.76, 240)):
+        assert exact_fps(short) == exact_rate(short) == Fraction(rate * 1_000, 1_001)
     for fps in (0, -1, 1000):
         with pytest.raises(OutputError, match="frames a second"):
             exact_fps(fps)
@@ -192,7 +195,8 @@ def test_every_other_way_out_leaves_nothing(tmp_path, suffix):
 def test_tracks_of_different_length_are_an_error(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     for audio_s in (1.1, 0.9):
-        with open_muxer(path, size=(64, 48), fps=25, audio=tone(audio_s)) as muxer:
+        audio = tone(audio_s)
+        with open_muxer(path, size=(64, 48), fps=25, audio=audio, overwrite=True) as muxer:
             muxer.write(noise_frames(25))
             with pytest.raises(OutputError) as caught:
                 muxer.finish()
@@ -269,7 +273,9 @@ def test_two_writers_of_one_file(tmp_path):
 
 def test_what_a_killed_writer_left_is_taken_over(tmp_path):
     (tmp_path / ".a.part.mp4").write_bytes(b"left behind" * 10_000)
-    with open_muxer(tmp_path / "a.mp4", size=(64, 48), fps=25) as muxer:
+    with pytest.raises(OutputError, match=r"\.a\.part\.mp4 exists already"):
+        open_muxer(tmp_path / "a.mp4", size=(64, 48), fps=25)
+    with open_muxer(tmp_path / "a.mp4", size=(64, 48), fps=25, overwrite=True) as muxer:
         muxer.write(noise_frames(3))
         muxer.finish()
     assert names(tmp_path) == ["a.mp4"]
@@ -279,8 +285,8 @@ def test_what_a_killed_writer_left_is_taken_over(tmp_path):
 def test_a_link_in_the_temporary_files_place_is_not_followed(tmp_path):
     (tmp_path / "theirs").write_text("mine")
     (tmp_path / ".a.part.mp4").symlink_to(tmp_path / "theirs")
-    with pytest.raises(OutputError, match="cannot be written"):
-        open_muxer(tmp_path / "a.mp4", size=(64, 48), fps=25)
+    with pytest.raises(OutputError, match="is a link"):
+        open_muxer(tmp_path / "a.mp4", size=(64, 48), fps=25, overwrite=True)
     assert (tmp_path / "theirs").read_text() == "mine"
 
 
@@ -288,11 +294,11 @@ def test_targets_that_cannot_be_written(tmp_path, monkeypatch):
     cases = [(tmp_path / "no" / "a.mp4", "E-OUTPUT-FOLDER"), (tmp_path, "E-OUTPUT-EXISTS")]
     for path, code in cases:
         with pytest.raises(OutputError) as caught:
-            check_target(path, overwrite=True)
+            OutputNames(path).check(overwrite=True)
         assert (caught.value.code, caught.value.exit_code) == (code, 6)
-    monkeypatch.setattr(pending.os, "access", lambda *_: False)
+    monkeypatch.setattr(outputs.os, "access", lambda *_: False)
     with pytest.raises(OutputError, match="not writable"):
-        check_target(tmp_path / "a.mp4")
+        OutputNames(tmp_path / "a.mp4").check()
 
 
 def test_name_too_long(tmp_path):

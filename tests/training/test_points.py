@@ -38,7 +38,7 @@ from joyflash_cli.training.stages import run_stage
 def drawn(seed: int, **state) -> tuple[np.ndarray, np.ndarray]:
     head = sample_drawn(np.random.default_rng(seed), size_px=256, split="train")
     shown = FaceState(**state)
-    return head.render(shown), head.points(shown)
+    return head.render(shown), head.canonical_points(shown)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,8 @@ def collection(pictures, tmp_path_factory):
 def test_points_of_drawn_heads_lie_where_they_are_drawn():
     head = sample_drawn(np.random.default_rng(1), size_px=256, split="train")
     closed, opened = (
-        head.points(FaceState(np.array([jaw, 0, 0, 0, 0, 0], np.float32))) for jaw in (0, 1)
+        head.canonical_points(FaceState(np.array([jaw, 0, 0, 0, 0, 0], np.float32)))
+        for jaw in (0, 1)
     )
     gaps = [points[LIPS_INNER[5], 1] - points[LIPS_INNER[15], 1] for points in (closed, opened)]
     assert gaps[1] > gaps[0] + 10
@@ -87,7 +88,7 @@ def test_points_of_drawn_heads_lie_where_they_are_drawn():
     chin = closed[OUTLINE[18]]
     assert abs(chin[0] - eyes[0]) < 4
     assert chin[1] > mouth[1] + 20
-    turned = head.points(FaceState(yaw=0.3))
+    turned = head.canonical_points(FaceState(yaw=0.3))
     assert eyes_and_mouth(turned)[1][0] > mouth[0] + 2
 
 

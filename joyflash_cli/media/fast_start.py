@@ -1,0 +1,113 @@
+"""The index of an MP4 before its pictures, so that a player on a network begins at once.
+
+Only a finished file knows its index, so libavformat puts it at the end. It is written anew with the
+index in front; nothing else changes but the places of the samples that the index names.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+_CONTAINERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
+_MOST_BOXES = 10_000_000
+_MAX_INDEX_BYTES = 1 << 30
+_PIECE_BYTES = 1 << 22
+_MAX_32_BIT = 0xFFFF_FFFF
+
+
+def write_fast_start(source: Path, target: Path) -> bool:
+    """Writes an MP4 again, its index in front.
+
+    Args:
+        source: A finished file.
+        target: Where the other one goes; on the disk when this returns.
+
+    Returns:
+        Whether it was written: not where the index is in front already, or cannot be found.
+
+    Raises:
+        OSError: If a file cannot be read or written.
+    """
+    with source.open("rb") as file:
+        places = {kind: (start, length) for kind, start, length in _boxes(file)}
+        if not {b"ftyp", b"moov", b"mdat"} <= places.keys():
+            return False
+        index_start, index_length = places[b"moov"]
+        if index_start < places[b"mdat"][0] or index_length > _MAX_INDEX_BYTES:
+            return False
+        file.seek(index_start)
+        index = file.read(index_length)
+        head_end = sum(places[b"ftyp"])
+        # Places beyond 4 GB take twice the room, and with it the index itself.
+        wide = index_start + 2 * index_length > _MAX_32_BIT
+        shift = len(_moved(index, 0, wide=wide))
+        with target.open("wb") as written:
+            file.seek(0)
+            _copy(file, written, head_end)
+            written.write(_moved(index, shift, wide=wide))
+            _copy(file, written, index_start - head_end)
+            file.seek(index_start + index_length)
+            shutil.copyfileobj(file, written, _PIECE_BYTES)
+            written.flush()
+            os.fsync(written.fileno())
+    return True
+
+
+def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, start and length of the boxes of a file, the first of each kind only."""
+    size = os.fstat(file.fileno()).st_size
+    position = 0
+    known: set[bytes] = set()
+    for _ in range(_MOST_BOXES):
+        file.seek(position)
+        head = file.read(16)
+        if len(head) < 8:
+            return
+        length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        if length < 8 or position + length > size:
+            return
+        if kind not in known:
+            known.add(kind)
+            yield kind, position, length
+        position += length
+
+
+def _moved(box: bytes, shift: int, *, wide: bool) -> bytes:
+    """An index box whose samples lie ``shift`` bytes further on."""
+    kind = box[4:8]
+    if kind in _CONTAINERS:
+        inner, position = [], 8
+        while position < len(box):
+            length = int.from_bytes(box[position : position + 4], "big")
+            if length < 8:
+                raise OSError(f"box {kind!r} of the index is damaged")
+            inner.append(_moved(box[position : position + length], shift, wide=wide))
+            position += length
+        return _box(kind, b"".join(inner))
+    if kind not in (b"stco", b"co64"):
+        return box
+    places = np.frombuffer(box[16:], ">u4" if kind == b"stco" else ">u8").astype(np.uint64) + shift
+    if kind == b"co64" or wide:
+        return _box(b"co64", box[8:16] + places.astype(">u8").tobytes())
+    return _box(b"stco", box[8:16] + places.astype(">u4").tobytes())
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return (8 + len(content)).to_bytes(4, "big") + kind + content
+
+
+def _copy(source: BinaryIO, target: BinaryIO, length: int) -> None:
+    while length > 0:
+        piece = source.read(min(length, _PIECE_BYTES))
+        if not piece:
+            raise OSError("the file ended early")
+        target.write(piece)
+        length -= len(piece)
