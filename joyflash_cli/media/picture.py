@@ -242,7 +242,7 @@ def _check_size(size: tuple[int, int], name: str, most: int) -> None:
 def _upright(image: Image) -> Image:
     from PIL import ImageOps
 
-    with contextlib.suppress(_BROKEN):  # unreadable camera data: the picture itself is sound
+    with contextlib.suppress(*_BROKEN):  # unreadable camera data: the picture itself is sound
         ImageOps.exif_transpose(image, in_place=True)  # a copy of a large one is half its memory
     return image
 
