@@ -89,7 +89,7 @@ def test_everything_wrong_is_told_at_once(rules, tmp_path):
     assert row is None
     assert [problem.text for problem in problems] == [
         "has no id",
-        "image 'http://example.com/x.png' does not exist",
+        "image 'http://example.com/x.png' does not exist; URLs are not fetched",
         "audio 'concat:talk.wav' does not exist",
         "output 'a.exe' ends in .exe; .mp4, .m4v, .mkv, .mov, .webm can be written",
         "profile tiny has no text control; leave the prompt empty",
