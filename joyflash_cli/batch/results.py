@@ -19,7 +19,7 @@ RESULT_FILES = (RESULTS_CSV, RESULTS_JSONL)
 
 FIGURES = (
     "video_s", "audio_s", "wall_s", "load_s", "first_frame_s", "realtime_factor",
-    "video_frames", "fps", "width", "height", "bytes", "sha256", "host",
+    "truncated", "video_frames", "fps", "width", "height", "bytes", "sha256", "host",
 )  # fmt: skip
 RESULT_COLUMNS = (
     "row", "id", "state", "output", "error_code", "error", "attempt", "seed",

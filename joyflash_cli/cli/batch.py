@@ -1,5 +1,6 @@
 """``joyflash batch``: many videos from one table, with resuming, on one machine or many."""
 
+import contextlib
 import os
 import socket
 import sys
@@ -34,7 +35,7 @@ from joyflash_cli.cli.execution import (
     VaeDevice,
 )
 from joyflash_cli.cli.help_text import MESSAGES
-from joyflash_cli.cli.inputs import AudioTrack, SkipDamaged, Strict
+from joyflash_cli.cli.inputs import AudioTrack, SkipDamaged, Strict, said_while_opening
 from joyflash_cli.cli.progress import check_progress_kind
 from joyflash_cli.cli.signals import StopSignals
 from joyflash_cli.errors import UsageError
@@ -321,7 +322,10 @@ def _prepare(options: BatchOptions, files: "CheckpointFiles") -> "BatchPlan":
     try:
         if from_pipe:
             return prepare_batch(sys.stdin.buffer, name, choices=choices, rules=rules)
-        with open_manifest(Path(options.manifest)) as file:
+        with contextlib.ExitStack() as opened:
+            path = Path(options.manifest)
+            with said_while_opening(path, "MANIFEST", quiet=options.is_silent):
+                file = opened.enter_context(open_manifest(path))
             return prepare_batch(file, name, choices=choices, rules=rules)
     except BatchProblems as problems:
         report_problems(options, problems)

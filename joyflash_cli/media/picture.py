@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import struct
@@ -241,10 +242,9 @@ def _check_size(size: tuple[int, int], name: str, most: int) -> None:
 def _upright(image: Image) -> Image:
     from PIL import ImageOps
 
-    try:
-        return ImageOps.exif_transpose(image)
-    except _BROKEN:
-        return image  # unreadable camera data: the picture itself is sound
+    with contextlib.suppress(*_BROKEN):  # unreadable camera data: the picture itself is sound
+        ImageOps.exif_transpose(image, in_place=True)  # a copy of a large one is half its memory
+    return image
 
 
 def _to_rgb(image: Image, name: str, notes: list[str]) -> np.ndarray:
@@ -255,7 +255,8 @@ def _to_rgb(image: Image, name: str, notes: list[str]) -> np.ndarray:
         return _from_grey((values * (65535 if values.max() <= 1 else 257)).clip(0, 65535))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         return _flatten(image, name, notes)
-    return np.array(_in_srgb(image).convert("RGB"))
+    image = _in_srgb(image)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _from_grey(values: np.ndarray) -> np.ndarray:

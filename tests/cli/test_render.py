@@ -78,7 +78,7 @@ def test_json_is_one_object_on_stdout(base, capsys):
         "output": str, "complete": bool, "video_frames": int, "fps": int | float, "width": int,
         "height": int, "audio_s": float, "wall_s": float, "realtime_factor": float,
         "first_frame_s": float, "load_s": float, "seed": int, "profile": str, "version": str,
-        "sidecar": str,
+        "sidecar": str, "truncated": bool,
     }  # fmt: skip
     assert set(summary) == set(types)
     for name, kind in types.items():
