@@ -262,7 +262,10 @@ def _run(options: BatchOptions, signals: StopSignals, events: EventStream | None
     if not plan.table.count("open"):
         say(options, "batch: nothing is left to do")
     from joyflash_cli.batch.runner import BatchRunner
+    from joyflash_cli.checkpoints.at_load import unverified
 
+    if not_verified := unverified(files):
+        say(options, f"weights: {not_verified}")
     signals.be_graceful()
     with (
         _make_engine(options, plan.table.count("open")) as engine,
