@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -89,7 +89,10 @@ def batch(
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers", min=1, metavar="N", help="Rows at a time; default: one per GPU or core."
+            "--workers",
+            min=1,
+            metavar="N",
+            help="Rows at a time, if memory holds them; default: one per GPU or core.",
         ),
     ] = None,
     engine: Annotated[
@@ -255,6 +258,10 @@ def _run(options: BatchOptions, signals: StopSignals, events: EventStream | None
         raise UsageError("--ray-address is for --engine ray", hint="add --engine ray")
     given = options.settings.checkpoint
     files = resolve_checkpoint(options.settings.profile, Path(given) if given else None)
+    if options.engine is EngineName.local:
+        from joyflash_cli.batch.fitting import with_named_dtype
+
+        options = replace(options, settings=with_named_dtype(options.settings, options.device))
     plan = _prepare(options, files)
     report_plan(options, plan, events)
     if options.dry_run:
@@ -268,7 +275,7 @@ def _run(options: BatchOptions, signals: StopSignals, events: EventStream | None
         say(options, f"weights: {not_verified}")
     signals.be_graceful()
     with (
-        _make_engine(options, plan.table.count("open")) as engine,
+        _make_engine(options, plan, files) as engine,
         open_batch_progress(quiet=options.quiet, kind=options.progress, events=events) as progress,
     ):
         runner = BatchRunner(plan, engine, report=progress.update, should_stop=signals.requested)
@@ -314,8 +321,9 @@ def _prepare(options: BatchOptions, files: "CheckpointFiles") -> "BatchPlan":
         raise
 
 
-def _make_engine(options: BatchOptions, num_open: int) -> "Engine":
+def _make_engine(options: BatchOptions, plan: "BatchPlan", files: "CheckpointFiles") -> "Engine":
     load = options.settings.load
+    first, num_open = plan.table.next_open(0), plan.table.count("open")
     # Nothing left to do is no reason to start a cluster or to ask for GPUs.
     if options.engine is EngineName.ray and num_open:
         from joyflash_cli.batch.engines.ray import THIS_MACHINE, RayEngine
@@ -326,9 +334,15 @@ def _make_engine(options: BatchOptions, num_open: int) -> "Engine":
         return RayEngine(load, address=address, device=options.device, num_workers=options.workers)
     from joyflash_cli.batch.devices import worker_devices
     from joyflash_cli.batch.engines.local import LocalEngine
+    from joyflash_cli.batch.fitting import fit_workers
     from joyflash_cli.batch.rows import STATE_FOLDER
 
-    devices = worker_devices(options.device, options.workers) if num_open else (options.device,)
+    devices: tuple[str, ...] = (options.device,)
+    if first is not None:
+        wanted = worker_devices(options.device, options.workers)[:num_open]
+        devices, fewer = fit_workers(wanted, options.settings, files, prompt=first.prompt)
+        if fewer:
+            say(options, f"batch: {fewer}")
     logs = options.out_dir / STATE_FOLDER / "logs"
     name = f"{socket.gethostname()}-{os.getpid()}"
     return LocalEngine(load, devices=devices, logs=logs, name=name)
