@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import Tensor
+
+LACKS_FLOAT64 = ("mps",)
+"""Kinds of devices that do not compute in float64."""
 
 MODEL_SAMPLE_RATE_HZ = 16_000
 """Sample rate of the mono signal every audio encoder hears."""
@@ -33,6 +37,22 @@ def exact_rate(fps: float | Fraction) -> Fraction:
         if abs(fps - rate * 1000 / 1001) < 5e-3:
             return Fraction(rate * 1000, 1001)
     return Fraction(fps).limit_denominator(1001)
+
+
+def in_float64(values: "Tensor") -> "Tensor":
+    """``values`` in float64: on their device, or on the CPU where it has none.
+
+    For small tables. What is computed from them goes back to the device in another number format.
+    """
+    exact = values.cpu() if values.device.type in LACKS_FLOAT64 else values
+    return exact.double()
+
+
+def finest_dtype(device: "torch.device") -> "torch.dtype":
+    """The most precise number format that a device computes in."""
+    import torch
+
+    return torch.float32 if device.type in LACKS_FLOAT64 else torch.float64
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ def worker_devices(device: str, num_workers: int | None) -> tuple[str, ...]:
     gpus = _num_gpus() if device in ("auto", "cuda") else 0
     if gpus:
         return tuple(f"cuda:{index % gpus}" for index in range(num_workers or gpus))
-    single = device not in ("auto", "cpu") or (device == "auto" and sys.platform == "darwin")
-    return (device,) * (num_workers or (1 if single else usable_cores()))
+    return (device,) * (num_workers or (usable_cores() if device in ("auto", "cpu") else 1))
 
 
 def usable_cores() -> int:

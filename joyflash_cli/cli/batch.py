@@ -95,7 +95,10 @@ def batch(
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers", min=1, metavar="N", help="Rows at a time; default: one per GPU or core."
+            "--workers",
+            min=1,
+            metavar="N",
+            help="Rows at a time, if memory holds them; default: one per GPU or core.",
         ),
     ] = None,
     engine: Annotated[
@@ -272,6 +275,10 @@ def _run(options: BatchOptions, signals: StopSignals, events: EventStream | None
     files = resolve_checkpoint(options.settings.profile, Path(given) if given else None)
     # What the default shows is written into the rows' keys, like any other choice.
     settings = replace(options.settings, frame=options.settings.frame.resolved(files))
+    if options.engine is EngineName.local:
+        from joyflash_cli.batch.fitting import with_named_dtype
+
+        settings = with_named_dtype(settings, options.device)
     options = replace(options, settings=settings)
     plan = _prepare(options, files)
     report_plan(options, plan, events)
@@ -280,10 +287,13 @@ def _run(options: BatchOptions, signals: StopSignals, events: EventStream | None
     if not plan.table.count("open"):
         say(options, "batch: nothing is left to do")
     from joyflash_cli.batch.runner import BatchRunner
+    from joyflash_cli.checkpoints.at_load import unverified
 
+    if not_verified := unverified(files):
+        say(options, f"weights: {not_verified}")
     signals.be_graceful()
     with (
-        _make_engine(options, plan.table.count("open")) as engine,
+        _make_engine(options, plan, files) as engine,
         open_batch_progress(quiet=options.quiet, kind=options.progress, events=events) as progress,
     ):
         runner = BatchRunner(plan, engine, report=progress.update, should_stop=signals.requested)
@@ -332,8 +342,9 @@ def _prepare(options: BatchOptions, files: "CheckpointFiles") -> "BatchPlan":
         raise
 
 
-def _make_engine(options: BatchOptions, num_open: int) -> "Engine":
+def _make_engine(options: BatchOptions, plan: "BatchPlan", files: "CheckpointFiles") -> "Engine":
     load = options.settings.load
+    first, num_open = plan.table.next_open(0), plan.table.count("open")
     # Nothing left to do is no reason to start a cluster or to ask for GPUs.
     if options.engine is EngineName.ray and num_open:
         from joyflash_cli.batch.engines.ray import THIS_MACHINE, RayEngine
@@ -344,9 +355,15 @@ def _make_engine(options: BatchOptions, num_open: int) -> "Engine":
         return RayEngine(load, address=address, device=options.device, num_workers=options.workers)
     from joyflash_cli.batch.devices import worker_devices
     from joyflash_cli.batch.engines.local import LocalEngine
+    from joyflash_cli.batch.fitting import fit_workers
     from joyflash_cli.batch.rows import STATE_FOLDER
 
-    devices = worker_devices(options.device, options.workers) if num_open else (options.device,)
+    devices: tuple[str, ...] = (options.device,)
+    if first is not None:
+        wanted = worker_devices(options.device, options.workers)[:num_open]
+        devices, fewer = fit_workers(wanted, options.settings, files, prompt=first.prompt)
+        if fewer:
+            say(options, f"batch: {fewer}")
     logs = options.out_dir / STATE_FOLDER / "logs"
     name = f"{socket.gethostname()}-{os.getpid()}"
     return LocalEngine(load, devices=devices, logs=logs, name=name)

@@ -84,7 +84,7 @@ def render(
     output_fps: OutputFps = None,
     seed: Annotated[
         int,
-        typer.Option("--seed", min=0, metavar="N", help="Same seed, same video."),
+        typer.Option("--seed", min=0, metavar="N", help="Same seed and number format, same video."),
     ] = 0,
     face: Annotated[
         int | None,

@@ -185,6 +185,7 @@ def _preflight(
     options: RenderOptions, files: "CheckpointFiles", request: "RenderRequest"
 ) -> "tuple[Placement, list[MemoryNeed]]":
     """Where and how it is to be run, and what that needs; refused when it cannot be."""
+    from joyflash_cli.checkpoints.at_load import unverified
     from joyflash_cli.cli.execution import preflight
     from joyflash_cli.pipeline.placement import ExecutionOptions, choose_placement
 
@@ -192,6 +193,8 @@ def _preflight(
     placement = choose_placement(options.device, options.dtype, execution)
     needs = preflight(files, request.size_px, placement, prompt=options.prompt)
     say(options.is_silent, *(f"joyflash: warning: {text}" for text in placement.warnings))
+    if not_verified := unverified(files):
+        say(options.is_silent, f"weights: {not_verified}")
     return placement, needs
 
 

@@ -5,12 +5,12 @@ of sound, and on nothing else but the first layer's norm, whose statistics run o
 are taken first. Up to rounding the features are those of one call.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from joyflash_cli.types import finest_dtype
 
 PIECE_FEATURES = 500
 """Features computed at once: ten seconds of sound."""
@@ -53,11 +53,12 @@ def _first_norm(
     kernel, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
     # A piece of the first layer as long as a piece of features needs it.
     step = piece * 64
-    sums = torch.zeros(2, layer.conv.out_channels, dtype=torch.float64, device=samples.device)
+    fine = finest_dtype(samples.device)
+    sums = torch.zeros(2, layer.conv.out_channels, dtype=fine, device=samples.device)
     for start in range(0, length, step):
         stop = min(start + step, length)
         part = samples[:, None, start * stride : (stop - 1) * stride + kernel]
-        hidden = layer.conv(part)[0].double()
+        hidden = layer.conv(part)[0].to(fine)
         sums += torch.stack((hidden.sum(1), hidden.square().sum(1)))
     mean, square = sums / length
     spread = torch.rsqrt((square - mean.square()).clamp_min(0) + norm.eps)

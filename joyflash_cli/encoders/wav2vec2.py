@@ -8,8 +8,6 @@ were trained. A stream hears a few seconds at a time instead (``span`` and ``enc
 before a row and 0.28 s after it, unless ``with_context`` says otherwise.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -132,7 +130,7 @@ class Wav2Vec2Encoder:
         self.feature_dim: int = states * config.hidden_size
         self.feature_rate_hz: float = options.rate_hz
 
-    def with_context(self, *, left_s: float, right_s: float) -> Wav2Vec2Encoder:
+    def with_context(self, *, left_s: float, right_s: float) -> "Wav2Vec2Encoder":
         """The same encoder whose ``encode_span`` hears that much around its rows."""
         return Wav2Vec2Encoder(self._model, self.options, left_s=left_s, right_s=right_s)
 
@@ -227,7 +225,7 @@ class Wav2Vec2Encoder:
         num_features = (self._num_samples(clip_rows) - self._receptive_field) // self._stride + 1
         rows = torch.arange(first_row, last_row, dtype=torch.float64)
         whole = rows * (num_features - 1) / max(clip_rows - 1, 1)
-        return (whole - self._sample_of_row(first_row) / self._stride).to(self.device)
+        return (whole - self._sample_of_row(first_row) / self._stride).float().to(self.device)
 
     def _stream_rows(self, start_row: int, stop_row: int) -> tuple[int, int]:
         """Rows to encode for these, counted from the first row of sound."""
@@ -325,7 +323,7 @@ class Wav2Vec2Encoder:
 
 def _at_moments(features: Float[Tensor, "B n C"], moments: Tensor) -> Float[Tensor, "B R C"]:
     """Features at fractional indices, linearly between neighbours, the ends continued."""
-    moments = moments.to(torch.float32).clamp(0, features.shape[1] - 1)
+    moments = moments.clamp(0, features.shape[1] - 1)
     below = moments.floor().long()
     above = (below + 1).clamp_max(features.shape[1] - 1)
     share = (moments - below).to(features.dtype)[None, :, None]

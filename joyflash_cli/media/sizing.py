@@ -69,6 +69,21 @@ class SizeRule:
         return _multiple(width * scale + 1e-6), _multiple(height * scale + 1e-6)
 
 
+def largest_size(section: Mapping[str, Any]) -> tuple[int, int]:
+    """Width and height of the largest video that a ``framing`` section allows, pixels.
+
+    Raises:
+        ConfigError: If the section is wrong.
+    """
+    if "face_size" in section:
+        side = from_dict(FramingRule, section, path="checkpoint.json: framing").size_px
+        return side, side
+    rule = from_dict(SizeRule, section, path="checkpoint.json: framing")
+    if rule.sizes:
+        return max(rule.sizes, key=lambda size: size[0] * size[1])
+    return rule.frame_size(1, 1)
+
+
 def frame_picture(
     picture: Picture,
     section: Mapping[str, Any],

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.layers import FeedForward
+from joyflash_cli.types import in_float64
 
 
 def _patches(latents: Tensor, patch: tuple[int, int]) -> Tensor:
@@ -41,13 +42,14 @@ def head_patches(
 
 
 def timestep_sinusoids(
-    timesteps: Float[Tensor, "*rest"], freq_dim: int
+    timesteps: Float[Tensor, "*rest"], freq_dim: int, dtype: torch.dtype
 ) -> Float[Tensor, "*rest D"]:
     """Cosines, then sines of ``timestep * 10000^(-i / half)``, computed in float64."""
     half = freq_dim // 2
-    exponents = torch.arange(half, device=timesteps.device, dtype=torch.float64) / half
-    angles = timesteps.to(torch.float64)[..., None] * 10_000.0**-exponents
-    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+    exact = in_float64(timesteps)
+    exponents = torch.arange(half, device=exact.device, dtype=torch.float64) / half
+    angles = exact[..., None] * 10_000.0**-exponents
+    return torch.cat((angles.cos(), angles.sin()), dim=-1).to(dtype).to(timesteps.device)
 
 
 class ImageTokenProjection(nn.Module):

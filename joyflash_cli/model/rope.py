@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
+from joyflash_cli.types import in_float64
+
 ROPE_THETA = 10_000.0
 
 
@@ -34,10 +36,11 @@ def rope_tables(
     """
     num_rows, num_columns = grid
     # float64 because a long stream has large indices and float32 would lose the small angles.
-    rows = torch.arange(num_rows, device=positions.device, dtype=torch.float64)
-    columns = torch.arange(num_columns, device=positions.device, dtype=torch.float64)
+    exact = in_float64(positions)
+    rows = torch.arange(num_rows, device=exact.device, dtype=torch.float64)
+    columns = torch.arange(num_columns, device=exact.device, dtype=torch.float64)
     pairs = rope_pair_split(head_dim)
-    time_angles = _angles(positions.to(torch.float64), pairs[0])
+    time_angles = _angles(exact, pairs[0])
     row_angles = _angles(rows, pairs[1])
     column_angles = _angles(columns, pairs[2])
     shape = (len(positions), num_rows, num_columns, -1)
@@ -49,7 +52,8 @@ def rope_tables(
         ),
         dim=-1,
     ).flatten(1, 2)
-    return angles.cos().float(), angles.sin().float()
+    device = positions.device
+    return angles.cos().float().to(device), angles.sin().float().to(device)
 
 
 def rotate(

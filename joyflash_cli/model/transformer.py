@@ -357,8 +357,9 @@ class CausalTransformer(nn.Module):
         # The meta device, on which costs are counted, has no autocast of its own.
         device_type = "cpu" if timesteps.is_meta else timesteps.device.type
         with torch.autocast(device_type, enabled=False):
-            sinusoids = timestep_sinusoids(timesteps, self.config.freq_dim)
-            time_BTD = self.time_embedding(sinusoids.to(self.time_projection.weight.dtype))
+            dtype = self.time_projection.weight.dtype
+            sinusoids = timestep_sinusoids(timesteps, self.config.freq_dim, dtype)
+            time_BTD = self.time_embedding(sinusoids)
             if self.config.audio_modulation:
                 time_BTD = time_BTD + self.audio_modulation(conditioning.audio)
             six = self.time_projection(nn.functional.silu(time_BTD))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from joyflash_cli.checkpoints.at_load import verify_at_load
 from joyflash_cli.checkpoints.store import CheckpointFiles, resolve_checkpoint
 from joyflash_cli.pipeline.devices import keep_freed_memory
 from joyflash_cli.pipeline.latency import Latency, compute_latency
@@ -81,7 +82,8 @@ class JoyFlash:
             execution: How to run a model that is large for its device.
 
         Raises:
-            CheckpointError: When the files are missing, damaged or of another layout.
+            CheckpointError: When the files are missing, damaged, of another layout, or not those
+                that their checksums were made of.
             DeviceError: When the device is absent or cannot compute as asked.
             UsageError: When options exclude each other or the checkpoint.
         """
@@ -92,6 +94,7 @@ class JoyFlash:
             files = resolve_checkpoint(profile, checkpoint)
         placement = choose_placement(device, dtype, execution)
         check_checkpoint(files, placement)
+        verify_at_load(files)
         if placement.device.type == "cpu":
             keep_freed_memory()
         with device_errors():

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from joyflash_cli.errors import ConfigError
+from joyflash_cli.types import finest_dtype
 
 NUM_TRAIN_TIMESTEPS = 1000
 
@@ -71,17 +72,19 @@ def add_noise(
 def clean_from_flow(
     noisy: Float[Tensor, "*shape"], flow: Float[Tensor, "*shape"], sigma: Tensor | float
 ) -> Float[Tensor, "*shape"]:
-    """``noisy - sigma * flow``, computed in float64 and cast back."""
-    sigma = sigma.double() if isinstance(sigma, Tensor) else sigma
-    return (noisy.double() - sigma * flow.double()).to(noisy.dtype)
+    """``noisy - sigma * flow``, computed in float64 (where there is) and cast back."""
+    fine = finest_dtype(noisy.device)
+    sigma = sigma.to(fine) if isinstance(sigma, Tensor) else sigma
+    return (noisy.to(fine) - sigma * flow.to(fine)).to(noisy.dtype)
 
 
 def flow_from_clean(
     noisy: Float[Tensor, "*shape"], clean: Float[Tensor, "*shape"], sigma: Tensor | float
 ) -> Float[Tensor, "*shape"]:
-    """``(noisy - clean) / sigma``, computed in float64 and cast back; sigma must not be 0."""
-    sigma = sigma.double() if isinstance(sigma, Tensor) else sigma
-    return ((noisy.double() - clean.double()) / sigma).to(noisy.dtype)
+    """``(noisy - clean) / sigma``, as ``clean_from_flow``; sigma must not be 0."""
+    fine = finest_dtype(noisy.device)
+    sigma = sigma.to(fine) if isinstance(sigma, Tensor) else sigma
+    return ((noisy.to(fine) - clean.to(fine)) / sigma).to(noisy.dtype)
 
 
 def euler_step(

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from joyflash_cli.types import finest_dtype
+
 
 def flow_matching_loss(
     flow: Float[Tensor, "B *rest"],
@@ -63,13 +65,14 @@ def dmd_loss(
     gradient: Float[Tensor, "B *rest"],
     mask: Bool[Tensor, "B *rest"] | None = None,
 ) -> Float[Tensor, ""]:
-    """A loss whose derivative by ``generated`` is ``gradient / numel``, in float64.
+    """A loss whose derivative by ``generated`` is ``gradient / numel``, in float64 if there is.
 
     1/2 mean((x - sg(x - gradient))^2); with a mask the mean and ``numel`` are over its true
     places, and the derivative is zero elsewhere.
     """
-    wanted = (generated.double() - gradient.double()).detach()
-    error = (generated.double() - wanted).square()
+    fine = finest_dtype(generated.device)
+    wanted = (generated.to(fine) - gradient.to(fine)).detach()
+    error = (generated.to(fine) - wanted).square()
     return 0.5 * (error.mean() if mask is None else masked_mean(error, mask))
 
 

@@ -293,3 +293,28 @@ def test_settings_of_the_model_decide_what_is_done_again(place, toy_checkpoint, 
     assert run(["batch", manifest, "--out-dir", "out", "--checkpoint", str(toy_checkpoint),
                 "--device", "cpu", *again]) == 0  # fmt: skip
     assert fakes == ["a", "a"]
+
+
+def test_what_auto_means_here_is_what_is_done_already(place, toy_checkpoint, fakes, monkeypatch):
+    from joyflash_cli.pipeline import devices
+
+    monkeypatch.setattr(devices, "has_bfloat16", lambda _device: False)
+    manifest = write_manifest("a,face.png,one.wav,,,")
+    options = [manifest, "--out-dir", "out", "--checkpoint", str(toy_checkpoint)]
+    assert run(["batch", *options, "--device", "cpu"]) == 0
+    assert run(["batch", *options, "--device", "cpu", "--dtype", "fp32"]) == 0
+    assert fakes == ["a"]
+    monkeypatch.setattr(devices, "has_bfloat16", lambda _device: True)
+    assert run(["batch", *options, "--device", "cpu"]) == 6
+    assert run(["batch", *options, "--device", "cpu", "--overwrite"]) == 0
+    assert fakes == ["a", "a"]
+
+
+def test_workers_that_do_not_fit_are_not_started(place, toy_checkpoint, monkeypatch, capsys):
+    from joyflash_cli.batch import fitting
+
+    monkeypatch.setattr(fitting, "WORKER_BYTES", 1 << 60)
+    manifest = write_manifest("a,face.png,one.wav,,,", "b,face.png,two.wav,,,")
+    arguments = [manifest, "--out-dir", "out", "--workers", "2"]
+    assert batch(*arguments, checkpoint=toy_checkpoint) == 0
+    assert "batch: 1 of 2 workers fit: each needs" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from joyflash_cli.media import framing
 from joyflash_cli.media.face_points import EYE_CORNERS, MOUTH_CORNERS, NUM_POINTS
 from joyflash_cli.media.faces import Face
 from joyflash_cli.media.picture import Picture
-from joyflash_cli.media.sizing import SizeRule, cover, frame_picture
+from joyflash_cli.media.sizing import SizeRule, cover, frame_picture, largest_size
 
 
 @pytest.fixture(autouse=True)
@@ -124,3 +124,18 @@ def test_the_section_decides_between_face_and_size():
     assert by_face.pixels.shape == (64, 64, 3)
     with pytest.raises(ConfigError, match="szies"):
         frame_picture(picture, {"szies": [[64, 32]]})
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"sizes": [[64, 32], [48, 96], [32, 64]]}, (48, 96)),
+        ({"area_px": 64 * 64}, (64, 64)),
+        (
+            {"size_px": 128, "face_centre_x": 0.5, "face_centre_y": 0.5, "face_size": 0.6},
+            (128, 128),
+        ),
+    ],
+)
+def test_the_largest_size_of_a_profile(section, expected):
+    assert largest_size(section) == expected

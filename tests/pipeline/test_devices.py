@@ -46,6 +46,11 @@ def test_a_machine_without_a_gpu_has_nothing_to_report(machine):
     assert choose_device("auto") == CPU
 
 
+def test_a_device_nobody_has_rendered_on_is_not_taken_unasked(machine, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto") == CPU
+
+
 def test_a_cpu_build_beside_a_gpu_is_named(machine):
     (machine / "nvidia").write_text(NVIDIA)
     said = unusable_gpu()
