@@ -46,6 +46,7 @@ SIZE_OF_EYES_TO_MOUTH = 2.5
 
 _CANDIDATES = 10
 _SAME_FACE = 0.8
+_SAME_ROLL_DEGREES = 40.0
 _BATCH = 16
 
 
@@ -207,10 +208,14 @@ def _distance(one: Face | _Place, other: Face | _Place) -> float:
 
 
 def _apart(places: list[_Place]) -> list[_Place]:
-    """The surest places, each of another face."""
+    """The surest places, each of another face or at another angle."""
     kept: list[_Place] = []
     for place in sorted(places, key=lambda place: -place.heat):
-        if all(_distance(place, other) > _SAME_FACE for other in kept):
+        if all(
+            _distance(place, other) > _SAME_FACE
+            or abs((place.roll_degrees - other.roll_degrees + 180) % 360 - 180) > _SAME_ROLL_DEGREES
+            for other in kept
+        ):
             kept.append(place)
     return kept
 

@@ -266,8 +266,9 @@ def cut_frame(pixels: np.ndarray, place: Similarity, size_px: int) -> np.ndarray
     first = np.clip(low, 0, [width - 1, height - 1])
     last = np.clip(high, first + 1, [width, height])
     part = pixels[first[1] : last[1], first[0] : last[0]]
-    before, after = np.maximum(first - low, 0), np.maximum(high - last, 0)
-    if before.any() or after.any():
-        part = extend(part, (before[1], after[1], before[0], after[0]))
-    moved = replace(place, x=place.x - first[0] + before[0], y=place.y - first[1] + before[1])
-    return cut_smoothly(part, moved, size_px)
+    left, above = np.maximum(first - low, 0).tolist()
+    right, below = np.maximum(high - last, 0).tolist()
+    if max(left, above, right, below):
+        part = extend(part, (above, below, left, right))
+    x, y = place.x - int(first[0]) + left, place.y - int(first[1]) + above
+    return cut_smoothly(part, replace(place, x=x, y=y), size_px)

@@ -83,7 +83,7 @@ def upright(points: np.ndarray, *, eyes_to_mouth_px: float, centre: np.ndarray) 
 
 
 def draw_crops(collection: Collection, count: int, rng: np.random.Generator) -> CropBatch:
-    """Random crops: faces with all kinds of disturbances, a fifth of them without any face."""
+    """Random crops: faces with all kinds of disturbances, a quarter of them without any face."""
     rows = [_draw_crop(collection, rng) for _ in range(count)]
     crops, points, labels = (np.stack(column) for column in zip(*rows, strict=True))
     return CropBatch(_signed(crops), torch.from_numpy(points), torch.from_numpy(labels))
@@ -103,9 +103,11 @@ def _draw_crop(
     turned = float(store.turned[index])
     other = _square_of(collection.pick_faceless(rng), CROP_PX, rng)
     fate = rng.random()
-    if fate < 0.06:
+    if fate < 0.08:
         return _no_face(other, rng)
-    strange = fate < 0.1  # a face that is far from where it belongs
+    if fate < 0.14:
+        return _no_face(_detail(store, index, rng), rng)
+    strange = fate < 0.18  # a face that is far from where it belongs
     ideal = upright(
         points,
         eyes_to_mouth_px=CROP_EYES_TO_MOUTH * CROP_PX,
@@ -117,12 +119,12 @@ def _draw_crop(
     found = place.to_frame(points)
     if strange:
         return _no_face(crop, rng)
-    if fate < 0.2:
+    if fate < 0.27:
         return _no_face(without_face(crop, found, other, rng), rng)
     mouth_seen = 1.0
-    if fate < 0.38:
+    if fate < 0.42:
         crop, mouth_seen = cover_mouth(crop, found, other, rng), 0.0
-    elif fate < 0.55:
+    elif fate < 0.58:
         crop, hidden = hide_some(crop, other, found, rng)
         mouth_seen = 1.0 if hidden < 0.2 else 0.0 if hidden > 0.75 else UNKNOWN
     towards = 0.0 if turned > _TURNED_TOO_FAR else 1.0 if turned < _TURNED_ENOUGH else UNKNOWN
@@ -134,6 +136,20 @@ def _draw_crop(
         found = found[MIRRORED] * [-1, 1] + [CROP_PX, 0]
     labels = np.array([1.0, mouth_seen, towards], np.float32)
     return np.ascontiguousarray(crop), (found / CROP_PX).astype(np.float32), labels
+
+
+def _detail(store: PictureStore, index: int, rng: np.random.Generator) -> np.ndarray:
+    """Hair, clothes, an eye or what is behind a person, enlarged to a crop, at any angle."""
+    eyes, mouth = eyes_and_mouth(store.points[index])
+    angle, reach = rng.uniform(0, 2 * np.pi), float(np.linalg.norm(mouth - eyes))
+    near, far = (1.5, 2.2) if rng.random() < 0.5 else (0.0, 1.0)
+    away = rng.uniform(near, far) * reach * np.array([np.cos(angle), np.sin(angle)])
+    inside = store.inside[index]
+    side = rng.uniform(0.3, 1.6) * reach
+    centre = np.clip((eyes + mouth) / 2 + away, inside[:2] + side / 2, inside[2:] - side / 2)
+    turned = Similarity(side / CROP_PX, rng.uniform(0, 360), 0.0, 0.0)
+    corner = centre - turned.to_picture(np.full(2, CROP_PX / 2))
+    return cut(store.pixels[index], Similarity(turned.scale, turned.degrees, *corner), CROP_PX)
 
 
 def _no_face(
@@ -213,6 +229,8 @@ def _draw_scene(
         store, index = collection.pick(rng)
         low, high = FINDER_REACH_PX
         distance = np.exp(rng.uniform(np.log(0.6 * low), np.log(1.3 * high)))
+        if rng.random() < 0.15:  # so large that only its parts look like something
+            distance = np.exp(rng.uniform(np.log(1.6 * high), np.log(5 * high)))
         centre = rng.uniform(0.05, 0.95, 2) * SCENE_PX
         place = upright(store.points[index], eyes_to_mouth_px=distance, centre=centre)
         roll = rng.normal(0, 12) if rng.random() < 0.5 else rng.uniform(-180, 180)
@@ -229,7 +247,13 @@ def _draw_scene(
             continue
         if fate < 0.25:
             scene = cover_mouth(scene, known, scene[::-1, ::-1], rng)
-        _mark(heat, shape, known, judged=0.9 * low < distance < 1.1 * high)
+        _mark(
+            heat,
+            shape,
+            known,
+            judged=0.9 * low < distance < 1.1 * high,
+            large=distance > 1.5 * high,
+        )
     return as_shown(scene, rng), heat, shape
 
 
@@ -255,9 +279,8 @@ def _paste(
     x, y = grid[..., 0], grid[..., 1]
     mask = (x > left + 2) & (x < right - 2) & (y > top + 2) & (y < bottom - 2)
     if rng.random() < 0.25:
-        middle = store.points[index].mean(0)
-        if np.isfinite(middle).all():
-            mask &= np.hypot(x - middle[0], (y - middle[1]) / 1.2) < rng.uniform(70, 120)
+        middle = np.mean(eyes_and_mouth(store.points[index]), axis=0)
+        mask &= np.hypot(x - middle[0], (y - middle[1]) / 1.2) < rng.uniform(70, 120)
     under = scene[first[1] : first[1] + side, first[0] : first[0] + side]
     height, width = under.shape[:2]
     np.copyto(under, head[:height, :width], where=mask[:height, :width, None])
@@ -275,15 +298,20 @@ def _cells_near(points: np.ndarray, reach: float) -> np.ndarray:
     return _near(points / FINDER_STRIDE, reach, SCENE_PX // FINDER_STRIDE)
 
 
-def _mark(heat: np.ndarray, shape: np.ndarray, points: np.ndarray, *, judged: bool) -> None:
-    """Write a face into a scene's labels, in place; it hides the faces behind it."""
+def _mark(
+    heat: np.ndarray, shape: np.ndarray, points: np.ndarray, *, judged: bool, large: bool
+) -> None:
+    """Write a face into a scene's labels, in place; it hides the faces behind it.
+
+    A face that is ``large`` beyond the finder's reach is none for it; others are not ``judged``.
+    """
     eyes, mouth = eyes_and_mouth(points / FINDER_STRIDE)
     middle, down = (eyes + mouth) / 2, mouth - eyes
     distance = float(np.linalg.norm(down))
     axis = np.arange(len(heat)) + 0.5
     dx, dy = middle[0] - axis[None, :], middle[1] - axis[:, None]
     away = np.hypot(dx, dy)
-    heat[away < 1.2 * distance] = 0.0 if judged else UNKNOWN
+    heat[away < 1.2 * distance] = 0.0 if judged or large else UNKNOWN
     if not judged:
         return
     peak = np.exp(-((away / max(0.3 * distance, 0.6)) ** 2) / 2)

@@ -48,7 +48,7 @@ def cover_mouth(
     eyes, mouth = eyes_and_mouth(points)
     down = mouth - eyes
     across = np.array([down[1], -down[0]])
-    lips = points[LIPS_OUTER]
+    lips = _known_lips(points)
     kind = rng.random()
     if kind < 0.4 and np.isfinite(points[OUTLINE]).all():
         lower = points[_LOWER_FACE]
@@ -67,6 +67,11 @@ def cover_mouth(
         corners = np.array([shift + x * reach * across + y * half * down for x, y in sides])
         mask = polygon_mask(corners, size)
     return np.where(mask[..., None], _stuff(crop, other, points, rng), crop)
+
+
+def _known_lips(points: np.ndarray) -> np.ndarray:
+    lips = points[LIPS_OUTER]
+    return lips[np.isfinite(lips).all(1)]
 
 
 def _stuff(
@@ -98,7 +103,7 @@ def hide_some(
     size = len(crop)
     centre, radii = rng.uniform(0.1, 0.9, 2) * size, rng.uniform(0.04, 0.2, 2) * size
     mask = ellipse_mask(centre, radii, rng.uniform(0, 180), size)
-    lips = np.clip(points[LIPS_OUTER], 0, size - 1).astype(int)
+    lips = np.clip(_known_lips(points), 0, size - 1).astype(int)
     hidden = float(mask[lips[:, 1], lips[:, 0]].mean())
     return np.where(mask[..., None], _stuff(crop, other, points, rng), crop), hidden
 

@@ -17,7 +17,7 @@ from joyflash_cli.media.framing import (
 from joyflash_cli.media.picture import Picture
 from joyflash_cli.media.similarity import Similarity, cut, cut_smoothly, similarity_between
 
-RULE = FramingRule(size_px=128, eyes_x=0.5, eyes_y=0.4, eyes_to_mouth=0.2)
+RULE = FramingRule(size_px=128, eyes_x=0.5, eyes_y=0.4, eyes_to_mouth=0.27)
 
 
 def checkerboard(side: int = 300) -> np.ndarray:
@@ -187,7 +187,7 @@ def test_measured_rule_describes_the_frames(portrait):
     rule = measure_framing(frames)
     assert rule.size_px == 128
     found = (rule.eyes_x, rule.eyes_y, rule.eyes_to_mouth)
-    assert found == pytest.approx((0.5, 0.4, 0.2), abs=0.015)
+    assert found == pytest.approx((0.5, 0.4, 0.27), abs=0.015)
 
 
 def test_frames_without_faces_or_of_two_sizes_give_no_rule():
