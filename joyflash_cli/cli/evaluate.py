@@ -20,6 +20,15 @@ def evaluate(
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Use only identities and voices kept from training.")
     ] = False,
+    real: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--real",
+            metavar="DIR",
+            help="Use films of real people: the first frame is the picture, the sound the voice. "
+            "May be repeated.",
+        ),
+    ] = None,
     horizon: Annotated[
         float | None,
         typer.Option("--horizon", min=1.0, metavar="S", help="Longest drift horizon in seconds."),
@@ -63,7 +72,7 @@ def evaluate(
         int, typer.Option("--seeds", min=1, help="ablation: trainings of every variant.")
     ] = 3,
     clips: Annotated[
-        int | None, typer.Option("--clips", min=2, help="Measure only the first held-out clips.")
+        int | None, typer.Option("--clips", min=2, help="Measure only the first clips.")
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", metavar="DIR", help="ablation: folder of the table.")
@@ -85,6 +94,7 @@ def evaluate(
     \b
     Example:
       joyflash evaluate tiny --held-out --json
+      joyflash evaluate tiny --real films --json
     """  # noqa: D301 - \b tells the help not to fold the example
     if profile == "ablation":
         _evaluate_ablation(
@@ -109,9 +119,25 @@ def evaluate(
         raise UsageError(
             f"profile {profile!r} has no held-out data", hint="give tiny", code="E-PROFILE"
         )
+    if real:
+        refused = {"--held-out": held_out, "--horizon": horizon, "--assets": assets}
+        for option, value in (refused | {"--sheets": sheets}).items():
+            if value:
+                raise UsageError(f"{option} does not go with --real", hint="leave one of them out")
+        from joyflash_cli.cli.evaluate_real import evaluate_films
+
+        evaluate_films(
+            real,
+            checkpoint=checkpoint,
+            clips=clips,
+            as_json=as_json,
+            progress=None if quiet else _show_progress,
+        )
+        return
     if not held_out:
         raise UsageError(
-            "figures on training data say nothing about new people", hint="give --held-out"
+            "figures on training data say nothing about new people",
+            hint="give --held-out, or --real DIR",
         )
     from joyflash_cli.evaluation.report import evaluate_tiny
 
