@@ -20,15 +20,6 @@ def evaluate(
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Use only identities and voices kept from training.")
     ] = False,
-    real: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--real",
-            metavar="DIR",
-            help="Use films of real people: the first frame is the picture, the sound the voice. "
-            "May be repeated.",
-        ),
-    ] = None,
     horizon: Annotated[
         float | None,
         typer.Option("--horizon", min=1.0, metavar="S", help="Longest drift horizon in seconds."),
@@ -78,8 +69,13 @@ def evaluate(
         Path, typer.Option("--output", metavar="DIR", help="ablation: folder of the table.")
     ] = Path("runs"),
     real: Annotated[
-        Path | None,
-        typer.Option("--real", metavar="DIR", help="points: real people with recorded points."),
+        list[Path] | None,
+        typer.Option(
+            "--real",
+            metavar="DIR",
+            help="Films of real people, in place of --held-out; may be repeated. "
+            "points: people with recorded points.",
+        ),
     ] = None,
     faceless: Annotated[
         Path | None,
@@ -155,14 +151,14 @@ def evaluate(
 
 
 def _evaluate_points(
-    real: Path | None, faceless: Path | None, *, quiet: bool, as_json: bool
+    real: list[Path] | None, faceless: Path | None, *, quiet: bool, as_json: bool
 ) -> None:
-    if real is None:
-        raise UsageError("points are measured on real people", hint="give --real DIR")
+    if not real or len(real) > 1:
+        raise UsageError("points are measured on real people", hint="give one --real DIR")
     from joyflash_cli.evaluation.points import evaluate_points
 
     progress = None if quiet else _show_progress
-    report = evaluate_points(real, faceless_dir=faceless, progress=progress)
+    report = evaluate_points(real[0], faceless_dir=faceless, progress=progress)
     typer.echo(json.dumps(report) if as_json else _as_lines(report))
 
 

@@ -74,7 +74,9 @@ def test_size_of_movement_is_told_apart_from_its_timing():
 
 def test_teeth_and_likeness_are_those_of_equal_mouths():
     true = reading()
-    late = {name: np.roll(getattr(true, name), 3, axis=0) for name in ("opening", "width", "mouths")}
+    late = {
+        name: np.roll(getattr(true, name), 3, axis=0) for name in ("opening", "width", "mouths")
+    }
     shifted = replace(true, inside=np.roll(true.inside, 3, axis=0), **late)
     assert compare(shifted, true).values["open_mouth_psnr_db"] == 99
     bright = replace(true, inside=true.inside + 40, mouths=true.mouths + 10)
