@@ -37,7 +37,7 @@ EXIT_CODES = """## Exit codes
 | 4 | weights missing, damaged or of another layout |
 | 5 | the device is absent, out of memory, or gave numbers that are not finite |
 | 6 | the video cannot be written |
-| 7 | a batch ended with rows that failed |
+| 7 | a batch ended with rows that failed, or an evaluation with films that were skipped |
 | 130 | Ctrl-C, after what was ready had been saved |
 | 141 | whoever read the output closed the pipe |
 | 143 | SIGTERM, after what was ready had been saved |

@@ -70,16 +70,19 @@ def evaluate(
     ] = 3,
     clips: Annotated[
         int | None,
-        typer.Option(
-            "--clips", min=2, help="Measure only the first held-out clips; heads: of each kind."
-        ),
+        typer.Option("--clips", min=2, help="Measure only the first clips; heads: of each kind."),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", metavar="DIR", help="ablation: folder of the table.")
     ] = Path("runs"),
     real: Annotated[
-        Path | None,
-        typer.Option("--real", metavar="DIR", help="points: real people with recorded points."),
+        list[Path] | None,
+        typer.Option(
+            "--real",
+            metavar="DIR",
+            help="Films of real people, in place of --held-out; may be repeated. "
+            "points: people with recorded points.",
+        ),
     ] = None,
     faceless: Annotated[
         Path | None,
@@ -94,6 +97,7 @@ def evaluate(
     \b
     Example:
       joyflash evaluate tiny --held-out --json
+      joyflash evaluate tiny --real films --json
     """  # noqa: D301 - \b tells the help not to fold the example
     if profile == "ablation":
         _evaluate_ablation(
@@ -122,9 +126,25 @@ def evaluate(
         raise UsageError(
             f"profile {profile!r} has no held-out data", hint="give tiny", code="E-PROFILE"
         )
+    if real:
+        refused = {"--held-out": held_out, "--horizon": horizon, "--assets": assets}
+        for option, value in (refused | {"--sheets": sheets}).items():
+            if value:
+                raise UsageError(f"{option} does not go with --real", hint="leave one of them out")
+        from joyflash_cli.cli.evaluate_real import evaluate_films
+
+        evaluate_films(
+            real,
+            checkpoint=checkpoint,
+            clips=clips,
+            as_json=as_json,
+            progress=None if quiet else _show_progress,
+        )
+        return
     if not held_out:
         raise UsageError(
-            "figures on training data say nothing about new people", hint="give --held-out"
+            "figures on training data say nothing about new people",
+            hint="give --held-out, or --real DIR",
         )
     from joyflash_cli.evaluation.report import evaluate_tiny
 
@@ -151,14 +171,14 @@ def _evaluate_heads(assets: Path | None, *, num_heads: int | None, quiet: bool) 
 
 
 def _evaluate_points(
-    real: Path | None, faceless: Path | None, *, quiet: bool, as_json: bool
+    real: list[Path] | None, faceless: Path | None, *, quiet: bool, as_json: bool
 ) -> None:
-    if real is None:
-        raise UsageError("points are measured on real people", hint="give --real DIR")
+    if not real or len(real) > 1:
+        raise UsageError("points are measured on real people", hint="give one --real DIR")
     from joyflash_cli.evaluation.points import evaluate_points
 
     progress = None if quiet else _show_progress
-    report = evaluate_points(real, faceless_dir=faceless, progress=progress)
+    report = evaluate_points(real[0], faceless_dir=faceless, progress=progress)
     typer.echo(json.dumps(report) if as_json else _as_lines(report))
 
 

@@ -33,6 +33,11 @@ def crop(frames: np.ndarray, box: Box) -> np.ndarray:
     return frames[..., max(0, y0) : y1, max(0, x0) : x1, :]
 
 
+def luma(pixels: np.ndarray) -> np.ndarray:
+    """Luma (ITU-R BT.601) of RGB pixels ``(..., 3)`` in 0..255, ``(...)`` float32."""
+    return pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+
+
 def sharpness(frames: np.ndarray, *, box: Box | None = None) -> np.ndarray:
     """Mean gradient magnitude of the luma of each frame in 0..1 units per pixel, ``(F,)``.
 
@@ -41,15 +46,28 @@ def sharpness(frames: np.ndarray, *, box: Box | None = None) -> np.ndarray:
         box: The face; the whole picture if ``None``.
     """
     region = frames if box is None else crop(frames, box)
-    luma = region.astype(np.float32) @ (np.array([0.299, 0.587, 0.114], np.float32) / 255.0)
-    down = np.diff(luma, axis=1)[:, :, :-1]
-    right = np.diff(luma, axis=2)[:, :-1, :]
+    light = luma(region) / np.float32(255.0)
+    down = np.diff(light, axis=1)[:, :, :-1]
+    right = np.diff(light, axis=2)[:, :-1, :]
     return np.sqrt(down**2 + right**2).mean((1, 2))
 
 
 def mean_colour(frames: np.ndarray) -> np.ndarray:
     """Mean colour of each frame in 0..255, ``(F, 3)``."""
     return frames.reshape(len(frames), -1, 3).mean(1, dtype=np.float64)
+
+
+def rgb_to_lab(colour: np.ndarray) -> np.ndarray:
+    """Colours ``(n, 3)`` of sRGB in 0..255 as CIE 1976 L*a*b* for the D65 white (IEC 61966-2-1)."""
+    encoded = colour / 255.0
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    relative = (linear @ to_xyz.T) / to_xyz.sum(1)
+    root = np.where(relative > (6 / 29) ** 3, np.cbrt(relative), relative * 841 / 108 + 4 / 29)
+    x, y, z = root.T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
 
 def frame_changes(frames: np.ndarray) -> np.ndarray:

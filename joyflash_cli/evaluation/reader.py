@@ -25,6 +25,19 @@ MOUTH_MARGIN = 1.25
 EYES_MARGIN = 1.2
 """Crops are the boxes of the neutral pose, this many times as large: the head sways a little."""
 
+FRAME_PX = 128
+PLACES = np.array([[0.497, 0.425], [0.497, 0.677]])
+"""Side of the frames of the heads that the networks learned, and where eyes and mouth lay in them
+(fractions of the side)."""
+
+MOUTH_BOX = np.array([0.359, 0.555, 0.660, 0.867])
+EYES_BOX = np.array([0.309, 0.293, 0.719, 0.523])
+"""``(x0, y0, x1, y1)`` as fractions of the side: medians over the held-out pack.
+
+Read with these boxes instead of each head's own, the opening of the mouth agrees with the known
+track of the pack's twelve clips at 0.94 on average (0.74 to 0.99) instead of 0.96 (0.84 to 0.99).
+"""
+
 IDENTITY_DIM = 64
 _BATCH = 128
 

@@ -185,6 +185,11 @@ def speech_level_db(
     return 10.0 * np.log10(np.maximum(power, 1e-14) / loud)
 
 
+def loudness(level_db: np.ndarray) -> np.ndarray:
+    """A level of -40..0 dB below the clip's loud parts as 0..1."""
+    return np.clip((level_db + 40.0) / 40.0, 0.0, 1.0)
+
+
 def movement_ratio(track: np.ndarray, silent: np.ndarray) -> MovementRatio:
     """Movement of a mouth track in silence over its movement in speech.
 

@@ -17,10 +17,13 @@ class ClipFraming:
 
     Args:
         section: ``framing`` of a ``checkpoint.json``: by face, or by size.
+        needs_face: Whether a first frame without a face that can speak is refused with an
+            ``ImageError``.
     """
 
-    def __init__(self, section: Mapping[str, Any]) -> None:
+    def __init__(self, section: Mapping[str, Any], *, needs_face: bool = False) -> None:
         self._section = section
+        self._needs_face = needs_face
         self._cut: Callable[[np.ndarray], np.ndarray] | None = None
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
@@ -30,7 +33,7 @@ class ClipFraming:
         return self._cut(pixels)
 
     def _framed_by(self, first: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        framed = frame_picture(Picture(first), self._section)
+        framed = frame_picture(Picture(first), self._section, needs_face=self._needs_face)
         height, width = framed.pixels.shape[:2]
         place = framed.place
         if is_by_face(self._section):

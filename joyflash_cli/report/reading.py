@@ -13,7 +13,13 @@ import numpy as np
 from joyflash_cli.errors import JoyFlashError
 from joyflash_cli.evaluation import sync
 from joyflash_cli.evaluation.identity import cosine
-from joyflash_cli.evaluation.quality import border_flicker, frame_changes, mean_colour, sharpness
+from joyflash_cli.evaluation.quality import (
+    border_flicker,
+    frame_changes,
+    mean_colour,
+    rgb_to_lab,
+    sharpness,
+)
 from joyflash_cli.media.playback import frame_levels, iterate_frames
 from joyflash_cli.media.probe import MediaInfo, probe
 from joyflash_cli.media.sheet import resized
@@ -235,7 +241,7 @@ def figures_of(reading: ClipReading) -> dict[str, Any]:
 def _agreement(mouth: np.ndarray, level_db: np.ndarray) -> dict[str, Any]:
     if len(mouth) < MIN_SYNC_FRAMES:
         return {}
-    score = sync.score_curve(sync.lag_curve(mouth, loudness(level_db)))
+    score = sync.score_curve(sync.lag_curve(mouth, sync.loudness(level_db)))
     movement = sync.movement_ratio(mouth, sync.quiet_frames(level_db))
     return {
         "sound_correlation": score.correlation,
@@ -244,28 +250,10 @@ def _agreement(mouth: np.ndarray, level_db: np.ndarray) -> dict[str, Any]:
     }
 
 
-def loudness(level_db: np.ndarray) -> np.ndarray:
-    """A level of -40..0 dB below the clip's loud parts as 0..1."""
-    return np.clip((level_db + 40.0) / 40.0, 0.0, 1.0)
-
-
 def relative_db(power: np.ndarray) -> np.ndarray:
     """Mean squares ``(F,)`` in dB relative to their 95th percentile."""
     loud = max(float(np.percentile(power, 95)), 1e-12)
     return 10.0 * np.log10(np.maximum(power, 1e-14) / loud)
-
-
-def rgb_to_lab(colour: np.ndarray) -> np.ndarray:
-    """Colours ``(n, 3)`` of sRGB in 0..255 as CIE 1976 L*a*b* for the D65 white (IEC 61966-2-1)."""
-    encoded = colour / 255.0
-    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array(
-        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
-    )
-    relative = (linear @ to_xyz.T) / to_xyz.sum(1)
-    root = np.where(relative > (6 / 29) ** 3, np.cbrt(relative), relative * 841 / 108 + 4 / 29)
-    x, y, z = root.T
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
 
 def _face_region(boxes: ReaderBoxes | None) -> tuple[int, int, int, int] | None:
