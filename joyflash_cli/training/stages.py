@@ -58,6 +58,23 @@ def _clips(run: RunConfig, resume: bool, session: Session) -> None:
         )
 
 
+def _photo_clips(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.data.photo_clips import build_photo_clips
+
+    configs = ((run.held_out_photo_clips, "photos_held_out"), (run.photo_clips, "photos"))
+    for config, name in configs:
+        if config.num_clips:
+            build_photo_clips(
+                config,
+                assets_dir=run.assets("heads"),
+                photos_dir=run.assets("real"),
+                speech_path=run.path("speech/speech.npz"),
+                out_dir=run.path(f"clips/{name}"),
+                processes=run.processes,
+                on_shard=_shards(session, name),
+            )
+
+
 def _front_end(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.data.speech import load_speech
     from joyflash_cli.encoders.front_end import save_front_end
@@ -218,6 +235,7 @@ STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
     "sources": _sources,
     "speech": _speech,
     "clips": _clips,
+    "photo-clips": _photo_clips,
     "front-end": _front_end,
     "codec": _codec,
     "latents": _latents,
