@@ -17,6 +17,8 @@ from joyflash_cli.training.session import Session
 if TYPE_CHECKING:
     from torch import nn
 
+    from joyflash_cli.data.face_state import Split
+
 Report = Callable[[dict], None]
 
 
@@ -67,12 +69,37 @@ def _photo_clips(run: RunConfig, resume: bool, session: Session) -> None:
             build_photo_clips(
                 config,
                 assets_dir=run.assets("heads"),
-                photos_dir=run.assets("real"),
+                photos_dir=run.assets(config.folder),
                 speech_path=run.path("speech/speech.npz"),
                 out_dir=run.path(f"clips/{name}"),
                 processes=run.processes,
                 on_shard=_shards(session, name),
             )
+
+
+def _film_clips(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.data.film_clips import build_film_clips
+    from joyflash_cli.data.photo_pairs import build_pairs
+
+    config = run.film_clips
+    splits: tuple[tuple[Split, str], ...] = (("held-out", "_held_out"), ("train", ""))
+    for split, suffix in splits if config.folder else ():
+        build_film_clips(
+            config,
+            films_dir=run.assets(config.folder),
+            out_dir=run.path(f"clips/films{suffix}"),
+            split=split,
+            processes=run.processes,
+            on_shard=_shards(session, f"films{suffix}"),
+        )
+    for split, suffix in splits if run.photo_clips.num_clips else ():
+        build_pairs(
+            run.assets(run.photo_clips.folder),
+            run.path(f"clips/pairs{suffix}"),
+            size_px=run.photo_clips.size_px,
+            split=split,
+            on_shard=_shards(session, f"pairs{suffix}"),
+        )
 
 
 def _front_end(run: RunConfig, resume: bool, session: Session) -> None:
@@ -236,6 +263,7 @@ STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
     "speech": _speech,
     "clips": _clips,
     "photo-clips": _photo_clips,
+    "film-clips": _film_clips,
     "front-end": _front_end,
     "codec": _codec,
     "latents": _latents,
