@@ -17,6 +17,8 @@ from joyflash_cli.training.session import Session
 if TYPE_CHECKING:
     from torch import nn
 
+    from joyflash_cli.data.face_state import Split
+
 Report = Callable[[dict], None]
 
 
@@ -73,6 +75,48 @@ def _clips(run: RunConfig, resume: bool, session: Session) -> None:
             out_dir=run.path(f"clips/{name}"),
             processes=run.processes,
             on_shard=_shards(session, name),
+        )
+
+
+def _photo_clips(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.data.photo_clips import build_photo_clips
+
+    configs = ((run.held_out_photo_clips, "photos_held_out"), (run.photo_clips, "photos"))
+    for config, name in configs:
+        if config.num_clips:
+            build_photo_clips(
+                config,
+                assets_dir=run.assets("heads"),
+                photos_dir=run.assets(config.folder),
+                speech_path=run.path("speech/speech.npz"),
+                out_dir=run.path(f"clips/{name}"),
+                processes=run.processes,
+                on_shard=_shards(session, name),
+            )
+
+
+def _film_clips(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.data.film_clips import build_film_clips
+    from joyflash_cli.data.photo_pairs import build_pairs
+
+    config = run.film_clips
+    splits: tuple[tuple[Split, str], ...] = (("held-out", "_held_out"), ("train", ""))
+    for split, suffix in splits if config.folder else ():
+        build_film_clips(
+            config,
+            films_dir=run.assets(config.folder),
+            out_dir=run.path(f"clips/films{suffix}"),
+            split=split,
+            processes=run.processes,
+            on_shard=_shards(session, f"films{suffix}"),
+        )
+    for split, suffix in splits if run.photo_clips.num_clips else ():
+        build_pairs(
+            run.assets(run.photo_clips.folder),
+            run.path(f"clips/pairs{suffix}"),
+            size_px=run.photo_clips.size_px,
+            split=split,
+            on_shard=_shards(session, f"pairs{suffix}"),
         )
 
 
@@ -237,6 +281,8 @@ STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
     "points": _points,
     "speech": _speech,
     "clips": _clips,
+    "photo-clips": _photo_clips,
+    "film-clips": _film_clips,
     "front-end": _front_end,
     "codec": _codec,
     "latents": _latents,
