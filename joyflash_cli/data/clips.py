@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from joyflash_cli.data.face_state import HELD_OUT_EVERY, FaceState, Head, Split
+from joyflash_cli.data.face_state import HELD_OUT_EVERY, LIP_MEASURES, FaceState, Head, Split
 from joyflash_cli.data.motion import MotionConfig, MotionTracks, sample_motion
 from joyflash_cli.errors import DataError
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
@@ -290,7 +290,7 @@ class ClipStore:
     """Complete shards of a folder, as one sequence of clips.
 
     Args:
-        directory: Folder written by ``build_clips``.
+        directory: Folder written by ``build_clips``, or one that holds several of them.
 
     Raises:
         DataError: If it holds no complete shard.
@@ -302,7 +302,7 @@ class ClipStore:
         self.directory = Path(directory)
         self._shards: list[tuple[np.ndarray, dict[str, np.ndarray], list[dict]]] = []
         self._index: list[tuple[int, int]] = []
-        for about_path in sorted(self.directory.glob("shard-*.json")):
+        for about_path in sorted(self.directory.rglob("shard-*.json")):
             stem = str(about_path)[: -len(".json")]
             about = json.loads(about_path.read_text())
             frames = np.load(f"{stem}.frames.npy", mmap_mode="r")
@@ -353,6 +353,11 @@ class ClipStore:
     def visemes(self, index: int) -> np.ndarray:
         """``(F, 6)`` float32 in the order of ``VISEMES``."""
         return self.track("visemes", index)
+
+    def mouths(self, index: int) -> np.ndarray:
+        """``(F, M)`` float32 in the order of ``MOUTH_TRACKS``, NaN where unknown."""
+        lips = self.track("lips", index)[:, : len(LIP_MEASURES)]
+        return np.concatenate([self.visemes(index), lips], 1)
 
     def waveform(self, index: int) -> np.ndarray:
         """16 kHz mono float32 with ``MARGIN_FRAMES`` video frames of sound on both sides."""

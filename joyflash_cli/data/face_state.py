@@ -9,6 +9,13 @@ VISEMES = ("jaw", "width", "round", "press", "teeth", "tongue")
 """Mouth parameters, each about 0..1 (width -0.5..1): jaw drop, lip corners apart, lips rounded,
 lips pressed together, lower lip to teeth or teeth shown, tongue up."""
 
+LIP_MEASURES = ("gap", "span")
+"""Opening of the inner lips and width of the mouth, in outer eye distances: what points of any
+face give."""
+
+MOUTH_TRACKS = (*VISEMES, "lip_gap", "lip_width")
+"""What may be known of a mouth: visemes of rendered heads, lip measures of films as well."""
+
 Split = Literal["train", "held-out"]
 """Which assets (skins, hairs, drawn style, voices) and identity seeds may be used."""
 

@@ -94,7 +94,7 @@ def _lip_loss(
     """``lip_loss`` of the learnt frames; weighed by sigma, as noise leaves the lips open."""
     image = batch.conditioning.image
     assert image is not None
-    assert batch.visemes is not None
+    assert batch.mouths is not None
     reference = head_patches(image[:, batch.layout.learns, : batch.clean.shape[2]], patch)
     tokens = reader.tokens
     if batch.token_subset is not None:
@@ -103,7 +103,7 @@ def _lip_loss(
         reader,
         prediction[:, :, tokens],
         reference[:, :, reader.tokens],
-        batch.visemes[:, batch.layout.learns],
+        batch.mouths[:, batch.layout.learns],
     )
 
 

@@ -86,7 +86,7 @@ class Batch:
         clip_weights: ``(B,)``.
         layout: Frames, mask and which frames are learnt.
         token_subset: Tokens of a frame that are computed, ``None`` for all.
-        visemes: ``(B, T, 4, 6)``, ``None`` where unknown.
+        mouths: ``(B, T, 4, M)``, NaN or ``None`` where unknown.
     """
 
     clean: Tensor
@@ -97,7 +97,7 @@ class Batch:
     clip_weights: Tensor
     layout: Layout
     token_subset: Tensor | None
-    visemes: Tensor | None = None
+    mouths: Tensor | None = None
 
 
 def make_layout(
@@ -162,7 +162,7 @@ def read_batch(
         clip_weights=clips.clip_weights[chosen],
         layout=layout,
         token_subset=subset,
-        visemes=None if clips.visemes is None else clips.visemes[chosen][:, frames],
+        mouths=None if clips.mouths is None else clips.mouths[chosen][:, frames],
     )
 
 

@@ -39,6 +39,7 @@ class DistillationWeights:
     are then the checkpoint's as well.
 
     Attributes:
+        generator_start: What the stage ``generator`` starts from; a fresh one if empty.
         teacher_start: Denoiser that the teacher starts from; a fresh one if empty.
         teacher: Real score; it also walks the ODE pairs (paper: 14B).
         teacher_transformer: Its sizes; the generator's if ``None``.
@@ -48,6 +49,7 @@ class DistillationWeights:
         exported: What the stage ``export`` packs.
     """
 
+    generator_start: str = ""
     teacher_start: str = "generator/generator.safetensors"
     teacher: str = "teacher/teacher.safetensors"
     teacher_transformer: TransformerConfig | None = None
@@ -64,6 +66,7 @@ class RunConfig:
     Attributes:
         work_dir: Folder of data, states and results; ``~`` is the home folder.
         assets_dir: Folder with the packs ``heads`` and ``speech``.
+        start: Profile or checkpoint folder whose parts the stage ``unpack`` lays down, to go on from.
         version: Written into the exported checkpoint.
         processes: Worker processes where a stage uses them.
         threads: Torch threads of the training stages.
@@ -83,6 +86,7 @@ class RunConfig:
     work_dir: str
     assets_dir: str
     version: str
+    start: str = "tiny"
     processes: int = 2
     threads: int = 2
     device: str = "auto"

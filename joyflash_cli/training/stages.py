@@ -15,7 +15,7 @@ from joyflash_cli.training.run_config import RunConfig, load_run_config
 from joyflash_cli.training.session import Session
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Report = Callable[[dict], None]
 
@@ -58,16 +58,38 @@ def _clips(run: RunConfig, resume: bool, session: Session) -> None:
         )
 
 
-def _front_end(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.data.speech import load_speech
+def _unpack(run: RunConfig, resume: bool, session: Session) -> None:
+    import torch
+
     from joyflash_cli.encoders.front_end import save_front_end
-    from joyflash_cli.training.front_end import train_front_end
+    from joyflash_cli.pipeline.parts import load_parts
+    from joyflash_cli.training.clip_encoders import resolve_encoders
+
+    files = resolve_encoders(run.start)
+    parts = load_parts(files, torch.device("cpu"), torch.float32)
+    start = run.path("start")
+    start.mkdir(parents=True, exist_ok=True)
+    save_front_end(parts.front_end, start / "front_end.safetensors")
+    _save(parts.codec, start / "codec.safetensors")
+    _save(parts.transformer, start / "transformer.safetensors")
+    session.on_log({"start": files.name, "folder": str(start)})
+
+
+def _front_end(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.data.clips import ClipStore
+    from joyflash_cli.data.speech import load_speech
+    from joyflash_cli.encoders.front_end import load_front_end, save_front_end
+    from joyflash_cli.training.front_end import film_voices, train_front_end
 
     speech = load_speech(run.path("speech/speech.npz"))
+    films = film_voices(ClipStore(run.path("clips/train"))) if run.front_end.film_batch else ()
+    start = run.path("start/front_end.safetensors")
     front_end = train_front_end(
         run.front_end,
         speech=[u for u in speech if u.split == "train"],
         held_out=[u for u in speech if u.split == "held-out"],
+        films=films,
+        start_from=load_front_end(start) if start.exists() else None,
         out_dir=run.path("front-end"),
         resume=resume,
         session=session,
@@ -102,11 +124,17 @@ def _save(module: "nn.Module", path: Path) -> None:
     save_file({name: value.contiguous() for name, value in module.state_dict().items()}, path)
 
 
+def clip_folders(run: RunConfig) -> list[str]:
+    """Folders of clips below ``clips``, as ``train/films``."""
+    top = run.path("clips")
+    return sorted({str(path.parent.relative_to(top)) for path in top.rglob("shard-*.json")})
+
+
 def _latents(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.training.latents import build_latents
     from joyflash_cli.training.parts_on_disk import codec_of, front_end_of
 
-    for name in ("held_out", "train"):
+    for name in clip_folders(run):
         build_latents(
             clips_dir=run.path(f"clips/{name}"),
             out_dir=run.path(f"latents/{name}"),
@@ -132,6 +160,12 @@ def _lip_reader(run: RunConfig, resume: bool, session: Session) -> None:
     _save(reader, run.path("lip-reader/reader.safetensors"))
 
 
+def _start_of(run: RunConfig) -> "dict[str, Tensor] | None":
+    from safetensors.torch import load_file
+
+    return load_file(run.path(run.weights.generator_start)) if run.weights.generator_start else None
+
+
 def _generator(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.training.generator import train_generator
     from joyflash_cli.training.latents import load_latents
@@ -143,6 +177,7 @@ def _generator(run: RunConfig, resume: bool, session: Session) -> None:
         held_out=load_latents(run.path("latents/held_out")),
         out_dir=run.path("generator"),
         reader=lip_reader_of(run) if run.generator.lip_weight else None,
+        start_from=_start_of(run),
         resume=resume,
         session=session,
     )
@@ -218,6 +253,7 @@ STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
     "sources": _sources,
     "speech": _speech,
     "clips": _clips,
+    "unpack": _unpack,
     "front-end": _front_end,
     "codec": _codec,
     "latents": _latents,
