@@ -6,7 +6,6 @@ A shard is three files: ``shard-0000.frames.npy`` (uint8 ``(n, F, S, S, 3)``),
 
 import functools
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 
 from joyflash_cli.data.face_state import HELD_OUT_EVERY, LIP_MEASURES, FaceState, Head, Split
 from joyflash_cli.data.motion import MotionConfig, MotionTracks, sample_motion
+from joyflash_cli.data.spreading import spread
 from joyflash_cli.errors import DataError
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 
@@ -272,7 +272,6 @@ def build_clips(
     out_dir.mkdir(parents=True, exist_ok=True)
     num_shards = -(-config.num_clips // config.clips_per_shard)
     missing = [i for i in range(num_shards) if not (out_dir / f"shard-{i:04d}.json").exists()]
-    context = multiprocessing.get_context("spawn")
     render = functools.partial(
         _render_shard,
         config=config,
@@ -280,10 +279,9 @@ def build_clips(
         speech_path=speech_path,
         out_dir=out_dir,
     )
-    with context.Pool(processes) as pool:
-        for done, _ in enumerate(pool.imap_unordered(render, missing), 1):
-            if on_shard is not None:
-                on_shard(num_shards - len(missing) + done, num_shards)
+    for done, _ in enumerate(spread(render, missing, processes=processes), 1):
+        if on_shard is not None:
+            on_shard(num_shards - len(missing) + done, num_shards)
 
 
 class ClipStore:

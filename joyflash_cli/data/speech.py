@@ -94,7 +94,7 @@ def save_speech(utterances: Sequence[Utterance], path: Path) -> None:
 
     Args:
         utterances: At least one.
-        path: File to write; its folder must exist.
+        path: File to write; its folder is made.
 
     Raises:
         DataError: There is nothing to write.
@@ -113,6 +113,7 @@ def save_speech(utterances: Sequence[Utterance], path: Path) -> None:
         for u in utterances
     ]
     pcm = [np.round(u.waveform * _PCM_SCALE).astype(np.int16) for u in utterances]
+    path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
         path,
         pcm=np.concatenate(pcm),

@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import multiprocessing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ import numpy as np
 from joyflash_cli.data.alignment import align_phonemes
 from joyflash_cli.data.face_state import Split
 from joyflash_cli.data.speech import Utterance, make_utterance, save_speech
+from joyflash_cli.data.spreading import spread
 from joyflash_cli.data.synthesis import (
     Speech,
     scale_frequencies,
@@ -65,7 +65,7 @@ def build_speech(
 
     Args:
         assets_dir: Folder with ``kathleen-en/transcripts.csv`` and its recordings.
-        out_path: The ``.npz`` file to write.
+        out_path: The ``.npz`` file to write; its folder is made.
         num_utterances: Training utterances; 60 held-out ones are added.
         seed: Of texts, voices and pauses.
         processes: Worker processes.
@@ -75,15 +75,13 @@ def build_speech(
     """
     jobs = plan_speech(assets_dir, num_utterances=num_utterances, seed=seed)
     utterances: list[Utterance] = []
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(processes) as pool:
-        for index, utterance in enumerate(pool.imap(run_job, jobs, chunksize=8)):
-            if utterance is None:
-                log.info("left out: %s %s", jobs[index].voice, jobs[index].text)
-            else:
-                utterances.append(utterance)
-            if index % 50 == 0:
-                log.info("%d of %d utterances", index, len(jobs))
+    for index, utterance in enumerate(spread(run_job, jobs, processes=processes)):
+        if utterance is None:
+            log.info("left out: %s %s", jobs[index].voice, jobs[index].text)
+        else:
+            utterances.append(utterance)
+        if index % 50 == 0:
+            log.info("%d of %d utterances", index, len(jobs))
     save_speech(utterances, out_path)
     return utterances
 

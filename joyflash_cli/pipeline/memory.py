@@ -7,6 +7,7 @@ compare them with the storages that a real pass keeps alive, on several geometri
 from dataclasses import dataclass
 
 from joyflash_cli.model.config import TransformerConfig
+from joyflash_cli.sampler.positions import PassKind, attended_frames
 from joyflash_cli.sampler.profile import SamplerProfile
 
 MAX_SCORES = 1 << 24
@@ -119,8 +120,7 @@ def static_bytes(config: TransformerConfig, element_bytes: int) -> int:
 
 def window_pass_size(profile: SamplerProfile, tokens_per_frame: int) -> PassSize:
     """The joint pass over a full window behind a full cache."""
-    room = profile.attention_span_frames - profile.window_frames - profile.sink_frames
-    context = profile.sink_frames + max(min(profile.context_frames, room), 0)
+    context = _attended(profile, "window", profile.window_frames)
     return PassSize(
         (profile.window_frames + int(profile.mci)) * tokens_per_frame,
         context * tokens_per_frame,
@@ -132,9 +132,14 @@ def clean_pass_size(profile: SamplerProfile, tokens_per_frame: int) -> PassSize:
     """The pass that makes a finished block's keys and values; nothing where there is none."""
     if profile.clean_kv != "extra-pass":
         return PassSize(0, 0, False)
-    room = max(profile.attention_span_frames - profile.block_frames, 0)
-    context = min(room, profile.sink_frames + profile.context_frames)
+    context = _attended(profile, "clean", profile.block_frames)
     return PassSize(profile.block_frames * tokens_per_frame, context * tokens_per_frame, True)
+
+
+def _attended(profile: SamplerProfile, kind: PassKind, num_own: int) -> int:
+    """Frames that a pass attends of a full cache."""
+    held = {"num_sink": profile.sink_frames, "num_context": profile.context_frames}
+    return sum(attended_frames(profile, kind, num_own=num_own, **held))
 
 
 def pass_bytes(

@@ -17,7 +17,12 @@ from joyflash_cli.model.transformer import CausalTransformer, Context
 from joyflash_cli.sampler.cache import KeyValueCache
 from joyflash_cli.sampler.motion import condition_frame
 from joyflash_cli.sampler.noise import NoiseSource
-from joyflash_cli.sampler.positions import PassKind, PassPositions, pass_positions
+from joyflash_cli.sampler.positions import (
+    PassKind,
+    PassPositions,
+    attended_frames,
+    pass_positions,
+)
 from joyflash_cli.sampler.profile import SamplerProfile
 from joyflash_cli.sampler.schedule import CLEAN, NoiseLevel, noise_levels
 from joyflash_cli.sampler.solver import clean_from_flow
@@ -128,8 +133,6 @@ def window_pass(setup: StreamSetup, state: StreamState) -> PassResult:
         latents = torch.cat((front.latents, latents), dim=1)
         noise_of_frames = [front.noise_level, *noise_of_frames]
         num_condition = 1
-    room = profile.attention_span_frames - len(window) * profile.block_frames
-    num_context = max(min(len(state.cache.context), room - len(state.cache.sink)), 0)
     return run_pass(
         setup,
         state,
@@ -138,8 +141,6 @@ def window_pass(setup: StreamSetup, state: StreamState) -> PassResult:
         kind="window",
         start=start,
         num_condition=num_condition,
-        num_sink=len(state.cache.sink),
-        num_context=num_context,
     )
 
 
@@ -148,11 +149,8 @@ def clean_pass(
 ) -> tuple[KeysValues, ...]:
     """Keys and values of finished latents that begin at latent frame ``start`` (K1, D3).
 
-    Timestep 0, no added noise, no condition frame. The pass attends the newest frames of sink,
-    context and block that the attention span allows, so the sink leaves first.
+    Timestep 0, no added noise, no condition frame.
     """
-    room = max(setup.profile.attention_span_frames - latents.shape[1], 0)
-    num_context = min(len(state.cache.context), room)
     return run_pass(
         setup,
         state,
@@ -161,8 +159,6 @@ def clean_pass(
         kind="clean",
         start=start,
         num_condition=0,
-        num_sink=min(len(state.cache.sink), room - num_context),
-        num_context=num_context,
     ).keys_values
 
 
@@ -175,14 +171,19 @@ def run_pass(
     kind: PassKind,
     start: int,
     num_condition: int,
-    num_sink: int,
-    num_context: int,
 ) -> PassResult:
     """One pass over ``latents`` with the newest frames of the cache in front.
 
     The latents begin at latent frame ``start - num_condition``.
     """
     cache = state.cache
+    num_sink, num_context = attended_frames(
+        setup.profile,
+        kind,
+        num_own=latents.shape[1] - num_condition,
+        num_sink=len(cache.sink),
+        num_context=len(cache.context),
+    )
     stop = start + latents.shape[1] - num_condition
     positions = pass_positions(
         setup.profile,

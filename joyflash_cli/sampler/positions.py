@@ -1,4 +1,4 @@
-"""Unbounded relative context re-indexing (URCR): at which temporal index a frame is seen.
+"""Unbounded RoPE via Cache-Resetting (URCR): at which temporal index a frame is seen.
 
 Paper §3.5; decision D5. The cache holds keys before rotation, so a pass is free to choose its
 indices. Sink, context, condition frame and window are laid out without gaps; shifting the whole
@@ -29,6 +29,27 @@ class PassPositions:
     context: tuple[int, ...]
     own: tuple[int, ...]
     base: int
+
+
+def attended_frames(
+    profile: SamplerProfile, kind: PassKind, *, num_own: int, num_sink: int, num_context: int
+) -> tuple[int, int]:
+    """How many sink and context frames of the cache a pass attends, within the attention span.
+
+    The newest of each. In a window pass the oldest context leaves first, in a clean pass the sink.
+
+    Args:
+        profile: Gives the span.
+        kind: Of the pass.
+        num_own: Frames of window or block, the condition frame not counted.
+        num_sink: Sink frames held.
+        num_context: Context frames held.
+    """
+    room = max(profile.attention_span_frames - num_own, 0)
+    if kind == "window":
+        return num_sink, max(min(num_context, room - num_sink), 0)
+    num_context = min(num_context, room)
+    return min(num_sink, room - num_context), num_context
 
 
 def pass_positions(

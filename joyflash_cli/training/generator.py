@@ -69,7 +69,7 @@ def denoising_loss(
         noisy,
         batch.timesteps,
         batch.conditioning,
-        positions=layout.frames,
+        positions=layout.positions,
         mask=mask,
         token_subset=batch.token_subset,
     )

@@ -109,7 +109,7 @@ def make_layout(
         layout = rolling_layout(
             rng,
             profile,
-            num_blocks=num_latents // profile.block_frames,
+            num_blocks=(num_latents - profile.first_block_frame) // profile.block_frames,
             mci_noise=config.mci_noise,
         )
         return layout, True

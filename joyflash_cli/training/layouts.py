@@ -1,8 +1,9 @@
 """What one training sequence looks like: which latents, at which noise, who sees whom.
 
-The rolling layouts are the sampler's own windows, laid out in one masked pass: sink and recent
-context at timestep 0, the condition frame (MCI), then the window at the levels of PSB. The clip
-layout is the bidirectional teacher's: one noise level for all frames.
+The rolling layouts are the sampler's own iterations, laid out in one masked pass: sink and recent
+context at timestep 0, the condition frame (MCI), then the window at the levels of PSB, all at the
+indices of the sampler (URCR). The clip layout is the bidirectional teacher's: one noise level for
+all frames.
 """
 
 from dataclasses import dataclass
@@ -11,8 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from joyflash_cli.sampler.positions import attended_frames, pass_positions
 from joyflash_cli.sampler.profile import SamplerProfile
-from joyflash_cli.sampler.schedule import noise_levels
+from joyflash_cli.sampler.schedule import CLEAN, noise_levels, scheduled_iterations
+
+WARM_UP_SHARE = 0.25
+"""Share of rolling layouts from the time before the first block is clean."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,8 @@ class Layout:
     """One sequence of T latent frames.
 
     Attributes:
-        frames: Index of each latent frame in its clip, ``(T,)``; also its rotary position.
+        frames: Index of each latent frame in its clip, ``(T,)``.
+        positions: Temporal index at which it is seen, ``(T,)``.
         sigmas: Noise level of each, 0..1, ``(T,)``.
         timesteps: What the transformer is told, 0..1000, ``(T,)``.
         learns: Whether the frame's prediction enters the loss, ``(T,)``.
@@ -28,6 +34,7 @@ class Layout:
     """
 
     frames: Tensor
+    positions: Tensor
     sigmas: Tensor
     timesteps: Tensor
     learns: Tensor
@@ -40,52 +47,81 @@ def clip_layout(start: int, num_frames: int, sigma: float, *, has_still_first: b
     sigmas = torch.full((num_frames,), sigma)
     given = (frames == 0) & has_still_first
     timesteps = 1000 * sigmas.clone()
-    return Layout(frames, torch.where(given, 0.0, sigmas), timesteps, ~given, None)
+    return Layout(frames, frames, torch.where(given, 0.0, sigmas), timesteps, ~given, None)
 
 
 def rolling_layout(
     rng: np.random.Generator, profile: SamplerProfile, *, num_blocks: int, mci_noise: float
 ) -> Layout:
-    """A random window of the sampler's schedule over a clip that starts at its reference.
+    """A random iteration of the sampler over a clip that starts at its reference.
 
     Args:
         rng: Source of the choices.
-        profile: Block length, window, steps, sink and context of the sampler.
+        profile: Of the sampler.
         num_blocks: Blocks of the clip.
         mci_noise: Share of sequences whose condition frame is noised (0.7 in the paper).
     """
-    block, width = profile.block_frames, len(profile.main_steps)
-    if rng.random() < 0.25:
-        count = int(rng.integers(1, width + 1))
-        first, offset = 0, int(rng.integers(0, 2))
-        grid = [2 * (count - 1 - j) + offset for j in range(count)]
-    else:
-        first = int(rng.integers(1, num_blocks))
-        count = min(width, num_blocks - first)
-        grid = [2 * (width - 1 - j) for j in range(count)]
     levels = noise_levels(profile)
-    window_sigma = [levels[g].sigma for g in grid]
-    past = list(range(max(1, first - profile.context_frames // block), first))
-    context = ([0] if first > 0 else []) + past
-    frames = [i for b in context for i in range(b * block, (b + 1) * block)]
-    num_context = len(frames)
-    groups = [b for b in context for _ in range(block)]
-    sigmas = [0.0] * num_context
-    if first > 0 and profile.mci:
-        frames.append(first * block - 1)
-        sigmas.append(window_sigma[0] if rng.random() < mci_noise else 0.0)
-    given_frames = len(frames)
-    for j in range(count):
-        frames += list(range((first + j) * block, (first + j + 1) * block))
-        sigmas += [window_sigma[j]] * block
-    frames_tensor, sigma_tensor = torch.tensor(frames), torch.tensor(sigmas)
-    learns = torch.arange(len(frames)) >= given_frames
-    timesteps = 1000 * sigma_tensor.clone()
-    if first == 0:  # the reference itself stands at latent 0, at its block's timestep
-        learns[0] = False
-        sigma_tensor[0] = 0.0
+    window = _draw_window(rng, profile, num_blocks)
+    first = min(window)
+    start, block = profile.block_start(first), profile.block_frames
+    noise = [levels[window[index]] for index in sorted(window) for _ in range(block)]
+    sink, context = _seen_frames(profile, start, num_own=len(noise))
+    num_condition = int(profile.mci and first > 0)
+    if num_condition:
+        is_noised = bool(rng.random() < mci_noise) and profile.mci_noise
+        noise.insert(0, noise[0] if is_noised else CLEAN)
+    own = range(start - num_condition, start - num_condition + len(noise))
+    positions = pass_positions(profile, "window", sink=sink, context=context, own=own, start=start)
+    num_cached = len(sink) + len(context)
+    noise = [CLEAN] * num_cached + noise
+    frames = torch.tensor([*sink, *context, *own])
+    sigmas = torch.tensor([level.sigma for level in noise])
+    learns = torch.arange(len(frames)) >= num_cached + num_condition
+    if profile.first_frame_rule == "replace":  # the reference itself, at its block's timestep
+        given = frames == 0
+        sigmas, learns = torch.where(given, 0.0, sigmas), learns & ~given
+    return Layout(
+        frames=frames,
+        positions=torch.tensor([*positions.context, *positions.own]),
+        sigmas=sigmas,
+        timesteps=torch.tensor([level.timestep for level in noise]),
+        learns=learns,
+        mask=_cache_mask(frames, num_cached, profile) if num_cached else None,
+    )
+
+
+def _draw_window(
+    rng: np.random.Generator, profile: SamplerProfile, num_blocks: int
+) -> dict[int, int]:
+    """Block to level of an iteration of the schedule; one in four is from the warm-up (PSB)."""
+    iterations = tuple(scheduled_iterations(num_blocks, profile))
+    is_warm_up = rng.random() < WARM_UP_SHARE
+    pool = [i for i in iterations if (min(i.levels) == 0) == is_warm_up] or iterations
+    drawn = pool[int(rng.integers(len(pool)))]
+    return {block: before for block, (before, _) in drawn.levels.items()}
+
+
+def _seen_frames(
+    profile: SamplerProfile, start: int, *, num_own: int
+) -> tuple[list[int], list[int]]:
+    """Sink and context frames that a window from latent frame ``start`` on attends."""
+    past = list(range(start))
+    sink, rest = past[: profile.sink_frames], past[profile.sink_frames :]
+    num_sink, num_context = attended_frames(
+        profile,
+        "window",
+        num_own=num_own,
+        num_sink=len(sink),
+        num_context=min(len(rest), profile.context_frames),
+    )
+    return sink[len(sink) - num_sink :], rest[len(rest) - num_context :]
+
+
+def _cache_mask(frames: Tensor, num_cached: int, profile: SamplerProfile) -> Tensor:
+    """All see all, but clean frames in front see only clean frames up to their own block."""
+    blocks = (frames - profile.first_block_frame).div(profile.block_frames, rounding_mode="floor")
     mask = torch.ones(len(frames), len(frames), dtype=torch.bool)
-    group = torch.tensor(groups)
-    mask[:num_context, :num_context] = group[:, None] >= group[None, :]
-    mask[:num_context, num_context:] = False
-    return Layout(frames_tensor, sigma_tensor, timesteps, learns, mask if first else None)
+    mask[:num_cached] = blocks[:num_cached, None] >= blocks[None, :]
+    mask[:num_cached, num_cached:] = False
+    return mask

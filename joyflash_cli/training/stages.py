@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from joyflash_cli.errors import UsageError
-from joyflash_cli.training.disk import full_disk_told
+from joyflash_cli.training.disk import surroundings_told
 from joyflash_cli.training.run_config import RunConfig, load_run_config
 from joyflash_cli.training.session import Session
 
@@ -296,6 +296,7 @@ def run_stage(
     Raises:
         UsageError: If there is no such stage.
         OutputError: ``E-OUTPUT-FULL`` when the disk is full; what was saved before stays.
+        DataError: If an earlier stage has not run.
         TrainingStopped: When ``should_stop`` said so; the state is saved.
     """
     from joyflash_cli.training.distillation_stages import DISTILLATION_STAGES
@@ -320,7 +321,7 @@ def run_stage(
         tensorboard=run.tensorboard,
         progress=progress,
     )
-    with full_disk_told(run.work_dir):
+    with surroundings_told(run.path("")):
         if stage in STAGES:
             STAGES[stage](run, resume, session)
             return

@@ -1,14 +1,20 @@
 """Training layouts are the sampler's own windows."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_distillation import SHAPE, toy_setup
 
-from joyflash_cli.sampler.profile import TINY
+from joyflash_cli.sampler.loop import admit_block, finish_iteration, start_stream
+from joyflash_cli.sampler.passes import window_pass
+from joyflash_cli.sampler.profile import AVATARFORCING, LIVETALK, PAPER, TINY
 from joyflash_cli.sampler.schedule import noise_levels, scheduled_iterations
 from joyflash_cli.training.layouts import clip_layout, rolling_layout
+from joyflash_cli.training.rollout import FirstBlocks
 
 BLOCK = TINY.block_frames
 
@@ -44,6 +50,65 @@ def test_every_layout_is_a_window_of_the_schedule():
             if len(expected) == len(sigmas)
         )
     assert len({len(window) for window in found}) == 4
+
+
+def _sampled(profile, num_blocks):
+    """What each iteration of a real stream attends: latent frames and where they are seen."""
+    setup = toy_setup(profile, 13)
+    setup = dataclasses.replace(setup, source=FirstBlocks(setup.source, num_blocks))
+    found = set()
+    with torch.inference_mode():
+        state = start_stream(setup, latent_shape=SHAPE)
+        while True:
+            admit_block(setup, state)
+            if not state.window:
+                return found
+            result = window_pass(setup, state)
+            places = result.positions
+            num_context = len(places.context) - len(state.cache.sink)
+            first = profile.block_start(state.window[0].index)
+            stop = profile.block_start(state.window[-1].index + 1)
+            seen = [
+                *state.cache.sink,
+                *state.cache.context[len(state.cache.context) - num_context :],
+                *range(first - (len(places.own) - (stop - first)), stop),
+            ]
+            levels = [b.level for b in state.window for _ in range(profile.block_frames)]
+            sigmas = [round(setup.levels[level].sigma, 6) for level in levels]
+            found.add((tuple(seen), (*places.context, *places.own), tuple(sigmas)))
+            finish_iteration(setup, state, result)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        TINY,
+        PAPER,
+        LIVETALK,
+        AVATARFORCING,
+        dataclasses.replace(PAPER, window_blocks=2),
+        dataclasses.replace(PAPER, position_policy="absolute"),
+        dataclasses.replace(PAPER, sink_frames=6, context_frames=4, attention_span_frames=22),
+        dataclasses.replace(PAPER, sink_frames=0, mci=False),
+    ],
+    ids=["tiny", "paper", "livetalk", "avatarforcing", "narrow", "absolute", "odd", "no-sink"],
+)
+def test_a_layout_sees_what_the_sampler_sees_where_the_sampler_sees_it(profile):
+    num_blocks = 9
+    expected = _sampled(profile, num_blocks)
+    rng, drawn = np.random.default_rng(1), set()
+    for _ in range(600):
+        layout = rolling_layout(rng, profile, num_blocks=num_blocks, mci_noise=0.7)
+        window = [
+            i for i, t in enumerate(layout.timesteps.tolist())
+            if layout.learns[i] or (layout.frames[i] == 0 and t > 0)
+        ]  # fmt: skip
+        sigmas = [round(float(layout.timesteps[i]) / 1000, 6) for i in window]
+        drawn.add((tuple(layout.frames.tolist()), tuple(layout.positions.tolist()), tuple(sigmas)))
+    assert {places[:2] for places in drawn} == {places[:2] for places in expected}
+    for places in drawn:
+        close = [e for e in expected if e[:2] == places[:2]]
+        assert any(np.allclose(places[2], e[2], atol=5e-3) for e in close)
 
 
 def test_context_is_clean_and_sees_only_what_was_before_it():
