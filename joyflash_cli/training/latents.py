@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,18 @@ class LatentClips:
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    @property
+    def is_film(self) -> Tensor:
+        """``(N,)`` whether a clip shows a person of whom nobody knows the visemes."""
+        if self.mouths is None:
+            return torch.zeros(len(self), dtype=torch.bool)
+        return self.mouths[:, 0, 0, 0].isnan()
+
+    def chosen(self, indices: Tensor) -> "LatentClips":
+        """Some of the clips."""
+        rows = {f.name: getattr(self, f.name) for f in fields(self)}
+        return LatentClips(**{k: None if v is None else v[indices] for k, v in rows.items()})
 
     def known_mouths(self) -> Tensor:
         """``mouths``.

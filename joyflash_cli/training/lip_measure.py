@@ -47,8 +47,8 @@ def measure_lips(
     reader: LatentReader,
     profile: SamplerProfile,
     *,
-    tracks: Sequence[str] = ("gap", "span"),
-    num_clips: int = 24,
+    tracks: Sequence[str] = ("lip_gap", "lip_width"),
+    num_clips: int = 15,
 ) -> dict[str, float]:
     """Correlation, lag and amplitude of sampled lips with the known ones, mean over clips.
 
