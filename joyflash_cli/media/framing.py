@@ -11,6 +11,7 @@ from joyflash_cli.config import check_ranges
 from joyflash_cli.errors import ConfigError, ImageError
 from joyflash_cli.media.faces import FaceBox, find_faces
 from joyflash_cli.media.picture import Picture
+from joyflash_cli.types import Square
 
 SIZE_TOLERANCE = 1.25
 """A face up to this factor larger or smaller than the rule still counts as framed."""
@@ -63,6 +64,11 @@ class Framed:
     box: tuple[float, float, float]
     face: FaceBox | None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def square(self) -> Square:
+        """The same square, as scenes describe it."""
+        return Square(*self.box)
 
 
 def frame_face(picture: Picture, rule: FramingRule, *, face_index: int | None = None) -> Framed:
