@@ -11,9 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from joyflash_cli.codec.layers import ResidualLayer, start_at_zero
-from joyflash_cli.codec.warp import DRAWING_SCALE, FOLD, FRAMES_PER_LATENT
+from joyflash_cli.codec.warp import (
+    DRAWING_SCALE,
+    FOLD,
+    FRAMES_PER_LATENT,
+    Drawing,
+    move_reference,
+)
 
-WINDOW = (0.5, 0.25, 0.90625, 0.75)
+SCALE = 2
+"""Its pixels for one of the coarse drawing."""
+
+WINDOW = (0.53125, 0.25, 0.90625, 0.75)
 """Top, left, bottom and right of the window, as shares of the square's side."""
 
 FADE = 0.05
@@ -39,6 +48,23 @@ def window_weight(height: int, width: int) -> Tensor:
     return weight * weight * (3 - 2 * weight)
 
 
+def composed(drawing: Drawing, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Frames without the fine mouth, and the reference moved, ``(BT, 12, 2 H, 2 W)`` each.
+
+    Args:
+        drawing: Of pictures of height H and width W.
+        reference: At twice that size, ``(BT, 3, 2 H, 2 W)``.
+    """
+
+    def enlarged(fields: Tensor) -> Tensor:
+        return functional.interpolate(fields, scale_factor=SCALE, mode="bicubic")
+
+    share = drawing.copied.repeat_interleave(3, 1)
+    moved = move_reference(reference, drawing.flow)
+    added = enlarged(drawing.frames - share * drawing.moved)
+    return added + enlarged(share).clamp(0, 1) * moved, moved
+
+
 class FineMouth(nn.Module):
     """What is added to mouths at twice the density of the drawing; starts as nothing.
 
@@ -57,6 +83,18 @@ class FineMouth(nn.Module):
         self.norm = nn.GroupNorm(8, dim)
         self.to_drawn = nn.Conv2d(dim, frames, 3, padding=1)
         start_at_zero(self.to_drawn)
+
+    def draw(self, drawing: Drawing, reference: Tensor) -> Tensor:
+        """What is added to a drawing's frames ``(BT, 12, 2 H, 2 W)``, 0 outside the window.
+
+        Args:
+            drawing: Of pictures of height H and width W.
+            reference: At twice that size, ``(BT, 3, 2 H, 2 W)``.
+        """
+        base, moved = composed(drawing, reference)
+        drawn = base.new_zeros(base.shape)
+        window_of(drawn).copy_(self(window_of(drawing.features), window_of(base), window_of(moved)))
+        return drawn
 
     def forward(self, features: Tensor, base: Tensor, moved: Tensor) -> Tensor:
         """What is added ``(BT, 12, h, w)`` in the window, float32.

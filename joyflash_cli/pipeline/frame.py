@@ -53,9 +53,7 @@ class FrameOptions:
         if frame == FACE:
             return self._as_face()
         if self.size_px is not None:
-            raise _refused(
-                "--size is for --frame face", "use --max-size N, or add --frame face"
-            )
+            raise _refused("--size is for --frame face", "use --max-size N, or add --frame face")
         longest = MAX_SIZE_PX if self.max_size_px is None else self.max_size_px
         if not MIN_MAX_SIZE_PX <= longest <= MAX_MAX_SIZE_PX:
             raise _refused(

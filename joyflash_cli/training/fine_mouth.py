@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from joyflash_cli.codec.fine_mouth import FineMouth, window_of
+from joyflash_cli.codec.fine_mouth import SCALE, FineMouth, composed, window_of
 from joyflash_cli.codec.tiny import TinyCodec
-from joyflash_cli.codec.warp import FRAMES_PER_LATENT, Drawing, move_reference
+from joyflash_cli.codec.warp import FRAMES_PER_LATENT, Drawing
 from joyflash_cli.data.clips import EYES_OPEN, ClipStore
 from joyflash_cli.training.codec import to_signed
 from joyflash_cli.training.mouth_critic import (
@@ -25,9 +25,6 @@ from joyflash_cli.training.mouth_critic import (
 )
 from joyflash_cli.training.session import Session, run_loop
 from joyflash_cli.training.trainer import OptimiserConfig, TrainingRun
-
-SCALE = 2
-"""Pixels of the clips for one of the coarse drawing."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +63,15 @@ class FineBatch:
     reference: Tensor
 
 
-def read_fine_batch(store: ClipStore, config: FineMouthConfig, rng: np.random.Generator) -> FineBatch:
+def read_fine_batch(
+    store: ClipStore, config: FineMouthConfig, rng: np.random.Generator
+) -> FineBatch:
     """Random stretches of one latent, re-coloured and mirrored."""
     rows = []
     for _ in range(config.batch):
         index = int(rng.integers(len(store)))
         clip, lids = store.frames(index), store.track("blink", index)
-        gap = store.lips(index)[:, 0]
+        gap = store.track("lips", index)[:, 0]
         start = int(rng.integers(0, len(clip) - FRAMES_PER_LATENT))
         if rng.random() < config.open_share:
             wide = np.flatnonzero(gap >= np.quantile(gap, 0.8))
@@ -86,23 +85,6 @@ def read_fine_batch(store: ClipStore, config: FineMouthConfig, rng: np.random.Ge
         rows.append(chosen.clamp(-1, 1))
     stacked = torch.stack(rows)
     return FineBatch(stacked[:, :FRAMES_PER_LATENT], stacked[:, FRAMES_PER_LATENT])
-
-
-def composed(drawing: Drawing, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Frames without the fine mouth and the reference moved, both ``(BT, 12, H, W)``, fine size.
-
-    Args:
-        drawing: Of the coarse size.
-        reference: ``(BT, 3, H, W)`` of the fine size.
-    """
-
-    def enlarged(fields: Tensor) -> Tensor:
-        return functional.interpolate(fields, scale_factor=SCALE, mode="bicubic")
-
-    share = drawing.copied.repeat_interleave(3, 1)
-    added = drawing.frames - share * drawing.moved
-    moved = move_reference(reference, drawing.flow)
-    return enlarged(added) + enlarged(share).clamp(0, 1) * moved, moved
 
 
 @torch.no_grad()

@@ -50,8 +50,7 @@ class GeneratorTrainingConfig:
         on_level_share: Share of clip layouts exactly at a main step's noise level.
         context_noise: Largest sigma mixed into clean context, so that the stream forgives itself.
         mci_noise: Share of noised condition frames (0.7 in the paper).
-        film_share: Share of clips that are films of people, where there are such; by their number if
-            ``None``.
+        film_share: Share of films of people, where there are such; ``None`` is by their number.
         lip_weight: Weight of the lip loss of ``latent_reader``; 0 trains without it.
         seed: Of data order and noise.
     """

@@ -184,6 +184,58 @@ def lip_loss(reader: LatentReader, prediction: Tensor, reference: Tensor, mouths
     return known_error(reader(prediction, reference), reader.standardise(mouths))
 
 
+def spoken_error(read: Tensor, truth: Tensor) -> Tensor:
+    """How wrong whole tracks are ``(B, M)``: out of time, too lively or dull, off their mean.
+
+    One minus the correlation, the squared error of the spread's ratio and a quarter of the squared
+    error of the mean. Unlike the squared error of each frame, which a voice's uncertainty makes
+    smaller the less lips move, it asks for the true spread.
+
+    Args:
+        read: Standardised tracks ``(B, F, M)``.
+        truth: The same, NaN where unknown.
+    """
+    known = ~truth.isnan()
+    count = known.sum(1).clamp(min=1)
+    truth = truth.nan_to_num()
+
+    def centred(tracks: Tensor) -> tuple[Tensor, Tensor]:
+        mean = (tracks * known).sum(1) / count
+        return (tracks - mean[:, None]) * known, mean
+
+    (made, made_mean), (true, true_mean) = centred(read), centred(truth)
+    made_spread = (made.square().sum(1) / count + 1e-4).sqrt()
+    true_spread = (true.square().sum(1) / count + 1e-4).sqrt()
+    correlation = (made * true).sum(1) / count / (made_spread * true_spread)
+    error = 1 - correlation + (made_spread / true_spread - 1).square()
+    error = error + 0.25 * ((made_mean - true_mean) / true_spread).square()
+    return error * (known.sum(1) > FRAMES_PER_LATENT)
+
+
+def spoken_gradient(
+    reader: LatentReader,
+    latents: Tensor,
+    references: Tensor,
+    mouths: Tensor,
+    patch: tuple[int, int],
+) -> Tensor:
+    """Derivative of ``spoken_error``, summed over clips and tracks, by latents ``(B, T, C, h, w)``.
+
+    Args:
+        reader: Frozen.
+        latents: Of clips.
+        references: Conditioning latents of their pictures ``(B, C, h, w)``.
+        mouths: True tracks ``(B, T, 4, M)``, NaN where unknown.
+        patch: Of a token.
+    """
+    leaf = latents.detach().float().requires_grad_()
+    tokens = head_patches(leaf, patch)[:, :, reader.tokens]
+    still = head_patches(references.float()[:, None], patch)[:, :, reader.tokens]
+    read = reader(tokens, still.expand(-1, tokens.shape[1], -1, -1)).flatten(1, 2)
+    error = spoken_error(read, reader.standardise(mouths).flatten(1, 2)).sum()
+    return torch.autograd.grad(error, leaf)[0]
+
+
 def known_error(read: Tensor, truth: Tensor) -> Tensor:
     """Mean squared error ``(...)`` over what is known of tracks ``(..., 4, M)``, 0 for nothing."""
     known = ~truth.isnan()
