@@ -1,4 +1,7 @@
-"""``joyflash evaluate``: measure a profile on people and voices it was never trained on."""
+"""``joyflash evaluate``: measure a profile on people and voices it was never trained on.
+
+And the rendered heads that it was trained on, which should look as people do.
+"""
 
 import json
 from pathlib import Path
@@ -13,7 +16,10 @@ from joyflash_cli.errors import UsageError
 def evaluate(
     profile: Annotated[
         str,
-        typer.Argument(metavar="PROFILE", help="Model to measure: tiny; or ablation, see --table."),
+        typer.Argument(
+            metavar="PROFILE",
+            help="Model to measure: tiny; or ablation, see --table; or heads, see --assets.",
+        ),
     ],
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Use only identities and voices kept from training.")
@@ -25,7 +31,9 @@ def evaluate(
     assets: Annotated[
         Path | None,
         typer.Option(
-            "--assets", metavar="DIR", help="Another held-out pack than the recorded one."
+            "--assets",
+            metavar="DIR",
+            help="Another held-out pack than the recorded one; heads: folder of the head packs.",
         ),
     ] = None,
     checkpoint: Annotated[
@@ -61,7 +69,10 @@ def evaluate(
         int, typer.Option("--seeds", min=1, help="ablation: trainings of every variant.")
     ] = 3,
     clips: Annotated[
-        int | None, typer.Option("--clips", min=2, help="Measure only the first held-out clips.")
+        int | None,
+        typer.Option(
+            "--clips", min=2, help="Measure only the first held-out clips; heads: of each kind."
+        ),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", metavar="DIR", help="ablation: folder of the table.")
@@ -92,6 +103,10 @@ def evaluate(
             quiet=quiet,
         )
         return
+    if profile == "heads":
+        report = _evaluate_heads(assets, num_heads=clips, quiet=quiet)
+        typer.echo(json.dumps(report) if as_json else _as_lines(report))
+        return
     if profile != "tiny":
         raise UsageError(
             f"profile {profile!r} has no held-out data", hint="give tiny", code="E-PROFILE"
@@ -113,6 +128,15 @@ def evaluate(
         **options,
     )
     typer.echo(json.dumps(report) if as_json else _as_lines(report))
+
+
+def _evaluate_heads(assets: Path | None, *, num_heads: int | None, quiet: bool) -> dict[str, Any]:
+    if assets is None:
+        raise UsageError("heads are rendered from their packs", hint="give --assets DIR")
+    from joyflash_cli.evaluation.mouths import measure_heads
+
+    options: dict[str, Any] = {} if num_heads is None else {"num_heads": num_heads}
+    return measure_heads(assets, progress=None if quiet else _show_progress, **options)
 
 
 def _evaluate_ablation(request: AblationRequest, *, quiet: bool) -> None:

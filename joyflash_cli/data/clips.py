@@ -1,7 +1,8 @@
 """Rendered talking clips on disk: made in resumable shards, read by memory map.
 
 A shard is three files: ``shard-0000.frames.npy`` (uint8 ``(n, F, S, S, 3)``),
-``shard-0000.safetensors`` (tracks, boxes, sound) and ``shard-0000.json`` (who and what).
+``shard-0000.safetensors`` (tracks, lip
+measures, boxes, sound) and ``shard-0000.json`` (who and what).
 """
 
 import functools
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from joyflash_cli.data.face_state import HELD_OUT_EVERY, LIP_MEASURES, FaceState, Head, Split
+from joyflash_cli.data.face_state import HELD_OUT_EVERY, FaceState, Head, Split
 from joyflash_cli.data.motion import MotionConfig, MotionTracks, sample_motion
 from joyflash_cli.data.spreading import spread
 from joyflash_cli.errors import DataError
@@ -192,7 +193,9 @@ def render_clip(clip_index: int, config: ClipsConfig, *, assets: HeadAssets, spe
     visemes = visemes.copy()
     visemes[:, 0] *= rng.uniform(0.85, 1.15)
     motion = sample_motion(config.num_frames, rng, config=config.motion, fps=config.fps)
-    frames = np.stack([head.render(state) for state in _face_states(visemes, motion)])
+    states = list(_face_states(visemes, motion))
+    frames = np.stack([head.render(state) for state in states])
+    lips = np.stack([head.points(state).measures() for state in states])
     if photo:
         from joyflash_cli.data.photo_look import apply_photo_look, sample_photo_look
 
@@ -201,6 +204,7 @@ def render_clip(clip_index: int, config: ClipsConfig, *, assets: HeadAssets, spe
         "frames": frames,
         "visemes": visemes,
         "blink": motion.blink.astype(np.float32),
+        "lips": lips,
         "waveform": waveform,
         "mouth_box": np.array(head.mouth_box, np.int32),
         "eyes_box": np.array(head.eyes_box, np.int32),
@@ -220,7 +224,7 @@ def write_shard(stem: Path, clips: list[dict]) -> None:
     from safetensors.numpy import save_file
 
     np.save(f"{stem}.frames.npy", np.stack([clip["frames"] for clip in clips]))
-    names = ("visemes", "blink", "waveform", "mouth_box", "eyes_box")
+    names = ("visemes", "blink", "lips", "waveform", "mouth_box", "eyes_box")
     tensors = {name: np.stack([clip[name] for clip in clips]) for name in names}
     save_file(tensors, f"{stem}.safetensors")
     partial = Path(f"{stem}.json.part")
@@ -344,7 +348,7 @@ class ClipStore:
         return frames
 
     def track(self, name: str, index: int) -> np.ndarray:
-        """``visemes``, ``blink``, ``waveform``, ``mouth_box`` or ``eyes_box`` of a clip."""
+        """``visemes``, ``blink``, ``lips``, ``waveform`` or a box of a clip."""
         shard, i = self._index[index]
         return self._shards[shard][1][name][i]
 
@@ -352,10 +356,13 @@ class ClipStore:
         """``(F, 6)`` float32 in the order of ``VISEMES``."""
         return self.track("visemes", index)
 
+    def lips(self, index: int) -> np.ndarray:
+        """``(F, 3)`` float32 in the order of ``LIP_MEASURES``, from the renderer's geometry."""
+        return self.track("lips", index)
+
     def mouths(self, index: int) -> np.ndarray:
         """``(F, M)`` float32 in the order of ``MOUTH_TRACKS``, NaN where unknown."""
-        lips = self.track("lips", index)[:, : len(LIP_MEASURES)]
-        return np.concatenate([self.visemes(index), lips], 1)
+        return np.concatenate([self.visemes(index), self.lips(index)[:, :2]], 1)
 
     def waveform(self, index: int) -> np.ndarray:
         """16 kHz mono float32 with ``MARGIN_FRAMES`` video frames of sound on both sides."""

@@ -5,16 +5,15 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from joyflash_cli.data.face_points import FacePoints
+
 VISEMES = ("jaw", "width", "round", "press", "teeth", "tongue")
 """Mouth parameters, each about 0..1 (width -0.5..1): jaw drop, lip corners apart, lips rounded,
 lips pressed together, lower lip to teeth or teeth shown, tongue up."""
 
-LIP_MEASURES = ("gap", "span")
-"""Opening of the inner lips and width of the mouth, in outer eye distances: what points of any
-face give."""
-
 MOUTH_TRACKS = (*VISEMES, "lip_gap", "lip_width")
-"""What may be known of a mouth: visemes of rendered heads, lip measures of films as well."""
+"""What may be known of a mouth: visemes of rendered heads; of films as well the opening and the
+width of the lips, in distances of the outer eye corners."""
 
 Split = Literal["train", "held-out"]
 """Which assets (skins, hairs, drawn style, voices) and identity seeds may be used."""
@@ -62,4 +61,12 @@ class Head(Protocol):
 
     def render(self, state: FaceState) -> np.ndarray:
         """RGB picture ``(size_px, size_px, 3)`` uint8."""
+        ...
+
+    def render_with_mouth(self, state: FaceState) -> tuple[np.ndarray, np.ndarray]:
+        """The picture, and how much of each pixel shows the mouth's inside ``(S, S)`` 0..1."""
+        ...
+
+    def points(self, state: FaceState) -> FacePoints:
+        """Points of the face in the picture of a face state."""
         ...

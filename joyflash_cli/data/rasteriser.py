@@ -262,3 +262,17 @@ class Scene:
             self._picture,
         )
         return self._picture.copy()
+
+    def share_of(self, triangles: np.ndarray) -> np.ndarray:
+        """How much of each pixel of the last picture shows one of some triangles.
+
+        Args:
+            triangles: ``(triangles,)`` bool, over ``self.triangles``.
+
+        Returns:
+            ``(size_px, size_px)`` float32 in 0..1.
+        """
+        drawn = self._buffers[1]
+        shown = triangles[drawn] & (drawn >= 0)
+        side = (self.size_px, SAMPLES_PER_SIDE) * 2
+        return shown.reshape(side).mean((1, 3), dtype=np.float32)

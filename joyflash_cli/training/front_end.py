@@ -12,13 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from joyflash_cli.data.clips import MARGIN_FRAMES, ClipStore
-from joyflash_cli.data.face_state import LIP_MEASURES, VISEMES
+from joyflash_cli.data.face_state import VISEMES
 from joyflash_cli.data.speech import SAMPLES_PER_FRAME, Utterance
 from joyflash_cli.encoders.front_end import FrontEnd, FrontEndConfig
 from joyflash_cli.errors import DataError
 from joyflash_cli.training.denoising import NetworkTraining
 from joyflash_cli.training.session import Session, run_loop
 from joyflash_cli.training.trainer import OptimiserConfig, TrainingRun
+
+
+NUM_LIPS = 2
+"""Opening and width of the lips."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class FilmVoice:
 
     Attributes:
         waveform: ``(n,)`` at 16 kHz, with ``MARGIN_FRAMES`` of sound before and after the frames.
-        lips: ``(F, 2)`` in the order of ``LIP_MEASURES``, standardised within the film: how wide a
+        lips: ``(F, 2)``, opening and width, standardised within the film: how wide a
             person's mouth opens is not in the voice.
         person: Who speaks.
     """
@@ -78,7 +82,7 @@ def film_voices(store: ClipStore) -> list[FilmVoice]:
         if about["kind"] != "film" or about["file"] in seen:
             continue
         seen.add(about["file"])
-        lips = store.track("lips", index)[:, : len(LIP_MEASURES)]
+        lips = store.track("lips", index)[:, : NUM_LIPS]
         lips = (lips - lips.mean(0)) / (lips.std(0) + 1e-4)
         voices.append(FilmVoice(store.waveform(index), lips, about["identity"]))
     return voices
@@ -90,7 +94,7 @@ class FrontEndWithLips(nn.Module):
     def __init__(self, front_end: FrontEnd) -> None:
         super().__init__()
         self.front_end = front_end
-        self.lips = nn.Conv1d(front_end.config.hidden, len(LIP_MEASURES), 7, padding=3)
+        self.lips = nn.Conv1d(front_end.config.hidden, NUM_LIPS, 7, padding=3)
         nn.init.zeros_(self.lips.weight)
         self.dropout = nn.Dropout(0.2)
 

@@ -19,6 +19,7 @@ from joyflash_cli.data.clips import (
     sample_head,
     write_shard,
 )
+from joyflash_cli.data.face_points import FacePoints
 from joyflash_cli.data.face_state import is_held_out
 from joyflash_cli.data.motion import MotionConfig, sample_motion
 from joyflash_cli.errors import DataError
@@ -62,6 +63,7 @@ def test_shards_read_back_as_written(tmp_path):
             "frames": rng.integers(0, 255, (5, 16, 16, 3), dtype=np.uint8),
             "visemes": rng.random((5, 6), np.float32),
             "blink": rng.random(5, np.float32),
+            "lips": rng.random((5, 3), np.float32),
             "waveform": rng.random(100, np.float32),
             "mouth_box": np.array([1, 2, 3, 4], np.int32),
             "eyes_box": np.array([1, 2, 3, 4], np.int32),
@@ -77,6 +79,7 @@ def test_shards_read_back_as_written(tmp_path):
     for index, expected in enumerate(clips):
         assert np.array_equal(store.frames(index), expected["frames"])
         assert np.array_equal(store.waveform(index), expected["waveform"])
+        assert np.array_equal(store.lips(index), expected["lips"])
         assert store.about(index)["identity"] == index
 
 
@@ -106,6 +109,13 @@ class _Head:
 
     def render(self, state):
         return np.full((self.size_px, self.size_px, 3), 120, np.uint8)
+
+    def points(self, state):
+        """Lips apart by as much as the jaw is open, with eyes ten apart."""
+        pair = np.array([[0.0, 0.0], [10.0, 0.0]])
+        inner, lid = pair + [[1, 0], [-1, 0]], pair + [0.0, 0.5]
+        lip = np.zeros(2)
+        return FacePoints(pair, inner, pair, lid, pair / 2, lip, lip + 10 * state.visemes[0])
 
 
 @pytest.fixture
@@ -193,3 +203,11 @@ def test_a_mix_without_ict_heads_needs_no_ict_pack(monkeypatch, tmp_path):
     assert load_heads(ClipsConfig(), tmp_path) == HeadAssets("pack", None)
     with pytest.raises(DataError, match="ict_facekit_mit.npz"):
         load_heads(ClipsConfig(ict_share=0.1), tmp_path)
+
+
+def test_clips_know_how_far_lips_and_lids_are_open(makers):
+    clip = _clip(makers, 0)
+    assert clip["lips"].shape == (3, 3)
+    assert clip["lips"].dtype == np.float32
+    np.testing.assert_allclose(clip["lips"][:, 0], np.hypot(*[clip["visemes"][:, 0]] * 2))
+    np.testing.assert_allclose(clip["lips"][:, 1:], np.tile([0.5, 0.5], (3, 1)))

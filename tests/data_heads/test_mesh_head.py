@@ -5,6 +5,7 @@ import pytest
 
 from joyflash_cli.data.face_state import FaceState
 from joyflash_cli.data.heads.mesh_head import HeadMesh, MeshHead, Surroundings, collar_height
+from joyflash_cli.data.heads.mouth_light import FaceRows, exposure_for, mouth_openness
 from joyflash_cli.data.rasteriser import NO_CLOTH, Lighting, Material, Part, Scene
 
 SIZE_PX = 48
@@ -26,6 +27,14 @@ def ball(count=600):
     return (points + [0, 7, 0.5]).astype(np.float32), triangles
 
 
+def nearest(points, *places):
+    """Front vertices next to places (x, y)."""
+    front = np.flatnonzero(points[:, 2] > 1)
+    return np.array(
+        [front[np.linalg.norm(points[front, :2] - place, axis=1).argmin()] for place in places]
+    )
+
+
 def head(seed=0, spread=1.0):
     points, triangles = ball()
     front = points[:, 2] > 1.1
@@ -35,13 +44,23 @@ def head(seed=0, spread=1.0):
     mouth = np.flatnonzero(front & (np.abs(points[:, 1] - 6.7) < 0.1))
     drop = np.zeros((1, *points.shape), np.float32)
     drop[0, points[:, 1] < 6.7, 1] = -0.3
+    rows = FaceRows(
+        outer_eyes=nearest(points, (-0.4, 7.3), (0.4, 7.3)),
+        inner_eyes=nearest(points, (-0.2, 7.3), (0.2, 7.3)),
+        upper_lids=nearest(points, (-0.3, 7.36), (0.3, 7.36)),
+        lower_lids=nearest(points, (-0.3, 7.24), (0.3, 7.24)),
+        mouth_corners=nearest(points, (-0.25, 6.8), (0.25, 6.8)),
+        upper_lip=nearest(points, (0, 6.76)),
+        lower_lip=nearest(points, (0, 6.66)),
+    )
     texture = np.full((2, 2, 4), (180, 140, 120, 255), np.uint8)
     parts = [Part(np.arange(len(points)), np.zeros((len(points), 2)), triangles, Material(texture))]
     mesh = HeadMesh(
         parts=parts, vertices=points, units=("jawOpen",), displacements=drop,
         skin_count=len(points), skin_triangles=triangles.astype(np.int32),
         cloth_height=np.full(len(points), NO_CLOTH, np.float32), eyeballs=eyes, lip_line=mouth,
-        lips=mouth, lids=eyes, chin_height=6.2,
+        lips=mouth, lids=eyes, chin_height=6.2, points=rows, mouth_inside=rows.upper_lip,
+        mouth_gain=np.ones(1),
     )  # fmt: skip
     lighting = Lighting(
         directions=np.array([[0.3, 0.4, 1.0]]), colours=np.ones((1, 3)), ambient=np.full(3, 0.4)
@@ -116,3 +135,63 @@ def test_the_collar_dips_in_front():
     assert front == pytest.approx(0.4, abs=1e-5)
     assert back == pytest.approx(0, abs=1e-5)
     assert neck > 1
+
+
+def test_a_falling_jaw_is_measured_as_a_gap():
+    made = head()
+    closed, opened = (made.points(state).measures() for state in (FaceState(), JAW))
+    assert opened[0] > closed[0] + 0.2
+    np.testing.assert_allclose(opened[1:], closed[1:], rtol=0.05)
+
+
+def test_measures_know_neither_place_nor_size_nor_tilt():
+    moved = FaceState(shift_x=0.1, shift_y=-0.05, roll=0.2)
+    plain, tilted = (head().points(state).measures() for state in (FaceState(), moved))
+    np.testing.assert_allclose(plain, tilted, rtol=0.02, atol=0.005)
+
+
+def mouth(opening):
+    """Lips at z = 0, half as far above as below the middle, corners 0.2 to the sides."""
+    vertices = np.array(
+        [[0, opening / 2, 0], [0, -opening / 2, 0], [-0.2, 0, 0], [0.2, 0, 0]], np.float32
+    )
+    rows = FaceRows(*[np.array([2, 3])] * 5, upper_lip=np.array([0]), lower_lip=np.array([1]))
+    return vertices, rows
+
+
+def light(opening, *points):
+    vertices, rows = mouth(opening)
+    points = np.array(points, np.float32)
+    return mouth_openness(vertices, points, rows, gain=np.ones(len(points)))
+
+
+def test_it_gets_lighter_in_a_mouth_as_it_opens():
+    tooth = (0.0, 0.0, -0.1)
+    levels = [light(opening, tooth)[0] for opening in (0.0, 0.05, 0.1, 0.2)]
+    assert levels[0] < 0.05
+    assert levels == sorted(levels)
+    assert levels[-1] > 0.4
+
+
+def test_the_throat_is_darker_than_teeth_and_what_hides_behind_a_lip_is_darker_still():
+    tooth, throat, hidden = light(0.1, (0, 0, -0.08), (0, 0, -0.8), (0, 0.3, -0.08))
+    assert tooth > 2 * throat
+    assert tooth > 3 * hidden
+
+
+def test_between_dark_lips_less_light_is_let_in():
+    pale, dark = (
+        Material(np.full((16, 16, 4), (level, level, level, 255), np.uint8)) for level in (200, 70)
+    )
+    assert exposure_for(pale) == 1
+    assert 0.3 < exposure_for(dark) < 0.8
+
+
+def test_the_share_of_some_triangles_is_seen_where_they_are():
+    made = head()
+    scene = made._scene
+    picture = made.render(FaceState())
+    everything = scene.share_of(np.ones(len(scene.triangles), bool))
+    assert everything.max() == 1
+    np.testing.assert_array_equal(everything > 0, (picture != picture[0, 0]).any(-1))
+    assert not scene.share_of(np.zeros(len(scene.triangles), bool)).any()

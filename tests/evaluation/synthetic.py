@@ -49,6 +49,7 @@ def make_clip(index: int, *, split: str = "held-out", kind: str = "makehuman") -
         "frames": draw_face(visemes[:, 0], blink, rng),
         "visemes": visemes,
         "blink": blink,
+        "lips": np.stack([visemes[:, 0] / 4, np.full(NUM_FRAMES, 0.5), 0.3 * (1 - blink)], 1),
         "waveform": (0.2 * loudness * rng.normal(size=len(loudness))).astype(np.float32),
         "mouth_box": MOUTH_BOX,
         "eyes_box": EYES_BOX,

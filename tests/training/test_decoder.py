@@ -62,6 +62,7 @@ def _clip(seed):
         "frames": frames,
         "visemes": rng.random((33, 6)).astype(np.float32),
         "blink": np.zeros(33, np.float32),
+        "lips": np.zeros((33, 3), np.float32),
         "waveform": np.zeros(64, np.float32),
         "mouth_box": box,
         "eyes_box": box,

@@ -29,6 +29,7 @@ def store(tmp_path_factory):
                 "frames": frames,
                 "visemes": visemes,
                 "blink": np.zeros(9, np.float32),
+                "lips": np.zeros((9, 3), np.float32),
                 "waveform": np.zeros(640, np.float32),
                 "mouth_box": np.array([8, 16, 24, 28], np.int32),
                 "eyes_box": np.array([8, 4, 24, 12], np.int32),

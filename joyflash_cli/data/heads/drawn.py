@@ -4,8 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from joyflash_cli.data.face_points import FacePoints
 from joyflash_cli.data.face_state import FaceState, Split
-from joyflash_cli.data.heads.drawn_eyes import brow_height, draw_brows, draw_eyes, draw_glasses
+from joyflash_cli.data.heads.drawn_eyes import (
+    EYE_LIFT,
+    brow_height,
+    draw_brows,
+    draw_eyes,
+    draw_glasses,
+    lids,
+)
 from joyflash_cli.data.heads.drawn_face import (
     draw_backdrop,
     draw_beard,
@@ -19,7 +27,7 @@ from joyflash_cli.data.heads.drawn_face import (
     face_outline,
 )
 from joyflash_cli.data.heads.drawn_hair import shape_hair
-from joyflash_cli.data.heads.drawn_mouth import chin_drop, draw_mouth
+from joyflash_cli.data.heads.drawn_mouth import LIP_LIFT, chin_drop, draw_mouth, shape_mouth
 from joyflash_cli.data.heads.drawn_pen import Pen, Pose
 from joyflash_cli.data.heads.drawn_style import Identity, sample_identity
 from joyflash_cli.data.heads.painter import Painter
@@ -87,6 +95,34 @@ class DrawnHead:
         draw_brows(head, identity, state)
         draw_glasses(head, identity)
         return self._painter.picture()
+
+    def render_with_mouth(self, state: FaceState) -> tuple[np.ndarray, np.ndarray]:
+        """The picture, and how much of each pixel is the mouth's inside ``(S, S)`` 0..1."""
+        picture = self.render(state)
+        mouth = shape_mouth(self.identity, state)
+        opening = np.concatenate([mouth.inner_upper, mouth.inner_lower[::-1]])
+        return picture, self._pen(self._pose(state)).mask(opening, lift=LIP_LIFT)
+
+    def points(self, state: FaceState) -> FacePoints:
+        """Points of the face in the picture of a face state."""
+        mouth = shape_mouth(self.identity, state)
+        upper, lower = zip(*(lids(self.identity, state, side) for side in (-1.0, 1.0)), strict=True)
+        pose = self._pose(state)
+        eyes = pose.to_pixels(np.concatenate([*upper, *lower]), EYE_LIFT)
+        upper, lower = eyes.reshape(2, 2, -1, 2)
+        corners = np.stack([mouth.outer_upper[0], mouth.outer_upper[-1]])
+        across = len(mouth.inner_upper) // 2
+        lips = np.stack([mouth.inner_upper[across], mouth.inner_lower[across]])
+        lips = pose.to_pixels(np.concatenate([corners, lips]), LIP_LIFT)
+        return FacePoints(
+            outer_eyes=np.stack([upper[0, 0], upper[1, -1]]),
+            inner_eyes=np.stack([upper[0, -1], upper[1, 0]]),
+            upper_lids=upper[:, upper.shape[1] // 2],
+            lower_lids=lower[:, upper.shape[1] // 2],
+            mouth_corners=lips[:2],
+            upper_lip=lips[2],
+            lower_lip=lips[3],
+        )
 
     def _pen(self, pose: Pose) -> Pen:
         return Pen(self._painter, self.identity.style, self.identity.palette.line, pose)

@@ -8,7 +8,7 @@ from joyflash_cli.data.heads.drawn_style import Identity, darker, mix
 from joyflash_cli.data.heads.painter import ellipse, spline
 
 _ACROSS = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 15))
-_EYE_LIFT = -1.0
+EYE_LIFT = -1.0
 _BROW_LIFT = 1.5
 
 
@@ -21,9 +21,18 @@ def draw_eyes(pen: Pen, identity: Identity, state: FaceState) -> None:
             _draw_eye(pen, identity, state, side)
 
 
-def _lids(identity: Identity, state: FaceState, side: float) -> tuple[np.ndarray, np.ndarray]:
-    """Upper and lower lid curves, ``(15, 2)`` each; a blink moves the upper onto the lower."""
+def lids(identity: Identity, state: FaceState, side: float) -> tuple[np.ndarray, np.ndarray]:
+    """Upper and lower lid curves, ``(15, 2)`` each; a blink moves the upper onto the lower.
+
+    Dots for eyes have none: theirs is the dot's outline.
+    """
     t = _ACROSS
+    if identity.eye_kind == "dot":
+        height = identity.eye_half_height * (1.0 - state.blink) * (1.0 - 0.25 * state.smile)
+        x = side * identity.eye_x * 0.95 + t * identity.eye_half_width
+        rise = height * np.sqrt(1.0 - t * t)
+        y = identity.eye_y
+        return np.stack([x, y - rise], axis=1), np.stack([x, y + rise], axis=1)
     bow = np.maximum(1.0 - t * t, 0.0)
     height = identity.eye_half_height
     # Outer corner (t * side > 0) a little higher or lower than the inner one.
@@ -43,31 +52,31 @@ def _lids(identity: Identity, state: FaceState, side: float) -> tuple[np.ndarray
 
 def _draw_eye(pen: Pen, identity: Identity, state: FaceState, side: float) -> None:
     palette, style = identity.palette, identity.style
-    upper, lower = _lids(identity, state, side)
+    upper, lower = lids(identity, state, side)
     opening = np.concatenate([upper, lower[::-1]])
     line = mix(pen.outline_of(palette.skin), palette.line, 0.6)
     socket = darker(palette.skin, 0.8)
     if style.gradient:
         centre = (side * identity.eye_x, identity.eye_y - 1.0)
         radii = (identity.eye_half_width * 1.5, identity.eye_half_height * 2.0)
-        pen.spot(centre, radii, socket, lift=_EYE_LIFT, opacity=0.35 * style.gradient)
+        pen.spot(centre, radii, socket, lift=EYE_LIFT, opacity=0.35 * style.gradient)
     if state.blink < 0.99:
-        inside = pen.mask(opening, lift=_EYE_LIFT)
-        pen.fill(opening, palette.eye_white, lift=_EYE_LIFT)
+        inside = pen.mask(opening, lift=EYE_LIFT)
+        pen.fill(opening, palette.eye_white, lift=EYE_LIFT)
         _draw_iris(pen, identity, side, inside)
         shade = upper + np.array([0.0, 0.22 * identity.eye_half_height])
         band = np.concatenate([upper, shade[::-1]])
-        pen.fill(band, (70, 56, 80), lift=_EYE_LIFT, clip=inside, opacity=0.28)
+        pen.fill(band, (70, 56, 80), lift=EYE_LIFT, clip=inside, opacity=0.28)
     lash = 1.0 + 0.35 * style.outline + 0.7 * identity.lashes
     if identity.eye_kind == "big":
         lash += 0.9
-    pen.line(upper, lash, line, lift=_EYE_LIFT, taper=0.45)
-    pen.line(lower, 0.55 + 0.2 * style.outline, line, lift=_EYE_LIFT, taper=0.7, opacity=0.7)
+    pen.line(upper, lash, line, lift=EYE_LIFT, taper=0.45)
+    pen.line(lower, 0.55 + 0.2 * style.outline, line, lift=EYE_LIFT, taper=0.7, opacity=0.7)
     if identity.lashes:
         _draw_lashes(pen, identity, state, upper, side, line)
     crease = upper[2:-2] - np.array([0.0, 1.3 + 0.18 * identity.eye_half_height])
     crease = crease + np.array([0.0, 0.35]) * (upper[2:-2, 1:] - identity.eye_y) * state.blink
-    pen.line(crease, 0.8, socket if not style.ink else line, lift=_EYE_LIFT, taper=0.8, opacity=0.6)
+    pen.line(crease, 0.8, socket if not style.ink else line, lift=EYE_LIFT, taper=0.8, opacity=0.6)
 
 
 def _draw_iris(pen: Pen, identity: Identity, side: float, inside: np.ndarray) -> None:
@@ -77,31 +86,31 @@ def _draw_iris(pen: Pen, identity: Identity, side: float, inside: np.ndarray) ->
     radii = (radius * 0.84, radius * 1.02) if big else (radius, radius)
     centre = (side * (identity.eye_x - 0.4), identity.eye_y + (0.3 if big else -0.3))
     rim = darker(palette.iris, 0.5)
-    pen.fill(ellipse(centre, radii), rim, lift=_EYE_LIFT, clip=inside)
+    pen.fill(ellipse(centre, radii), rim, lift=EYE_LIFT, clip=inside)
     inner = (radii[0] - 0.7, radii[1] - 0.7)
     light = mix(palette.iris, (255, 255, 255), 0.3 if big else 0.12)
     pen.fill(
         ellipse(centre, inner),
         darker(palette.iris, 0.65 if big else 0.9),
         end_colour=light,
-        lift=_EYE_LIFT,
+        lift=EYE_LIFT,
         clip=inside,
     )
     pupil = (radii[0] * 0.48, radii[1] * 0.48)
     pupil_colour = mix(palette.line, (12, 10, 14), 0.6)
-    pen.fill(ellipse(centre, pupil), pupil_colour, lift=_EYE_LIFT, clip=inside)
+    pen.fill(ellipse(centre, pupil), pupil_colour, lift=EYE_LIFT, clip=inside)
     # Highlights sit on the same side of both eyes: the light does not mirror.
     spark = (centre[0] - 0.36 * radii[0], centre[1] - 0.42 * radii[1])
     size = 0.3 * radii[0] if big else max(0.26 * radius, 0.9)
-    pen.fill(ellipse(spark, (size, size), points=14), (255, 255, 255), lift=_EYE_LIFT, clip=inside)
+    pen.fill(ellipse(spark, (size, size), points=14), (255, 255, 255), lift=EYE_LIFT, clip=inside)
     if big:
         second = (centre[0] + 0.36 * radii[0], centre[1] + 0.45 * radii[1])
         dot = ellipse(second, (0.17 * radii[0], 0.17 * radii[0]), points=12)
-        pen.fill(dot, (255, 255, 255), lift=_EYE_LIFT, clip=inside, opacity=0.85)
+        pen.fill(dot, (255, 255, 255), lift=EYE_LIFT, clip=inside, opacity=0.85)
     if style.gradient:
         glow = (radii[0] * 0.8, radii[1] * 0.5)
         low = (centre[0], centre[1] + 0.6 * radii[1])
-        pen.spot(low, glow, light, lift=_EYE_LIFT, clip=inside, opacity=0.4 * style.gradient)
+        pen.spot(low, glow, light, lift=EYE_LIFT, clip=inside, opacity=0.4 * style.gradient)
 
 
 def _draw_lashes(pen, identity, state, upper, side, line) -> None:
@@ -111,7 +120,7 @@ def _draw_lashes(pen, identity, state, upper, side, line) -> None:
         start = outer[index]
         reach = (1.2 + 1.5 * identity.lashes) * length
         end = start + np.array([side * reach * 0.8, -reach * (0.8 - 1.3 * state.blink)])
-        pen.line(np.stack([start, end]), 0.9, line, lift=_EYE_LIFT)
+        pen.line(np.stack([start, end]), 0.9, line, lift=EYE_LIFT)
 
 
 def _draw_dot_eye(pen: Pen, identity: Identity, state: FaceState, side: float) -> None:
@@ -123,21 +132,21 @@ def _draw_dot_eye(pen: Pen, identity: Identity, state: FaceState, side: float) -
     height = identity.eye_half_height * opening * (1.0 - 0.25 * state.smile)
     width = identity.eye_half_width
     if opening > 0.05:
-        pen.fill(ellipse(centre, (width, height)), dark, lift=_EYE_LIFT)
+        pen.fill(ellipse(centre, (width, height)), dark, lift=EYE_LIFT)
         spark = (centre[0] - 0.35 * width, centre[1] - 0.42 * height)
         dot = ellipse(spark, (0.34 * width, 0.34 * width * min(1.0, height / width)), points=12)
-        pen.fill(dot, (255, 255, 255), lift=_EYE_LIFT, opacity=opening)
+        pen.fill(dot, (255, 255, 255), lift=EYE_LIFT, opacity=opening)
     closed = 1.0 - min(opening / 0.35, 1.0)
     if closed > 0.0:
         t = np.linspace(-1.0, 1.0, 9)
         x = centre[0] + t * width * 1.7
         arc = np.stack([x, centre[1] + 0.9 - 1.4 * t * t], axis=1)
-        pen.line(arc, 1.7, dark, lift=_EYE_LIFT, taper=0.3, opacity=closed)
+        pen.line(arc, 1.7, dark, lift=EYE_LIFT, taper=0.3, opacity=closed)
     if identity.lashes and opening > 0.2:
         for along, reach in ((0.9, 0.9), (0.45, 1.0)):
             start = np.array([centre[0] + side * along * width, centre[1] - 0.75 * height])
             end = start + np.array([side * 1.6, -1.5]) * reach
-            pen.line(np.stack([start, end]), 0.9, dark, lift=_EYE_LIFT, opacity=opening)
+            pen.line(np.stack([start, end]), 0.9, dark, lift=EYE_LIFT, opacity=opening)
 
 
 def brow_height(identity: Identity) -> float:

@@ -6,10 +6,15 @@ import numpy as np
 
 from joyflash_cli.data.face_state import FaceState
 from joyflash_cli.data.heads.drawn_pen import Pen
-from joyflash_cli.data.heads.drawn_style import Identity, darker, mix
+from joyflash_cli.data.heads.drawn_style import Identity, darker, luminance, mix
 from joyflash_cli.data.heads.painter import ellipse, spline
 
 MAX_OPENING = 15.0
+TEETH_SHADE, TEETH_SHADE_OF_DARK = 0.12, 0.45
+"""How far teeth go towards the colour of the mouth's inside: of any face, and more of a dark one,
+whose teeth would glare otherwise."""
+LIP_LIFT = 2.0
+"""Depth of the lips above the face."""
 _CHIN_DROP = 6.5
 _UPPER_SHARE = 0.2
 _ACROSS = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 21))
@@ -94,7 +99,7 @@ def draw_mouth(pen: Pen, identity: Identity, state: FaceState) -> None:
     mouth = shape_mouth(identity, state)
     palette, style = identity.palette, identity.style
     lip_line = pen.outline_of(palette.skin if style.lip_colour < 0.5 else palette.lip)
-    lift = 2.0
+    lift = LIP_LIFT
     lips = np.concatenate([mouth.outer_upper, mouth.outer_lower[::-1]])
     opening = np.concatenate([mouth.inner_upper, mouth.inner_lower[::-1]])
     lower_lip = np.concatenate([mouth.inner_lower, mouth.outer_lower[::-1]])
@@ -135,10 +140,11 @@ def _draw_inside(pen, identity, state, mouth, inside, opening, lift) -> None:
     pen.fill(opening, deep, end_colour=palette.mouth_inside, lift=lift, clip=inside)
     bottom = float(mouth.inner_lower[10, 1])
     top = float(mouth.inner_upper[10, 1])
+    in_shade = TEETH_SHADE + TEETH_SHADE_OF_DARK * (1.0 - luminance(palette.skin))
     lower_height = min(2.4 * teeth, 0.45 * mouth.gap) * (1.0 - rounded)
     if lower_height > 0.15:
         edge = mouth.inner_lower[::-1] - np.array([0.0, lower_height])
-        shaded = mix(palette.teeth, palette.mouth_inside, 0.14)
+        shaded = mix(palette.teeth, palette.mouth_inside, in_shade + 0.1)
         row = np.concatenate([mouth.inner_lower + np.array([0.0, 2.0]), edge])
         pen.fill(row, shaded, lift=lift, clip=inside)
     rise = 0.34 + 0.3 * tongue
@@ -159,7 +165,7 @@ def _draw_inside(pen, identity, state, mouth, inside, opening, lift) -> None:
         drop = upper_height * (1.0 - 0.35 * _ACROSS**2)
         edge = mouth.inner_upper + np.stack([np.zeros_like(drop), drop], axis=1)
         row = np.concatenate([mouth.inner_upper - np.array([0.0, 2.0]), edge[::-1]])
-        shaded = mix(palette.teeth, palette.mouth_inside, 0.04)
+        shaded = mix(palette.teeth, palette.mouth_inside, in_shade)
         pen.fill(row, shaded, lift=lift, clip=inside)
     shade = min(0.5 * mouth.gap, 2.0)
     pen.spot((0.0, top), (mouth.half_width, shade), deep, lift=lift, clip=inside, opacity=0.25)

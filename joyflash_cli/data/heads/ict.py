@@ -24,6 +24,7 @@ from joyflash_cli.data.heads.mesh_head import (
     collar_height,
     rest_normals,
 )
+from joyflash_cli.data.heads.mouth_light import FaceRows
 from joyflash_cli.data.heads.rig import SIDES, face_units, units_in_use
 from joyflash_cli.data.rasteriser import NO_CLOTH, Material, Part, Scene
 
@@ -38,6 +39,10 @@ MAX_HAIR_TINT = 5.0
 """Very dark textures cannot be brightened to blond: only their noise would show."""
 LID_THICKNESS = 0.012
 """Least distance of a closed lid from the eyeball, in decimetres."""
+LIP_THICKNESS = 0.07
+"""How far around the line between the closed lips their edges are looked for, in decimetres."""
+MOUTH_GAIN = {"teeth": 0.95, "gums": 0.8, "tongue": 1.1, "lining": 0.9}
+"""How well each takes the light that comes in between the lips."""
 IRIS_SPAN = 0.3
 """Width of an eyeball in its texture, in decimetres."""
 
@@ -185,6 +190,7 @@ def _build(wardrobe: IctWardrobe, person: IctPerson, rng: np.random.Generator) -
     lips = np.abs(ict.units["mouthRollLower"]) + np.abs(ict.units["mouthRollUpper"])
     lids = np.linalg.norm(ict.units["eyeBlinkLeft"] + ict.units["eyeBlinkRight"], axis=1) > 0.02
     face = ict.surfaces["face"].rows
+    inside = mouth_rows(ict)
     return HeadMesh(
         parts=parts,
         vertices=vertices.astype(np.float32),
@@ -198,7 +204,36 @@ def _build(wardrobe: IctWardrobe, person: IctPerson, rng: np.random.Generator) -
         lips=np.intersect1d(np.flatnonzero(lips.max(1) > 0.03), face),
         lids=np.intersect1d(np.flatnonzero(lids), face),
         chin_height=float(vertices[ict.landmarks[8], 1]),
+        points=face_rows(ict),
+        mouth_inside=np.concatenate(list(inside.values())),
+        mouth_gain=np.repeat(
+            [MOUTH_GAIN[name] for name in inside], [len(rows) for rows in inside.values()]
+        ),
     )
+
+
+def face_rows(ict: IctAssets) -> FaceRows:
+    """Vertices of corners, lids and lips."""
+    points = ict.landmarks
+    face = np.unique(ict.surfaces["face"].rows)
+    x, y, z = ict.vertices[face].T
+    upper, lower = ict.points(62, 66)
+    middle = (np.abs(x) < 1e-3) & (z > upper[2] - LIP_THICKNESS)
+    return FaceRows(
+        outer_eyes=points[[36, 45]],
+        inner_eyes=points[[39, 42]],
+        upper_lids=points[[37, 44]],
+        lower_lids=points[[41, 46]],
+        mouth_corners=points[[48, 54]],
+        upper_lip=face[middle & (y >= upper[1]) & (y < upper[1] + LIP_THICKNESS)],
+        lower_lip=face[middle & (y <= lower[1]) & (y > lower[1] - LIP_THICKNESS)],
+    )
+
+
+def mouth_rows(ict: IctAssets) -> dict[str, np.ndarray]:
+    """Vertices of ``teeth``, ``gums``, ``tongue`` and the mouth's ``lining``."""
+    rows = {name: np.unique(ict.surfaces[name].rows) for name in ("teeth", "gums", "tongue")}
+    return rows | {"lining": _lining_rows(ict)}
 
 
 def _close_over_eyes(
@@ -247,7 +282,7 @@ def _parts(wardrobe: IctWardrobe, person: IctPerson, rng: np.random.Generator) -
         parts.append(part(name, eye, _eye_uv(ict, name)))
     lash = paint_lashes(np.minimum(person.hair_colour * 0.5, 40), rng)
     parts += [
-        part("teeth", Material(solid((236, 230, 218)), tint=tuple(person.teeth_tint),
+        part("teeth", Material(solid((246, 222, 208)), tint=tuple(person.teeth_tint),
                                specular=0.08, gloss=30)),
         part("gums", Material(solid((168, 84, 84)), specular=0.08, gloss=20, softness=0.5)),
         part("tongue", Material(solid((178, 92, 90)), specular=0.06, gloss=18, softness=0.5)),
@@ -301,25 +336,9 @@ def _hair(
 
 
 def _openness(mesh: HeadMesh, scene: Scene, ict: IctAssets) -> np.ndarray:
-    """Light that reaches each vertex: ambient occlusion, and depth behind the lips in the mouth."""
+    """Light that reaches each vertex outside of the mouth: ambient occlusion."""
     seen = scene.openness(mesh.vertices, rest_normals(mesh, scene))
     openness = 0.3 + 0.7 * seen
-    lips = mesh.vertices[mesh.lip_line].mean(0)
-    depth = lips[2] - mesh.vertices[:, 2]
-    # Teeth and tongue are closed in at rest, yet light comes in as soon as the mouth opens: how
-    # much depends on how deep they lie.
-    for name, near, slope, least, most in (
-        ("teeth", 0.85, 1.0, 0.08, 0.8),
-        ("gums", 0.5, 1.0, 0.04, 0.5),
-        ("tongue", 0.45, 0.9, 0.05, 0.45),
-    ):
-        rows = np.unique(ict.surfaces[name].rows)
-        # Lips and cheeks keep the light from the side teeth.
-        sideways = 0.2 + 0.8 * np.exp(-((mesh.vertices[rows, 0] / 0.16) ** 4))
-        open_mouth = np.clip(near - slope * (depth[rows] - 0.05), least, most)
-        openness[rows] = np.maximum(open_mouth * sideways, least)
-    lining = _lining_rows(ict)
-    openness[lining] = np.clip(0.5 - 1.6 * depth[lining], 0.03, 0.5)
     eyes = mesh.eyeballs
     openness[eyes] = np.maximum(openness[eyes], 0.65)
     rest = np.r_[np.unique(ict.surfaces["lashes"].rows), len(ict.vertices) : len(mesh.vertices)]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from joyflash_cli.data.face_state import Split
+from joyflash_cli.data.face_state import FaceState, Split
 from joyflash_cli.data.heads.assets import MakeHumanAssets
 from joyflash_cli.data.heads.makehuman_identity import Person, sample_person
 from joyflash_cli.data.heads.makehuman_look import (
@@ -18,6 +18,7 @@ from joyflash_cli.data.heads.mesh_head import (
     collar_height,
     rest_normals,
 )
+from joyflash_cli.data.heads.mouth_light import FaceRows
 from joyflash_cli.data.heads.rig import face_units, units_in_use
 from joyflash_cli.data.rasteriser import NO_CLOTH, Material, Part, Scene
 
@@ -26,6 +27,19 @@ _LIP_LINE = (474, 521)
 _INNER_MOUTH_SEEDS = (605, 608)
 """Head vertices on the inside of the upper and the lower lip."""
 _CHIN = 732
+_UPPER_LIP = (362, 455, 466, 467, 509, 468, 474, 520, 537)
+_LOWER_LIP = (492, 496, 495, 513, 494, 493, 523, 540)
+"""Head vertices down the middle of each lip, from its outside to its back."""
+_LEFT_POINTS = {"outer_eyes": 5261, "inner_eyes": 5225, "upper_lids": 5270, "lower_lids": 5255,
+                "mouth_corners": 2911}  # fmt: skip
+"""Head vertices on the person's left, at positive x; the others are their mirror images."""
+
+UNIT_GAIN = dict.fromkeys(("jawOpen", "mouthClose", "mouthLowerDownLeft", "mouthLowerDownRight",
+                           "mouthUpperUpLeft", "mouthUpperUpRight"), 0.75)  # fmt: skip
+"""Factors on the common rig's weights, so that speech opens the lips as far as measured on people:
+0.15 of the distance between the outer eye corners at the 95th percentile."""
+TEETH_GAIN, TONGUE_GAIN, LINING_GAIN = 1.35, 1.1, 1.0
+"""How well each takes the light that comes in between the lips."""
 
 
 def sample_makehuman(
@@ -54,8 +68,14 @@ def sample_makehuman(
     if surroundings is None:
         surroundings = Surroundings(sample_lighting(rng), sample_background(rng, size_px))
     return MeshHead(
-        mesh, scene, rig=face_units, openness=openness, surroundings=surroundings, rng=rng
+        mesh, scene, rig=makehuman_units, openness=openness, surroundings=surroundings, rng=rng
     )
+
+
+def makehuman_units(state: FaceState) -> dict[str, float]:
+    """Weights of the ARKit units: the common rig, with amounts that suit this pack's units."""
+    units = face_units(state)
+    return {name: weight * UNIT_GAIN.get(name, 1.0) for name, weight in units.items()}
 
 
 def _build_mesh(assets: MakeHumanAssets, person: Person, look: Look) -> HeadMesh:
@@ -67,6 +87,7 @@ def _build_mesh(assets: MakeHumanAssets, person: Person, look: Look) -> HeadMesh
     blink = assets.units["eyeBlinkLeft"] + assets.units["eyeBlinkRight"]
     lids = np.flatnonzero(np.linalg.norm(blink, axis=1) > 0.02)
     eye_count = len(assets.proxies["eyes"].reference)
+    inside = _inside_rows(assets)
     return HeadMesh(
         parts=parts,
         vertices=vertices,
@@ -80,7 +101,27 @@ def _build_mesh(assets: MakeHumanAssets, person: Person, look: Look) -> HeadMesh
         lips=_lip_rows(assets),
         lids=np.intersect1d(lids, assets.rows),
         chin_height=float(person.vertices[_CHIN, 1]),
+        points=_points(assets),
+        mouth_inside=np.concatenate(list(inside)),
+        mouth_gain=np.repeat((TEETH_GAIN, TONGUE_GAIN, LINING_GAIN), [len(r) for r in inside]),
     )
+
+
+def _points(assets: MakeHumanAssets) -> FaceRows:
+    mirror = np.array([-1, 1, 1], np.float32)
+    pairs = {}
+    for name, left in _LEFT_POINTS.items():
+        distance = np.linalg.norm(assets.vertices - assets.vertices[left] * mirror, axis=1)
+        pairs[name] = np.array([distance.argmin(), left])
+    return FaceRows(**pairs, upper_lip=np.array(_UPPER_LIP), lower_lip=np.array(_LOWER_LIP))
+
+
+def _inside_rows(assets: MakeHumanAssets) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices of teeth, tongue and the mouth's lining."""
+    start = len(assets.vertices) + len(assets.proxies["eyes"].reference)
+    middle = start + len(assets.proxies["teeth"].reference)
+    stop = middle + len(assets.proxies["tongue"].reference)
+    return np.arange(start, middle), np.arange(middle, stop), _inner_mouth_rows(assets)
 
 
 def _build(
@@ -121,7 +162,7 @@ def _proxy_materials(
                           tint=(0.9, 0.88, 0.88), specular=0.5, gloss=80, cutout=True,
                           coverage=False)),
         ("teeth", Material(assets.texture("teeth", longest_side_px=128),
-                           tint=(0.9, 0.86, 0.8), specular=0.08, gloss=30)),
+                           tint=(1.0, 0.79, 0.68), specular=0.08, gloss=30)),
         ("tongue", Material(tongue, specular=0.08, gloss=20, softness=0.5)),
         (look.brow, Material(assets.texture(look.brow, longest_side_px=128), cutout=True,
                              tint=look.brow_tint)),
@@ -138,25 +179,15 @@ def _proxy_materials(
 def _openness(
     scene: Scene, rest: np.ndarray, normals: np.ndarray, assets: MakeHumanAssets
 ) -> np.ndarray:
-    """Light that reaches each vertex: ambient occlusion, and depth behind the lips in the mouth."""
+    """Light that reaches each vertex outside of the mouth: ambient occlusion."""
     seen = scene.openness(rest, normals)
     openness = 0.3 + 0.7 * seen
     head_count = len(assets.vertices)
-    lips = rest[list(_LIP_LINE)].mean(0)
-    depth = lips[2] - rest[:, 2]
-    # Teeth and tongue are closed in at rest, yet light comes in as soon as the mouth opens: how
-    # much depends on how deep they lie.
-    into_mouth = np.clip(0.8 - 0.95 * (depth - 0.08), 0.08, 0.8)
-    start = head_count + len(assets.proxies["eyes"].reference)
-    stop = start + sum(len(assets.proxies[name].reference) for name in ("teeth", "tongue"))
-    openness[start:stop] = into_mouth[start:stop]
-    tongue = slice(stop - len(assets.proxies["tongue"].reference), stop)
-    openness[tongue] = np.clip(0.5 - 0.8 * depth[tongue], 0.06, 0.5)
-    openness[head_count:start] = np.maximum(openness[head_count:start], 0.6)
+    eyes = slice(head_count, head_count + len(assets.proxies["eyes"].reference))
+    openness[eyes] = np.maximum(openness[eyes], 0.6)
     # Lashes, brows and hair shade themselves far too much through their layers.
-    openness[stop:] = 0.5 + 0.5 * seen[stop:]
-    inside = _inner_mouth_rows(assets)
-    openness[inside] = np.clip(0.6 - 1.9 * depth[inside], 0.03, 0.6)
+    worn = slice(int(_inside_rows(assets)[1][-1]) + 1, None)
+    openness[worn] = 0.5 + 0.5 * seen[worn]
     return openness.astype(np.float32)
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from joyflash_cli.data.face_points import FacePoints
 from joyflash_cli.data.face_state import FaceState
+from joyflash_cli.data.heads.mouth_light import FaceRows, exposure_for, mouth_openness
 from joyflash_cli.data.rasteriser import Lens, Lighting, Part, Scene, vertex_normals
 
 CAMERA_DISTANCE = 13.0
@@ -31,7 +33,7 @@ class HeadMesh:
     """One identity's geometry, in decimetres, y up, looking along +z.
 
     Attributes:
-        parts: Drawn together; their rows index ``vertices``.
+        parts: Drawn together, the face's skin first; their rows index ``vertices``.
         vertices: ``(vertices, 3)`` neutral pose.
         units: Unit names of ``displacements``.
         displacements: ``(units, vertices, 3)``.
@@ -43,6 +45,9 @@ class HeadMesh:
         lips: Vertices that bound the mouth in any shape.
         lids: Vertices that bound the eyes.
         chin_height: Height below which the neck begins.
+        points: Corners, lids and lips.
+        mouth_inside: ``(n,)`` vertices of teeth, gums, tongue and the mouth's lining.
+        mouth_gain: ``(n,)`` how well each of them takes the light that comes in.
     """
 
     parts: list[Part]
@@ -57,6 +62,9 @@ class HeadMesh:
     lips: np.ndarray
     lids: np.ndarray
     chin_height: float
+    points: FaceRows
+    mouth_inside: np.ndarray
+    mouth_gain: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,10 @@ class MeshHead:
             len(mesh.units), -1
         )
         self._rest_normals = rest_normals(mesh, scene)
+        self._mouth_gain = mesh.mouth_gain * exposure_for(mesh.parts[0].material)
+        inside = np.zeros(len(mesh.vertices), bool)
+        inside[mesh.mouth_inside] = True
+        self._inside = np.asarray(inside[scene.rows[scene.triangles]].all(axis=1))
         eyes = mesh.vertices[mesh.eyeballs]
         self._eye_centre = (eyes.max(0) + eyes.min(0)) / 2
         self._follow = _head_weight(mesh.vertices, mesh.chin_height)
@@ -118,21 +130,41 @@ class MeshHead:
 
     def render(self, state: FaceState) -> np.ndarray:
         """RGB picture ``(size_px, size_px, 3)`` uint8 of a face state."""
-        vertices, normals = self._pose(state)
-        lens = Lens(
-            focal=self._lens.focal,
-            centre_x=self._lens.centre_x + state.shift_x,
-            centre_y=self._lens.centre_y + state.shift_y,
+        shape = self.shape(state)
+        vertices, normals = self._pose(shape, state)
+        inside = self._mesh.mouth_inside
+        openness = self._openness.copy()
+        openness[inside] = mouth_openness(
+            shape, shape[inside], self._mesh.points, gain=self._mouth_gain
         )
         return self._scene.render(
             vertices,
             normals,
-            occlusion=self._openness,
+            occlusion=openness,
             cloth_height=self._mesh.cloth_height,
-            lens=lens,
+            lens=self._lens_at(state),
             lighting=self._surroundings.lighting,
             background=self._surroundings.background,
         )
+
+    def render_with_mouth(self, state: FaceState) -> tuple[np.ndarray, np.ndarray]:
+        """The picture, and how much of each pixel shows the mouth's inside ``(S, S)`` 0..1."""
+        return self.render(state), self._scene.share_of(self._inside)
+
+    def points(self, state: FaceState) -> FacePoints:
+        """Points of the face in the picture of a face state."""
+        shape = self.shape(state)
+        rows = self._mesh.points
+        # The lips' edges depend on the expression, so they are found before the head is turned.
+        names = ("outer_eyes", "inner_eyes", "upper_lids", "lower_lids", "mouth_corners")
+        parts = [getattr(rows, name) for name in names]
+        edges = np.stack(rows.lip_edges(shape))
+        follow = np.ones(len(edges), np.float32)
+        places = np.concatenate([*(shape[part] for part in parts), edges])
+        follow = np.concatenate([*(self._follow[part] for part in parts), follow])
+        found = self._project(self._turn(places, follow, state), self._lens_at(state))
+        pairs = dict(zip(names, found[:-2].reshape(len(names), 2, 2), strict=True))
+        return FacePoints(**pairs, upper_lip=found[-2], lower_lip=found[-1])
 
     def shape(self, state: FaceState) -> np.ndarray:
         """Vertices ``(vertices, 3)`` of an expression, before the head is turned."""
@@ -142,19 +174,38 @@ class MeshHead:
         vertices[self._moving] += (weights @ self._displacements).reshape(-1, 3)
         return vertices
 
-    def _pose(self, state: FaceState) -> tuple[np.ndarray, np.ndarray]:
-        """Vertices and normals in camera space."""
-        vertices = self.shape(state)
+    def _pose(self, vertices: np.ndarray, state: FaceState) -> tuple[np.ndarray, np.ndarray]:
+        """Vertices and normals of an expression in camera space."""
         normals = self._rest_normals.copy()
         skin = slice(0, self._mesh.skin_count)
         normals[skin] = vertex_normals(vertices[skin], self._mesh.skin_triangles)
         turn = _rotation(state.yaw, state.pitch, state.roll).astype(np.float32)
-        pivot = self._eye_centre - np.array([0.0, 0.9, 1.1], np.float32)
-        local = vertices - pivot
         follow = self._follow[:, None]
-        posed = follow * (local @ turn.T) + (1 - follow) * local + (pivot - self._eye_centre)
+        turned = follow * (normals @ turn.T) + (1 - follow) * normals
+        return self._turn(vertices, self._follow, state), turned
+
+    def _turn(self, points: np.ndarray, follow: np.ndarray, state: FaceState) -> np.ndarray:
+        """Points ``(n, 3)`` of the head in camera space, each following the turn by its share."""
+        turn = _rotation(state.yaw, state.pitch, state.roll).astype(np.float32)
+        pivot = self._eye_centre - np.array([0.0, 0.9, 1.1], np.float32)
+        local = points - pivot
+        share = follow[:, None]
+        posed = share * (local @ turn.T) + (1 - share) * local + (pivot - self._eye_centre)
         posed[:, 2] -= CAMERA_DISTANCE
-        return posed, follow * (normals @ turn.T) + (1 - follow) * normals
+        return posed
+
+    def _lens_at(self, state: FaceState) -> Lens:
+        return Lens(
+            focal=self._lens.focal,
+            centre_x=self._lens.centre_x + state.shift_x,
+            centre_y=self._lens.centre_y + state.shift_y,
+        )
+
+    def _project(self, points: np.ndarray, lens: Lens) -> np.ndarray:
+        """Pixels ``(n, 2)`` of points ``(n, 3)`` in camera space."""
+        x = lens.centre_x - points[:, 0] / points[:, 2] * lens.focal / 2
+        y = lens.centre_y + points[:, 1] / points[:, 2] * lens.focal / 2
+        return np.stack([x, y], 1) * self.size_px
 
     def _frame_face(self, rng: np.random.Generator) -> Lens:
         lip_line = self._mesh.vertices[self._mesh.lip_line, 1].mean()
@@ -170,12 +221,9 @@ class MeshHead:
         )
 
     def _box(self, rows: np.ndarray, states: list[FaceState]) -> tuple[int, int, int, int]:
-        points = np.concatenate([self._pose(state)[0][rows] for state in states])
-        lens = self._lens
-        x = lens.centre_x - points[:, 0] / points[:, 2] * lens.focal / 2
-        y = lens.centre_y + points[:, 1] / points[:, 2] * lens.focal / 2
-        corners = (x.min() - BOX_PADDING, y.min() - BOX_PADDING,
-                   x.max() + BOX_PADDING, y.max() + BOX_PADDING)  # fmt: skip
+        posed = [self._pose(self.shape(state), state)[0][rows] for state in states]
+        points = self._project(np.concatenate(posed), self._lens) / self.size_px
+        corners = (*(points.min(0) - BOX_PADDING), *(points.max(0) + BOX_PADDING))
         x0, y0, x1, y1 = (round(float(np.clip(c, 0, 1)) * self.size_px) for c in corners)
         return x0, y0, x1, y1
 
