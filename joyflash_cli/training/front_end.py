@@ -20,7 +20,6 @@ from joyflash_cli.training.denoising import NetworkTraining
 from joyflash_cli.training.session import Session, run_loop
 from joyflash_cli.training.trainer import OptimiserConfig, TrainingRun
 
-
 NUM_LIPS = 2
 """Opening and width of the lips."""
 
@@ -82,7 +81,7 @@ def film_voices(store: ClipStore) -> list[FilmVoice]:
         if about["kind"] != "film" or about["file"] in seen:
             continue
         seen.add(about["file"])
-        lips = store.track("lips", index)[:, : NUM_LIPS]
+        lips = store.track("lips", index)[:, :NUM_LIPS]
         lips = (lips - lips.mean(0)) / (lips.std(0) + 1e-4)
         voices.append(FilmVoice(store.waveform(index), lips, about["identity"]))
     return voices
