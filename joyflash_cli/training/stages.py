@@ -185,6 +185,7 @@ def _generator(run: RunConfig, resume: bool, session: Session) -> None:
 
 
 def _predictions(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.training.distillation_stages import exported_sampler
     from joyflash_cli.training.parts_on_disk import codec_of, front_end_of, transformer_of
     from joyflash_cli.training.predictions import build_predictions
 
@@ -194,8 +195,8 @@ def _predictions(run: RunConfig, resume: bool, session: Session) -> None:
         out_dir=run.path("predictions"),
         codec=codec_of(run),
         front_end=front_end_of(run),
-        transformer=transformer_of(run),
-        profile=run.generator.sampler,
+        transformer=transformer_of(run, run.weights.exported),
+        profile=exported_sampler(run),
         on_shard=_shards(session, "predictions"),
     )
 
@@ -285,11 +286,16 @@ STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
 }
 
 
+AFTER_DISTILLATION = ("predictions", "decoder", "fine-mouth", "export")
+"""The decoder learns to draw what the distilled generator says."""
+
+
 def stage_names() -> tuple[str, ...]:
     """All stages in the order of the pipeline."""
     from joyflash_cli.training.distillation_stages import DISTILLATION_STAGES
 
-    return (*(name for name in STAGES if name != "export"), *DISTILLATION_STAGES, "export")
+    first = (name for name in STAGES if name not in AFTER_DISTILLATION)
+    return (*first, *DISTILLATION_STAGES, *AFTER_DISTILLATION)
 
 
 def run_stage(
