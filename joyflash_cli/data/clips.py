@@ -17,7 +17,7 @@ import numpy as np
 
 from joyflash_cli.data.face_state import HELD_OUT_EVERY, FaceState, Head, Split
 from joyflash_cli.data.motion import MotionConfig, MotionTracks, sample_motion
-from joyflash_cli.data.spreading import spread
+from joyflash_cli.data.shards import build_shards
 from joyflash_cli.errors import DataError
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 
@@ -143,7 +143,8 @@ def _photo_surroundings(rng: np.random.Generator, size_px: int) -> "Surroundings
     return Surroundings(sample_lighting(rng), background, framing_spread=PHOTO_FRAMING_SPREAD)
 
 
-def _face_states(visemes: np.ndarray, motion: MotionTracks) -> Iterator[FaceState]:
+def face_states(visemes: np.ndarray, motion: MotionTracks) -> Iterator[FaceState]:
+    """One state a frame of visemes ``(F, 6)`` and what the voice does not explain."""
     for i, weights in enumerate(visemes):
         yield FaceState(
             visemes=weights,
@@ -193,7 +194,7 @@ def render_clip(clip_index: int, config: ClipsConfig, *, assets: HeadAssets, spe
     visemes = visemes.copy()
     visemes[:, 0] *= rng.uniform(0.85, 1.15)
     motion = sample_motion(config.num_frames, rng, config=config.motion, fps=config.fps)
-    states = list(_face_states(visemes, motion))
+    states = list(face_states(visemes, motion))
     frames = np.stack([head.render(state) for state in states])
     lips = np.stack([head.points(state).measures() for state in states])
     if photo:
@@ -273,9 +274,6 @@ def build_clips(
         processes: Worker processes.
         on_shard: Told (shards done, shards in all).
     """
-    out_dir.mkdir(parents=True, exist_ok=True)
-    num_shards = -(-config.num_clips // config.clips_per_shard)
-    missing = [i for i in range(num_shards) if not (out_dir / f"shard-{i:04d}.json").exists()]
     render = functools.partial(
         _render_shard,
         config=config,
@@ -283,9 +281,8 @@ def build_clips(
         speech_path=speech_path,
         out_dir=out_dir,
     )
-    for done, _ in enumerate(spread(render, missing, processes=processes), 1):
-        if on_shard is not None:
-            on_shard(num_shards - len(missing) + done, num_shards)
+    num_shards = -(-config.num_clips // config.clips_per_shard)
+    build_shards(render, num_shards, out_dir=out_dir, processes=processes, on_shard=on_shard)
 
 
 class ClipStore:

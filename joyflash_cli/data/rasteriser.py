@@ -10,9 +10,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from joyflash_cli.data.rasteriser_kernels import add_face_normals, rasterise, shade
+from joyflash_cli.data.rasteriser_kernels import (
+    add_face_normals,
+    rasterise,
+    redraw,
+    shade,
+    sources,
+)
 
 SAMPLES_PER_SIDE = 2
+AROUND_CELLS = 64
+AROUND_REACH, AROUND_REST = 0.05, 0.03
+"""How far what surrounds a moved surface follows it: a blur in sides, and the weight of rest."""
 NO_CLOTH = 1e6
 """Cloth height of a vertex that can never be covered by cloth."""
 
@@ -276,3 +285,49 @@ class Scene:
         shown = triangles[drawn] & (drawn >= 0)
         side = (self.size_px, SAMPLES_PER_SIDE) * 2
         return shown.reshape(side).mean((1, 3), dtype=np.float32)
+
+    def redraw(
+        self,
+        photo: np.ndarray,
+        source: np.ndarray,
+        tone: np.ndarray,
+        *,
+        inside: np.ndarray,
+        picture: np.ndarray,
+    ) -> None:
+        """Adds a photograph, moved as the last picture's surface was, to that picture, in place.
+
+        Around the surface the photograph follows it and comes to rest further away.
+
+        Args:
+            photo: ``(n, n, 3)`` float32 0..255.
+            source: ``(vertices, 2)`` where each vertex is in the photograph, fractions of its side.
+            tone: ``(vertices,)`` factor on the photograph's lightness.
+            inside: ``(triangles,)`` bool: those that stay as rendered.
+            picture: ``(size_px, size_px, 3)`` uint8, black but for the inside.
+        """
+        corners = source.astype(np.float32)[self.rows]
+        step = max(1, self.size_px * SAMPLES_PER_SIDE // AROUND_CELLS)
+        cells = self.size_px * SAMPLES_PER_SIDE // step
+        moved = np.empty((cells, cells, 2), np.float32)
+        known = np.empty((cells, cells), np.float32)
+        sources(self._buffers, self.triangles, inside, corners, step, moved, known)
+        redraw(
+            self._buffers,
+            self.triangles,
+            inside,
+            (corners, tone.astype(np.float32)[self.rows]),
+            _around(moved, known),
+            photo,
+            picture,
+        )
+
+
+def _around(moved: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Continues a movement ``(n, n, 2)`` beyond where it is ``known (n, n)``, fading away."""
+    from scipy.ndimage import gaussian_filter
+
+    spread = AROUND_REACH * len(known)
+    weight = gaussian_filter(known, spread)
+    parts = [gaussian_filter(moved[..., axis] * known, spread) for axis in (0, 1)]
+    return np.stack(parts, -1) / (weight + AROUND_REST)[..., None]

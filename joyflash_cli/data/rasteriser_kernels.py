@@ -174,3 +174,81 @@ def add_face_normals(vertices, triangles, normals):
         normals[i, 0] *= length
         normals[i, 1] *= length
         normals[i, 2] *= length
+
+
+@numba.njit(cache=True)
+def sources(buffers, triangles, is_inside, source, step, moved, known):
+    """Where every ``step``-th sample comes from, minus where it is; ``known`` 0 off the mesh.
+
+    Samples of the inside count as off the mesh.
+    """
+    _, triangle_buffer, first, second = buffers
+    side = triangle_buffer.shape[0]
+    for row in range(moved.shape[0]):
+        for column in range(moved.shape[1]):
+            y, x = row * step + step // 2, column * step + step // 2
+            t = triangle_buffer[y, x]
+            moved[row, column, 0] = moved[row, column, 1] = known[row, column] = 0.0
+            if t < 0 or is_inside[t]:
+                continue
+            a, b = first[y, x], second[y, x]
+            c = 1.0 - a - b
+            i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+            known[row, column] = 1.0
+            moved[row, column, 0] = (
+                a * source[i, 0] + b * source[j, 0] + c * source[k, 0] - (x + 0.5) / side
+            )
+            moved[row, column, 1] = (
+                a * source[i, 1] + b * source[j, 1] + c * source[k, 1] - (y + 0.5) / side
+            )
+
+
+@numba.njit(cache=True, inline="always")
+def _between(grid, x, y, channel):
+    """Bilinear value of ``grid (n, n, channels)`` at fractions of its side."""
+    side = grid.shape[0]
+    fx = min(max(x * side - 0.5, 0.0), side - 1.001)
+    fy = min(max(y * side - 0.5, 0.0), side - 1.001)
+    column, row = int(fx), int(fy)
+    dx, dy = fx - column, fy - row
+    upper = grid[row, column, channel] * (1 - dx) + grid[row, column + 1, channel] * dx
+    lower = grid[row + 1, column, channel] * (1 - dx) + grid[row + 1, column + 1, channel] * dx
+    return upper * (1 - dy) + lower * dy
+
+
+@numba.njit(cache=True)
+def redraw(buffers, triangles, is_inside, corners, around, photo, picture):
+    """Adds a moved photograph to the rendered inside of the mouth, in place.
+
+    ``corners`` are source places, in fractions of the side, and shades of the triangles' corners;
+    ``around`` says where samples off the mesh come from, relative to where they are.
+    """
+    _, triangle_buffer, first, second = buffers
+    source, tone = corners
+    side = triangle_buffer.shape[0]
+    for row in range(picture.shape[0]):
+        for column in range(picture.shape[1]):
+            red, green, blue = 0.0, 0.0, 0.0
+            for sample in range(4):
+                y, x = 2 * row + (sample >> 1), 2 * column + (sample & 1)
+                t = triangle_buffer[y, x]
+                level = 1.0
+                if t >= 0 and is_inside[t]:
+                    continue
+                if t >= 0:
+                    a, b = first[y, x], second[y, x]
+                    c = 1.0 - a - b
+                    i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+                    u = a * source[i, 0] + b * source[j, 0] + c * source[k, 0]
+                    v = a * source[i, 1] + b * source[j, 1] + c * source[k, 1]
+                    level = a * tone[i] + b * tone[j] + c * tone[k]
+                else:
+                    u, v = (x + 0.5) / side, (y + 0.5) / side
+                    du, dv = _between(around, u, v, 0), _between(around, u, v, 1)
+                    u, v = u + du, v + dv
+                red += level * _between(photo, u, v, 0)
+                green += level * _between(photo, u, v, 1)
+                blue += level * _between(photo, u, v, 2)
+            picture[row, column, 0] = min(int(picture[row, column, 0] + red / 4 + 0.5), 255)
+            picture[row, column, 1] = min(int(picture[row, column, 1] + green / 4 + 0.5), 255)
+            picture[row, column, 2] = min(int(picture[row, column, 2] + blue / 4 + 0.5), 255)

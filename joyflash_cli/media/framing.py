@@ -208,7 +208,7 @@ def _cut(pixels: np.ndarray, box: tuple[float, float, float], size_px: int) -> n
     if any(margins):
         # Far outside nothing of the picture's rest is needed: cut first, extend then.
         pixels, left, top = _around(pixels, box)
-        extended = _extend(pixels, margins)
+        extended = extend_edges(pixels, margins)
         left, top = left + margins[2], top + margins[0]
     else:
         extended = pixels
@@ -234,7 +234,7 @@ def _around(pixels: np.ndarray, box: tuple[float, float, float]) -> tuple[np.nda
     return part, left - first_column, top - first_row
 
 
-def _extend(pixels: np.ndarray, margins: tuple[int, int, int, int]) -> np.ndarray:
+def extend_edges(pixels: np.ndarray, margins: tuple[int, int, int, int]) -> np.ndarray:
     """The picture with its edge continued outward, blurred: no black bars, no streaks.
 
     Args:

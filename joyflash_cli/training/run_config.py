@@ -6,6 +6,7 @@ from pathlib import Path
 
 from joyflash_cli.config import from_dict
 from joyflash_cli.data.clips import ClipsConfig
+from joyflash_cli.data.photo_clips import PhotoClipsConfig
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.training.batches import ReferencePlace
@@ -105,6 +106,10 @@ class RunConfig:
     clips: ClipsConfig = field(default_factory=ClipsConfig)
     held_out_clips: ClipsConfig = field(
         default_factory=lambda: ClipsConfig(num_clips=40, split="held-out", seed=2000)
+    )
+    photo_clips: PhotoClipsConfig = field(default_factory=PhotoClipsConfig)
+    held_out_photo_clips: PhotoClipsConfig = field(
+        default_factory=lambda: PhotoClipsConfig(split="held-out", seed=4000)
     )
     front_end: FrontEndTrainingConfig = field(default_factory=FrontEndTrainingConfig)
     codec: CodecTrainingConfig = field(default_factory=CodecTrainingConfig)

@@ -52,10 +52,27 @@ def _clips(run: RunConfig, resume: bool, session: Session) -> None:
             config,
             assets_dir=run.assets("heads"),
             speech_path=run.path("speech/speech.npz"),
-            out_dir=run.path(f"clips/{name}"),
+            out_dir=run.path(f"clips/{name}/rendered"),
             processes=run.processes,
             on_shard=_shards(session, name),
         )
+
+
+def _photo_clips(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.data.photo_clips import build_photo_clips
+
+    configs = ((run.held_out_photo_clips, "held_out/photos"), (run.photo_clips, "train/photos"))
+    for config, name in configs:
+        if config.num_clips:
+            build_photo_clips(
+                config,
+                assets_dir=run.assets("heads"),
+                photos_dir=run.assets("real"),
+                speech_path=run.path("speech/speech.npz"),
+                out_dir=run.path(f"clips/{name}"),
+                processes=run.processes,
+                on_shard=_shards(session, name),
+            )
 
 
 def _unpack(run: RunConfig, resume: bool, session: Session) -> None:
@@ -273,6 +290,7 @@ STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
     "sources": _sources,
     "speech": _speech,
     "clips": _clips,
+    "photo-clips": _photo_clips,
     "unpack": _unpack,
     "front-end": _front_end,
     "codec": _codec,

@@ -219,11 +219,18 @@ def face_rows(ict: IctAssets) -> FaceRows:
     x, y, z = ict.vertices[face].T
     upper, lower = ict.points(62, 66)
     middle = (np.abs(x) < 1e-3) & (z > upper[2] - LIP_THICKNESS)
+
+    def between(*pairs: tuple[int, int]) -> np.ndarray:
+        places = [ict.points(*pair).mean(0) for pair in pairs]
+        return np.array(
+            [face[np.linalg.norm(ict.vertices[face] - p, axis=1).argmin()] for p in places]
+        )
+
     return FaceRows(
         outer_eyes=points[[36, 45]],
         inner_eyes=points[[39, 42]],
-        upper_lids=points[[37, 44]],
-        lower_lids=points[[41, 46]],
+        upper_lids=between((37, 38), (43, 44)),
+        lower_lids=between((41, 40), (47, 46)),
         mouth_corners=points[[48, 54]],
         upper_lip=face[middle & (y >= upper[1]) & (y < upper[1] + LIP_THICKNESS)],
         lower_lip=face[middle & (y <= lower[1]) & (y > lower[1] - LIP_THICKNESS)],

@@ -21,8 +21,8 @@ EYE_TO_MOUTH = 0.25
 BOX_PADDING = 0.04
 _HEIGHT_TO_WIDTH = 0.74
 """Eyes to mouth over the width across both eyeballs, on the base head."""
-_FULLY_OPEN = FaceState(visemes=np.array([1, 0.6, 0, 0, 0.6, 0], np.float32))
-_ROUNDED = FaceState(visemes=np.array([1, 0, 1, 0, 0, 0], np.float32))
+FULLY_OPEN = FaceState(visemes=np.array([1, 0.6, 0, 0, 0.6, 0], np.float32))
+ROUNDED = FaceState(visemes=np.array([1, 0, 1, 0, 0, 0], np.float32))
 
 Rig = Callable[[FaceState], dict[str, float]]
 """Unit name to weight for a face state."""
@@ -125,7 +125,7 @@ class MeshHead:
         self._eye_centre = (eyes.max(0) + eyes.min(0)) / 2
         self._follow = _head_weight(mesh.vertices, mesh.chin_height)
         self._lens = self._frame_face(rng)
-        self.mouth_box = self._box(mesh.lips, [FaceState(), _FULLY_OPEN, _ROUNDED])
+        self.mouth_box = self._box(mesh.lips, [FaceState(), FULLY_OPEN, ROUNDED])
         self.eyes_box = self._box(mesh.lids, [FaceState()])
 
     def render(self, state: FaceState) -> np.ndarray:
@@ -179,14 +179,14 @@ class MeshHead:
         normals = self._rest_normals.copy()
         skin = slice(0, self._mesh.skin_count)
         normals[skin] = vertex_normals(vertices[skin], self._mesh.skin_triangles)
-        turn = _rotation(state.yaw, state.pitch, state.roll).astype(np.float32)
+        turn = head_turn(state.yaw, state.pitch, state.roll).astype(np.float32)
         follow = self._follow[:, None]
         turned = follow * (normals @ turn.T) + (1 - follow) * normals
         return self._turn(vertices, self._follow, state), turned
 
     def _turn(self, points: np.ndarray, follow: np.ndarray, state: FaceState) -> np.ndarray:
         """Points ``(n, 3)`` of the head in camera space, each following the turn by its share."""
-        turn = _rotation(state.yaw, state.pitch, state.roll).astype(np.float32)
+        turn = head_turn(state.yaw, state.pitch, state.roll).astype(np.float32)
         pivot = self._eye_centre - np.array([0.0, 0.9, 1.1], np.float32)
         local = points - pivot
         share = follow[:, None]
@@ -252,7 +252,9 @@ def _head_weight(vertices: np.ndarray, chin_height: float) -> np.ndarray:
     return (0.25 + 0.75 * rise * rise * (3 - 2 * rise)).astype(np.float32)
 
 
-def _rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
+def head_turn(yaw: float, pitch: float, roll: float) -> np.ndarray:
+    """Rotation ``(3, 3)`` of a head, see ``MeshHead``."""
+
     def about(axis: int, angle: float) -> np.ndarray:
         first, second = (axis + 1) % 3, (axis + 2) % 3
         matrix = np.eye(3)
