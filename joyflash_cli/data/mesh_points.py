@@ -27,6 +27,15 @@ MIRRORED_68 = (
 
 EYE_CORNERS = (33, 133, 362, 263)
 MOUTH_CORNERS = (61, 291)
+LIP_POINTS = (
+    61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91, 78, 82, 13, 312, 308, 317, 14, 87,
+)  # fmt: skip
+"""Around the lips, outside and inside."""
+EYE_POINTS = (
+    33, 160, 159, 158, 133, 153, 145, 144, 362, 385, 386, 387, 263, 373, 374, 380,
+    70, 105, 107, 336, 334, 300,
+)  # fmt: skip
+"""Around the eyes, with the brows above."""
 EYE_CENTRE = (0.497, 0.425)
 """Where the middle of the four eye corners is put, in fractions of the side."""
 EYE_TO_MOUTH = 0.252

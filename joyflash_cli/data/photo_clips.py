@@ -44,6 +44,7 @@ class PhotoClipsConfig:
 
     Attributes:
         num_clips: Clips in all; photographs take turns. 0 leaves photographs out.
+        folder: Of the photographs, below the assets folder.
         num_frames: Video frames per clip.
         size_px: Width and height.
         fps: Video frames per second.
@@ -60,6 +61,7 @@ class PhotoClipsConfig:
     """
 
     num_clips: int = 0
+    folder: str = "real"
     num_frames: int = 81
     size_px: int = 128
     fps: int = 25

@@ -75,15 +75,14 @@ class FilmVoice:
 
 def film_voices(store: ClipStore) -> list[FilmVoice]:
     """The films among some clips, each once."""
-    voices, seen = [], set()
+    voices = []
     for index in range(len(store)):
         about = store.about(index)
-        if about["kind"] != "film" or about["file"] in seen:
+        if about["kind"] != "film" or about["mirrored"]:
             continue
-        seen.add(about["file"])
         lips = store.track("lips", index)[:, :NUM_LIPS]
         lips = (lips - lips.mean(0)) / (lips.std(0) + 1e-4)
-        voices.append(FilmVoice(store.waveform(index), lips, about["identity"]))
+        voices.append(FilmVoice(store.waveform(index), lips, about["person"]))
     return voices
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from joyflash_cli.config import from_dict
 from joyflash_cli.data.clips import ClipsConfig
+from joyflash_cli.data.film_clips import FilmClipsConfig
 from joyflash_cli.data.photo_clips import PhotoClipsConfig
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.config import TransformerConfig
@@ -111,6 +112,7 @@ class RunConfig:
     held_out_photo_clips: PhotoClipsConfig = field(
         default_factory=lambda: PhotoClipsConfig(split="held-out", seed=4000)
     )
+    film_clips: FilmClipsConfig = field(default_factory=FilmClipsConfig)
     front_end: FrontEndTrainingConfig = field(default_factory=FrontEndTrainingConfig)
     codec: CodecTrainingConfig = field(default_factory=CodecTrainingConfig)
     latents: DecoderTrainingConfig = field(

@@ -17,6 +17,8 @@ from joyflash_cli.training.session import Session
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from joyflash_cli.data.face_state import Split
+
 Report = Callable[[dict], None]
 
 
@@ -67,12 +69,37 @@ def _photo_clips(run: RunConfig, resume: bool, session: Session) -> None:
             build_photo_clips(
                 config,
                 assets_dir=run.assets("heads"),
-                photos_dir=run.assets("real"),
+                photos_dir=run.assets(config.folder),
                 speech_path=run.path("speech/speech.npz"),
                 out_dir=run.path(f"clips/{name}"),
                 processes=run.processes,
                 on_shard=_shards(session, name),
             )
+
+
+def _film_clips(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.data.film_clips import build_film_clips
+    from joyflash_cli.data.photo_pairs import build_pairs
+
+    config = run.film_clips
+    splits: tuple[tuple[Split, str], ...] = (("held-out", "held_out"), ("train", "train"))
+    for split, name in splits if config.folder else ():
+        build_film_clips(
+            config,
+            films_dir=run.assets(config.folder),
+            out_dir=run.path(f"clips/{name}/films"),
+            split=split,
+            processes=run.processes,
+            on_shard=_shards(session, f"{name}/films"),
+        )
+    for split, name in splits if run.photo_clips.num_clips else ():
+        build_pairs(
+            run.assets(run.photo_clips.folder),
+            run.path(f"pairs/{name}"),
+            size_px=run.photo_clips.size_px,
+            split=split,
+            on_shard=_shards(session, f"{name}/pairs"),
+        )
 
 
 def _unpack(run: RunConfig, resume: bool, session: Session) -> None:
@@ -221,12 +248,15 @@ def _predictions(run: RunConfig, resume: bool, session: Session) -> None:
 def _decoder(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.training.decoder import train_decoder
     from joyflash_cli.training.decoder_batches import read_decoder_batch
+    from joyflash_cli.training.pairs import PairReader
     from joyflash_cli.training.parts_on_disk import codec_of
     from joyflash_cli.training.predictions import PredictionReader
 
     read_batch: Callable = read_decoder_batch
     if run.decoder.predicted_share:
         read_batch = PredictionReader(run.path("predictions"))
+    if run.decoder.pair_share:
+        read_batch = PairReader(run.path("pairs/train"), read_batch)
     codec = train_decoder(
         codec_of(run),
         run.decoder,
@@ -291,7 +321,11 @@ STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
     "speech": _speech,
     "clips": _clips,
     "photo-clips": _photo_clips,
+<<<<<<< HEAD
     "unpack": _unpack,
+=======
+    "film-clips": _film_clips,
+>>>>>>> heads
     "front-end": _front_end,
     "codec": _codec,
     "latents": _latents,

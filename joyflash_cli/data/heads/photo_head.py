@@ -96,7 +96,9 @@ class PhotoHead:
         found = self._points(rest, len(photo.pixels))
         self._lighting = light_of(photo.pixels, found)
         self._colour = colour_of(photo.pixels, found)
-        self.mouth_box = self._box(lip_vertices(ict)[0], [FaceState(), FULLY_OPEN, ROUNDED])
+        self.mouth_box = self._box(
+            lip_vertices(ict, moved=0.03)[0], [FaceState(), FULLY_OPEN, ROUNDED]
+        )
         lids = np.abs(ict.units["eyeBlinkLeft"] + ict.units["eyeBlinkRight"]).max(1) > 0.02
         self.eyes_box = self._box(np.flatnonzero(lids), [FaceState()])
 

@@ -21,12 +21,17 @@ FULL_COLOUR = 0.25
 """Cheeks with less of a colour than this are those of a drawing or a grey photograph."""
 
 
-def lip_vertices(ict: IctAssets) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices of both lips ``(n,)``, and which of them belong to the lower one."""
+def lip_vertices(ict: IctAssets, *, moved: float = 0.01) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices of both lips ``(n,)``, and which of them belong to the lower one.
+
+    Args:
+        ict: The head pack.
+        moved: Lips are what rolling them in moves by more than this, in decimetres.
+    """
     lower = np.linalg.norm(ict.units["mouthRollLower"], axis=1)
     upper = np.linalg.norm(ict.units["mouthRollUpper"], axis=1)
     face = np.unique(ict.surfaces["face"].rows)
-    rows = np.intersect1d(np.flatnonzero(np.maximum(lower, upper) > 0.01), face)
+    rows = np.intersect1d(np.flatnonzero(np.maximum(lower, upper) > moved), face)
     return rows, lower[rows] > upper[rows]
 
 
