@@ -33,6 +33,7 @@ class FineMouthConfig:
 
     Attributes:
         optimiser: Steps and rates.
+        num_photo_clips: People of photographs that are rendered at the fine size.
         batch: Clips per step.
         noise: Largest noise on the latents in units of their spread.
         open_share: Share of stretches chosen where lips are wide apart.
@@ -47,6 +48,7 @@ class FineMouthConfig:
             ema_decay=0.99,
         )
     )  # fmt: skip
+    num_photo_clips: int = 120
     batch: int = 4
     noise: float = 0.3
     open_share: float = 0.5

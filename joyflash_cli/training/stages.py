@@ -7,7 +7,7 @@ stopped when run again with ``resume``.
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.errors import UsageError
 from joyflash_cli.training.disk import surroundings_told
@@ -174,6 +174,27 @@ def clip_folders(run: RunConfig) -> list[str]:
     return sorted({str(path.parent.relative_to(top)) for path in top.rglob("shard-*.json")})
 
 
+def _fine_clips(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.codec.fine_mouth import SCALE
+
+    def enlarged(config: Any) -> Any:
+        return replace(config, size_px=SCALE * config.size_px)
+
+    fine = replace(
+        run,
+        work_dir=str(run.path("fine")),
+        photo_clips=replace(enlarged(run.photo_clips), num_clips=run.fine_mouth.num_photo_clips),
+        held_out_photo_clips=enlarged(run.held_out_photo_clips),
+        film_clips=enlarged(run.film_clips),
+    )
+    speech = fine.path("speech")
+    if not speech.exists():
+        speech.parent.mkdir(parents=True, exist_ok=True)
+        speech.symlink_to(run.path("speech"))
+    _photo_clips(fine, resume, session)
+    _film_clips(fine, resume, session)
+
+
 def _latents(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.training.latents import build_latents
     from joyflash_cli.training.parts_on_disk import codec_of, front_end_of
@@ -280,8 +301,8 @@ def _fine_mouth(run: RunConfig, resume: bool, session: Session) -> None:
         codec_of(run, "decoder/codec.safetensors"),
         FineMouth(sizes.fine_mouth_dim, sizes.decoder_dim),
         run.fine_mouth,
-        clips_dir=run.path("fine-clips/train"),
-        held_out_dir=run.path("fine-clips/held_out"),
+        clips_dir=run.path("fine/clips/train"),
+        held_out_dir=run.path("fine/clips/held_out"),
         out_dir=run.path("fine-mouth"),
         resume=resume,
         session=session,
@@ -321,11 +342,9 @@ STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
     "speech": _speech,
     "clips": _clips,
     "photo-clips": _photo_clips,
-<<<<<<< HEAD
-    "unpack": _unpack,
-=======
     "film-clips": _film_clips,
->>>>>>> heads
+    "fine-clips": _fine_clips,
+    "unpack": _unpack,
     "front-end": _front_end,
     "codec": _codec,
     "latents": _latents,
