@@ -22,6 +22,8 @@ from joyflash_cli.codec.composition import (
     open_canvas,
     read_fields,
 )
+from joyflash_cli.codec.fine_mouth import SCALE as FINE_SCALE
+from joyflash_cli.codec.fine_mouth import FineMouth
 from joyflash_cli.codec.latent_networks import ChangeEncoder, LatentDecoder
 from joyflash_cli.codec.restraint import draw_below
 from joyflash_cli.codec.seams import smooth_seam
@@ -58,6 +60,8 @@ class TinyCodecConfig:
         seam_limit: Jumps between two latents that are spread over frames; see ``codec.seams``.
         flow_seam_limit: Likewise of the motion, in pixels as the networks see them.
         blink_every_frames: Video frames from one blink to the next, on average; 0 never blinks.
+        fine_mouth_dim: Width of what draws mouths at twice the networks' density, where reference
+            pictures have it; 0 leaves it out. See ``codec.fine_mouth``.
         draw_below: Share of the height above which the reference is only moved, but for lids, in
             streams; 0 draws everywhere. See ``codec.restraint``.
     """
@@ -75,6 +79,7 @@ class TinyCodecConfig:
     seam_limit: float = 0.1
     flow_seam_limit: float = 2.0
     blink_every_frames: int = 0
+    fine_mouth_dim: int = 0
     draw_below: float = 0.0
 
     def __post_init__(self) -> None:
@@ -92,12 +97,17 @@ class TinyCodecConfig:
                 "seam_limit": (0.0, 2.0),
                 "flow_seam_limit": (0.0, 64.0),
                 "blink_every_frames": (0, 1 << 20),
+                "fine_mouth_dim": (0, 1 << 10),
                 "draw_below": (0.0, 1.0),
             },
         )
         if self.patch_px % (2 * FOLD):
             raise ConfigError(f"patch_px {self.patch_px} must be a multiple of {2 * FOLD}.")
-        for name in ("decoder_dim", "reference_dim"):  # their layers normalise eight groups
+        for name in (
+            "decoder_dim",
+            "reference_dim",
+            "fine_mouth_dim",
+        ):  # their layers normalise eight groups
             if getattr(self, name) % 8:
                 raise ConfigError(f"{name} {getattr(self, name)} must be a multiple of 8.")
 
@@ -124,6 +134,8 @@ class TinyDecodingState:
 
     Attributes:
         reference: The picture as the networks see it, ``(B, 3, H, W)``.
+        fine_reference: The picture at twice that size, ``(B, 3, 2 H, 2 W)``; ``None`` where mouths
+            are not drawn so finely.
         canvas: What is drawn into; ``None`` where frames are what the networks draw.
         gives_levels: Whether frames are levels 0..255.
         reference_features: ``(B, D, H/4, W/4)``.
@@ -138,6 +150,7 @@ class TinyDecodingState:
     reference: Tensor
     reference_features: Tensor
     reference_grid: Tensor
+    fine_reference: Tensor | None = None
     canvas: Canvas | None = None
     gives_levels: bool = False
     memories: tuple[Tensor, ...] = ()
@@ -145,6 +158,11 @@ class TinyDecodingState:
     last_flow: Tensor | None = None
     num_latents: int = 0
     blinks: Blinks | None = None
+
+    @property
+    def begins_at_rest(self) -> bool:
+        """Whether the next frame is the first of a scene, which is the picture itself."""
+        return self.gives_levels and self.last_frame is None
 
 
 class TinyCodec(nn.Module):
@@ -178,12 +196,16 @@ class TinyCodec(nn.Module):
                 config.decoder_dim,
             )
         )
+        self.fine_mouth: FineMouth | None = None
+        if config.fine_mouth_dim:
+            self.fine_mouth = FineMouth(config.fine_mouth_dim, config.decoder_dim)
 
-    def _reduced(self, pictures: Tensor) -> Tensor:
-        """Pictures ``(..., H, W)`` at the size the networks see."""
-        if self.config.detail_scale == 1:
+    def _reduced(self, pictures: Tensor, scale: int = 1) -> Tensor:
+        """Pictures ``(..., H, W)`` at the size the networks see, or so many times that."""
+        factor = self.config.detail_scale // scale
+        if factor == 1:
             return pictures
-        small = functional.avg_pool2d(pictures.flatten(0, -4).float(), self.config.detail_scale)
+        small = functional.avg_pool2d(pictures.flatten(0, -4).float(), factor)
         return small.unflatten(0, pictures.shape[:-3])
 
     def components(self, pictures: Tensor) -> Tensor:
@@ -247,10 +269,16 @@ class TinyCodec(nn.Module):
             small,
             features,
             self.decoder.prepare(features),
-            canvas,
+            fine_reference=self._fine_reference(reference),
+            canvas=canvas,
             gives_levels=scene is not None,
             blinks=blinks,
         )
+
+    def _fine_reference(self, reference: Tensor) -> Tensor | None:
+        if self.fine_mouth is None or self.config.detail_scale % FINE_SCALE:
+            return None
+        return self._reduced(reference, FINE_SCALE).float()
 
     def _joined(self, drawing: Drawing, state: TinyDecodingState) -> Drawing:
         """The drawing of one latent, whose motion and tones go on from where the last one ended."""
@@ -300,7 +328,11 @@ class TinyCodec(nn.Module):
         first = FRAMES_PER_LATENT - 1 if state.last_frame is None else 0
         if state.canvas is None:
             return drawing.frames.unflatten(1, (FRAMES_PER_LATENT, 3))[:, first:].clamp(-1, 1)
-        fields = read_fields(drawing, state.canvas, first=first)
+        fine = None
+        reference = None if state.begins_at_rest else state.fine_reference
+        if self.fine_mouth is not None and reference is not None:
+            fine = self.fine_mouth.draw(drawing, reference)
+        fields = read_fields(drawing, state.canvas, first=first, fine=fine)
         if state.gives_levels:
             return compose_levels(fields, state.canvas)
         return compose(fields, state.canvas)
@@ -318,7 +350,7 @@ class TinyCodec(nn.Module):
             drawing, memories = self.draw(latent, state, lids)
             drawing = draw_below(drawing, self.config.draw_below, lids.flatten(0, 1))
             with torch.autocast(latents.device.type, enabled=False):
-                if state.gives_levels and state.last_frame is None:
+                if state.begins_at_rest:
                     drawing = _at_rest(drawing, state.reference.float())
                 drawing = self._joined(drawing, state)
                 chunks.append(self._shown(drawing, state))
@@ -336,4 +368,4 @@ def _at_rest(drawing: Drawing, reference: Tensor) -> Drawing:
     """The drawing that shows the reference itself: the first frame of a scene is the picture."""
     still = reference.repeat(1, FRAMES_PER_LATENT, 1, 1)
     ones, zeros = torch.ones_like(drawing.copied), torch.zeros_like(drawing.flow)
-    return Drawing(still, zeros, ones, still, still)
+    return replace(drawing, frames=still, flow=zeros, copied=ones, coarse=still, moved=still)

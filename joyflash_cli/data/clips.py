@@ -289,7 +289,7 @@ class ClipStore:
     """Complete shards of a folder, as one sequence of clips.
 
     Args:
-        directory: Folder written by ``build_clips``.
+        directory: Folder written by ``build_clips``, or one that holds several of them.
 
     Raises:
         DataError: If it holds no complete shard.
@@ -301,7 +301,7 @@ class ClipStore:
         self.directory = Path(directory)
         self._shards: list[tuple[np.ndarray, dict[str, np.ndarray], list[dict]]] = []
         self._index: list[tuple[int, int]] = []
-        for about_path in sorted(self.directory.glob("shard-*.json")):
+        for about_path in sorted(self.directory.rglob("shard-*.json")):
             stem = str(about_path)[: -len(".json")]
             about = json.loads(about_path.read_text())
             frames = np.load(f"{stem}.frames.npy", mmap_mode="r")
@@ -356,6 +356,10 @@ class ClipStore:
     def lips(self, index: int) -> np.ndarray:
         """``(F, 3)`` float32 in the order of ``LIP_MEASURES``, from the renderer's geometry."""
         return self.track("lips", index)
+
+    def mouths(self, index: int) -> np.ndarray:
+        """``(F, M)`` float32 in the order of ``MOUTH_TRACKS``, NaN where unknown."""
+        return np.concatenate([self.visemes(index), self.lips(index)[:, :2]], 1)
 
     def waveform(self, index: int) -> np.ndarray:
         """16 kHz mono float32 with ``MARGIN_FRAMES`` video frames of sound on both sides."""

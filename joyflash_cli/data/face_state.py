@@ -11,6 +11,10 @@ VISEMES = ("jaw", "width", "round", "press", "teeth", "tongue")
 """Mouth parameters, each about 0..1 (width -0.5..1): jaw drop, lip corners apart, lips rounded,
 lips pressed together, lower lip to teeth or teeth shown, tongue up."""
 
+MOUTH_TRACKS = (*VISEMES, "lip_gap", "lip_width")
+"""What may be known of a mouth: visemes of rendered heads; of films as well the opening and the
+width of the lips, in distances of the outer eye corners."""
+
 Split = Literal["train", "held-out"]
 """Which assets (skins, hairs, drawn style, voices) and identity seeds may be used."""
 

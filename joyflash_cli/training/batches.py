@@ -54,11 +54,13 @@ class RolloutBatch:
         source: Conditioning of all of them.
         reference_latent: ``(B, C, H, W)``, latent frame 0 where the profile replaces it.
         clips: Index of each stream's clip.
+        mouths: Tracks of each clip ``(B, T, 4, M)``, NaN where unknown; ``None`` without any.
     """
 
     source: ClipSource
     reference_latent: Tensor
     clips: tuple[int, ...]
+    mouths: Tensor | None = None
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -81,7 +83,10 @@ class RolloutBatch:
     def _mapped(self, change: Callable[[Tensor], Tensor], clips: tuple[int, ...]) -> "RolloutBatch":
         conditioning = map_conditioning(self.source.conditioning, change)
         return RolloutBatch(
-            ClipSource(conditioning, self.source.num_blocks), change(self.reference_latent), clips
+            ClipSource(conditioning, self.source.num_blocks),
+            change(self.reference_latent),
+            clips,
+            None if self.mouths is None else change(self.mouths),
         )
 
 
@@ -194,4 +199,14 @@ def rollout_batch(
         source=ClipSource(conditioning, num_blocks),
         reference_latent=clips.latents[chosen][:, 0].float(),
         clips=tuple(int(index) for index in chosen),
+        mouths=_mouths(clips, chosen, audio.shape[1]),
     )
+
+
+def _mouths(clips: LatentClips, chosen: np.ndarray, num_frames: int) -> Tensor | None:
+    """Tracks of clips; where another clip's voice goes on they are unknown."""
+    if clips.mouths is None:
+        return None
+    own = clips.mouths[chosen][:, :num_frames]
+    missing = num_frames - own.shape[1]
+    return torch.cat([own, own.new_full((len(own), missing, *own.shape[2:]), torch.nan)], 1)

@@ -29,6 +29,8 @@ class DecoderTrainingConfig:
         noise: Largest noise on the latents in units of their spread; makes the decoder forgive
             the generator.
         blink_share: Share of clips cut where the eyes blink.
+        pair_share: Share of clips that are a closed mouth and a smile of one person, where there
+            are such; see ``training.pairs``.
         predicted_share: Share of clips whose latents are the generator's predictions, where there
             are such.
         predicted_mouth_weight: Of clips that show predictions; ``mouth_weight`` if ``None``. The
@@ -70,6 +72,7 @@ class DecoderTrainingConfig:
     learns_latents: bool = False
     noise: float = 0.25
     blink_share: float = 0.0
+    pair_share: float = 0.0
     predicted_share: float = 0.0
     predicted_mouth_weight: float | None = None
     mouth_weight: float = 8.0

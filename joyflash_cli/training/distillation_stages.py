@@ -24,6 +24,7 @@ from joyflash_cli.training.dmd import DmdTraining, student_profile, train_dmd
 from joyflash_cli.training.latents import LatentClips, load_latents
 from joyflash_cli.training.ode import OdeLoss
 from joyflash_cli.training.ode_pairs import build_ode_pairs, load_ode_pairs
+from joyflash_cli.training.parts_on_disk import lip_reader_of
 from joyflash_cli.training.processes import Processes
 from joyflash_cli.training.run_config import RunConfig
 from joyflash_cli.training.segments import FirstFrame, reencoded_first_frame
@@ -247,6 +248,7 @@ def start_dmd(run: RunConfig, session: Session, *, out_dir: Path) -> DmdTraining
         session=with_validation(run, session, sample),
         first_frame=_first_frame(run, processes),
         place=run.reference,
+        reader=lip_reader_of(run) if run.dmd.lip_share else None,
     )
 
 

@@ -25,6 +25,7 @@ from joyflash_cli.sampler.passes import StreamSetup
 from joyflash_cli.sampler.profile import SamplerProfile
 from joyflash_cli.training.ablation import Ablation
 from joyflash_cli.training.batches import ReferencePlace, draw_rollout_batch
+from joyflash_cli.training.latent_reader import LatentReader, spoken_gradient
 from joyflash_cli.training.latents import LatentClips
 from joyflash_cli.training.losses import Guidance, dmd_gradient, dmd_loss, flow_matching_loss
 from joyflash_cli.training.processes import split_streams
@@ -80,6 +81,8 @@ class DmdConfig:
         reencode_first: Whether such a slice begins with its first picture encoded anew, for score
             networks whose latent 0 is always a single picture (Wan).
         guidance: Of the real score; Self-Forcing's 3.0 is an effective weight of 4.
+        lip_share: Size of the lips' gradient beside that of the scores, where mouths are known: a
+            reader of latents asks for the voice's own movement, in time and as wide as in truth.
         timestep_limits: Noise levels at which the scores are compared.
         seed: Of everything.
         bf16: Whether the networks run in bfloat16.
@@ -98,6 +101,7 @@ class DmdConfig:
     score_frames: int = 21
     reencode_first: bool = False
     guidance: Guidance = field(default_factory=lambda: Guidance.added(3.0))
+    lip_share: float = 0.0
     timestep_limits: tuple[float, float] = (20.0, 980.0)
     seed: int = 0
     bf16: bool = True
@@ -140,6 +144,7 @@ class DmdTraining:
         session: Processes, saving, stopping.
         first_frame: See ``score_segment``.
         place: Where the reference stands.
+        reader: Of mouths, frozen, for ``lip_share``.
     """
 
     def __init__(
@@ -155,6 +160,7 @@ class DmdTraining:
         session: Session | None = None,
         first_frame: FirstFrame | None = None,
         place: ReferencePlace = "every-frame",
+        reader: LatentReader | None = None,
     ) -> None:
         self.config = config
         self.session = session if session is not None else Session()
@@ -165,6 +171,7 @@ class DmdTraining:
         self.parts = split_streams(self.session.processes.own(config.batch), config.accumulate)
         self.first_frame = first_frame
         self.place: ReferencePlace = place
+        self.reader = reader if config.lip_share else None
         self.real_score = real_score.eval().requires_grad_(False)
         self.real_digest = weights_digest(real_score)
         self.generator = self._run(generator, config.generator, config.generator_every)
@@ -239,7 +246,7 @@ class DmdTraining:
         Args:
             streams: Samples of the batch; the loss of a batch is the mean over equal parts.
         """
-        segment, counts, seed = self._rolled(GENERATOR_ROLE, streams)
+        segment, counts, seed, mouths = self._rolled(GENERATOR_ROLE, streams)
         with torch.no_grad():
             sigmas, noise = self._score_noise(segment, seed, streams)
             noisy = noised(segment, noise, sigmas)
@@ -251,20 +258,38 @@ class DmdTraining:
             gradient = dmd_gradient(
                 segment.latents, known_kept(segment, fake.clean), known_kept(segment, real.clean)
             )
+            if self.reader is not None and mouths is not None:
+                gradient = gradient + self._lip_gradient(segment, mouths, gradient)
         return dmd_loss(segment.latents, gradient, counts), float(gradient.abs().mean())
+
+    @torch.enable_grad()
+    def _lip_gradient(self, segment: Segment, mouths: Tensor, beside: Tensor) -> Tensor:
+        """The lips' gradient, scaled to its share of the scores'."""
+        reader, image = self.reader, segment.conditioning.image
+        assert reader is not None
+        assert image is not None
+        channels = segment.latents.shape[2]
+        gradient = spoken_gradient(
+            reader, segment.latents, image[:, -1, :channels], mouths,
+            self.generator.module.config.patch_size[1:],
+        )  # fmt: skip
+        size = gradient.square().mean().sqrt().clamp(min=1e-12)
+        return gradient * (self.config.lip_share * beside.square().mean().sqrt() / size)
 
     def critic_loss(self, streams: Sequence[int]) -> Tensor:
         """Flow matching of the fake score on a rollout without gradients."""
         with torch.no_grad():
-            segment, _, seed = self._rolled(CRITIC_ROLE, streams)
+            segment, _, seed, _ = self._rolled(CRITIC_ROLE, streams)
             sigmas, noise = self._score_noise(segment, seed, streams)
             noisy = noised(segment, noise, sigmas)
         with self._autocast():
             flow = predict(self.fake_score.module, segment, noisy, sigmas).flow
         return flow_matching_loss(flow, segment.latents, noise, segment.learnt)
 
-    def _rolled(self, role: int, streams: Sequence[int]) -> tuple[Segment, Tensor, int]:
-        """A fresh rollout as the scores see it, where it counts, and a seed for their noise."""
+    def _rolled(
+        self, role: int, streams: Sequence[int]
+    ) -> tuple[Segment, Tensor, int, Tensor | None]:
+        """A fresh rollout as the scores see it, where it counts, a seed for their noise, mouths."""
         rng = np.random.default_rng([self.config.seed, self.step, role])
         plan = draw_plan(rng, self.profile, self.rollout)
         batch = draw_rollout_batch(
@@ -291,7 +316,10 @@ class DmdTraining:
             latents, batch, self.profile, max_frames=self.config.score_frames,
             first_frame=self.first_frame,
         )  # fmt: skip
-        return segment.to(self.device), counts, int(seeds[1])
+        mouths = batch.mouths
+        if mouths is not None:
+            mouths = mouths[:, segment.positions]
+        return segment.to(self.device), counts, int(seeds[1]), mouths
 
     def _score_noise(
         self, segment: Segment, seed: int, streams: Sequence[int]

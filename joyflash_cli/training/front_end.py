@@ -1,5 +1,6 @@
-"""Pre-train the audio front end: sound to viseme tracks, before any picture is involved."""
+"""Train the audio front end: sound to viseme tracks, and to the lips of people in films."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from joyflash_cli.data.clips import MARGIN_FRAMES, ClipStore
 from joyflash_cli.data.face_state import VISEMES
 from joyflash_cli.data.speech import SAMPLES_PER_FRAME, Utterance
 from joyflash_cli.encoders.front_end import FrontEnd, FrontEndConfig
@@ -17,6 +19,9 @@ from joyflash_cli.errors import DataError
 from joyflash_cli.training.denoising import NetworkTraining
 from joyflash_cli.training.session import Session, run_loop
 from joyflash_cli.training.trainer import OptimiserConfig, TrainingRun
+
+NUM_LIPS = 2
+"""Opening and width of the lips."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,9 @@ class FrontEndTrainingConfig:
         optimiser: Steps and rates.
         batch: Crops a step.
         crop_rows: Rows (25 Hz) of a crop.
+        film_batch: Stretches of films a step, where there are films; every person counts alike, up
+            to a dozen clips.
+        film_weight: Of their loss.
         log_every: Steps between two measurements of the held-out voices.
         seed: Of crops, augmentation and weights.
     """
@@ -43,8 +51,86 @@ class FrontEndTrainingConfig:
     )
     batch: int = 24
     crop_rows: int = 90
+    film_batch: int = 0
+    film_weight: float = 0.7
     log_every: int = 250
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class FilmVoice:
+    """A film's sound and lips.
+
+    Attributes:
+        waveform: ``(n,)`` at 16 kHz, with ``MARGIN_FRAMES`` of sound before and after the frames.
+        lips: ``(F, 2)``, opening and width, standardised within the film: how wide a
+            person's mouth opens is not in the voice.
+        person: Who speaks.
+    """
+
+    waveform: np.ndarray
+    lips: np.ndarray
+    person: str
+
+
+def film_voices(store: ClipStore) -> list[FilmVoice]:
+    """The films among some clips, each once."""
+    voices = []
+    for index in range(len(store)):
+        about = store.about(index)
+        if about["kind"] != "film" or about["mirrored"]:
+            continue
+        lips = store.track("lips", index)[:, :NUM_LIPS]
+        lips = (lips - lips.mean(0)) / (lips.std(0) + 1e-4)
+        voices.append(FilmVoice(store.waveform(index), lips, about["person"]))
+    return voices
+
+
+class FrontEndWithLips(nn.Module):
+    """A front end beside a linear reading of lips from its hidden rows, which is not kept."""
+
+    def __init__(self, front_end: FrontEnd) -> None:
+        super().__init__()
+        self.front_end = front_end
+        self.lips = nn.Conv1d(front_end.config.hidden, NUM_LIPS, 7, padding=3)
+        nn.init.zeros_(self.lips.weight)
+        self.dropout = nn.Dropout(0.2)
+
+    def read_lips(self, hidden: Tensor) -> Tensor:
+        """``(B, 2, rows)`` of hidden rows ``(B, rows, hidden)``."""
+        return self.lips(self.dropout(hidden.transpose(1, 2)))
+
+
+def film_loss(
+    network: FrontEndWithLips,
+    films: Sequence[FilmVoice],
+    config: FrontEndTrainingConfig,
+    rng: np.random.Generator,
+) -> Tensor:
+    """Squared error of lips read from random films, at one pace between 0.92 and 1.08."""
+    people: dict[str, list[FilmVoice]] = {}
+    for film in films:
+        people.setdefault(film.person, []).append(film)
+    shares = np.array([min(len(own), 12) ** 0.7 for own in people.values()])
+    groups = list(people.values())
+    chosen = [
+        groups[who][int(rng.integers(len(groups[who])))]
+        for who in rng.choice(len(groups), config.film_batch, p=shares / shares.sum())
+    ]
+    margin = MARGIN_FRAMES
+    tracks = np.stack([np.pad(f.lips, ((margin, margin), (0, 0)), mode="edge") for f in chosen])
+    rows = round(tracks.shape[1] / float(rng.uniform(0.92, 1.08)))
+    sound = functional.interpolate(
+        torch.from_numpy(np.stack([f.waveform for f in chosen]))[:, None],
+        size=rows * SAMPLES_PER_FRAME, mode="linear",
+    )[:, 0]  # fmt: skip
+    truth = functional.interpolate(torch.from_numpy(tracks).transpose(1, 2), size=rows)
+    inside = math.ceil((margin + 2) * rows / tracks.shape[1])
+    front_end = network.front_end
+    with torch.no_grad():
+        mel = augment_mel(front_end.log_mel(augment_waveform(sound, rng)), rng)
+    error = network.read_lips(front_end.features(mel)) - truth
+    return error[:, :, inside:-inside].square().mean()
 
 
 def train_front_end(
@@ -53,18 +139,22 @@ def train_front_end(
     speech: Sequence[Utterance],
     held_out: Sequence[Utterance],
     out_dir: Path,
+    films: Sequence[FilmVoice] = (),
+    start_from: FrontEnd | None = None,
     sizes: FrontEndConfig | None = None,
     resume: bool = False,
     session: Session | None = None,
 ) -> FrontEnd:
-    """Train a new front end on viseme tracks.
+    """Train a front end on viseme tracks and, where there are films, on lips.
 
     Args:
         config: Length and rates.
         speech: To learn from.
         held_out: Other voices, for the log.
         out_dir: Of state and metrics.
-        sizes: Of the front end.
+        films: People in films, to learn from beside it.
+        start_from: To go on from; a new one by default.
+        sizes: Of a new front end.
         resume: Go on from the saved state.
         session: Saving, stopping, logging.
 
@@ -79,28 +169,32 @@ def train_front_end(
         raise DataError("no utterance to train on", hint="build the speech file first")
     session = session if session is not None else Session()
     torch.manual_seed(config.seed)
-    model = FrontEnd(sizes)
+    model = FrontEndWithLips(FrontEnd(sizes) if start_from is None else start_from)
     spread = np.concatenate([u.visemes for u in speech]).std(0)
     weights = torch.from_numpy(1 / np.maximum(spread, 0.02) ** 2).float()
-    margin = model.context_rows
+    margin = model.front_end.context_rows
     run = TrainingRun(out_dir, model, config.optimiser, seed=config.seed, session=session)
     if resume:
         run.resume()
 
-    def loss(network: FrontEnd, step: int, streams: Sequence[int]) -> Tensor:
+    def loss(network: FrontEndWithLips, step: int, streams: Sequence[int]) -> Tensor:
+        front_end = network.front_end
         rng = np.random.default_rng([config.seed, step])
         waveform, target = draw_batch(speech, config, rng)
         with torch.no_grad():
-            mel = augment_mel(network.log_mel(augment_waveform(waveform, rng)), rng)
-        estimate = network.visemes(network.features(mel))[:, margin:-margin]
-        return (weights * (estimate - target[:, margin:-margin]).square()).mean()
+            mel = augment_mel(front_end.log_mel(augment_waveform(waveform, rng)), rng)
+        estimate = front_end.visemes(front_end.features(mel))[:, margin:-margin]
+        error = (weights * (estimate - target[:, margin:-margin]).square()).mean()
+        if films and config.film_batch:
+            error = error + config.film_weight * film_loss(network, films, config, rng)
+        return error
 
     training = NetworkTraining(
         run, loss, batch=config.batch, bf16=False,
-        measure=lambda network: viseme_correlations(network, held_out) if held_out else {},
+        measure=lambda n: viseme_correlations(n.front_end, held_out) if held_out else {},
     )  # fmt: skip
     run_loop(training, steps=config.optimiser.steps, log_every=config.log_every, session=session)
-    return run.averaged.eval()
+    return run.averaged.front_end.eval()
 
 
 def draw_batch(

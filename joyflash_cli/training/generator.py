@@ -16,6 +16,7 @@ from joyflash_cli.model.transformer import CausalTransformer, TransformerLayer
 from joyflash_cli.training.generator_batches import Batch, GeneratorTrainingConfig, read_batch
 from joyflash_cli.training.latent_reader import LatentReader, lip_loss
 from joyflash_cli.training.latents import LatentClips
+from joyflash_cli.training.lip_measure import measure_lips
 from joyflash_cli.training.session import Session, run_loop
 from joyflash_cli.training.trainer import TrainingRun
 from joyflash_cli.types import Conditioning
@@ -94,7 +95,7 @@ def _lip_loss(
     """``lip_loss`` of the learnt frames; weighed by sigma, as noise leaves the lips open."""
     image = batch.conditioning.image
     assert image is not None
-    assert batch.visemes is not None
+    assert batch.mouths is not None
     reference = head_patches(image[:, batch.layout.learns, : batch.clean.shape[2]], patch)
     tokens = reader.tokens
     if batch.token_subset is not None:
@@ -103,7 +104,7 @@ def _lip_loss(
         reader,
         prediction[:, :, tokens],
         reference[:, :, reader.tokens],
-        batch.visemes[:, batch.layout.learns],
+        batch.mouths[:, batch.layout.learns],
     )
 
 
@@ -190,7 +191,14 @@ class GeneratorTraining:
 
     def log(self, **figures: float | str) -> dict:
         """Write the mean figures since the last call, and the held-out errors."""
-        return self.run.log(**measure_denoising(self.averaged, self.held_out), **figures)
+        measured = measure_denoising(self.averaged, self.held_out)
+        if self.reader is not None:
+            for kind, is_film in (("film", True), ("head", False)):
+                clips = self.held_out.chosen((self.held_out.is_film == is_film).nonzero().flatten())
+                if len(clips):
+                    lips = measure_lips(self.averaged, clips, self.reader, self.config.sampler)
+                    measured |= {f"{kind}_{name}": value for name, value in lips.items()}
+        return self.run.log(**measured, **figures)
 
     def take_step(self) -> None:
         """One update on a batch of a random kind."""

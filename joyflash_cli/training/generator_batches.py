@@ -50,6 +50,7 @@ class GeneratorTrainingConfig:
         on_level_share: Share of clip layouts exactly at a main step's noise level.
         context_noise: Largest sigma mixed into clean context, so that the stream forgives itself.
         mci_noise: Share of noised condition frames (0.7 in the paper).
+        film_share: Share of films of people, where there are such; ``None`` is by their number.
         lip_weight: Weight of the lip loss of ``latent_reader``; 0 trains without it.
         seed: Of data order and noise.
     """
@@ -69,6 +70,7 @@ class GeneratorTrainingConfig:
     on_level_share: float = 0.35
     context_noise: float = 0.08
     mci_noise: float = 0.7
+    film_share: float | None = None
     lip_weight: float = 0.3
     seed: int = 0
 
@@ -86,7 +88,7 @@ class Batch:
         clip_weights: ``(B,)``.
         layout: Frames, mask and which frames are learnt.
         token_subset: Tokens of a frame that are computed, ``None`` for all.
-        visemes: ``(B, T, 4, 6)``, ``None`` where unknown.
+        mouths: ``(B, T, 4, M)``, NaN or ``None`` where unknown.
     """
 
     clean: Tensor
@@ -97,7 +99,7 @@ class Batch:
     clip_weights: Tensor
     layout: Layout
     token_subset: Tensor | None
-    visemes: Tensor | None = None
+    mouths: Tensor | None = None
 
 
 def make_layout(
@@ -128,13 +130,25 @@ def draw_sigma(config: GeneratorTrainingConfig, rng: np.random.Generator) -> flo
     return max(profile.shift * share / (1 + (profile.shift - 1) * share), 0.02)
 
 
+def choose_clips(
+    clips: LatentClips, pool: np.ndarray, count: int, film_share: float | None,
+    rng: np.random.Generator,
+) -> np.ndarray:  # fmt: skip
+    """Indices of random clips of a pool, of which a share are films."""
+    films = clips.is_film.numpy()[pool]
+    if film_share is None or not films.any() or films.all():
+        return rng.choice(pool, count)
+    weights = np.where(films, film_share / films.sum(), (1 - film_share) / (~films).sum())
+    return rng.choice(pool, count, p=weights)
+
+
 def read_batch(
     clips: LatentClips, kind: StepKind, config: GeneratorTrainingConfig, rng: np.random.Generator
 ) -> Batch:
     """Random clips laid out as the kind asks."""
     layout, from_start = make_layout(kind, config, rng, clips.latents.shape[1])
     pool = np.nonzero(clips.is_start.numpy())[0] if from_start else np.arange(len(clips))
-    chosen = torch.from_numpy(rng.choice(pool, kind.batch))
+    chosen = torch.from_numpy(choose_clips(clips, pool, kind.batch, config.film_share, rng))
     frames = layout.frames
     clean = clips.latents[chosen][:, frames].float()
     reference = clips.references[chosen].float()[:, None].expand(-1, len(frames), -1, -1, -1)
@@ -162,7 +176,7 @@ def read_batch(
         clip_weights=clips.clip_weights[chosen],
         layout=layout,
         token_subset=subset,
-        visemes=None if clips.visemes is None else clips.visemes[chosen][:, frames],
+        mouths=None if clips.mouths is None else clips.mouths[chosen][:, frames],
     )
 
 

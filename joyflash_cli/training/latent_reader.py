@@ -1,10 +1,10 @@
 """A mouth reader in latent space, and the loss it gives the generator.
 
 Squared error of latents cares about head motion far more than about lips: visemes explain only a
-quarter of a mouth token's variance. A small network that reads viseme weights from the mouth's
-latent tokens turns "the lips are wrong" into a loss of its own, as sync experts do for pixels. It
-is part of training only: generated video is measured by the readers of ``evaluation``, which see
-pixels and never saw this network.
+quarter of a mouth token's variance. A small network that reads visemes and the opening and width of
+the lips from the mouth's latent tokens turns "the lips are wrong" into a loss of its own, as sync
+experts do for pixels. It is part of training only: generated video is measured by the readers of
+``evaluation``, which see pixels and never saw this network.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from joyflash_cli.data.face_state import VISEMES
+from joyflash_cli.data.face_state import MOUTH_TRACKS
 from joyflash_cli.model.embeddings import head_patches
 from joyflash_cli.training.denoising import NetworkTraining
 from joyflash_cli.training.latents import LatentClips
@@ -54,7 +53,7 @@ class LatentReaderConfig:
 
 
 class LatentReader(nn.Module):
-    """Viseme weights of a latent frame's four video frames from its mouth tokens.
+    """Mouth tracks of a latent frame's four video frames from its mouth tokens.
 
     Args:
         config: Sizes.
@@ -62,15 +61,15 @@ class LatentReader(nn.Module):
     """
 
     tokens: Tensor
-    viseme_mean: Tensor
-    viseme_std: Tensor
+    track_mean: Tensor
+    track_std: Tensor
 
     def __init__(self, config: LatentReaderConfig, token_size: int) -> None:
         super().__init__()
-        count = len(VISEMES)
+        count = len(MOUTH_TRACKS)
         self.register_buffer("tokens", torch.zeros(config.num_tokens, dtype=torch.long))
-        self.register_buffer("viseme_mean", torch.zeros(count))
-        self.register_buffer("viseme_std", torch.ones(count))
+        self.register_buffer("track_mean", torch.zeros(count))
+        self.register_buffer("track_std", torch.ones(count))
         self.change = nn.Linear(token_size, config.token_dim)
         self.reference = nn.Linear(token_size, config.token_dim)
         self.trunk = nn.Sequential(
@@ -83,7 +82,7 @@ class LatentReader(nn.Module):
         )
 
     def forward(self, mouth: Tensor, reference_mouth: Tensor) -> Tensor:
-        """Standardised visemes ``(..., 4, 6)`` of mouth tokens ``(..., P, N)``.
+        """Standardised mouth tracks ``(..., 4, M)`` of mouth tokens ``(..., P, N)``.
 
         Args:
             mouth: Latents of the ``tokens``, in the order of ``head_patches``.
@@ -92,9 +91,9 @@ class LatentReader(nn.Module):
         seen = torch.cat([self.change(mouth), self.reference(reference_mouth)], -1)
         return self.trunk(seen.flatten(-2)).unflatten(-1, (FRAMES_PER_LATENT, -1))
 
-    def standardise(self, visemes: Tensor) -> Tensor:
-        """Viseme tracks ``(..., 6)`` in the units of ``forward``."""
-        return (visemes - self.viseme_mean) / self.viseme_std
+    def standardise(self, mouths: Tensor) -> Tensor:
+        """Mouth tracks ``(..., M)`` in the units of ``forward``."""
+        return (mouths - self.track_mean) / self.track_std
 
 
 def make_reader(
@@ -104,10 +103,13 @@ def make_reader(
     size = clips.latents.shape[2] * patch[0] * patch[1]
     reader = LatentReader(config, size)
     heaviest = clips.token_weights.mean(0).argsort(descending=True)[: config.num_tokens]
-    visemes = clips.known_visemes().flatten(0, -2)
+    mouths = clips.known_mouths().flatten(0, -2)
     reader.tokens.copy_(heaviest.sort().values)
-    reader.viseme_mean.copy_(visemes.mean(0))
-    reader.viseme_std.copy_(visemes.std(0).clamp(min=1e-3))
+    for i, track in enumerate(mouths.unbind(-1)):
+        known = track[~track.isnan()]
+        if len(known) > 1:  # else nobody knows it, and nothing is learnt of it
+            reader.track_mean[i] = known.mean()
+            reader.track_std[i] = known.std().clamp(min=1e-3)
     return reader
 
 
@@ -115,15 +117,18 @@ def make_reader(
 def measure_reader(
     reader: LatentReader, clips: LatentClips, patch: tuple[int, int]
 ) -> dict[str, float]:
-    """Correlation of each viseme read from true latents with its track."""
+    """Correlation of each mouth track read from true latents with the known one."""
     tokens = head_patches(clips.latents.float(), patch)[:, 1:, reader.tokens]
     references = head_patches(clips.references.float()[:, None], patch)[:, :, reader.tokens]
     read = reader(tokens, references.expand(-1, tokens.shape[1], -1, -1)).flatten(0, -2)
-    truth = clips.known_visemes()[:, 1:].flatten(0, -2)
-    return {
-        name: float(np.corrcoef(read[:, i].numpy(), truth[:, i].numpy())[0, 1])
-        for i, name in enumerate(VISEMES)
-    }
+    truth = clips.known_mouths()[:, 1:].flatten(0, -2)
+    found = {}
+    for i, name in enumerate(MOUTH_TRACKS):
+        known = ~truth[:, i].isnan()
+        if known.any():
+            pair = read[known, i].numpy(), truth[known, i].numpy()
+            found[name] = float(np.corrcoef(*pair)[0, 1])
+    return found
 
 
 def train_latent_reader(
@@ -143,7 +148,7 @@ def train_latent_reader(
     reader = make_reader(config, clips, patch)
     tokens = head_patches(clips.latents.float(), patch)[:, :, reader.tokens].half()
     references = head_patches(clips.references.float()[:, None], patch)[:, 0, reader.tokens]
-    truth = reader.standardise(clips.known_visemes())
+    truth = reader.standardise(clips.known_mouths())
     spread = tokens[::5].float().square().mean((0, 1)).sqrt()
     run = TrainingRun(out_dir, reader, config.optimiser, seed=config.seed, session=session)
     if resume:
@@ -156,7 +161,7 @@ def train_latent_reader(
         mouth = tokens[clip, latent].float()
         level = torch.rand(len(mouth), 1, 1, generator=run.generator) * config.noise
         mouth = mouth + torch.randn(mouth.shape, generator=run.generator) * spread * level
-        return functional.mse_loss(network(mouth, references[clip]), truth[clip, latent])
+        return known_error(network(mouth, references[clip]), truth[clip, latent]).mean()
 
     training = NetworkTraining(
         run, loss, batch=config.batch, bf16=False,
@@ -166,17 +171,73 @@ def train_latent_reader(
     return run.averaged
 
 
-def lip_loss(
-    reader: LatentReader, prediction: Tensor, reference: Tensor, visemes: Tensor
-) -> Tensor:
-    """Squared error of read visemes, standardised, ``(B, T)``.
+def lip_loss(reader: LatentReader, prediction: Tensor, reference: Tensor, mouths: Tensor) -> Tensor:
+    """Squared error of read mouth tracks, standardised, ``(B, T)``.
 
     Args:
         reader: Frozen.
         prediction: Predicted clean tokens ``(B, T, P, N)`` of all of a frame's tokens or of a
             subset that holds the reader's, already reduced to the reader's tokens.
         reference: The reference's tokens ``(B, T, P, N)``.
-        visemes: True tracks ``(B, T, 4, 6)``.
+        mouths: True tracks ``(B, T, 4, M)``, NaN where unknown.
     """
-    error = reader(prediction, reference) - reader.standardise(visemes)
-    return error.square().mean((-1, -2))
+    return known_error(reader(prediction, reference), reader.standardise(mouths))
+
+
+def spoken_error(read: Tensor, truth: Tensor) -> Tensor:
+    """How wrong whole tracks are ``(B, M)``: out of time, too lively or dull, off their mean.
+
+    One minus the correlation, the squared error of the spread's ratio and a quarter of the squared
+    error of the mean. Unlike the squared error of each frame, which a voice's uncertainty makes
+    smaller the less lips move, it asks for the true spread.
+
+    Args:
+        read: Standardised tracks ``(B, F, M)``.
+        truth: The same, NaN where unknown.
+    """
+    known = ~truth.isnan()
+    count = known.sum(1).clamp(min=1)
+    truth = truth.nan_to_num()
+
+    def centred(tracks: Tensor) -> tuple[Tensor, Tensor]:
+        mean = (tracks * known).sum(1) / count
+        return (tracks - mean[:, None]) * known, mean
+
+    (made, made_mean), (true, true_mean) = centred(read), centred(truth)
+    made_spread = (made.square().sum(1) / count + 1e-4).sqrt()
+    true_spread = (true.square().sum(1) / count + 1e-4).sqrt()
+    correlation = (made * true).sum(1) / count / (made_spread * true_spread)
+    error = 1 - correlation + (made_spread / true_spread - 1).square()
+    error = error + 0.25 * ((made_mean - true_mean) / true_spread).square()
+    return error * (known.sum(1) > FRAMES_PER_LATENT)
+
+
+def spoken_gradient(
+    reader: LatentReader,
+    latents: Tensor,
+    references: Tensor,
+    mouths: Tensor,
+    patch: tuple[int, int],
+) -> Tensor:
+    """Derivative of ``spoken_error``, summed over clips and tracks, by latents ``(B, T, C, h, w)``.
+
+    Args:
+        reader: Frozen.
+        latents: Of clips.
+        references: Conditioning latents of their pictures ``(B, C, h, w)``.
+        mouths: True tracks ``(B, T, 4, M)``, NaN where unknown.
+        patch: Of a token.
+    """
+    leaf = latents.detach().float().requires_grad_()
+    tokens = head_patches(leaf, patch)[:, :, reader.tokens]
+    still = head_patches(references.float()[:, None], patch)[:, :, reader.tokens]
+    read = reader(tokens, still.expand(-1, tokens.shape[1], -1, -1)).flatten(1, 2)
+    error = spoken_error(read, reader.standardise(mouths).flatten(1, 2)).sum()
+    return torch.autograd.grad(error, leaf)[0]
+
+
+def known_error(read: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared error ``(...)`` over what is known of tracks ``(..., 4, M)``, 0 for nothing."""
+    known = ~truth.isnan()
+    error = (read - truth.nan_to_num()).square() * known
+    return error.sum((-1, -2)) / known.sum((-1, -2)).clamp(min=1)

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,8 +34,9 @@ class LatentClips:
         is_start: ``(N,)`` whether the reference is the clip's first frame.
         clip_weights: ``(N,)`` large for calm clips, mean 1: what the voice does not explain
             must not rule the loss.
-        visemes: ``(N, T, 4, 6)`` mouth parameters of each latent's four video frames; ``None``
-            for clips of which nobody knows them.
+        mouths: ``(N, T, 4, M)`` mouth tracks of each latent's four video frames in the order of
+            ``MOUTH_TRACKS``, NaN where nobody knows them (films have no visemes); ``None`` for
+            clips without any.
         text: Text states ``(N, L, D)``, ``None`` for models without.
         image_tokens: CLIP states ``(N, L, D)``, ``None`` for models without.
         face: Face embeddings ``(N, 512)``, ``None`` for models without.
@@ -46,7 +48,7 @@ class LatentClips:
     token_weights: Tensor
     is_start: Tensor
     clip_weights: Tensor
-    visemes: Tensor | None = None
+    mouths: Tensor | None = None
     text: Tensor | None = None
     image_tokens: Tensor | None = None
     face: Tensor | None = None
@@ -54,18 +56,31 @@ class LatentClips:
     def __len__(self) -> int:
         return len(self.latents)
 
-    def known_visemes(self) -> Tensor:
-        """``visemes``.
+    @property
+    def is_film(self) -> Tensor:
+        """``(N,)`` whether a clip shows a person of whom nobody knows the visemes."""
+        if self.mouths is None:
+            return torch.zeros(len(self), dtype=torch.bool)
+        return self.mouths[:, 0, 0, 0].isnan()
+
+    def chosen(self, indices: Tensor) -> "LatentClips":
+        """Some of the clips."""
+        rows: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        some: dict[str, Any] = {k: None if v is None else v[indices] for k, v in rows.items()}
+        return LatentClips(**some)
+
+    def known_mouths(self) -> Tensor:
+        """``mouths``.
 
         Raises:
             DataError: If nobody knows them.
         """
-        if self.visemes is None:
+        if self.mouths is None:
             raise DataError(
-                "These clips have no viseme tracks; the lip loss needs rendered heads.",
+                "These clips have no mouth tracks; the lip loss needs rendered heads or films.",
                 hint="encode the clips again with the stage 'latents', or set lip_weight = 0",
             )
-        return self.visemes
+        return self.mouths
 
 
 def latent_tracks(track: np.ndarray, num_latents: int) -> Tensor:
@@ -127,7 +142,7 @@ def encode_clip(
                 "audio": audio_tokens(
                     front_end, store.waveform(index) * np.float32(gain), num_latents
                 ).half(),
-                "visemes": latent_tracks(store.visemes(index), num_latents),
+                "mouths": latent_tracks(store.mouths(index), num_latents),
                 "token_weights": view_weights.flatten(),
                 "is_start": torch.tensor(is_start),
             }
@@ -178,7 +193,7 @@ def load_latents(directory: Path) -> LatentClips:
     """
     from safetensors.torch import load_file
 
-    shards = [load_file(path) for path in sorted(directory.glob("latents-*.safetensors"))]
+    shards = [load_file(path) for path in sorted(directory.rglob("latents-*.safetensors"))]
     if not shards:
         raise DataError(f"{directory} holds no encoded clips.", hint="run the stage 'latents'")
     joined = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
@@ -199,7 +214,7 @@ def load_latents(directory: Path) -> LatentClips:
         token_weights=joined["token_weights"],
         is_start=joined["is_start"],
         clip_weights=weights / weights.mean(),
-        visemes=joined.get("visemes"),
+        mouths=joined.get("mouths"),
         text=joined.get("text"),
         image_tokens=joined.get("image_tokens"),
         face=joined.get("face"),

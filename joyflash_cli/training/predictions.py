@@ -240,6 +240,6 @@ class PredictionReader:
             j = int(rng.integers(len(self._clips)))
             offset = int(rng.integers(self._latents.shape[1] - config.num_latents + 1))
             start = FRAMES_PER_LATENT * (self._firsts[j] + offset) - 3
-            jaw = store.visemes(self._clips[j])[start : start + span, 0]
-            found.append((float(jaw.max()), j, offset))
+            gap = store.lips(self._clips[j])[start : start + span, 0]
+            found.append((float(gap.max()), j, offset))
         return max(found)[1:]

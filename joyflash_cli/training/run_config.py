@@ -15,6 +15,7 @@ from joyflash_cli.training.codec import CodecTrainingConfig
 from joyflash_cli.training.dataset_latents import DatasetConfig
 from joyflash_cli.training.decoder_batches import DecoderTrainingConfig
 from joyflash_cli.training.dmd import DmdConfig
+from joyflash_cli.training.fine_mouth import FineMouthConfig
 from joyflash_cli.training.front_end import FrontEndTrainingConfig
 from joyflash_cli.training.generator_batches import GeneratorTrainingConfig
 from joyflash_cli.training.latent_reader import LatentReaderConfig
@@ -42,6 +43,7 @@ class DistillationWeights:
     are then the checkpoint's as well.
 
     Attributes:
+        generator_start: What the stage ``generator`` starts from; a fresh one if empty.
         teacher_start: Denoiser that the teacher starts from; a fresh one if empty.
         teacher: Real score; it also walks the ODE pairs (paper: 14B).
         teacher_transformer: Its sizes; the generator's if ``None``.
@@ -51,6 +53,7 @@ class DistillationWeights:
         exported: What the stage ``export`` packs.
     """
 
+    generator_start: str = ""
     teacher_start: str = "generator/generator.safetensors"
     teacher: str = "teacher/teacher.safetensors"
     teacher_transformer: TransformerConfig | None = None
@@ -67,6 +70,7 @@ class RunConfig:
     Attributes:
         work_dir: Folder of data, states and results; ``~`` is the home folder.
         assets_dir: Folder with the packs ``heads`` and ``speech``.
+        start: Profile or checkpoint folder whose parts the stage ``unpack`` lays down first.
         version: Written into the exported checkpoint.
         processes: Worker processes where a stage uses them.
         threads: Torch threads of the training stages.
@@ -86,6 +90,7 @@ class RunConfig:
     work_dir: str
     assets_dir: str
     version: str
+    start: str = "tiny"
     processes: int = 2
     threads: int = 2
     device: str = "auto"
@@ -118,6 +123,7 @@ class RunConfig:
     lip_reader: LatentReaderConfig = field(default_factory=LatentReaderConfig)
     predictions: PredictionsConfig = field(default_factory=PredictionsConfig)
     decoder: DecoderTrainingConfig = field(default_factory=DecoderTrainingConfig)
+    fine_mouth: FineMouthConfig = field(default_factory=FineMouthConfig)
     generator: GeneratorTrainingConfig = field(default_factory=GeneratorTrainingConfig)
     weights: DistillationWeights = field(default_factory=DistillationWeights)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)

@@ -7,129 +7,52 @@ stopped when run again with ``resume``.
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from joyflash_cli.errors import UsageError
+from joyflash_cli.training.data_stages import DATA_STAGES, shards_told
 from joyflash_cli.training.disk import surroundings_told
 from joyflash_cli.training.run_config import RunConfig, load_run_config
 from joyflash_cli.training.session import Session
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from joyflash_cli.data.face_state import Split
+    from torch import Tensor, nn
 
 Report = Callable[[dict], None]
 
 
-def _shards(session: Session, name: str) -> Callable[[int, int], None]:
-    return lambda done, total: session.on_log({name: done, "of": total})
+def _unpack(run: RunConfig, resume: bool, session: Session) -> None:
+    import torch
 
+    from joyflash_cli.encoders.front_end import FrontEnd, save_front_end
+    from joyflash_cli.pipeline.parts import load_parts
+    from joyflash_cli.training.clip_encoders import resolve_encoders
 
-def _sources(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.data.sources import check_sources, read_sources
-
-    packs = read_sources()
-    check_sources(run.assets("."), packs)
-    session.on_log({"packs": len(packs), "assets": "as in the manifest"})
-
-
-def _points(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.media.face_networks import FaceNetworks, save_face_networks
-    from joyflash_cli.training.points import build_collection, train_finder, train_points_network
-
-    collection = build_collection(
-        run.points, assets_dir=run.assets("heads"), directory=run.path("points/pictures")
-    )
-    finder = train_finder(
-        run.points.finder, collection, out_dir=run.path("points/finder"),
-        resume=resume, session=session,
-    )  # fmt: skip
-    network = train_points_network(
-        run.points.network, collection, out_dir=run.path("points/points"),
-        resume=resume, session=session,
-    )  # fmt: skip
-    save_face_networks(FaceNetworks(finder, network), run.path("points/points.safetensors"))
-
-
-def _speech(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.data.speech_build import build_speech
-
-    build_speech(
-        run.assets("speech"),
-        run.path("speech/speech.npz"),
-        num_utterances=run.speech.num_utterances,
-        seed=run.speech.seed,
-        processes=run.processes,
-    )
-
-
-def _clips(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.data.clips import build_clips
-
-    for config, name in ((run.held_out_clips, "held_out"), (run.clips, "train")):
-        build_clips(
-            config,
-            assets_dir=run.assets("heads"),
-            speech_path=run.path("speech/speech.npz"),
-            out_dir=run.path(f"clips/{name}"),
-            processes=run.processes,
-            on_shard=_shards(session, name),
-        )
-
-
-def _photo_clips(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.data.photo_clips import build_photo_clips
-
-    configs = ((run.held_out_photo_clips, "photos_held_out"), (run.photo_clips, "photos"))
-    for config, name in configs:
-        if config.num_clips:
-            build_photo_clips(
-                config,
-                assets_dir=run.assets("heads"),
-                photos_dir=run.assets(config.folder),
-                speech_path=run.path("speech/speech.npz"),
-                out_dir=run.path(f"clips/{name}"),
-                processes=run.processes,
-                on_shard=_shards(session, name),
-            )
-
-
-def _film_clips(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.data.film_clips import build_film_clips
-    from joyflash_cli.data.photo_pairs import build_pairs
-
-    config = run.film_clips
-    splits: tuple[tuple[Split, str], ...] = (("held-out", "_held_out"), ("train", ""))
-    for split, suffix in splits if config.folder else ():
-        build_film_clips(
-            config,
-            films_dir=run.assets(config.folder),
-            out_dir=run.path(f"clips/films{suffix}"),
-            split=split,
-            processes=run.processes,
-            on_shard=_shards(session, f"films{suffix}"),
-        )
-    for split, suffix in splits if run.photo_clips.num_clips else ():
-        build_pairs(
-            run.assets(run.photo_clips.folder),
-            run.path(f"clips/pairs{suffix}"),
-            size_px=run.photo_clips.size_px,
-            split=split,
-            on_shard=_shards(session, f"pairs{suffix}"),
-        )
+    files = resolve_encoders(run.start)
+    parts = load_parts(files, torch.device("cpu"), torch.float32)
+    start = run.path("start")
+    start.mkdir(parents=True, exist_ok=True)
+    save_front_end(cast("FrontEnd", parts.front_end), start / "front_end.safetensors")
+    _save(cast("nn.Module", parts.codec), start / "codec.safetensors")
+    _save(parts.transformer, start / "transformer.safetensors")
+    session.on_log({"start": files.name, "folder": str(start)})
 
 
 def _front_end(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.data.clips import ClipStore
     from joyflash_cli.data.speech import load_speech
-    from joyflash_cli.encoders.front_end import save_front_end
-    from joyflash_cli.training.front_end import train_front_end
+    from joyflash_cli.encoders.front_end import load_front_end, save_front_end
+    from joyflash_cli.training.front_end import film_voices, train_front_end
 
     speech = load_speech(run.path("speech/speech.npz"))
+    films = film_voices(ClipStore(run.path("clips/train"))) if run.front_end.film_batch else ()
+    start = run.path("start/front_end.safetensors")
     front_end = train_front_end(
         run.front_end,
         speech=[u for u in speech if u.split == "train"],
         held_out=[u for u in speech if u.split == "held-out"],
+        films=films,
+        start_from=load_front_end(start) if start.exists() else None,
         out_dir=run.path("front-end"),
         resume=resume,
         session=session,
@@ -164,17 +87,23 @@ def _save(module: "nn.Module", path: Path) -> None:
     save_file({name: value.contiguous() for name, value in module.state_dict().items()}, path)
 
 
+def clip_folders(run: RunConfig) -> list[str]:
+    """Folders of clips below ``clips``, as ``train/films``."""
+    top = run.path("clips")
+    return sorted({str(path.parent.relative_to(top)) for path in top.rglob("shard-*.json")})
+
+
 def _latents(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.training.latents import build_latents
     from joyflash_cli.training.parts_on_disk import codec_of, front_end_of
 
-    for name in ("held_out", "train"):
+    for name in clip_folders(run):
         build_latents(
             clips_dir=run.path(f"clips/{name}"),
             out_dir=run.path(f"latents/{name}"),
             codec=codec_of(run),
             front_end=front_end_of(run),
-            on_shard=_shards(session, name),
+            on_shard=shards_told(session, name),
         )
 
 
@@ -194,6 +123,12 @@ def _lip_reader(run: RunConfig, resume: bool, session: Session) -> None:
     _save(reader, run.path("lip-reader/reader.safetensors"))
 
 
+def _start_of(run: RunConfig) -> "dict[str, Tensor] | None":
+    from safetensors.torch import load_file
+
+    return load_file(run.path(run.weights.generator_start)) if run.weights.generator_start else None
+
+
 def _generator(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.training.generator import train_generator
     from joyflash_cli.training.latents import load_latents
@@ -205,6 +140,7 @@ def _generator(run: RunConfig, resume: bool, session: Session) -> None:
         held_out=load_latents(run.path("latents/held_out")),
         out_dir=run.path("generator"),
         reader=lip_reader_of(run) if run.generator.lip_weight else None,
+        start_from=_start_of(run),
         resume=resume,
         session=session,
     )
@@ -212,6 +148,7 @@ def _generator(run: RunConfig, resume: bool, session: Session) -> None:
 
 
 def _predictions(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.training.distillation_stages import exported_sampler
     from joyflash_cli.training.parts_on_disk import codec_of, front_end_of, transformer_of
     from joyflash_cli.training.predictions import build_predictions
 
@@ -221,21 +158,24 @@ def _predictions(run: RunConfig, resume: bool, session: Session) -> None:
         out_dir=run.path("predictions"),
         codec=codec_of(run),
         front_end=front_end_of(run),
-        transformer=transformer_of(run),
-        profile=run.generator.sampler,
-        on_shard=_shards(session, "predictions"),
+        transformer=transformer_of(run, run.weights.exported),
+        profile=exported_sampler(run),
+        on_shard=shards_told(session, "predictions"),
     )
 
 
 def _decoder(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.training.decoder import train_decoder
     from joyflash_cli.training.decoder_batches import read_decoder_batch
+    from joyflash_cli.training.pairs import PairReader
     from joyflash_cli.training.parts_on_disk import codec_of
     from joyflash_cli.training.predictions import PredictionReader
 
     read_batch: Callable = read_decoder_batch
     if run.decoder.predicted_share:
         read_batch = PredictionReader(run.path("predictions"))
+    if run.decoder.pair_share:
+        read_batch = PairReader(run.path("pairs/train"), read_batch)
     codec = train_decoder(
         codec_of(run),
         run.decoder,
@@ -247,6 +187,25 @@ def _decoder(run: RunConfig, resume: bool, session: Session) -> None:
         session=session,
     )
     _save(codec, run.path("decoder/codec.safetensors"))
+
+
+def _fine_mouth(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.codec.fine_mouth import FineMouth
+    from joyflash_cli.training.fine_mouth import train_fine_mouth
+    from joyflash_cli.training.parts_on_disk import codec_of
+
+    sizes = run.codec.codec
+    fine = train_fine_mouth(
+        codec_of(run, "decoder/codec.safetensors"),
+        FineMouth(sizes.fine_mouth_dim, sizes.decoder_dim),
+        run.fine_mouth,
+        clips_dir=run.path("fine/clips/train"),
+        held_out_dir=run.path("fine/clips/held_out"),
+        out_dir=run.path("fine-mouth"),
+        resume=resume,
+        session=session,
+    )
+    _save(fine, run.path("fine-mouth/fine_mouth.safetensors"))
 
 
 def _export(run: RunConfig, resume: bool, session: Session) -> None:
@@ -277,12 +236,8 @@ def _export(run: RunConfig, resume: bool, session: Session) -> None:
 
 
 STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
-    "sources": _sources,
-    "points": _points,
-    "speech": _speech,
-    "clips": _clips,
-    "photo-clips": _photo_clips,
-    "film-clips": _film_clips,
+    **DATA_STAGES,
+    "unpack": _unpack,
     "front-end": _front_end,
     "codec": _codec,
     "latents": _latents,
@@ -290,15 +245,21 @@ STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
     "generator": _generator,
     "predictions": _predictions,
     "decoder": _decoder,
+    "fine-mouth": _fine_mouth,
     "export": _export,
 }
+
+
+AFTER_DISTILLATION = ("predictions", "decoder", "fine-mouth", "export")
+"""The decoder learns to draw what the distilled generator says."""
 
 
 def stage_names() -> tuple[str, ...]:
     """All stages in the order of the pipeline."""
     from joyflash_cli.training.distillation_stages import DISTILLATION_STAGES
 
-    return (*(name for name in STAGES if name != "export"), *DISTILLATION_STAGES, "export")
+    first = (name for name in STAGES if name not in AFTER_DISTILLATION)
+    return (*first, *DISTILLATION_STAGES, *AFTER_DISTILLATION)
 
 
 def run_stage(

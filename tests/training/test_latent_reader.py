@@ -43,7 +43,7 @@ def _clips(count, seed):
         token_weights=weights,
         is_start=torch.ones(count, dtype=torch.bool),
         clip_weights=torch.ones(count),
-        visemes=visemes,
+        mouths=visemes,
     )
 
 
@@ -65,7 +65,7 @@ def test_the_loss_is_zero_for_what_it_reads_and_reaches_only_the_prediction():
     reference = reference.expand(-1, 9, -1, -1)
     read = reader(tokens, reference) * reader.viseme_std + reader.viseme_mean
     assert lip_loss(reader, tokens, reference, read.detach()).abs().max() < 1e-8
-    lip_loss(reader, tokens, reference, clips.known_visemes()).mean().backward()
+    lip_loss(reader, tokens, reference, clips.known_mouths()).mean().backward()
     assert tokens.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in reader.parameters())
 
@@ -83,7 +83,7 @@ def test_clips_without_tracks_cannot_give_a_lip_loss():
         clips.token_weights, clips.is_start, clips.clip_weights,
     )  # fmt: skip
     with pytest.raises(DataError, match="no viseme tracks"):
-        unknown.known_visemes()
+        unknown.known_mouths()
 
 
 def test_a_reader_is_restored_from_its_weights():
