@@ -56,3 +56,7 @@ class Head(Protocol):
     def render(self, state: FaceState) -> np.ndarray:
         """RGB picture ``(size_px, size_px, 3)`` uint8."""
         ...
+
+    def points(self, state: FaceState) -> np.ndarray:
+        """Points ``(P, 2)`` of the face, pixels, NaN where unknown; see ``media.face_points``."""
+        ...

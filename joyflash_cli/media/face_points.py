@@ -53,7 +53,7 @@ NOSE_TIP = points_of((1,))[0]
 
 
 def _mirrored_order() -> np.ndarray:
-    pairs = {}
+    pairs: dict[int, int] = {}
     for ring in (_LIPS_OUTER, _LIPS_INNER, _OUTLINE):
         turn = 0 if ring is _OUTLINE else len(ring) // 2
         pairs |= {number: ring[(turn - place) % len(ring)] for place, number in enumerate(ring)}

@@ -173,8 +173,8 @@ def read_points(frames: Sequence[np.ndarray], face: Face | None = None) -> list[
     track: list[Face] = []
     for start in range(0, len(frames), _BATCH // 2):
         part = frames[start : start + _BATCH // 2]
-        rough = _read(part, [face] * len(part), networks)
-        track += _read(part, rough, networks)
+        rough = _read(part, [face] * len(part), networks, mirrored=False)
+        track += _read(part, rough, networks, mirrored=True)
         if track[-1].confidence > MIN_CONFIDENCE:
             face = track[-1]
     return track
@@ -190,9 +190,9 @@ def _networks() -> FaceNetworks:
 def _faces_at(pixels: np.ndarray, levels: Sequence[int], networks: FaceNetworks) -> list[Face]:
     places = _apart([place for level in levels for place in _search(pixels, level, networks)])
     places = places[:_CANDIDATES]
-    rough = _read([pixels] * len(places), places, networks)
+    rough = _read([pixels] * len(places), places, networks, mirrored=False)
     sure = [face for face in rough if face.confidence > MIN_CONFIDENCE / 5]
-    faces = _read([pixels] * len(sure), sure, networks)
+    faces = _read([pixels] * len(sure), sure, networks, mirrored=True)
     faces = [face for face in faces if face.confidence > MIN_CONFIDENCE]
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.confidence):
@@ -259,38 +259,56 @@ def _shrunk(pixels: np.ndarray, scale: float, side: int) -> np.ndarray:
 
 
 def _read(
-    pictures: Sequence[np.ndarray], places: Sequence[Face | _Place], networks: FaceNetworks
+    pictures: Sequence[np.ndarray],
+    places: Sequence[Face | _Place],
+    networks: FaceNetworks,
+    *,
+    mirrored: bool,
 ) -> list[Face]:
-    """Faces as the points network sees them at the given places, one per picture."""
+    """Faces as the points network sees them at the given places, one per picture.
+
+    Args:
+        pictures: ``(H, W, 3)`` uint8 each.
+        places: Where to look, one a picture.
+        networks: Whose points network looks.
+        mirrored: Whether the mirror image is asked, too, and must agree.
+    """
     faces: list[Face] = []
     for start in range(0, len(places), _BATCH):
         part = slice(start, start + _BATCH)
-        faces += _read_batch(pictures[part], places[part], networks)
+        frames = [_upright(place) for place in places[part]]
+        faces += _read_frames(pictures[part], frames, networks, mirrored=mirrored)
     return faces
 
 
-def _read_batch(
-    pictures: Sequence[np.ndarray], places: Sequence[Face | _Place], networks: FaceNetworks
+def _read_frames(
+    pictures: Sequence[np.ndarray],
+    frames: Sequence[Similarity],
+    networks: FaceNetworks,
+    *,
+    mirrored: bool,
 ) -> list[Face]:
     import torch
 
     from joyflash_cli.media.face_networks import CROP_PX
 
-    frames = [_upright(place) for place in places]
     crops = [cut(pixels, frame, CROP_PX) for pixels, frame in zip(pictures, frames, strict=True)]
     with torch.inference_mode():
         seen = _to_tensor(crops)
-        reading = networks.points(torch.cat([seen, seen.flip(3)]))
-        points = reading.points.unflatten(0, (2, -1)).numpy() * CROP_PX
-        chances = reading.logits.unflatten(0, (2, -1)).mean(0).sigmoid().tolist()
-    mirrored = points[1][:, MIRRORED] * np.array([-1, 1], np.float32) + np.array([CROP_PX, 0])
+        looks = torch.cat([seen, seen.flip(3)]) if mirrored else seen
+        reading = networks.points(looks)
+        points = reading.points.unflatten(0, (-1, len(crops))).numpy() * CROP_PX
+        chances = reading.logits.unflatten(0, (-1, len(crops))).mean(0).sigmoid().tolist()
+    if mirrored:
+        points[1] = points[1][:, MIRRORED] * [-1, 1] + [CROP_PX, 0]
     faces = []
     for index, frame in enumerate(frames):
-        where = frame.to_picture((points[0][index] + mirrored[index]) / 2).astype(np.float32)
+        where = frame.to_picture(points[:, index].mean(0)).astype(np.float32)
         is_face, mouth_seen, facing = chances[index]
         face = Face(where, is_face, mouth_seen, facing)
-        apart = np.linalg.norm(points[0][index] - mirrored[index], axis=1).mean() * frame.scale
-        if apart > MAX_DISAGREEMENT * face.outer_eye_distance:
+        apart = np.linalg.norm(points[0, index] - points[-1, index], axis=1).mean() * frame.scale
+        # The far side of a profile is a guess each time; it is a face all the same.
+        if apart > MAX_DISAGREEMENT * face.outer_eye_distance and facing > MIN_FACING:
             face = Face(where, 0.0, mouth_seen, facing)
         faces.append(face)
     return faces

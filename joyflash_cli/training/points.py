@@ -7,6 +7,7 @@ The two never see each other's results. Both train on faces whose points are kno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from joyflash_cli.training.points_heads import render_heads
 from joyflash_cli.training.points_pictures import SQUARE_PX, load_parts, write_part
 from joyflash_cli.training.session import Session
 from joyflash_cli.training.trainer import OptimiserConfig
+
+M = TypeVar("M", bound=nn.Module)
 
 _OUTLINE_WEIGHT = 0.4
 """Where a cheek ends is a matter of taste; lips and lids are not."""
@@ -116,7 +119,7 @@ def build_collection(config: PointsConfig, *, assets_dir: Path, directory: Path)
     faceless = [sample_faceless(rng, SQUARE_PX) for _ in range(config.num_faceless)]
     return Collection(
         stores,
-        np.array(shares) / sum(shares),
+        [share / sum(shares) for share in shares],
         np.stack(faceless),
         [np.flatnonzero(~store.held_out) for store in stores],
     )
@@ -195,11 +198,12 @@ def _focal(logits: Tensor, heat: Tensor) -> Tensor:
 
 
 def _train(
-    make: Callable[[], nn.Module], config: NetworkConfig, loss: Callable, *, out_dir: Path,
+    make: Callable[[], M], config: NetworkConfig, loss: Callable, *, out_dir: Path,
     resume: bool, session: Session | None,
-) -> nn.Module:  # fmt: skip
+) -> M:  # fmt: skip
     torch.manual_seed(config.seed)
-    network = make().to(memory_format=torch.channels_last)
+    network = make()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = train_network(
         network, loss, config=config, out_dir=out_dir, session=session, resume=resume
     )

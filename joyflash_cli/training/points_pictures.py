@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,8 @@ def write_part(directory: Path, name: str, pictures: Iterator[PointedPicture]) -
     np.save(directory / f"{name}.npy", columns[0])
     names = ("points", "inside", "turned", "held_out", "kind")
     partial = directory / f"{name}.part.npz"
-    np.savez(partial, **dict(zip(names, columns[1:], strict=True)))
+    arrays: dict[str, Any] = dict(zip(names, columns[1:], strict=True))
+    np.savez(partial, **arrays)
     os.replace(partial, directory / f"{name}.npz")
 
 
@@ -92,7 +94,7 @@ def load_parts(directory: Path, names: tuple[str, ...]) -> list[PictureStore]:
     return stores
 
 
-def _square(picture: PointedPicture) -> tuple[np.ndarray, ...]:
+def _square(picture: PointedPicture) -> tuple:
     eyes, mouth = eyes_and_mouth(picture.points)
     # Width counts as well: of a face from above or below, eyes and mouth are close.
     corners = picture.points[EYE_CORNERS]
