@@ -180,7 +180,7 @@ def load_face_networks(path: Path | None = None) -> FaceNetworks:
     networks = FaceNetworks(FaceFinder(), PointsNetwork())
     try:
         state = {name: value.float() for name, value in load(source.read_bytes()).items()}
-        for name, network in (("finder", networks.finder), ("points", networks.points)):
+        for name, network in _named(networks):
             fold(network)
             prefix = f"{name}."
             part = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
@@ -199,8 +199,12 @@ def save_face_networks(networks: FaceNetworks, path: Path) -> None:
     from safetensors.torch import save_file
 
     state = {}
-    for name, network in (("finder", networks.finder), ("points", networks.points)):
+    for name, network in _named(networks):
         for key, value in fold(network).state_dict().items():
             state[f"{name}.{key}"] = value.half().contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, path)
+
+
+def _named(networks: FaceNetworks) -> tuple[tuple[str, nn.Module], ...]:
+    return ("finder", networks.finder), ("points", networks.points)
