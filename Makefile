@@ -1,8 +1,8 @@
 # Short commands. Everything is installed into .venv; nothing else on the machine changes.
 #   make demo    render examples/face.png + examples/talk.wav to out/demo.mp4
 #   make gallery  render examples/gallery anew: six faces, three voices, and five minutes of one
-#   make test    install the development extra and run the test suite
-#   make check   formatting, lint, types, import directions, then the tests
+#   make test    install the development extra; formatting, lint, types, import directions, tests
+#   make check   the same
 #   make docs    renew the generated pages and figures, build the documentation in build/docs
 #   make train-tiny ASSETS=dir   make the embedded model again
 
@@ -35,10 +35,9 @@ gallery: $(INSTALLED)
 	$(BIN)/python examples/gallery.py
 	@echo "The page is $(CURDIR)/examples/gallery/README.md"
 
-test: $(DEVELOPMENT)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+check: test
 
-check: $(DEVELOPMENT)
+test: $(DEVELOPMENT)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy joyflash_cli

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checked import CHECKED_PACKAGES
 from hypothesis import settings
 from jaxtyping import install_import_hook
 from toy_checkpoint import write_toy_checkpoint
@@ -18,9 +19,8 @@ settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
 # Inert for users; under test every annotated tensor function checks shapes and dtypes.
-install_import_hook(
-    ["joyflash_cli.model", "joyflash_cli.sampler", "joyflash_cli.codec"], "beartype.beartype"
-)
+for typechecker, packages in CHECKED_PACKAGES.items():
+    install_import_hook([f"joyflash_cli.{name}" for name in packages], typechecker)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -1,6 +1,7 @@
 """Rules of the house that a test can keep: directions, silence, sizes, a README that is true."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from checked import CHECKED_PACKAGES
 
 from joyflash_cli.cli.app import run
 
@@ -115,12 +117,18 @@ def test_heavy_libraries_are_imported_inside_functions(trees):
     assert guilty == []
 
 
+def test_every_package_that_says_shapes_has_them_checked(trees):
+    saying = {path.relative_to(PACKAGE).parts[0] for path, tree in trees.items()
+              if "jaxtyping" in all_imports(tree)}  # fmt: skip
+    assert saying == {name for packages in CHECKED_PACKAGES.values() for name in packages}
+
+
 def test_checked_packages_keep_their_annotations(trees):
     """The hook that checks shapes under test needs real annotations, not strings."""
     guilty = [
         name_of(path)
         for path, tree in trees.items()
-        if path.relative_to(PACKAGE).parts[0] in ("model", "sampler", "codec")
+        if "jaxtyping" in all_imports(tree)
         and any(
             isinstance(node, ast.ImportFrom)
             and node.module == "__future__"
@@ -175,6 +183,19 @@ def readme_commands() -> list[str]:
 
 def test_the_readme_opens_with_the_two_commands():
     assert readme_commands()[:2] == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("target", ["test", "check"])
+def test_every_way_to_test_checks_everything(repository, target):
+    """README, Makefile and continuous integration mean the same."""
+    assert (repository / ".ci" / "run").read_text().splitlines()[-1] == "exec make test"
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", "--dry-run", "--assume-new=pyproject.toml", target]
+    done = subprocess.run(command, cwd=repository, env=outside, capture_output=True, text=True)
+    steps = [line.partition("bin/")[2] for line in done.stdout.splitlines()]
+    wanted = ("ruff format --check .", "ruff check .", "mypy joyflash_cli", "lint-imports")
+    assert [step for step in steps if step in wanted] == list(wanted)
+    assert steps[-1].startswith("python -m pytest ")
 
 
 @pytest.mark.parametrize("line", readme_commands())

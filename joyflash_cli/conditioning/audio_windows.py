@@ -13,8 +13,6 @@ Three rules are in use:
 * ``"fantasytalking"``: rows at the encoder's own rate, a window around the latent's centre.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

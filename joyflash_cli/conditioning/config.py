@@ -1,7 +1,5 @@
 """What a checkpoint's ``conditioning`` section says: how its inputs were made in training."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from joyflash_cli.conditioning.audio_windows import AudioWindowRule

@@ -1,7 +1,5 @@
 """The reference picture: from pixels to the channels that accompany the noisy latents."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Conditioning of a whole file: everything is known before sampling begins."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -41,7 +39,7 @@ class StaticConditioning:
     image_tokens: Tensor | None = None
     face: Tensor | None = None
 
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> StaticConditioning:
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "StaticConditioning":
         """The same on another device and in another number format."""
 
         def move(tensor: Tensor | None) -> Tensor | None:

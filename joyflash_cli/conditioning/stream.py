@@ -11,8 +11,6 @@ silence, even if the sound is there already, so that again file and stream agree
 meets its own sound only in its last n + 1 steps.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol
 

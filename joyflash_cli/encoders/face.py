@@ -5,8 +5,6 @@ non-commercial research only, so the user brings them. Without package, models o
 embedding stands for "nobody in particular", which the transformer turns into tokens of zeros.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """CLIP's picture tower: the tokens that Wan 2.1's image-to-video models attend."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

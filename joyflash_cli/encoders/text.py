@@ -4,8 +4,6 @@ The encoder is four times as large as the video model, and a prompt is encoded o
 used and freed, and what it gave is kept (``checkpoints.prompt_cache``).
 """
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Mapping

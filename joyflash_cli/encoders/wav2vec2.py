@@ -145,12 +145,12 @@ class Wav2Vec2Encoder:
         return next(self._model.parameters()).dtype
 
     def encode(
-        self, waveform: Float[Tensor, " samples"], num_rows: int
+        self, waveform: Float[Tensor, "*samples"], num_rows: int
     ) -> Float[Tensor, "num_rows D"]:
         """Feature rows of mono 16 kHz sound, fp32; row r is heard at ``r / feature_rate_hz``.
 
         Args:
-            waveform: Samples; longer sound is cut, shorter sound continued with silence.
+            waveform: Samples, ``(n,)``; longer sound is cut, shorter sound continued with silence.
             num_rows: Rows wanted, the leading zero row included.
 
         Raises:
@@ -247,7 +247,7 @@ class Wav2Vec2Encoder:
         return round(row * MODEL_SAMPLE_RATE_HZ / self.options.rate_hz)
 
     @torch.no_grad()
-    def encode_stages(self, waveform: Float[Tensor, " samples"], num_rows: int) -> Wav2Vec2Stages:
+    def encode_stages(self, waveform: Float[Tensor, "*samples"], num_rows: int) -> Wav2Vec2Stages:
         """All steps from the waveform to the hidden states, without the leading zero row.
 
         Args:

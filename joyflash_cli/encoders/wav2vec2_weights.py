@@ -1,7 +1,5 @@
 """wav2vec2 from weights: what a configuration decides, and the names that files use."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
