@@ -7,9 +7,10 @@ stopped when run again with ``resume``.
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from joyflash_cli.errors import UsageError
+from joyflash_cli.training.data_stages import DATA_STAGES, told_shards
 from joyflash_cli.training.disk import surroundings_told
 from joyflash_cli.training.run_config import RunConfig, load_run_config
 from joyflash_cli.training.session import Session
@@ -17,89 +18,8 @@ from joyflash_cli.training.session import Session
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from joyflash_cli.data.face_state import Split
 
 Report = Callable[[dict], None]
-
-
-def _shards(session: Session, name: str) -> Callable[[int, int], None]:
-    return lambda done, total: session.on_log({name: done, "of": total})
-
-
-def _sources(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.data.sources import check_sources, read_sources
-
-    packs = read_sources()
-    check_sources(run.assets("."), packs)
-    session.on_log({"packs": len(packs), "assets": "as in the manifest"})
-
-
-def _speech(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.data.speech_build import build_speech
-
-    build_speech(
-        run.assets("speech"),
-        run.path("speech/speech.npz"),
-        num_utterances=run.speech.num_utterances,
-        seed=run.speech.seed,
-        processes=run.processes,
-    )
-
-
-def _clips(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.data.clips import build_clips
-
-    for config, name in ((run.held_out_clips, "held_out"), (run.clips, "train")):
-        build_clips(
-            config,
-            assets_dir=run.assets("heads"),
-            speech_path=run.path("speech/speech.npz"),
-            out_dir=run.path(f"clips/{name}/rendered"),
-            processes=run.processes,
-            on_shard=_shards(session, name),
-        )
-
-
-def _photo_clips(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.data.photo_clips import build_photo_clips
-
-    configs = ((run.held_out_photo_clips, "held_out/photos"), (run.photo_clips, "train/photos"))
-    for config, name in configs:
-        if config.num_clips:
-            build_photo_clips(
-                config,
-                assets_dir=run.assets("heads"),
-                photos_dir=run.assets(config.folder),
-                speech_path=run.path("speech/speech.npz"),
-                out_dir=run.path(f"clips/{name}"),
-                processes=run.processes,
-                on_shard=_shards(session, name),
-            )
-
-
-def _film_clips(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.data.film_clips import build_film_clips
-    from joyflash_cli.data.photo_pairs import build_pairs
-
-    config = run.film_clips
-    splits: tuple[tuple[Split, str], ...] = (("held-out", "held_out"), ("train", "train"))
-    for split, name in splits if config.folder else ():
-        build_film_clips(
-            config,
-            films_dir=run.assets(config.folder),
-            out_dir=run.path(f"clips/{name}/films"),
-            split=split,
-            processes=run.processes,
-            on_shard=_shards(session, f"{name}/films"),
-        )
-    for split, name in splits if run.photo_clips.num_clips else ():
-        build_pairs(
-            run.assets(run.photo_clips.folder),
-            run.path(f"pairs/{name}"),
-            size_px=run.photo_clips.size_px,
-            split=split,
-            on_shard=_shards(session, f"{name}/pairs"),
-        )
 
 
 def _unpack(run: RunConfig, resume: bool, session: Session) -> None:
@@ -109,6 +29,8 @@ def _unpack(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.pipeline.parts import load_parts
     from joyflash_cli.training.clip_encoders import resolve_encoders
 
+    if not run.start:
+        return
     files = resolve_encoders(run.start)
     parts = load_parts(files, torch.device("cpu"), torch.float32)
     start = run.path("start")
@@ -146,6 +68,10 @@ def _codec(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.training.decoder import train_decoder
     from joyflash_cli.training.parts_on_disk import codec_of
 
+    start = run.path("start/codec.safetensors")
+    if start.exists():  # a trained one: its encoder stays
+        _save(codec_of(run, "start/codec.safetensors"), run.path("codec/codec.safetensors"))
+        return
     fitted = run.path("codec/fitted.safetensors")
     if not (resume and fitted.exists()):
         _save(fit_codec(run.codec, clips_dir=run.path("clips/train")), fitted)
@@ -174,27 +100,6 @@ def clip_folders(run: RunConfig) -> list[str]:
     return sorted({str(path.parent.relative_to(top)) for path in top.rglob("shard-*.json")})
 
 
-def _fine_clips(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.codec.fine_mouth import SCALE
-
-    def enlarged(config: Any) -> Any:
-        return replace(config, size_px=SCALE * config.size_px)
-
-    fine = replace(
-        run,
-        work_dir=str(run.path("fine")),
-        photo_clips=replace(enlarged(run.photo_clips), num_clips=run.fine_mouth.num_photo_clips),
-        held_out_photo_clips=enlarged(run.held_out_photo_clips),
-        film_clips=enlarged(run.film_clips),
-    )
-    speech = fine.path("speech")
-    if not speech.exists():
-        speech.parent.mkdir(parents=True, exist_ok=True)
-        speech.symlink_to(run.path("speech"))
-    _photo_clips(fine, resume, session)
-    _film_clips(fine, resume, session)
-
-
 def _latents(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.training.latents import build_latents
     from joyflash_cli.training.parts_on_disk import codec_of, front_end_of
@@ -205,7 +110,7 @@ def _latents(run: RunConfig, resume: bool, session: Session) -> None:
             out_dir=run.path(f"latents/{name}"),
             codec=codec_of(run),
             front_end=front_end_of(run),
-            on_shard=_shards(session, name),
+            on_shard=told_shards(session, name),
         )
 
 
@@ -262,7 +167,7 @@ def _predictions(run: RunConfig, resume: bool, session: Session) -> None:
         front_end=front_end_of(run),
         transformer=transformer_of(run, run.weights.exported),
         profile=exported_sampler(run),
-        on_shard=_shards(session, "predictions"),
+        on_shard=told_shards(session, "predictions"),
     )
 
 
@@ -338,12 +243,7 @@ def _export(run: RunConfig, resume: bool, session: Session) -> None:
 
 
 STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
-    "sources": _sources,
-    "speech": _speech,
-    "clips": _clips,
-    "photo-clips": _photo_clips,
-    "film-clips": _film_clips,
-    "fine-clips": _fine_clips,
+    **DATA_STAGES,
     "unpack": _unpack,
     "front-end": _front_end,
     "codec": _codec,

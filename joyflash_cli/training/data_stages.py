@@ -1,0 +1,126 @@
+"""The stages of ``joyflash train`` that make data: speech, rendered people, films, photographs."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from joyflash_cli.training.run_config import RunConfig
+from joyflash_cli.training.session import Session
+
+if TYPE_CHECKING:
+    from joyflash_cli.data.face_state import Split
+
+
+def told_shards(session: Session, name: str) -> Callable[[int, int], None]:
+    """Logs how many shards of a kind are done, and of how many."""
+    return lambda done, total: session.on_log({name: done, "of": total})
+
+
+def _sources(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.data.sources import check_sources, read_sources
+
+    packs = read_sources()
+    check_sources(run.assets("."), packs)
+    session.on_log({"packs": len(packs), "assets": "as in the manifest"})
+
+
+def _speech(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.data.speech_build import build_speech
+
+    build_speech(
+        run.assets("speech"),
+        run.path("speech/speech.npz"),
+        num_utterances=run.speech.num_utterances,
+        seed=run.speech.seed,
+        processes=run.processes,
+    )
+
+
+def _clips(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.data.clips import build_clips
+
+    for config, name in ((run.held_out_clips, "held_out"), (run.clips, "train")):
+        build_clips(
+            config,
+            assets_dir=run.assets("heads"),
+            speech_path=run.path("speech/speech.npz"),
+            out_dir=run.path(f"clips/{name}/rendered"),
+            processes=run.processes,
+            on_shard=told_shards(session, name),
+        )
+
+
+def _photo_clips(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.data.photo_clips import build_photo_clips
+
+    configs = ((run.held_out_photo_clips, "held_out/photos"), (run.photo_clips, "train/photos"))
+    for config, name in configs:
+        if config.num_clips:
+            build_photo_clips(
+                config,
+                assets_dir=run.assets("heads"),
+                photos_dir=run.assets(config.folder),
+                speech_path=run.path("speech/speech.npz"),
+                out_dir=run.path(f"clips/{name}"),
+                processes=run.processes,
+                on_shard=told_shards(session, name),
+            )
+
+
+def _film_clips(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.data.film_clips import build_film_clips
+    from joyflash_cli.data.photo_pairs import build_pairs
+
+    config = run.film_clips
+    splits: tuple[tuple[Split, str], ...] = (("held-out", "held_out"), ("train", "train"))
+    for split, name in splits if config.folder else ():
+        build_film_clips(
+            config,
+            films_dir=run.assets(config.folder),
+            out_dir=run.path(f"clips/{name}/films"),
+            split=split,
+            processes=run.processes,
+            on_shard=told_shards(session, f"{name}/films"),
+        )
+    for split, name in splits if run.photo_clips.num_clips else ():
+        build_pairs(
+            run.assets(run.photo_clips.folder),
+            run.path(f"pairs/{name}"),
+            size_px=run.photo_clips.size_px,
+            split=split,
+            on_shard=told_shards(session, f"{name}/pairs"),
+        )
+
+
+def _fine_clips(run: RunConfig, resume: bool, session: Session) -> None:
+    from joyflash_cli.codec.fine_mouth import SCALE
+
+    def enlarged(config: Any) -> Any:
+        return replace(config, size_px=SCALE * config.size_px)
+
+    fine = replace(
+        run,
+        work_dir=str(run.path("fine")),
+        clips=replace(enlarged(run.clips), num_clips=run.fine_mouth.num_clips),
+        held_out_clips=enlarged(run.held_out_clips),
+        photo_clips=replace(enlarged(run.photo_clips), num_clips=min(run.fine_mouth.num_clips, run.photo_clips.num_clips)),
+        held_out_photo_clips=enlarged(run.held_out_photo_clips),
+        film_clips=enlarged(run.film_clips),
+    )
+    speech = fine.path("speech")
+    if not speech.exists():
+        speech.parent.mkdir(parents=True, exist_ok=True)
+        speech.symlink_to(run.path("speech"))
+    _clips(fine, resume, session)
+    _photo_clips(fine, resume, session)
+    _film_clips(fine, resume, session)
+
+
+DATA_STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
+    "sources": _sources,
+    "speech": _speech,
+    "clips": _clips,
+    "photo-clips": _photo_clips,
+    "film-clips": _film_clips,
+    "fine-clips": _fine_clips,
+}
