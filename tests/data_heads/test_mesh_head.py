@@ -6,6 +6,7 @@ import pytest
 from joyflash_cli.data.face_state import FaceState
 from joyflash_cli.data.heads.mesh_head import HeadMesh, MeshHead, Surroundings, collar_height
 from joyflash_cli.data.rasteriser import NO_CLOTH, Lighting, Material, Part, Scene
+from joyflash_cli.media.face_points import points_of
 
 SIZE_PX = 48
 JAW = FaceState(visemes=np.array([1, 0, 0, 0, 0, 0], np.float32))
@@ -42,6 +43,7 @@ def head(seed=0, spread=1.0):
         skin_count=len(points), skin_triangles=triangles.astype(np.int32),
         cloth_height=np.full(len(points), NO_CLOTH, np.float32), eyeballs=eyes, lip_line=mouth,
         lips=mouth, lids=eyes, chin_height=6.2,
+            landmarks=((int(mouth[0]), 61), (int(mouth[-1]), 291)),
     )  # fmt: skip
     lighting = Lighting(
         directions=np.array([[0.3, 0.4, 1.0]]), colours=np.ones((1, 3)), ambient=np.full(3, 0.4)
@@ -99,6 +101,18 @@ def test_a_shift_moves_the_head_in_the_picture(shift, axis):
     ]
     # A tenth of the picture, less what leaves it on that side.
     assert 1.0 < mass[1] - mass[0] <= 0.1 * SIZE_PX + 0.5
+
+
+def test_points_of_the_face_move_with_the_head():
+    made = head()
+    still, moved = made.points(FaceState()), made.points(FaceState(shift_x=0.1))
+    known = np.isfinite(still).all(1)
+    np.testing.assert_array_equal(known, np.isin(np.arange(len(still)), points_of((61, 291))))
+    left, top, right, bottom = made.mouth_box
+    assert ((still[known] > [left, top]) & (still[known] < [right, bottom])).all()
+    np.testing.assert_allclose(
+        moved[known] - still[known], [[0.1 * made.size_px, 0]] * 2, atol=1e-4
+    )
 
 
 def test_boxes_lie_in_the_picture_eyes_above_mouth():
