@@ -240,7 +240,10 @@ def is_framed(face: Face, side: float, rule: FramingRule, *, tolerance: float) -
 
 def _place_of(face: Face, size: tuple[int, int], rule: FramingRule, notes: list[str]) -> Similarity:
     """The square that puts eyes and mouth in their places."""
-    place = similarity_between(rule.targets * rule.size_px, np.stack([face.eyes, face.mouth]))
+    # Other numbers of threads add in another order: what is far below a pixel is rounded away, so
+    # that the same picture gives the same frame.
+    found = np.round(np.stack([face.eyes, face.mouth]).astype(float) * 16) / 16
+    place = similarity_between(rule.targets * rule.size_px, found)
     corners = place.to_picture(rule.size_px * _CORNERS)
     side = place.scale * rule.size_px
     beyond = max(*(-corners.min(0)), *(corners.max(0) - size)) / side
