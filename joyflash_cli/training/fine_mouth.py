@@ -4,7 +4,7 @@ The codec itself is frozen. Reconstruction alone would answer every uncertain to
 critic of the decoder's training judges here as well, at the fine size.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +103,7 @@ def draw_coarse(
         latents = latents + torch.randn(latents.shape, generator=generator) * spread * level
         lids = latents.new_zeros(len(latents), 1, FRAMES_PER_LATENT)
         drawing, _ = codec.draw(latents[:, None], codec.start_decoding(reference), lids)
+    drawing = replace(drawing, features=drawing.features.float())
     return drawing, *composed(drawing, batch.reference)
 
 
