@@ -56,6 +56,9 @@ SIZE_OF_EYES_TO_MOUTH = 2.5
 _CANDIDATES = 10
 _MIN_ROUGH_CONFIDENCE = 0.1
 _SAME_FACE = 0.8
+_CHEEK_TO_CHEEK = 1.5
+"""Between the middles of two heads side by side, in eye-to-mouth distances, at the least."""
+
 _SAME_ROLL_DEGREES = 40.0
 _BATCH = 16
 
@@ -205,8 +208,8 @@ def _faces_at(pixels: np.ndarray, levels: Sequence[int], networks: FaceNetworks)
     faces = _read([pixels] * len(sure), sure, networks, mirrored=True)
     faces = [face for face in faces if face.confidence > MIN_CONFIDENCE]
     kept: list[Face] = []
-    for face in sorted(faces, key=lambda face: -face.confidence):
-        if all(_distance(face, other) > _SAME_FACE for other in kept):
+    for face in sorted(faces, key=lambda face: (bool(face.flaw), -face.confidence)):
+        if all(_distance(face, other) > _CHEEK_TO_CHEEK for other in kept):
             kept.append(face)
     return kept
 

@@ -123,8 +123,10 @@ def frame_face(
     elif width == height and is_framed(face, float(width), rule, tolerance=IN_PLACE):
         place = Similarity(width / rule.size_px, 0.0, 0.0, 0.0)
     else:
-        targets = rule.targets * rule.size_px
-        place = similarity_between(targets, np.stack([face.eyes, face.mouth]))
+        # Other numbers of threads add in another order: what is far below a pixel is rounded away,
+        # so that the same picture gives the same frame.
+        found = np.round(np.stack([face.eyes, face.mouth]).astype(float) * 16) / 16
+        place = similarity_between(rule.targets * rule.size_px, found)
     pixels = cut_frame(picture.pixels, place, rule.size_px)
     return Framed(pixels, place, face, picture.pixels, quarters, picture.warnings)
 

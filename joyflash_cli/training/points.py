@@ -28,6 +28,8 @@ from joyflash_cli.training.trainer import OptimiserConfig
 _OUTLINE_WEIGHT = 0.4
 """Where a cheek ends is a matter of taste; lips and lids are not."""
 
+_JUDGEMENT_WEIGHT = 2.0
+
 _SHARP = 0.05
 """Spread of a point's map, of the crop's side, below which it costs nothing."""
 
@@ -148,7 +150,7 @@ def train_points_network(
         return (
             100 * (error * weight).sum() / weight.sum().clamp(min=1)
             + 2 * blurred.mean()
-            + judgement / judged.sum().clamp(min=1)
+            + _JUDGEMENT_WEIGHT * judgement / judged.sum().clamp(min=1)
         )
 
     return _train(PointsNetwork, config, loss, out_dir=out_dir, resume=resume, session=session)

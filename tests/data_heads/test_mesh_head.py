@@ -62,7 +62,7 @@ def head(seed=0, spread=1.0):
         cloth_height=np.full(len(points), NO_CLOTH, np.float32), eyeballs=eyes, lip_line=mouth,
         lips=mouth, lids=eyes, chin_height=6.2, points=rows, mouth_inside=rows.upper_lip,
         mouth_gain=np.ones(1),
-        landmarks=tuple(zip(rows.outer_eyes.tolist(), (33, 263), strict=True)),
+        landmarks=tuple(zip(rows.mouth_corners.tolist(), (61, 291), strict=True)),
     )  # fmt: skip
     lighting = Lighting(
         directions=np.array([[0.3, 0.4, 1.0]]), colours=np.ones((1, 3)), ambient=np.full(3, 0.4)
@@ -122,6 +122,18 @@ def test_a_shift_moves_the_head_in_the_picture(shift, axis):
     assert 1.0 < mass[1] - mass[0] <= 0.1 * SIZE_PX + 0.5
 
 
+def test_points_of_the_face_move_with_the_head():
+    made = head()
+    still, moved = (made.canonical_points(state) for state in (FaceState(), FaceState(shift_x=0.1)))
+    known = np.isfinite(still).all(1)
+    np.testing.assert_array_equal(known, np.isin(np.arange(len(still)), points_of((61, 291))))
+    left, top, right, bottom = made.mouth_box
+    assert ((still[known] > [left, top]) & (still[known] < [right, bottom])).all()
+    np.testing.assert_allclose(
+        moved[known] - still[known], [[0.1 * made.size_px, 0]] * 2, atol=1e-4
+    )
+
+
 def test_boxes_lie_in_the_picture_eyes_above_mouth():
     made = head()
     for x0, y0, x1, y1 in (made.eyes_box, made.mouth_box):
@@ -156,8 +168,8 @@ def test_canonical_points_are_those_of_the_same_vertices():
     moved = FaceState(shift_x=0.1, yaw=0.2, roll=0.1)
     found = head().canonical_points(moved)
     assert np.isfinite(found).all(1).sum() == 2
-    corners = head().points(moved).outer_eyes
-    np.testing.assert_allclose(found[points_of((33, 263))], corners, atol=1e-3)
+    corners = head().points(moved).mouth_corners
+    np.testing.assert_allclose(found[points_of((61, 291))], corners, atol=1e-3)
 
 
 def mouth(opening):

@@ -152,7 +152,7 @@ def test_crop_beyond_the_picture_continues_its_edge(portrait):
     assert left < 0
     assert side > 300
     found = framed.place.to_frame(np.stack([framed.face.eyes, framed.face.mouth])) / 128
-    np.testing.assert_allclose(found, RULE.targets, atol=1e-4)
+    np.testing.assert_allclose(found, RULE.targets, atol=3e-4)
     # No black bars: every border pixel continues the picture's own colours.
     border = np.concatenate([framed.pixels[:, 0], framed.pixels[:, -1]])
     assert border.max(axis=1).min() >= close.max(axis=2).min()
