@@ -55,7 +55,7 @@ ASSETS ?= assets
 train-tiny: $(DEVELOPMENT)
 	$(PIP_INSTALL) --editable '.[train]'
 	for stage in sources speech clips photo-clips film-clips front-end codec latents lip-reader generator \
-		predictions decoder teacher ode-pairs ode dmd export; do \
+		teacher ode-pairs ode dmd predictions decoder export; do \
 		$(BIN)/joyflash train $$stage --config runs/tiny.toml --assets $(ASSETS) || exit 1; \
 	done
 
