@@ -24,7 +24,8 @@ def files(toy_checkpoint):
 @pytest.fixture
 def one_worker(files):
     """Bytes of one worker on the CPU."""
-    (need,) = memory_needs(PlannedRun(files, (MAX_SIZE_PX, MAX_SIZE_PX)), choose_placement("cpu", "float32"))
+    run = PlannedRun(files, (MAX_SIZE_PX, MAX_SIZE_PX))
+    (need,) = memory_needs(run, choose_placement("cpu", "float32"))
     return need.total + WORKER_BYTES
 
 
