@@ -116,10 +116,15 @@ def _fine_clips(run: RunConfig, resume: bool, session: Session) -> None:
     def enlarged(config: Any) -> Any:
         return replace(config, size_px=SCALE * config.size_px)
 
+    num_clips = run.fine_mouth.num_clips
     fine = replace(
         run,
         work_dir=str(run.path("fine")),
-        photo_clips=replace(enlarged(run.photo_clips), num_clips=run.fine_mouth.num_photo_clips),
+        clips=replace(enlarged(run.clips), num_clips=num_clips),
+        held_out_clips=enlarged(run.held_out_clips),
+        photo_clips=replace(
+            enlarged(run.photo_clips), num_clips=min(num_clips, run.photo_clips.num_clips)
+        ),
         held_out_photo_clips=enlarged(run.held_out_photo_clips),
         film_clips=enlarged(run.film_clips),
     )
@@ -127,6 +132,7 @@ def _fine_clips(run: RunConfig, resume: bool, session: Session) -> None:
     if not speech.exists():
         speech.parent.mkdir(parents=True, exist_ok=True)
         speech.symlink_to(run.path("speech"))
+    _clips(fine, resume, session)
     _photo_clips(fine, resume, session)
     _film_clips(fine, resume, session)
 

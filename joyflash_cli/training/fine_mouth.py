@@ -4,7 +4,7 @@ The codec itself is frozen. Reconstruction alone would answer every uncertain to
 critic of the decoder's training judges here as well, at the fine size.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ class FineMouthConfig:
 
     Attributes:
         optimiser: Steps and rates.
-        num_photo_clips: People of photographs that are rendered at the fine size.
+        num_clips: Rendered heads, and people of photographs, at the fine size.
         batch: Clips per step.
         noise: Largest noise on the latents in units of their spread.
         open_share: Share of stretches chosen where lips are wide apart.
@@ -48,7 +48,7 @@ class FineMouthConfig:
             ema_decay=0.99,
         )
     )  # fmt: skip
-    num_photo_clips: int = 120
+    num_clips: int = 100
     batch: int = 4
     noise: float = 0.3
     open_share: float = 0.5
@@ -103,6 +103,7 @@ def draw_coarse(
         latents = latents + torch.randn(latents.shape, generator=generator) * spread * level
         lids = latents.new_zeros(len(latents), 1, FRAMES_PER_LATENT)
         drawing, _ = codec.draw(latents[:, None], codec.start_decoding(reference), lids)
+    drawing = replace(drawing, features=drawing.features.float())
     return drawing, *composed(drawing, batch.reference)
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from joyflash_cli.data.real_faces import PointedPicture, read_film_frames, read_photos
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.media.face_networks import FaceFinder, PointsNetwork
-from joyflash_cli.media.face_points import NUM_POINTS, OUTLINE
+from joyflash_cli.media.face_points import NUM_POINTS, OUTLINE, points_of
 from joyflash_cli.training.denoising import M, StepLoss, train_network
 from joyflash_cli.training.points_batches import UNKNOWN, Collection, draw_crops, draw_scenes
 from joyflash_cli.training.points_faceless import sample_faceless
@@ -29,6 +29,12 @@ _OUTLINE_WEIGHT = 0.4
 """Where a cheek ends is a matter of taste; lips and lids are not."""
 
 _JUDGEMENT_WEIGHT = 2.0
+
+OPENINGS = (
+    (13, 14), (82, 87), (312, 317), (81, 178), (311, 402), (0, 17), (61, 291), (78, 308),
+    (159, 145), (158, 153), (160, 144), (386, 374), (385, 380), (387, 373),
+)  # fmt: skip
+"""Canonical numbers of points across lips, mouths and lids; their distances count beside places."""
 
 _SHARP = 0.05
 """Spread of a point's map, of the crop's side, below which it costs nothing."""
@@ -149,6 +155,7 @@ def train_points_network(
         )
         return (
             100 * (error * weight).sum() / weight.sum().clamp(min=1)
+            + 200 * opening_error(reading.points, batch.points)
             + 2 * blurred.mean()
             + _JUDGEMENT_WEIGHT * judgement / judged.sum().clamp(min=1)
         )
@@ -178,6 +185,24 @@ def train_finder(
         return _focal(seen[:, 0], batch.heat) / faces + placed
 
     return _train(FaceFinder, config, loss, out_dir=out_dir, resume=resume, session=session)
+
+
+def opening_error(read: Tensor, true: Tensor) -> Tensor:
+    """Error of how far lips and lids are open and mouths are wide, in sides of the crop.
+
+    A network that is unsure of each edge alone answers with a half-open mouth: the error of points
+    forgives that, as it is small beside the error of their place.
+
+    Args:
+        read: Points ``(B, P, 2)``.
+        true: The same, NaN where unknown.
+    """
+    first, second = (torch.from_numpy(points_of(column)) for column in zip(*OPENINGS, strict=True))
+    wanted = (true[:, first] - true[:, second]).norm(dim=-1)
+    known = wanted.isfinite()
+    made = (read[:, first] - read[:, second]).square().sum(-1).add(1e-8).sqrt()
+    error = functional.smooth_l1_loss(made, wanted.nan_to_num(), beta=0.004, reduction="none")
+    return (error * known).sum() / known.sum().clamp(min=1)
 
 
 def _point_weights() -> Tensor:

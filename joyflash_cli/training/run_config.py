@@ -70,7 +70,7 @@ class RunConfig:
     Attributes:
         work_dir: Folder of data, states and results; ``~`` is the home folder.
         assets_dir: Folder with the packs ``heads`` and ``speech``.
-        start: Profile or checkpoint folder whose parts the stage ``unpack`` lays down first.
+        start: Profile or checkpoint folder whose parts ``unpack`` lays down; empty begins anew.
         version: Written into the exported checkpoint.
         processes: Worker processes where a stage uses them.
         threads: Torch threads of the training stages.

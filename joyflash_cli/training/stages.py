@@ -28,6 +28,8 @@ def _unpack(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.pipeline.parts import load_parts
     from joyflash_cli.training.clip_encoders import resolve_encoders
 
+    if not run.start:
+        return
     files = resolve_encoders(run.start)
     parts = load_parts(files, torch.device("cpu"), torch.float32)
     start = run.path("start")
@@ -65,6 +67,10 @@ def _codec(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.training.decoder import train_decoder
     from joyflash_cli.training.parts_on_disk import codec_of
 
+    start = run.path("start/codec.safetensors")
+    if start.exists():  # a trained one: its encoder stays
+        _save(codec_of(run, "start/codec.safetensors"), run.path("codec/codec.safetensors"))
+        return
     fitted = run.path("codec/fitted.safetensors")
     if not (resume and fitted.exists()):
         _save(fit_codec(run.codec, clips_dir=run.path("clips/train")), fitted)

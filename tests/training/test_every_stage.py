@@ -32,11 +32,16 @@ SIZES = {
     r"drawn_share = [\d.]+": "drawn_share = 1.0",
     r"(ict|photo)_share = [\d.]+": r"\1_share = 0.0",
     r"generator_every = \d+": "generator_every = 1",
+    r"num_frames = \d+": "num_frames = 73",
+    r'folder = "real"': 'folder = ""',
+    r"pair_share = [\d.]+": "pair_share = 0.0",
+    r"(photo_clips\]\n)num_clips = \d+": r"\1num_clips = 0",
+    r"rollout = \{.*\}\n": "",
 }
 """What of the file is made small; the rest stays, every stage and part included."""
 
-ASIDE = {"dataset", "points", "unpack", "fine-clips", "fine-mouth"}
-"""Stages for other models, or for choices that the file does not make."""
+ASIDE = {"dataset", "points"}
+"""Stages for other models and for the face networks."""
 
 
 def made_stages(repository):
