@@ -6,6 +6,7 @@ frame. Latents are ``(B, T, C, H, W)``; attention tensors ``(B, L, N, K)``; fram
 are ``(F, H, W, 3)`` uint8.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -49,6 +50,68 @@ class SoundFormat:
 
     sample_rate_hz: int
     channels: int
+
+
+@dataclass(frozen=True)
+class Square:
+    """Where a square lies in a picture: turned, scaled and moved, never stretched.
+
+    Positions are in pixels of the picture; the middle of its first pixel is (0.5, 0.5).
+
+    Attributes:
+        left: Position of the square's own upper left corner.
+        top: Likewise.
+        side: Length of a side.
+        angle: How far the square is turned clockwise about that corner, radians.
+    """
+
+    left: float
+    top: float
+    side: float
+    angle: float = 0.0
+
+    def point(self, across: float, down: float) -> tuple[float, float]:
+        """Position in the picture of a place in the square, both 0..1."""
+        cosine, sine = math.cos(self.angle), math.sin(self.angle)
+        x = self.left + self.side * (cosine * across - sine * down)
+        y = self.top + self.side * (sine * across + cosine * down)
+        return x, y
+
+    def bounds(self) -> tuple[float, float, float, float]:
+        """The upright box around it: left, top, right, bottom."""
+        corners = [self.point(across, down) for across in (0, 1) for down in (0, 1)]
+        columns, rows = zip(*corners, strict=True)
+        return min(columns), min(rows), max(columns), max(rows)
+
+    def seen(self, *, left: float = 0.0, top: float = 0.0, scale: float = 1.0) -> "Square":
+        """The same square in a picture that was cut at ``left`` and ``top``, then scaled."""
+        return replace(
+            self,
+            left=(self.left - left) * scale,
+            top=(self.top - top) * scale,
+            side=self.side * scale,
+        )
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The picture that a video shows, and the square in it that moves.
+
+    Attributes:
+        pixels: ``(H, W, 3)`` uint8 RGB, in the video's size.
+        square: What the model sees, where it lies in these pixels.
+        goes_on: Whether the picture goes on beyond the square.
+    """
+
+    pixels: "np.ndarray"
+    square: Square
+    goes_on: bool
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """``(width, height)``."""
+        height, width = self.pixels.shape[:2]
+        return int(width), int(height)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from joyflash_cli.codec.protocol import Codec
@@ -46,14 +46,12 @@ class PlacedCodec:
         latents = self._codec.encode(frames.to(self._device), reference.to(self._device))
         return latents.to(self._home)
 
-    def start_decoding(
-        self, reference: Float[Tensor, "B 3 H W"], *, seed: int | None = None
-    ) -> Any:
+    def start_decoding(self, reference: Float[Tensor, "B 3 H W"], **options: Any) -> Any:
         """A fresh decoding state, on the codec's device."""
-        return self._codec.start_decoding(reference.to(self._device), seed=seed)
+        return self._codec.start_decoding(reference.to(self._device), **options)
 
     def decode(
         self, latents: Float[Tensor, "B T C h w"], state: Any
-    ) -> tuple[Float[Tensor, "B F 3 H W"], Any]:
+    ) -> tuple[Num[Tensor, "B F 3 H W"], Any]:
         """Frames of the next latents, on the codec's device, and the state after them."""
         return self._codec.decode(latents.to(self._device), state)

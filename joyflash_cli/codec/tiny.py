@@ -10,11 +10,18 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional
 
 from joyflash_cli.codec.blinks import BlinkPlan, Blinks
+from joyflash_cli.codec.composition import (
+    Canvas,
+    compose,
+    compose_levels,
+    open_canvas,
+    read_fields,
+)
 from joyflash_cli.codec.latent_networks import ChangeEncoder, LatentDecoder
 from joyflash_cli.codec.restraint import draw_below
 from joyflash_cli.codec.seams import smooth_seam
@@ -29,6 +36,7 @@ from joyflash_cli.codec.warp import (
 )
 from joyflash_cli.config import check_ranges
 from joyflash_cli.errors import ConfigError
+from joyflash_cli.types import Scene, Square
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,8 @@ class TinyCodecConfig:
         num_flow_layers: Residual layers that read the motion.
         num_drawing_layers: Residual layers that draw what the reference lacks.
         reference_dim: Width of the reference features kept in the stream state.
-        detail_scale: Frames are this many times as large as what the networks see; the rest is
-            the reference's own fine detail, moved along. 1 leaves it out.
+        detail_scale: Reference pictures, and frames where no other picture is drawn into, are this
+            many times as large as what the networks see; see ``codec.composition``.
         seam_limit: Jumps between two latents that are spread over frames; see ``codec.seams``.
         flow_seam_limit: Likewise of the motion, in pixels as the networks see them.
         blink_every_frames: Video frames from one blink to the next, on average; 0 never blinks.
@@ -116,11 +124,12 @@ class TinyDecodingState:
 
     Attributes:
         reference: The picture as the networks see it, ``(B, 3, H, W)``.
-        detail: What a larger picture shows beyond it, ``(B, 3, s H, s W)``; ``None`` at scale 1.
+        canvas: What is drawn into; ``None`` where frames are what the networks draw.
+        gives_levels: Whether frames are levels 0..255.
         reference_features: ``(B, D, H/4, W/4)``.
         reference_grid: The same reduced to the latents' grid.
         memories: What each remembering layer saw at the previous latent; empty at the start.
-        last_frame: The newest frame ``(B, 3, s H, s W)``; ``None`` at the start.
+        last_frame: The newest frame as drawn ``(B, 3, H, W)``; ``None`` at the start.
         last_flow: How the reference was moved for it, ``(B, 2, H/2, W/2)``; likewise.
         num_latents: Latent frames decoded so far.
         blinks: When the lids close; ``None`` leaves them to the latents.
@@ -129,7 +138,8 @@ class TinyDecodingState:
     reference: Tensor
     reference_features: Tensor
     reference_grid: Tensor
-    detail: Tensor | None = None
+    canvas: Canvas | None = None
+    gives_levels: bool = False
     memories: tuple[Tensor, ...] = ()
     last_frame: Tensor | None = None
     last_flow: Tensor | None = None
@@ -176,12 +186,6 @@ class TinyCodec(nn.Module):
         small = functional.avg_pool2d(pictures.flatten(0, -4).float(), self.config.detail_scale)
         return small.unflatten(0, pictures.shape[:-3])
 
-    def _enlarged(self, pictures: Tensor) -> Tensor:
-        """Pictures ``(B, C, H, W)`` at the size of the frames."""
-        return functional.interpolate(
-            pictures.float(), scale_factor=self.config.detail_scale, mode="bicubic"
-        )
-
     def components(self, pictures: Tensor) -> Tensor:
         """Patches of pictures ``(B, 3, H, W)``: ``(B, 768, h, w)``, numbers as (colour, y, x)."""
         return functional.pixel_unshuffle(pictures, self.config.patch_px)
@@ -212,42 +216,57 @@ class TinyCodec(nn.Module):
         return latents.unflatten(0, (batch, time))
 
     def start_decoding(
-        self, reference: Float[Tensor, "B 3 H W"], *, seed: int | None = None
+        self,
+        reference: Float[Tensor, "B 3 H W"],
+        *,
+        seed: int | None = None,
+        scene: Scene | None = None,
     ) -> TinyDecodingState:
-        """A fresh stream with this reference picture; a seed lets it blink."""
+        """A fresh stream with this reference picture; a seed lets it blink.
+
+        Args:
+            reference: In -1..1.
+            seed: Of the blinks.
+            scene: What is drawn into. Frames are then levels 0..255 of the part that may change;
+                the state's ``canvas`` says which. For one stream only.
+        """
         small = self._reduced(reference)
-        detail = None
-        if self.config.detail_scale > 1:
-            detail = reference.float() - self._enlarged(small)
+        canvas = None
+        if scene is not None:
+            pixels = torch.from_numpy(scene.pixels).to(reference.device)
+            picture = pixels.movedim(-1, 0)[None].float() / 127.5 - 1
+            canvas = open_canvas(picture, scene.square, fades=scene.goes_on)
+        elif self.config.detail_scale > 1:
+            whole = Square(0.0, 0.0, float(reference.shape[-1]))
+            canvas = open_canvas(reference.float(), whole, fades=False, nodes=reference.shape[-1])
         features = self.warp.encode_reference(small)
         blinks = None
         if seed is not None and self.config.blink_every_frames:
             blinks = BlinkPlan(seed, self.config.blink_every_frames)
         return TinyDecodingState(
-            small, features, self.decoder.prepare(features), detail, blinks=blinks
+            small,
+            features,
+            self.decoder.prepare(features),
+            canvas,
+            gives_levels=scene is not None,
+            blinks=blinks,
         )
 
-    def _with_detail(
-        self, frames: Tensor, drawing: Drawing, flow: Tensor, state: TinyDecodingState
-    ) -> Tensor:
-        """Frames ``(B, 12, H, W)`` in their full size, with the reference's own fine detail."""
-        if state.detail is None:
-            return frames
-        with torch.autocast(frames.device.type, enabled=False):
-            detail = move_reference(state.detail, flow)
-            share = self._enlarged(drawing.copied).clamp(0, 1).repeat_interleave(3, 1)
-            return self._enlarged(frames) + share * detail
-
-    def _moved_smoothly(self, drawing: Drawing, state: TinyDecodingState) -> tuple[Tensor, Tensor]:
-        """Frames and flow of one latent whose motion goes on from where the last one ended."""
-        if state.last_flow is None or not self.config.flow_seam_limit:
-            return drawing.frames, drawing.flow
-        flow = drawing.flow.unflatten(1, (FRAMES_PER_LATENT, 2))
-        flow = smooth_seam(flow, state.last_flow, limit=self.config.flow_seam_limit).flatten(1, 2)
-        with torch.autocast(flow.device.type, enabled=False):
-            change = move_reference(state.reference.float(), flow) - drawing.moved
+    def _joined(self, drawing: Drawing, state: TinyDecodingState) -> Drawing:
+        """The drawing of one latent, whose motion and tones go on from where the last one ended."""
+        if state.last_flow is not None and self.config.flow_seam_limit:
+            flow = drawing.flow.unflatten(1, (FRAMES_PER_LATENT, 2))
+            limit = self.config.flow_seam_limit
+            flow = smooth_seam(flow, state.last_flow, limit=limit).flatten(1, 2)
+            moved = move_reference(state.reference.float(), flow)
             share = drawing.copied.repeat_interleave(3, 1)
-            return drawing.frames + share * change, flow
+            frames = drawing.frames + share * (moved - drawing.moved)
+            drawing = replace(drawing, frames=frames, flow=flow, moved=moved)
+        if state.last_frame is not None:
+            frames = drawing.frames.unflatten(1, (FRAMES_PER_LATENT, 3))
+            frames = smooth_seam(frames, state.last_frame, limit=self.config.seam_limit)
+            drawing = replace(drawing, frames=frames.flatten(1, 2))
+        return drawing
 
     def draw(
         self, latents: Tensor, state: TinyDecodingState, lids: Tensor
@@ -275,9 +294,20 @@ class TinyCodec(nn.Module):
         )
         return drawing, tuple(memory.newest)
 
+    def _shown(self, drawing: Drawing, state: TinyDecodingState) -> Tensor:
+        """Frames of one latent in their full size."""
+        # The very first latent stands for a single frame, as in the Wan VAE.
+        first = FRAMES_PER_LATENT - 1 if state.last_frame is None else 0
+        if state.canvas is None:
+            return drawing.frames.unflatten(1, (FRAMES_PER_LATENT, 3))[:, first:].clamp(-1, 1)
+        fields = read_fields(drawing, state.canvas, first=first)
+        if state.gives_levels:
+            return compose_levels(fields, state.canvas)
+        return compose(fields, state.canvas)
+
     def decode(
         self, latents: Float[Tensor, "B T C h w"], state: TinyDecodingState
-    ) -> tuple[Float[Tensor, "B F 3 H W"], TinyDecodingState]:
+    ) -> tuple[Num[Tensor, "B F 3 H W"], TinyDecodingState]:
         """Frames of the next latents, one latent at a time so that chunking changes no bit."""
         chunks = []
         for index in range(latents.shape[1]):
@@ -287,20 +317,14 @@ class TinyCodec(nn.Module):
                 lids = lids + latent.new_tensor(state.blinks.closures(state.num_latents))
             drawing, memories = self.draw(latent, state, lids)
             drawing = draw_below(drawing, self.config.draw_below, lids.flatten(0, 1))
-            frames, flow = self._moved_smoothly(drawing, state)
-            frames = self._with_detail(frames, drawing, flow, state)
-            frames = frames.unflatten(1, (FRAMES_PER_LATENT, 3))
-            if state.last_frame is None:
-                # The very first latent stands for a single frame, as in the Wan VAE.
-                frames = frames[:, FRAMES_PER_LATENT - 1 :]
-            else:
-                frames = smooth_seam(frames, state.last_frame, limit=self.config.seam_limit)
-            chunks.append(frames.clamp(-1, 1))
+            with torch.autocast(latents.device.type, enabled=False):
+                drawing = self._joined(drawing, state)
+                chunks.append(self._shown(drawing, state))
             state = replace(
                 state,
                 memories=memories,
-                last_frame=chunks[-1][:, -1],
-                last_flow=flow[:, -2:],
+                last_frame=drawing.frames[:, -3:].clamp(-1, 1),
+                last_flow=drawing.flow[:, -2:],
                 num_latents=state.num_latents + 1,
             )
-        return torch.cat(chunks, 1), state
+        return chunks[0] if len(chunks) == 1 else torch.cat(chunks, 1), state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ from joyflash_cli.media.edges import extend
 from joyflash_cli.media.faces import Face, find_faces
 from joyflash_cli.media.picture import Picture
 from joyflash_cli.media.similarity import Similarity, cut_smoothly, similarity_between
+from joyflash_cli.types import Square
 
 IN_PLACE = 0.01
 """A square picture whose eyes and mouth are this near to their places (fraction of the side) is
@@ -85,6 +87,11 @@ class Framed:
     def box(self) -> tuple[float, float, float]:
         """Upper left corner of the frame in ``picture`` and the longer side there, pixels."""
         return self.place.x, self.place.y, self.place.scale * max(self.pixels.shape[:2])
+
+    @property
+    def square(self) -> Square:
+        """The same with its turn, as scenes describe it."""
+        return Square(*self.box, math.radians(self.place.degrees))
 
 
 def frame_face(

@@ -10,6 +10,7 @@ of the sound. Heavy imports happen inside functions, so that wrong inputs are to
 loaded.
 """
 
+from joyflash_cli.pipeline.frame import FrameOptions
 from joyflash_cli.pipeline.joyflash import JoyFlash
 from joyflash_cli.pipeline.latency import Latency, compute_latency
 from joyflash_cli.pipeline.parts import DTYPES, choose_device, choose_dtype
@@ -25,6 +26,7 @@ from joyflash_cli.pipeline.writing import RenderResult
 
 __all__ = [
     "DTYPES",
+    "FrameOptions",
     "JoyFlash",
     "Latency",
     "RenderPlan",

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from joyflash_cli.checkpoints.store import CheckpointFiles
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import ImageError, UsageError
+from joyflash_cli.pipeline.frame import FrameOptions, read_scene
 from joyflash_cli.pipeline.sound_feed import exact_rate, frames_for
-from joyflash_cli.types import AudioClip
+from joyflash_cli.types import AudioClip, Scene
 
 if TYPE_CHECKING:
     from joyflash_cli.media.framing import Framed
@@ -26,7 +27,7 @@ class RenderRequest:
     """One video to make.
 
     Attributes:
-        face: The framed picture.
+        face: The framed picture, as the model sees it.
         audio: The sound, as it was given; it is also the video's sound track. A live one can be
             rendered once.
         seed: Decides every random number of the run.
@@ -37,6 +38,8 @@ class RenderRequest:
         origin: Where picture and sound came from, for the record.
         output_fps: Frames per second of the video, by repeating the model's frames or leaving
             some out; ``None`` for the model's own rate.
+        scene: What the video shows; ``None`` for the framed picture itself.
+        frame: The choices that led to it.
     """
 
     face: "Framed"
@@ -47,6 +50,8 @@ class RenderRequest:
     warnings: tuple[str, ...] = ()
     origin: "RequestOrigin | None" = None
     output_fps: float | None = None
+    scene: Scene | None = None
+    frame: FrameOptions = FrameOptions()
 
     def at_output_fps(self, fps: float | None) -> "RenderRequest":
         """The same as a video of another frame rate; ``None`` for the model's own.
@@ -72,6 +77,8 @@ class RenderRequest:
     @property
     def size_px(self) -> tuple[int, int]:
         """``(width, height)`` of the video."""
+        if self.scene is not None:
+            return self.scene.size_px
         height, width = self.face.pixels.shape[:2]
         return int(width), int(height)
 
@@ -146,6 +153,7 @@ def read_request(
     face_index: int | None = None,
     needs_face: bool = True,
     look_ahead_blocks: int | None = None,
+    frame: FrameOptions = FrameOptions(),
 ) -> RenderRequest:
     """Inputs read, checked and framed as the checkpoint was trained; no weights are needed.
 
@@ -159,9 +167,10 @@ def read_request(
         face_index: Which face of the picture, 0 the largest; the largest if absent.
         needs_face: Whether a picture without a face is refused; else its middle is used.
         look_ahead_blocks: See ``RenderRequest``.
+        frame: What of the picture the video shows, and how large.
 
     Raises:
-        UsageError: For a prompt that the profile cannot hear, or an impossible seed.
+        UsageError: For a prompt that the profile cannot hear, an impossible seed or frame.
         AudioError: When the sound cannot be used.
         ImageError: When the picture cannot be used.
     """
@@ -176,6 +185,7 @@ def read_request(
             code="E-PROMPT",
         )
     check_prompt(files, prompt)
+    frame = frame.resolved(files)
     picture, face = read_face(files, image, face_index=face_index, needs_face=needs_face)
     sound, given = _as_sound(audio)
     silence = (SILENCE_WARNING,) if _is_silent(sound) else ()
@@ -190,6 +200,8 @@ def read_request(
         look_ahead_blocks=look_ahead_blocks,
         warnings=warnings,
         origin=RequestOrigin(image=str(image), image_sha256=picture.sha256, audio=given),
+        scene=read_scene(frame, picture, face),
+        frame=frame,
     )
 
 

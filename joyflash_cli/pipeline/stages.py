@@ -13,6 +13,7 @@ from joyflash_cli.pipeline.parts import LoadedParts
 from joyflash_cli.pipeline.placement import Placement
 from joyflash_cli.pipeline.preflight import PlannedRun, is_out_of_memory, memory_ran_out
 from joyflash_cli.pipeline.request import RenderRequest
+from joyflash_cli.pipeline.scene_decoder import SceneDecoder
 from joyflash_cli.pipeline.sound_feed import SoundFeed
 from joyflash_cli.types import AudioClip, FrameChunk, LatentBlock
 
@@ -185,23 +186,20 @@ def _decode_stage(
 ) -> Iterator[FrameChunk]:
     import torch
 
-    codec = job.parts.codec
     with device_errors(job.planned, job.placement), _own_stream(job.device) as stream:
-        state = codec.start_decoding(job.reference, seed=job.request.seed)
-        prefix = None
-        if job.parts.sampler.first_block_frame:
-            # The profile begins with the reference itself: its frames go in front.
-            prefix, state = codec.decode(job.reference_latent[:, None].float(), state)
+        decoder = SceneDecoder(job.parts.codec, job.reference, job.request)
+        # A profile that begins with the reference itself has its frames in front.
+        prefix = job.reference_latent[:, None] if job.parts.sampler.first_block_frame else None
         for sampled in blocks:
             decoding_started = time.perf_counter()
             latents = sampled.block.latents
             if stream is not None:
                 stream.wait_event(sampled.event)
                 latents.record_stream(stream)
-            decoded, state = codec.decode(latents.to(torch.float32), state)
+            latents = latents.to(torch.float32)
             if prefix is not None:
-                decoded, prefix = torch.cat((prefix, decoded), dim=1), None
-            frames = _to_frames(decoded)[: sampled.num_frames]
+                latents, prefix = torch.cat((prefix.float(), latents), dim=1), None
+            frames = decoder.decode(latents)[: sampled.num_frames]
             now = time.perf_counter()
             yield FrameChunk(
                 index=sampled.block.index,
@@ -234,8 +232,7 @@ def device_errors(
 
 
 def _planned(files: CheckpointFiles, request: RenderRequest) -> PlannedRun:
-    height, width = request.face.pixels.shape[:2]
-    return PlannedRun(files, (width, height), request.prompt)
+    return PlannedRun(files, request.size_px, request.prompt)
 
 
 @contextlib.contextmanager
@@ -267,11 +264,3 @@ def _to_tensor(pixels: "np.ndarray") -> "torch.Tensor":
     import torch
 
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1.0
-
-
-def _to_frames(decoded: "torch.Tensor") -> "np.ndarray":
-    """RGB bytes ``(F, H, W, 3)`` of the first stream's frames ``(B, F, 3, H, W)`` in -1..1."""
-    import torch
-
-    levels = (decoded[0].float().clamp(-1, 1) + 1.0) * 127.5
-    return levels.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()

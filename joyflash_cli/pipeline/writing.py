@@ -306,6 +306,7 @@ class VideoWriter(DiscardedOnExit):
             parameters={
                 "look_ahead_blocks": request.look_ahead_blocks,
                 "output_fps": request.output_fps,
+                **request.frame.to_dict(),
                 "face_box": [round(value, 3) for value in request.face.box],
                 "sampler": dict(facts.files.section("sampler")),
             },

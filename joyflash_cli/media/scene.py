@@ -1,0 +1,55 @@
+"""What the video shows: the whole picture with its face's square in it, or the square alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from joyflash_cli.media.framing import Framed, cut_square
+from joyflash_cli.types import Scene, Square
+
+MIN_SIDE_PX = 16
+"""Shorter sides are filled up by cutting the longer one: players refuse smaller videos."""
+
+
+def picture_scene(pixels: np.ndarray, framed: Framed, *, max_side_px: int) -> Scene:
+    """The whole picture in its own proportions, never enlarged, both sides even.
+
+    A picture that is small enough keeps its own pixels; an odd side loses its last row or column.
+    A larger one is reduced until its longer side has ``max_side_px``; what the even size leaves
+    over, less than two pixels, is cut evenly from both ends.
+
+    Args:
+        pixels: ``(H, W, 3)`` uint8, upright.
+        framed: The square of its face.
+        max_side_px: Of the longer side; even.
+    """
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
+    scale = min(1.0, max_side_px / max(height, width))
+    if scale == 1.0 and min(height, width) >= MIN_SIDE_PX:
+        even = np.ascontiguousarray(pixels[: height // 2 * 2, : width // 2 * 2])
+        return Scene(even, framed.square, goes_on=True)
+    size = (_even(width * scale), _even(height * scale))
+    scale = max(size[0] / width, size[1] / height)  # so that the picture covers the size
+    left, top = (width - size[0] / scale) / 2, (height - size[1] / scale) / 2
+    box = (max(left, 0.0), max(top, 0.0), min(width - left, width), min(height - top, height))
+    reduced = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS, box=box)
+    square = framed.square.seen(left=left, top=top, scale=scale)
+    return Scene(np.array(reduced), square, goes_on=True)
+
+
+def _even(length: float) -> int:
+    return max(MIN_SIDE_PX, round(length / 2) * 2)
+
+
+def face_scene(pixels: np.ndarray, framed: Framed, *, side_px: int) -> Scene:
+    """The square of the face alone.
+
+    Args:
+        pixels: ``(H, W, 3)`` uint8, upright.
+        framed: The square of its face.
+        side_px: Of the video.
+    """
+    cut = cut_square(pixels, framed.box, side_px)
+    return Scene(cut, Square(0.0, 0.0, float(side_px)), goes_on=False)
