@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.batch.jobs import Job
 from joyflash_cli.errors import DataError
+from joyflash_cli.pipeline.frame import DEFAULT_FRAME, FrameOptions
 from joyflash_cli.pipeline.placement import DEFAULT_EXECUTION, ExecutionOptions
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class RendererSettings:
         execution: How to run a model that is large for its device.
         output_fps: Frames per second of the videos; ``None`` for the model's own.
         needs_face: Whether pictures without a face are refused.
+        frame: What of a picture the videos show.
     """
 
     profile: str = "tiny"
@@ -39,6 +41,7 @@ class RendererSettings:
     execution: ExecutionOptions = DEFAULT_EXECUTION
     output_fps: float | None = None
     needs_face: bool = True
+    frame: FrameOptions = DEFAULT_FRAME
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -53,7 +56,7 @@ class RendererSettings:
         if self.output_fps is not None:
             # Left out otherwise: a choice nobody makes must not change the keys of older rows.
             parameters["output_fps"] = self.output_fps
-        return parameters
+        return parameters | self.frame.to_dict()
 
     def load(self, device: str) -> PipelineRenderer:
         """The renderer with its weights in memory; a ``RendererFactory``."""
@@ -81,6 +84,7 @@ class PipelineRenderer:
         checkpoint = Path(settings.checkpoint) if settings.checkpoint else None
         self._output_fps = settings.output_fps
         self._needs_face = settings.needs_face
+        self._frame = settings.frame
         self._joyflash: JoyFlash = JoyFlash.load(
             settings.profile,
             checkpoint,
@@ -102,6 +106,7 @@ class PipelineRenderer:
             seed=job.seed,
             prompt=job.prompt,
             needs_face=self._needs_face,
+            frame=self._frame,
         ).at_output_fps(self._output_fps)
         # The folder is this attempt's own: whatever lies there is nobody's.
         result = self._joyflash.render(request, staged, overwrite=True)

@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,9 +19,12 @@ from joyflash_cli.cli.execution import (
     Attention,
     Compile,
     FastDecode,
+    Frame,
+    MaxSize,
     Offload,
     OutputFps,
     Quantize,
+    Size,
     VaeDevice,
 )
 from joyflash_cli.cli.help_text import MESSAGES
@@ -158,6 +161,9 @@ def batch(
     quantize: Quantize = "none",
     output_fps: OutputFps = None,
     allow_no_face: AllowNoFace = False,
+    frame: Frame = None,
+    size: Size = None,
+    max_size: MaxSize = None,
     progress: Annotated[
         str,
         typer.Option(
@@ -194,6 +200,7 @@ def batch(
       joyflash batch manifest.csv --out-dir /shared/out --engine ray --ray-address auto
     """  # noqa: D301 - \b tells the help not to fold the examples
     from joyflash_cli.batch.renderer import RendererSettings
+    from joyflash_cli.pipeline.frame import FrameOptions
     from joyflash_cli.pipeline.placement import ExecutionOptions
 
     settings = RendererSettings(
@@ -211,6 +218,7 @@ def batch(
         ),
         output_fps=output_fps,
         needs_face=not allow_no_face,
+        frame=FrameOptions(frame, size, max_size),
     )
     options = BatchOptions(
         manifest=manifest,
@@ -249,6 +257,9 @@ def _run(options: BatchOptions, signals: StopSignals, events: EventStream | None
         raise UsageError("--ray-address is for --engine ray", hint="add --engine ray")
     given = options.settings.checkpoint
     files = resolve_checkpoint(options.settings.profile, Path(given) if given else None)
+    # What the default shows is written into the rows' keys, like any other choice.
+    settings = replace(options.settings, frame=options.settings.frame.resolved(files))
+    options = replace(options, settings=settings)
     plan = _prepare(options, files)
     if plan.num_changed:
         say(

@@ -73,6 +73,24 @@ AllowNoFace = Annotated[
         help="Where no face is found, show the middle of the picture.",
     ),
 ]
+Frame = Annotated[
+    str | None,
+    typer.Option(
+        "--frame",
+        metavar="WHAT",
+        help="Show the whole picture (default) or the square of the face: picture or face.",
+    ),
+]
+Size = Annotated[
+    int | None,
+    typer.Option("--size", metavar="N", help="Side of the face's square: 256 (default) or 512 px."),
+]
+MaxSize = Annotated[
+    int | None,
+    typer.Option(
+        "--max-size", metavar="N", help="Longer side of the picture, at most; default: 1280 px."
+    ),
+]
 Quantize = Annotated[
     str,
     typer.Option(

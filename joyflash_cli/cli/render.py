@@ -12,9 +12,12 @@ from joyflash_cli.cli.execution import (
     Attention,
     Compile,
     FastDecode,
+    Frame,
+    MaxSize,
     Offload,
     OutputFps,
     Quantize,
+    Size,
     VaeDevice,
 )
 from joyflash_cli.cli.help_text import EXPERT, FILES, MESSAGES
@@ -82,6 +85,9 @@ def render(
         typer.Option("--face", min=0, metavar="N", help="Which face, 0 the largest (default)."),
     ] = None,
     allow_no_face: AllowNoFace = False,
+    frame: Frame = None,
+    size: Size = None,
+    max_size: MaxSize = None,
     look_ahead: Annotated[
         int | None,
         typer.Option(
@@ -191,6 +197,9 @@ def render(
         seed=seed,
         face=face,
         allow_no_face=allow_no_face,
+        frame=frame,
+        size=size,
+        max_size=max_size,
         look_ahead=look_ahead,
         sampling=tuple(sampling or ()),
         device=device,

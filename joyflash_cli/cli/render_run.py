@@ -72,6 +72,9 @@ class RenderOptions:
     progress_fd: int | None = None
     output_fps: float | None = None
     allow_no_face: bool = False
+    frame: str | None = None
+    size: int | None = None
+    max_size: int | None = None
     execution: dict[str, Any] = field(default_factory=dict)
     sampling: tuple[str, ...] = ()
 
@@ -100,7 +103,7 @@ def run_render(options: RenderOptions, signals: StopSignals) -> int:
 def _run(options: RenderOptions, signals: StopSignals, events: EventStream | None) -> int:
     """Output, picture, sound, and only then weights."""
     from joyflash_cli.checkpoints.store import resolve_checkpoint
-    from joyflash_cli.pipeline import read_request
+    from joyflash_cli.pipeline import FrameOptions, read_request
 
     output = choose_output(options.output, options.image, options.audio)
     check_inputs_are_kept(output, options.image, options.audio)
@@ -118,6 +121,7 @@ def _run(options: RenderOptions, signals: StopSignals, events: EventStream | Non
         face_index=options.face,
         needs_face=not options.allow_no_face,
         look_ahead_blocks=options.look_ahead,
+        frame=FrameOptions(options.frame, options.size, options.max_size),
     ).at_output_fps(options.output_fps)
     say(options.is_silent, *(f"joyflash: warning: {warning}" for warning in request.warnings))
     if options.dry_run:

@@ -2,14 +2,17 @@
 
 The networks see and draw a square of some hundred pixels. What they say of it are smooth fields:
 where each place comes from in the reference (a flow), how much of it is the reference's own (a
-share), and what is added. Fields can be read at any place between their pixels, so the same drawing
-fits a picture of any size, however its square is turned: the picture's own pixels are moved, and
-what they lack is added. Beyond the square everything stands still; towards its edge the fields fade.
+share), and what is added. Fields can be read at any place between their pixels, so the same
+drawing fits a picture of any size, however its square is turned: the picture's own pixels are
+moved, and what they lack is added. Beyond the square everything stands still; towards its edge the
+fields fade.
 
 Fields are read twice: exactly, at nodes a few pixels apart, and linearly between those. It is done
-strip by strip, so that what is computed stays in the processor's cache.
+strip by strip, so that what is computed stays in the processor's cache, and with every step-th
+column of a strip beside each other, so that all of it is arithmetic on whole rows of nodes.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,14 +21,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from joyflash_cli.codec.warp import FRAMES_PER_LATENT, Drawing
+from joyflash_cli.codec.warp import Drawing
 from joyflash_cli.types import Square
 
 NODES_ACROSS = 256
 """About so many nodes stand side by side in the square; the networks' own pixels are 128."""
 
-STRIP_PIXELS = 1 << 17
+STRIP_PIXELS = 1 << 16
 """Pixels of a strip on a CPU, of all frames together; whole frames take twice the time."""
+
+FINE_PIXELS = 1 << 21
+"""Pictures of up to so many pixels are kept at twice their density. Between its pixels a picture is
+then read almost as sharply as at them; hair would soften and sharpen as a head moves."""
 
 FADE_SIDES, FADE_TOP, FADE_BOTTOM = 0.14, 0.12, 0.07
 """Widths of the margins in which the fields fade, in sides of the square; chins are low in it."""
@@ -33,20 +40,21 @@ FADE_SIDES, FADE_TOP, FADE_BOTTOM = 0.14, 0.12, 0.07
 
 @dataclass(frozen=True)
 class Canvas:
-    """A picture to draw into, and what is known of a square's place in it once and for all.
+    """The region of a picture that may change, and a square's place in it, known once for all.
 
     Attributes:
-        picture: ``(B, 3, H, W)`` in -1..1.
-        top: First row of the region that may change.
+        picture: The region, ``(B, 3, height, width)`` in -1..1, or with a pixel between every two.
+        top: First row of the region in the whole picture.
         left: Its first column.
-        height: Its rows; all of them lie in the picture.
+        height: Its rows.
         width: Its columns.
         step: Pixels from node to node.
         places: Of the nodes in the square, as ``grid_sample`` counts, ``(1, h, w, 2)``.
-        origins: Of the nodes in the picture, likewise but ``(1, 2, h, w)``.
+        origins: Of the nodes in the region, likewise but ``(1, 2, h, w)``.
         weight: How much of the drawing counts at the nodes, ``(1, 1, h, w)`` 0..1; ``None`` where
             all of it does.
         turn: ``(2, 2)``; takes a flow in sides of the square to the units of ``origins``.
+        side: Of the square, pixels.
     """
 
     picture: Tensor
@@ -59,6 +67,7 @@ class Canvas:
     origins: Tensor
     weight: Tensor | None
     turn: Tensor
+    side: float
 
 
 def open_canvas(
@@ -73,47 +82,47 @@ def open_canvas(
             goes on there.
         nodes: That stand about side by side in the square.
     """
-    height, width = picture.shape[-2:]
     step = max(1, round(square.side / nodes))
     bounds = square.bounds()
-    left, right = _span(bounds[0], bounds[2], width)
-    top, bottom = _span(bounds[1], bounds[3], height)
-    rows = top + step * _counted(-(-(bottom - top - 1) // step) + 1, picture) + 0.5
-    columns = left + step * _counted(-(-(right - left - 1) // step) + 1, picture) + 0.5
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
-    turn = torch.tensor(
-        [
-            [square.point(1, 0)[0] - square.left, square.point(0, 1)[0] - square.left],
-            [square.point(1, 0)[1] - square.top, square.point(0, 1)[1] - square.top],
-        ],
-        dtype=torch.float64,
-    )
-    away = torch.stack([x - square.left, y - square.top], -1)
-    places = away @ turn.inverse().T.to(away)  # 0..1 in the square
-    size = torch.tensor([width, height], dtype=torch.float64)
-    origins = torch.stack([x, y]) * (2 / size.to(x))[:, None, None] - 1
+    left, right = _span(bounds[0], bounds[2], picture.shape[-1])
+    top, bottom = _span(bounds[1], bounds[3], picture.shape[-2])
+    corner = picture.new_tensor([left, top], dtype=torch.float64)
+    last = picture.new_tensor([right - left - 1, bottom - top - 1], dtype=torch.float64)
+    columns, rows = (step * torch.arange(int(n) // step + 2).to(last) for n in last)
+    nodes_xy = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
+    cosine, sine = math.cos(square.angle), math.sin(square.angle)
+    turn = square.side * corner.new_tensor([[cosine, -sine], [sine, cosine]])
+    away = nodes_xy + corner + 0.5 - corner.new_tensor([square.left, square.top])
+    places = away @ turn.inverse().T  # 0..1 in the square
+    unit = 2 / last.clamp(min=1)
     return Canvas(
-        picture=picture,
+        picture=_fine(picture[..., top:bottom, left:right]),
         top=top,
         left=left,
         height=bottom - top,
         width=right - left,
         step=step,
         places=(places * 2 - 1)[None].float(),
-        origins=origins[None].float(),
+        origins=(nodes_xy * unit - 1).movedim(-1, 0)[None].float(),
         weight=_weight(places)[None, None].float() if fades else None,
-        turn=(turn * (2 / size)[:, None]).to(picture),
+        turn=(unit[:, None] * turn).float(),
+        side=square.side,
     )
+
+
+def _fine(region: Tensor) -> Tensor:
+    """A region with a pixel between every two, unless it is large."""
+    height, width = region.shape[-2:]
+    if height * width > FINE_PIXELS:
+        return region.contiguous()
+    size = (2 * height - 1, 2 * width - 1)
+    return functional.interpolate(region, size, mode="bicubic", align_corners=True)
 
 
 def _span(first: float, last: float, length: int) -> tuple[int, int]:
     """Whole pixels from ``first`` to ``last`` that lie in the picture; one at least."""
     start = min(max(int(first // 1), 0), length - 1)
     return start, max(min(int(-(-last // 1)), length), start + 1)
-
-
-def _counted(number: int, picture: Tensor) -> Tensor:
-    return torch.arange(number, dtype=torch.float64, device=picture.device)
 
 
 def _weight(places: Tensor) -> Tensor:
@@ -174,49 +183,54 @@ def _read(fields: Tensor, canvas: Canvas) -> Tensor:
 
 def _reduced(fields: Tensor, canvas: Canvas) -> Tensor:
     """Fields no finer than the picture, so that none of their pixels falls between its own."""
-    height, width = canvas.picture.shape[-2:]
-    side = 0.5 * float(torch.linalg.norm(canvas.turn[:, 0] * canvas.turn.new_tensor([width, height])))
-    factor = max(1, round(fields.shape[-1] / side))
+    factor = max(1, round(fields.shape[-1] / canvas.side))
     return functional.avg_pool2d(fields, factor) if factor > 1 else fields
 
 
 def _strips(fields: Fields, canvas: Canvas) -> Iterator[tuple[slice, Tensor]]:
-    """Rows of the region and their pixels ``(BF, 3, rows, width)``, from the top down."""
-    step, width = canvas.step, fields.origins.shape[-1] * canvas.step
+    """Rows of the region and their pixels ``(BF, step, 3, rows, columns)``, from the top down.
+
+    Of the columns, those that leave the same rest when divided by the step are together. The last
+    ones may lie beyond the region.
+    """
+    step, num_frames = canvas.step, len(fields.origins) // len(canvas.picture)
     per_strip = canvas.height
     if fields.origins.device.type == "cpu":
-        per_strip = max(1, STRIP_PIXELS // (width * step * len(fields.origins))) * step
-    picture = canvas.picture[:, None].expand(-1, FRAMES_PER_LATENT, -1, -1, -1)
-    picture = picture[:, : len(fields.origins) // len(picture)].flatten(0, 1)
+        per_strip = max(1, STRIP_PIXELS // (canvas.width * step * len(fields.origins))) * step
+    picture = canvas.picture[:, None].expand(-1, num_frames * step, -1, -1, -1).flatten(0, 1)
     for start in range(0, canvas.height, per_strip):
         stop = min(start + per_strip, canvas.height)
-        nodes = slice(start // step, -(-(stop - 1) // step) + 1)
-        cut = (Ellipsis, slice(stop - start), slice(canvas.width))
-        grid = _between(fields.origins[:, :, nodes], step)[cut].permute(0, 2, 3, 1)
-        moved = functional.grid_sample(picture, grid, padding_mode="border", align_corners=False)
-        tones = _between(fields.tones[:, :, nodes], step)[cut]
-        yield slice(start, stop), torch.addcmul(tones[:, 1:], moved, tones[:, :1])
+        nodes = slice(start // step, (stop - 1) // step + 2)
+        rows = stop - start
+        grid = _between(fields.origins[:, :, nodes], step)[..., :rows, :]
+        tones = _between(fields.tones[:, :, nodes], step)[..., :rows, :]
+        moved = functional.grid_sample(
+            picture, grid.flatten(0, 1).movedim(1, -1), padding_mode="border", align_corners=True
+        ).unflatten(0, (-1, step))
+        yield slice(start, stop), torch.addcmul(tones[:, :, 1:], moved, tones[:, :, :1])
 
 
 def _between(nodes: Tensor, step: int) -> Tensor:
-    """Fields at every pixel from the first node to the last."""
-    if step == 1:
-        return nodes
-    size = [(length - 1) * step + 1 for length in nodes.shape[-2:]]
-    return functional.interpolate(nodes, size, mode="bilinear", align_corners=True)
+    """Fields ``(N, C, h, w)`` between their nodes: ``(N, step, C, (h - 1) step, w - 1)``."""
+    share = torch.arange(step, dtype=nodes.dtype, device=nodes.device) / step
+    rows = torch.lerp(nodes[:, :, :-1, None], nodes[:, :, 1:, None], share[:, None]).flatten(2, 3)
+    return torch.lerp(rows[:, None, ..., :-1], rows[:, None, ..., 1:], share[:, None, None, None])
 
 
 def compose(fields: Fields, canvas: Canvas) -> Float[Tensor, "B F 3 h w"]:
     """The region's frames in -1..1: the picture moved, its share of each pixel, and the rest."""
-    frames = torch.cat([strip for _, strip in _strips(fields, canvas)], 2)
+    strips = [strip.permute(0, 2, 3, 4, 1).flatten(3) for _, strip in _strips(fields, canvas)]
+    frames = torch.cat(strips, 2)[..., : canvas.width]
     return frames.clamp(-1, 1).unflatten(0, (len(canvas.picture), -1))
 
 
 def compose_levels(fields: Fields, canvas: Canvas) -> UInt8[Tensor, "B F 3 h w"]:
     """The same in levels 0..255, laid out in memory as bytes of colours beside each other."""
-    shape = (len(fields.tones), canvas.height, canvas.width, 3)
+    columns = fields.tones.shape[-1] - 1
+    shape = (len(fields.tones), canvas.height, columns, canvas.step, 3)
     levels = fields.tones.new_empty(shape, dtype=torch.uint8)
     for rows, strip in _strips(fields, canvas):
         whole = strip.add_(1).mul_(127.5).clamp_(0, 255).round_().to(torch.uint8)
-        levels[:, rows] = whole.movedim(1, -1)
-    return levels.movedim(-1, 1).unflatten(0, (len(canvas.picture), -1))
+        levels[:, rows] = whole.permute(0, 3, 4, 1, 2)
+    whole_rows = levels.flatten(2, 3)[:, :, : canvas.width]
+    return whole_rows.movedim(-1, 1).unflatten(0, (len(canvas.picture), -1))

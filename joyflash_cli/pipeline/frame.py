@@ -41,7 +41,7 @@ class FrameOptions:
                 option for a profile that has sizes of its own.
         """
         if "face_size" not in files.section("framing"):
-            if self != FrameOptions():
+            if self != DEFAULT_FRAME:
                 raise _refused(
                     f"profile {files.name} has a frame of its own",
                     "leave --frame, --size and --max-size out",
@@ -53,9 +53,7 @@ class FrameOptions:
         if frame == FACE:
             return self._as_face()
         if self.size_px is not None:
-            raise _refused(
-                "--size is for --frame face", "use --max-size N, or add --frame face"
-            )
+            raise _refused("--size is for --frame face", "use --max-size N, or add --frame face")
         longest = MAX_SIZE_PX if self.max_size_px is None else self.max_size_px
         if not MIN_MAX_SIZE_PX <= longest <= MAX_MAX_SIZE_PX:
             raise _refused(
@@ -77,6 +75,9 @@ class FrameOptions:
         """What was chosen, for a record."""
         chosen = {"frame": self.frame, "size": self.size_px, "max_size": self.max_size_px}
         return {name: value for name, value in chosen.items() if value is not None}
+
+
+DEFAULT_FRAME = FrameOptions()
 
 
 def read_scene(options: FrameOptions, picture: "Picture", framed: "Framed") -> Scene | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from joyflash_cli.checkpoints.store import CheckpointFiles
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import ImageError, UsageError
-from joyflash_cli.pipeline.frame import FrameOptions, read_scene
+from joyflash_cli.pipeline.frame import DEFAULT_FRAME, FrameOptions, read_scene
 from joyflash_cli.pipeline.sound_feed import exact_rate, frames_for
 from joyflash_cli.types import AudioClip, Scene
 
@@ -51,7 +51,7 @@ class RenderRequest:
     origin: "RequestOrigin | None" = None
     output_fps: float | None = None
     scene: Scene | None = None
-    frame: FrameOptions = FrameOptions()
+    frame: FrameOptions = DEFAULT_FRAME
 
     def at_output_fps(self, fps: float | None) -> "RenderRequest":
         """The same as a video of another frame rate; ``None`` for the model's own.
@@ -153,7 +153,7 @@ def read_request(
     face_index: int | None = None,
     needs_face: bool = True,
     look_ahead_blocks: int | None = None,
-    frame: FrameOptions = FrameOptions(),
+    frame: FrameOptions = DEFAULT_FRAME,
 ) -> RenderRequest:
     """Inputs read, checked and framed as the checkpoint was trained; no weights are needed.
 
