@@ -21,7 +21,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from joyflash_cli.codec.warp import Drawing
+from joyflash_cli.codec.warp import FRAMES_PER_LATENT, Drawing
 from joyflash_cli.types import Square
 
 NODES_ACROSS = 256
@@ -117,6 +117,13 @@ def _fine(region: Tensor) -> Tensor:
         return region.contiguous()
     size = (2 * height - 1, 2 * width - 1)
     return functional.interpolate(region, size, mode="bicubic", align_corners=True)
+
+
+def canvas_bytes(size_px: tuple[int, int]) -> int:
+    """What a canvas of a whole picture ``(width, height)`` takes, and a latent's levels with it."""
+    num_pixels = size_px[0] * size_px[1]
+    density = 4 if num_pixels <= FINE_PIXELS else 1
+    return num_pixels * 3 * (density * torch.float32.itemsize + FRAMES_PER_LATENT)
 
 
 def _span(first: float, last: float, length: int) -> tuple[int, int]:

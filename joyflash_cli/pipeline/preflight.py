@@ -13,16 +13,15 @@ from joyflash_cli.checkpoints.store import CheckpointFiles
 from joyflash_cli.checkpoints.tensors import num_parameters, tensor_shapes
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import DeviceError
-from joyflash_cli.pipeline.devices import FreeMemory, free_memory, has_bfloat16
-from joyflash_cli.pipeline.foreign_sections import foreign_section
-from joyflash_cli.pipeline.memory import (
-    FLOAT32_BYTES,
-    CodecCost,
-    CodecMemory,
-    StreamMemory,
-    stream_memory,
+from joyflash_cli.pipeline.codec_memory import (
+    PlannedRun,
+    codec_memory,
+    frames_bytes,
+    latent_grid,
 )
-from joyflash_cli.pipeline.placement import FAST_CODEC, Placement, fast_decoder_dtype
+from joyflash_cli.pipeline.devices import FreeMemory, free_memory, has_bfloat16
+from joyflash_cli.pipeline.memory import FLOAT32_BYTES, StreamMemory, stream_memory
+from joyflash_cli.pipeline.placement import FAST_CODEC, Placement
 from joyflash_cli.pipeline.request import read_sampler_profile
 
 if TYPE_CHECKING:
@@ -37,45 +36,10 @@ HEAP_HOLES_BYTES = 480 << 20
 """On a CPU: what the C library's heap keeps of freed activations, and where that ends, because
 larger tensors are given back at once. The same run keeps 0.3 GB once and 0.7 GB another time."""
 
-WAN_DECODING = CodecCost(state=2364.5, work=4513.6)
-"""The Wan 2.1 VAE, in numbers per pixel."""
-
-WAN_PICTURE_WORK = 984.3
-"""Its encoder on one picture."""
-
-WAN_CLIP_WORK = 3557.6
-"""Its encoder on the padded clip of image-to-video, four frames at once."""
-
-TAEHV_DECODING = CodecCost(state=84.0, work=660.0)
-"""The tiny decoder."""
-
-TINY_DECODING = CodecCost(state=19.0, work=160.0)
-"""The embedded model's codec."""
-
 ENCODER_BYTES = 2
 """Text and picture encoder are loaded in half precision."""
 
 GIGABYTE = 1e9
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """What is to be run, as far as memory cares.
-
-    Attributes:
-        files: The checkpoint; only descriptions and headers are read.
-        size_px: ``(width, height)`` of the video.
-        prompt: Text, empty for the checkpoint's default; a new one needs the text encoder.
-    """
-
-    files: CheckpointFiles
-    size_px: tuple[int, int]
-    prompt: str = ""
-
-    @property
-    def num_pixels(self) -> int:
-        """Pixels of a frame."""
-        return self.size_px[0] * self.size_px[1]
 
 
 @dataclass(frozen=True)
@@ -152,6 +116,8 @@ def memory_needs(run: PlannedRun, placement: Placement) -> list[MemoryNeed]:
     of_codec, of_codec_before = moments.setdefault(placement.codec_device, ({}, {}))
     of_codec["codec"] = codec.total
     of_codec_before["codec"] = codec.weights + codec.encoding
+    of_host, _ = moments.setdefault(torch.device("cpu"), ({}, {}))
+    of_host["frames"] = frames_bytes(run)
     if placement.device.type != "cpu":
         # Weights pass through the CPU's memory on their way; offloaded ones stay there.
         _, in_host_before = moments.setdefault(torch.device("cpu"), ({}, {}))
@@ -189,7 +155,6 @@ def _stream(run: PlannedRun, placement: Placement) -> StreamMemory:
     config = from_dict(
         TransformerConfig, run.files.section("transformer"), path="checkpoint.json: transformer"
     )
-    stride = codec_stride(run.files)
     backend = resolve_backend(
         placement.options.attention,  # type: ignore[arg-type]
         placement.device,
@@ -198,47 +163,10 @@ def _stream(run: PlannedRun, placement: Placement) -> StreamMemory:
     return stream_memory(
         config,
         read_sampler_profile(run.files),
-        (run.size_px[1] // stride, run.size_px[0] // stride),
+        latent_grid(run),
         element_bytes=placement.dtype.itemsize,
         written_out=backend == "math",
     )
-
-
-def codec_stride(files: CheckpointFiles) -> int:
-    """Pixels per latent row."""
-    from joyflash_cli.codec.tiny import TinyCodecConfig
-
-    section = dict(files.section("codec"))
-    if section.pop("kind", "tiny") == "wan":
-        with foreign_section("codec", section):
-            return 2 ** min(len(section.get("dim_mult", (1, 2, 4, 4))) - 1, 10)
-    return from_dict(TinyCodecConfig, section, path="checkpoint.json: codec").patch_px // 2
-
-
-def codec_memory(run: PlannedRun, placement: Placement) -> CodecMemory:
-    """What encoding the picture and decoding frames takes."""
-    weights = num_parameters(run.files.shards("codec")) * FLOAT32_BYTES
-    per_pixel = run.num_pixels * FLOAT32_BYTES
-    if run.files.section("codec").get("kind", "tiny") != "wan":
-        cost, encoding = TINY_DECODING, TINY_DECODING.work
-    else:
-        width = _wan_width(run.files)
-        is_clip = run.files.section("conditioning").get("image_convention") == "wan-i2v"
-        cost = WAN_DECODING.times(width)
-        encoding = (WAN_CLIP_WORK if is_clip else WAN_PICTURE_WORK) * width
-    state, work = cost.state * per_pixel, cost.work * per_pixel
-    if placement.options.fast_decode:
-        number_bytes = fast_decoder_dtype(placement.codec_device).itemsize
-        weights += num_parameters(run.files.shards(FAST_CODEC)) * number_bytes
-        state = TAEHV_DECODING.state * run.num_pixels * number_bytes
-        work = TAEHV_DECODING.work * run.num_pixels * number_bytes
-    return CodecMemory(weights, int(state), int(work), int(encoding * per_pixel))
-
-
-def _wan_width(files: CheckpointFiles) -> float:
-    """Width of the VAE as a share of the published one's."""
-    with foreign_section("codec", files.section("codec")):
-        return float(files.section("codec").get("base_dim", 96)) / 96
 
 
 def _transformer_weights(files: CheckpointFiles, placement: Placement) -> tuple[int, int]:

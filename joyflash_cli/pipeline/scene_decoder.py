@@ -36,24 +36,28 @@ class SceneDecoder:
         if self._scene is None:
             decoded, self._state = self._codec.decode(latents, self._state)
             return _to_bytes(decoded[0].float())
-        parts = []
-        for latent in latents.split(1, dim=1):  # what a scene needs at once is large
+        from joyflash_cli.codec.warp import FRAMES_PER_LATENT
+
+        width, height = self._scene.size_px
+        num_frames = FRAMES_PER_LATENT * latents.shape[1]
+        if not self._state.num_latents:
+            num_frames -= FRAMES_PER_LATENT - 1  # the first latent stands for a single frame
+        frames = np.empty((num_frames, height, width, 3), np.uint8)
+        done = 0
+        for latent in latents.split(1, dim=1):  # of one latent alone, many pixels are enough
             levels, self._state = self._codec.decode(latent, self._state)
-            parts.append(self._around(levels[0].movedim(1, -1).cpu().numpy()))
-        return np.concatenate(parts)
-
-    def _around(self, changed: "np.ndarray") -> "np.ndarray":
-        """Whole frames of the part ``(F, h, w, 3)`` that changes."""
-        import numpy as np
-
-        assert self._scene is not None
-        if changed.shape[1:] == self._scene.pixels.shape:
-            return changed
-        canvas = self._state.canvas
-        frames = np.repeat(self._scene.pixels[None], len(changed), axis=0)
-        rows = slice(canvas.top, canvas.top + canvas.height)
-        frames[:, rows, canvas.left : canvas.left + canvas.width] = changed
+            self._fill(frames[done : done + levels.shape[1]], levels[0])
+            done += levels.shape[1]
         return frames
+
+    def _fill(self, frames: "np.ndarray", levels: "torch.Tensor") -> None:
+        """Puts the part that moves ``(F, 3, h, w)`` into the picture around it."""
+        assert self._scene is not None
+        canvas = self._state.canvas
+        bottom, right = canvas.top + canvas.height, canvas.left + canvas.width
+        if (canvas.height, canvas.width) != self._scene.pixels.shape[:2]:
+            frames[:] = self._scene.pixels
+        frames[:, canvas.top : bottom, canvas.left : right] = levels.movedim(1, -1).cpu().numpy()
 
 
 def _to_bytes(decoded: "torch.Tensor") -> "np.ndarray":
