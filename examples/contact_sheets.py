@@ -8,7 +8,7 @@ import numpy as np
 from joyflash_cli.media.audio import read_audio
 from joyflash_cli.media.muxer import open_muxer
 from joyflash_cli.media.sheet import picture_bytes, resized, tile
-from joyflash_cli.pipeline import JoyFlash, RenderRequest, read_request
+from joyflash_cli.pipeline import FrameOptions, JoyFlash, RenderRequest, read_request
 from joyflash_cli.pipeline.sidecar import notice
 from joyflash_cli.types import AudioClip
 
@@ -17,6 +17,10 @@ VIDEO_CRF = 27
 """x264's quality: small files for a page, not for keeping."""
 MOUTH = (0.50, 0.80, 0.32, 0.68)
 """Top, bottom, left and right of the mouth in a framed picture, as shares of its side."""
+
+
+FACE = FrameOptions("face", 256)
+"""Sheets show faces at one size."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def render(
         video: Where the video goes; ``None`` keeps only the frames.
     """
     clip = read_audio(sound) if isinstance(sound, Path) else sound
-    request = read_request(model.files, image, clip)
+    request = read_request(model.files, image, clip, frame=FACE)
     if video is None:
         chunks = [chunk.frames for chunk in model.stream(request)]
     else:
@@ -64,7 +68,7 @@ def pick(
     """Renders and keeps only the frames of some numbers, so that a long video fits in memory."""
     numbers = {int(number) for number in wanted}
     kept: dict[int, np.ndarray] = {}
-    for chunk in model.stream(read_request(model.files, image, sound)):
+    for chunk in model.stream(read_request(model.files, image, sound, frame=FACE)):
         for number, frame in enumerate(chunk.frames, chunk.first_frame):
             if number in numbers:
                 kept[number] = frame.copy()

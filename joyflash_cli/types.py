@@ -83,6 +83,10 @@ class Square:
         columns, rows = zip(*corners, strict=True)
         return min(columns), min(rows), max(columns), max(rows)
 
+    def rounded(self) -> dict[str, float]:
+        """Its four numbers for a record."""
+        return {name: round(value, 4) for name, value in vars(self).items()}
+
     def seen(self, *, left: float = 0.0, top: float = 0.0, scale: float = 1.0) -> "Square":
         """The same square in a picture that was cut at ``left`` and ``top``, then scaled."""
         return replace(

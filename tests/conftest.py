@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
-from toy_checkpoint import TOY_SIZE_PX, write_toy_checkpoint
-
-__all__ = ["TOY_SIZE_PX"]
+from toy_checkpoint import write_toy_checkpoint
 
 # Two cores are shared by several workers; no result may depend on the number of threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,6 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 _paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
 os.environ["PYTHONPATH"] = os.pathsep.join(_paths)
 
+TOY_PICTURE_PX = (128, 160)
 TOY_AUDIO_S = 1.3
 TOY_RATE_HZ = 24_000
 
@@ -58,7 +57,7 @@ def toy_picture(tmp_path_factory) -> Path:
     with Image.open(REPOSITORY / "examples" / "face.png") as face:
         side = face.width
         portrait = face.convert("RGB").crop((side // 10, 0, side - side // 10, side))
-    portrait.resize((128, 160), Image.Resampling.LANCZOS).save(path)
+    portrait.resize(TOY_PICTURE_PX, Image.Resampling.LANCZOS).save(path)
     return path
 
 

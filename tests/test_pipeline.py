@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from conftest import TOY_AUDIO_S, TOY_RATE_HZ, TOY_SIZE_PX
+from conftest import TOY_AUDIO_S, TOY_PICTURE_PX, TOY_RATE_HZ
 
 from joyflash_cli.checkpoints.store import resolve_checkpoint
 from joyflash_cli.errors import (
@@ -61,7 +61,7 @@ def test_chunks_tile_the_sound(joyflash, request_):
     assert [chunk.first_frame for chunk in chunks] == [0, 9, 21]
     assert all(chunk.num_blocks == NUM_BLOCKS for chunk in chunks)
     assert chunks[0].frames.dtype == np.uint8
-    assert chunks[0].frames.shape[1:] == (TOY_SIZE_PX, TOY_SIZE_PX, 3)
+    assert chunks[0].frames.shape[1:] == (TOY_PICTURE_PX[1], TOY_PICTURE_PX[0], 3)
     times = [chunk.elapsed_s for chunk in chunks]
     assert times == sorted(times)
     assert times[0] > 0
@@ -117,7 +117,7 @@ def test_render_writes_a_playable_file(joyflash, request_, tmp_path):
     seen = []
     result = joyflash.render(request_, tmp_path / "out.mp4", on_chunk=seen.append)
     info = probe(result.output)
-    assert (info.num_frames, info.fps, info.width) == (NUM_FRAMES, 25, TOY_SIZE_PX)
+    assert (info.num_frames, info.fps, info.width) == (NUM_FRAMES, 25, TOY_PICTURE_PX[0])
     assert info.audio_codec == "aac"
     assert abs(info.audio_s - TOY_AUDIO_S) <= 1 / 25
     assert "AI-generated" in info.metadata["comment"]
@@ -141,7 +141,7 @@ def test_the_record_says_how_it_was_made(joyflash, request_, toy_picture, toy_vo
     assert (record["image"], record["audio"]) == (str(toy_picture), str(toy_voice))
     assert (record["profile"], record["device"], record["dtype"]) == ("toy", "cpu", "float32")
     assert (record["video_frames"], record["fps"]) == (NUM_FRAMES, 25)
-    assert (record["width"], record["height"]) == (TOY_SIZE_PX, TOY_SIZE_PX)
+    assert (record["width"], record["height"]) == TOY_PICTURE_PX
     assert record["audio_s"] == pytest.approx(TOY_AUDIO_S)
     assert len(record["block_timings_s"]) == NUM_BLOCKS
     assert record["parameters"]["sampler"]["fps"] == 25

@@ -51,5 +51,10 @@ def face_scene(pixels: np.ndarray, framed: Framed, *, side_px: int) -> Scene:
         framed: The square of its face.
         side_px: Of the video.
     """
-    cut = cut_square(pixels, framed.box, side_px)
+    cut = cut_out(pixels, framed.square, side_px)
     return Scene(cut, Square(0.0, 0.0, float(side_px)), goes_on=False)
+
+
+def cut_out(pixels: np.ndarray, square: Square, side_px: int) -> np.ndarray:
+    """A square of a picture, ``(side_px, side_px, 3)`` uint8."""
+    return cut_square(pixels, (square.left, square.top, square.side), side_px)

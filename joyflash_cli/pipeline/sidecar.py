@@ -22,7 +22,9 @@ JSON object with these keys, all present, in this order:
 ``image``, ``audio``   The paths as they were given, ``"-"`` for standard input, or ``null``.
 ``seed``               Integer.
 ``prompt``             Text, empty without.
-``parameters``         Every other choice of the run: face, look-ahead, sampler settings.
+``parameters``         Every other choice of the run: frame and size, look-ahead, sampler settings;
+                       and where the face's square lies, ``face_box`` in the picture and ``square``
+                       in the video.
 ``device``, ``dtype``  Where and in which number format the transformer ran.
 ``fps``                Frames per second.
 ``width``, ``height``  Pixels of a frame.

@@ -308,6 +308,7 @@ class VideoWriter(DiscardedOnExit):
                 "output_fps": request.output_fps,
                 **request.frame.to_dict(),
                 "face_box": [round(value, 3) for value in request.face.box],
+                "square": None if request.scene is None else request.scene.square.rounded(),
                 "sampler": dict(facts.files.section("sampler")),
             },
             device=facts.device,

@@ -169,9 +169,10 @@ class _Walk:
         parts["changes"].append(frame_changes(np.concatenate([before, frames])))
         if self._boxes is not None and self._readers is not None:
             boxes = self._boxes
-            read = self._readers.read_mouth(frames, boxes.mouth, boxes.eyes)
+            heads = boxes.read_from(frames)
+            read = self._readers.read_mouth(heads, boxes.mouth, boxes.eyes)
             parts["mouth"].append(read.visemes[:, 0])
-            parts["embeddings"].append(self._readers.embed(frames, boxes.mouth, boxes.eyes))
+            parts["embeddings"].append(self._readers.embed(heads, boxes.mouth, boxes.eyes))
         self._last = frames[-1]
         self.last_crop = _middle(frames[-1])
         self.num_frames += len(frames)

@@ -8,6 +8,7 @@ import numpy as np
 from joyflash_cli.evaluation.reader import face_box
 from joyflash_cli.media.probe import MediaInfo
 from joyflash_cli.report.sources import ClipSource
+from joyflash_cli.types import Square
 
 READER_PROFILES = ("tiny",)
 """Profiles that frame a head as the readers were trained."""
@@ -27,20 +28,41 @@ FIRST_BLOCKS = "AI-generated with JoyFlash"
 _CHECKPOINT = re.compile(r"checkpoint ([\w.+-]+)")
 
 
+READING_PX = 256
+"""Side of the squares that are read out of larger frames."""
+
+
 @dataclass(frozen=True)
 class ReaderBoxes:
-    """Where mouth, eyes and face lie in the frames of a clip, pixels ``(x0, y0, x1, y1)``."""
+    """Where mouth, eyes and face lie in a clip, pixels ``(x0, y0, x1, y1)``.
 
+    Attributes:
+        square: Part of the frames that is read; ``None`` reads all.
+        mouth: In what is read.
+        eyes: Likewise.
+        face: In the frames.
+    """
+
+    square: Square | None
     mouth: np.ndarray
     eyes: np.ndarray
     face: tuple[int, int, int, int]
+
+    def read_from(self, frames: np.ndarray) -> np.ndarray:
+        """What is read of frames ``(F, H, W, 3)`` uint8."""
+        from joyflash_cli.media.scene import cut_out
+
+        if self.square is None:
+            return frames
+        return np.stack([cut_out(frame, self.square, READING_PX) for frame in frames])
 
 
 def reader_boxes(source: ClipSource, info: MediaInfo, first: np.ndarray) -> ReaderBoxes | str:
     """The boxes to read a clip with, or why the readers do not apply.
 
-    They apply to square videos of a profile that frames heads as the readers were trained, and to
-    square videos of unknown origin whose first frame shows a face in that place.
+    They apply to videos of a profile that frames heads as the readers were trained, where the
+    record says in which square of the picture or the square is all of it, and to square videos of
+    unknown origin whose first frame shows a face in that place.
 
     Args:
         source: Its record says the profile.
@@ -48,16 +70,33 @@ def reader_boxes(source: ClipSource, info: MediaInfo, first: np.ndarray) -> Read
         first: The first frame, ``(H, W, 3)`` uint8.
     """
     height, width = first.shape[:2]
-    if height != width:
+    square = _recorded_square(source)
+    if square is None and height != width:
         return f"the frame is {width} x {height}; the readers know square, framed heads"
     profile = made_by(source, info)
     if profile is None and not _shows_framed_face(first):
         return "the first frame shows no face where the embedded model would put it"
     if profile is not None and profile not in READER_PROFILES:
         return f"the readers know heads framed by {READER_PROFILES[0]}, not by {profile}"
-    mouth, eyes = np.array(MOUTH_BOX) * width, np.array(EYES_BOX) * width
-    left, top, right, bottom = (int(edge) for edge in face_box(mouth, eyes).round())
-    return ReaderBoxes(mouth, eyes, (left, top, right, bottom))
+    side = width if square is None else READING_PX
+    mouth, eyes = np.array(MOUTH_BOX) * side, np.array(EYES_BOX) * side
+    box = face_box(mouth, eyes)
+    if square is not None:
+        corners = [square.point(*(box[[x, y]] / side)) for x in (0, 2) for y in (1, 3)]
+        box = np.concatenate([np.min(corners, 0), np.max(corners, 0)])
+        box = box.clip(0, [width, height, width, height])
+    left, top, right, bottom = (int(edge) for edge in box.round())
+    return ReaderBoxes(square, mouth, eyes, (left, top, right, bottom))
+
+
+def _recorded_square(source: ClipSource) -> Square | None:
+    """Where the record says that the face's square lies in the frames."""
+    parameters = source.record.get("parameters")
+    recorded = parameters.get("square") if isinstance(parameters, dict) else None
+    try:
+        return None if recorded is None else Square(**{k: float(v) for k, v in recorded.items()})
+    except (AttributeError, TypeError, ValueError):
+        return None  # somebody else's record
 
 
 def made_by(source: ClipSource, info: MediaInfo) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import pytest
 import torch
-from conftest import TOY_SIZE_PX
+from conftest import TOY_PICTURE_PX
 
 from joyflash_cli.cli.app import run
 from joyflash_cli.media.probe import probe
@@ -97,7 +97,7 @@ def test_too_little_memory_is_told_before_the_weights_are_read(base, monkeypatch
         assert run([*base, *extra, "--quiet"]) == 5
         shown = capsys.readouterr()
         assert shown.err.count("\n") == 1
-        assert shown.err.startswith("joyflash: error[E-DEVICE-MEMORY]: toy at 64 x 64 px needs ")
+        assert shown.err.startswith("joyflash: error[E-DEVICE-MEMORY]: toy at 128 x 160 px needs ")
         assert "of 0.0 GB free on cpu" in shown.err
     assert list(Path.cwd().iterdir()) == []
 
@@ -144,7 +144,7 @@ def test_a_dry_run_tells_the_memory(base, capsys):
     assert "device cpu float32; needs 0." in capsys.readouterr().err
     assert run([*base, "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert (plan["device"], plan["dtype"], plan["width"]) == ("cpu", "float32", TOY_SIZE_PX)
+    assert (plan["device"], plan["dtype"], plan["width"]) == ("cpu", "float32", TOY_PICTURE_PX[0])
     (need,) = plan["memory"]
     assert need["needed_bytes"] == sum(need["parts_bytes"].values())
     assert need["free_bytes"] > need["needed_bytes"]

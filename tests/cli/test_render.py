@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TOY_AUDIO_S, TOY_SIZE_PX, write_tone
+from conftest import TOY_AUDIO_S, TOY_PICTURE_PX, write_tone
 from PIL import Image
 
 from joyflash_cli import __version__
@@ -60,7 +60,7 @@ def test_the_short_form_writes_beside_where_it_runs(base, capsys):
     assert shown.out == "face-talk.mp4\n"
     assert files_here() == ["face-talk.mp4", "face-talk.mp4.json"]
     info = probe(Path("face-talk.mp4"))
-    assert (info.num_frames, info.fps, info.width) == (NUM_FRAMES, 25, TOY_SIZE_PX)
+    assert (info.num_frames, info.fps, info.width) == (NUM_FRAMES, 25, TOY_PICTURE_PX[0])
     assert info.video_s == pytest.approx(NUM_FRAMES / 25)
     assert abs(info.audio_s - TOY_AUDIO_S) <= 1 / 25
     assert "saved face-talk.mp4: 1.32 s video / 1.30 s audio" in shown.err
