@@ -21,7 +21,14 @@ from joyflash_cli.errors import (
     UsageError,
 )
 from joyflash_cli.media.probe import probe
-from joyflash_cli.pipeline import JoyFlash, choose_device, choose_dtype, count_frames, read_request
+from joyflash_cli.pipeline import (
+    FrameOptions,
+    JoyFlash,
+    choose_device,
+    choose_dtype,
+    count_frames,
+    read_request,
+)
 from joyflash_cli.pipeline.joyflash import StopRequested
 from joyflash_cli.pipeline.sidecar import read_sidecar, weights_sha256
 from joyflash_cli.types import AudioClip
@@ -219,9 +226,10 @@ def test_impossible_seeds(joyflash, toy_picture, toy_voice, seed):
 
 def test_warnings_travel_with_the_request(joyflash, toy_picture, tmp_path):
     silent = with_silence(read_request(joyflash.files, toy_picture, _tone(tmp_path)), 4800).audio
-    request = read_request(joyflash.files, toy_picture, silent)
+    frame = FrameOptions("face", 512)
+    request = read_request(joyflash.files, toy_picture, silent, frame=frame)
     assert any("silent" in warning for warning in request.warnings)
-    assert any("face" in warning for warning in request.warnings)
+    assert any("face is small" in warning for warning in request.warnings)
 
 
 def _tone(folder):

@@ -16,7 +16,7 @@ def extend(pixels: np.ndarray, margins: tuple[int, int, int, int]) -> np.ndarray
 
     above, below, before, after = margins
     padded = np.pad(pixels, ((above, below), (before, after), (0, 0)), mode="edge")
-    radius = max(1.0, max(margins) / 4)
+    radius = max(1.0, float(max(margins)) / 4)  # Pillow compares it with a pair
     blurred = np.asarray(Image.fromarray(padded).filter(ImageFilter.GaussianBlur(radius)))
     rows = _distance(len(padded), above, len(pixels))
     columns = _distance(padded.shape[1], before, pixels.shape[1])

@@ -116,7 +116,6 @@ def frame_face(
     picture, face, quarters = choose_upright_face(
         picture, face_index=face_index, needs_face=needs_face
     )
-    notes = list(picture.warnings)
     height, width = picture.pixels.shape[:2]
     if face is None:
         side = float(min(height, width))
@@ -124,15 +123,12 @@ def frame_face(
     elif width == height and is_framed(face, float(width), rule, tolerance=IN_PLACE):
         place = Similarity(width / rule.size_px, 0.0, 0.0, 0.0)
     else:
-        place = _place_of(face, (width, height), rule, notes)
-    side = place.scale * rule.size_px
-    if rule.size_px > _SOFT_UPSCALE * side:
-        notes.append(
-            f"the face is small: {side:.0f} pixels are enlarged to {rule.size_px}; "
-            "the video will be soft"
-        )
+        # Other numbers of threads add in another order: what is far below a pixel is rounded away,
+        # so that the same picture gives the same frame.
+        found = np.round(np.stack([face.eyes, face.mouth]).astype(float) * 16) / 16
+        place = similarity_between(rule.targets * rule.size_px, found)
     pixels = cut_frame(picture.pixels, place, rule.size_px)
-    return Framed(pixels, place, face, picture.pixels, quarters, tuple(notes))
+    return Framed(pixels, place, face, picture.pixels, quarters, picture.warnings)
 
 
 def measure_framing(frames: Sequence[np.ndarray]) -> FramingRule:
@@ -196,9 +192,10 @@ def choose_upright_face(
         notes.append(f"{len(faces)} faces were found; the largest is used")
     face = faces[face_index or 0]
     quarters = round(face.roll_degrees / 90) % 4
-    notes += _notes_of_turns(face)
     pixels = picture.pixels
     if quarters:
+        how = "stood on its head" if quarters == 2 else "lay on its side"
+        notes.append(f"the picture {how}; it was turned upright")
         face = _turned(face, pixels.shape[:2], quarters)
         pixels = np.ascontiguousarray(np.rot90(pixels, quarters))
     return replace(picture, pixels=pixels, warnings=tuple(notes)), face, quarters
@@ -208,19 +205,6 @@ def _what_to_give(was_found: bool) -> str:
     if was_found:
         return f"give a picture that shows eyes and mouth from the front, {WAY_ON}"
     return f"give a portrait from the front, cropped closely if the face is small in it, {WAY_ON}"
-
-
-def _notes_of_turns(face: Face) -> list[str]:
-    """What the user should know of a face that does not stand upright."""
-    quarters = round(face.roll_degrees / 90) % 4
-    tilt = abs((face.roll_degrees + 45) % 90 - 45)
-    notes = []
-    if quarters:
-        how = "stood on its head" if quarters == 2 else "lay on its side"
-        notes.append(f"the picture {how}; it was turned upright")
-    if tilt > TOLD_ROLL_DEGREES:
-        notes.append(f"the face is tilted by {tilt:.0f} degrees; it is turned upright")
-    return notes
 
 
 def _turned(face: Face, size: tuple[int, int], quarters: int) -> Face:
@@ -245,21 +229,26 @@ def is_framed(face: Face, side: float, rule: FramingRule, *, tolerance: float) -
     return bool(np.linalg.norm(found - rule.targets, axis=1).max() <= tolerance)
 
 
-def _place_of(face: Face, size: tuple[int, int], rule: FramingRule, notes: list[str]) -> Similarity:
-    """The square that puts eyes and mouth in their places."""
-    # Other numbers of threads add in another order: what is far below a pixel is rounded away, so
-    # that the same picture gives the same frame.
-    found = np.round(np.stack([face.eyes, face.mouth]).astype(float) * 16) / 16
-    place = similarity_between(rule.targets * rule.size_px, found)
-    corners = place.to_picture(rule.size_px * _CORNERS)
-    side = place.scale * rule.size_px
-    beyond = max(*(-corners.min(0)), *(corners.max(0) - size)) / side
-    if beyond > _VISIBLE_FILL:
+def cut_notes(framed: Framed, side_px: int) -> tuple[str, ...]:
+    """What the user should know of a video that shows the square alone, ``side_px`` wide."""
+    notes = []
+    tilt, side = abs(framed.place.degrees), framed.square.side
+    if tilt > TOLD_ROLL_DEGREES:
+        notes.append(f"the face is tilted by {tilt:.0f} degrees; it is turned upright")
+    height, width = framed.picture.shape[:2]
+    left, top, right, bottom = framed.square.bounds()
+    beyond = max(-left, -top, right - width, bottom - height) / side
+    if framed.face is not None and beyond > _VISIBLE_FILL:
         notes.append(
             f"the face is near the edge: {beyond:.0%} of the frame lies outside the picture and "
             "was filled with its blurred edge"
         )
-    return place
+    if side_px > _SOFT_UPSCALE * side:
+        notes.append(
+            f"the face is small: {side:.0f} pixels are enlarged to {side_px}; "
+            "the video will be soft"
+        )
+    return tuple(notes)
 
 
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from joyflash_cli.media.framing import Framed, cut_square
+from joyflash_cli.media.framing import Framed, cut_frame
+from joyflash_cli.media.similarity import Similarity
 from joyflash_cli.types import Scene, Square
 
 MIN_SIDE_PX = 16
 """Shorter sides are filled up by cutting the longer one: players refuse smaller videos."""
 
 
-def picture_scene(pixels: np.ndarray, framed: Framed, *, max_side_px: int) -> Scene:
+def picture_scene(framed: Framed, *, max_side_px: int) -> Scene:
     """The whole picture in its own proportions, never enlarged, both sides even.
 
     A picture that is small enough keeps its own pixels; an odd side loses its last row or column.
@@ -19,12 +22,12 @@ def picture_scene(pixels: np.ndarray, framed: Framed, *, max_side_px: int) -> Sc
     over, less than two pixels, is cut evenly from both ends.
 
     Args:
-        pixels: ``(H, W, 3)`` uint8, upright.
-        framed: The square of its face.
+        framed: The picture with the square of its face.
         max_side_px: Of the longer side; even.
     """
     from PIL import Image
 
+    pixels = framed.picture
     height, width = pixels.shape[:2]
     scale = min(1.0, max_side_px / max(height, width))
     if scale == 1.0 and min(height, width) >= MIN_SIDE_PX:
@@ -43,18 +46,19 @@ def _even(length: float) -> int:
     return max(MIN_SIDE_PX, round(length / 2) * 2)
 
 
-def face_scene(pixels: np.ndarray, framed: Framed, *, side_px: int) -> Scene:
+def face_scene(framed: Framed, *, side_px: int) -> Scene:
     """The square of the face alone.
 
     Args:
-        pixels: ``(H, W, 3)`` uint8, upright.
-        framed: The square of its face.
+        framed: The picture with the square of its face.
         side_px: Of the video.
     """
-    cut = cut_out(pixels, framed.square, side_px)
+    cut = cut_out(framed.picture, framed.square, side_px)
     return Scene(cut, Square(0.0, 0.0, float(side_px)), goes_on=False)
 
 
 def cut_out(pixels: np.ndarray, square: Square, side_px: int) -> np.ndarray:
     """A square of a picture, ``(side_px, side_px, 3)`` uint8."""
-    return cut_square(pixels, (square.left, square.top, square.side), side_px)
+    degrees = math.degrees(square.angle)
+    place = Similarity(square.side / side_px, degrees, square.left, square.top)
+    return cut_frame(pixels, place, side_px)

@@ -9,7 +9,6 @@ from joyflash_cli.types import Scene
 
 if TYPE_CHECKING:
     from joyflash_cli.media.framing import Framed
-    from joyflash_cli.media.picture import Picture
 
 PICTURE, FACE = "picture", "face"
 MAX_SIZE_PX = 1280
@@ -40,7 +39,9 @@ class FrameOptions:
             UsageError: ``E-FRAME`` for an unknown value, options that exclude each other, or any
                 option for a profile that has sizes of its own.
         """
-        if "face_size" not in files.section("framing"):
+        from joyflash_cli.media.sizing import is_by_face
+
+        if not is_by_face(files.section("framing")):
             if self != DEFAULT_FRAME:
                 raise _refused(
                     f"profile {files.name} has a frame of its own",
@@ -80,15 +81,22 @@ class FrameOptions:
 DEFAULT_FRAME = FrameOptions()
 
 
-def read_scene(options: FrameOptions, picture: "Picture", framed: "Framed") -> Scene | None:
-    """What resolved options show of a picture; ``None`` where the profile's own frame is shown."""
+def read_scene(options: FrameOptions, framed: "Framed") -> Scene | None:
+    """What resolved options show of a picture; ``None`` where the profile shows its own frame."""
     from joyflash_cli.media.scene import face_scene, picture_scene
 
     if options.max_size_px is not None:
-        return picture_scene(picture.pixels, framed, max_side_px=options.max_size_px // 2 * 2)
+        return picture_scene(framed, max_side_px=options.max_size_px // 2 * 2)
     if options.size_px is not None:
-        return face_scene(picture.pixels, framed, side_px=options.size_px)
+        return face_scene(framed, side_px=options.size_px)
     return None
+
+
+def notes_of(options: FrameOptions, framed: "Framed") -> tuple[str, ...]:
+    """What the user should know of a picture that is shown so."""
+    from joyflash_cli.media.framing import cut_notes
+
+    return () if options.size_px is None else cut_notes(framed, options.size_px)
 
 
 def _refused(what: str, hint: str) -> UsageError:

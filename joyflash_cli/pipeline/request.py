@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from joyflash_cli.checkpoints.store import CheckpointFiles
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import ImageError, UsageError
-from joyflash_cli.pipeline.frame import DEFAULT_FRAME, FrameOptions, read_scene
+from joyflash_cli.pipeline.frame import DEFAULT_FRAME, FrameOptions, notes_of, read_scene
 from joyflash_cli.pipeline.sound_feed import exact_rate, frames_for
 from joyflash_cli.types import AudioClip, Scene
 
@@ -191,7 +191,8 @@ def read_request(
     silence = (SILENCE_WARNING,) if _is_silent(sound) else ()
     models = find_face_models_for(files)
     notices = () if models is None else (models.notice,)
-    warnings = tuple(dict.fromkeys((*picture.warnings, *face.warnings, *silence, *notices)))
+    shown = (*picture.warnings, *face.warnings, *notes_of(frame, face))
+    warnings = tuple(dict.fromkeys((*shown, *silence, *notices)))
     return RenderRequest(
         face,
         sound,
@@ -200,7 +201,7 @@ def read_request(
         look_ahead_blocks=look_ahead_blocks,
         warnings=warnings,
         origin=RequestOrigin(image=str(image), image_sha256=picture.sha256, audio=given),
-        scene=read_scene(frame, picture, face),
+        scene=read_scene(frame, face),
         frame=frame,
     )
 

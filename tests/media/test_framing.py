@@ -7,7 +7,13 @@ from PIL import Image
 from joyflash_cli.errors import ConfigError, ImageError
 from joyflash_cli.media import framing
 from joyflash_cli.media.faces import Face, find_faces
-from joyflash_cli.media.framing import FramingRule, cut_frame, frame_face, measure_framing
+from joyflash_cli.media.framing import (
+    FramingRule,
+    cut_frame,
+    cut_notes,
+    frame_face,
+    measure_framing,
+)
 from joyflash_cli.media.picture import Picture
 from joyflash_cli.media.similarity import Similarity, cut, cut_smoothly, similarity_between
 
@@ -55,7 +61,8 @@ def test_tilted_and_sideways_portraits_are_turned_upright(portrait, degrees):
     pixels = cut(portrait, Similarity(1.0, degrees, *corner.tolist()), side)
     framed = frame_face(Picture(pixels), RULE)
     assert in_place(framed, tolerance=0.02)
-    assert any("upright" in warning for warning in framed.warnings)
+    notes = (*framed.warnings, *cut_notes(framed, RULE.size_px))
+    assert any("upright" in note for note in notes)
     assert framed.quarters == {30: 0, -25: 0, 90: 3, 180: 2, -70: 1}[degrees]
     # The frame is cut from the picture that comes with it.
     again = cut_frame(framed.picture, framed.place, RULE.size_px)
@@ -140,7 +147,7 @@ def test_downscaling_is_antialiased():
 def test_crop_beyond_the_picture_continues_its_edge(portrait):
     close = np.ascontiguousarray(portrait[100:400, 110:410])
     framed = frame_face(Picture(close), RULE)
-    assert any("outside the picture" in warning for warning in framed.warnings)
+    assert any("outside the picture" in note for note in cut_notes(framed, 128))
     left, top, side = framed.box
     assert left < 0
     assert side > 300
@@ -171,7 +178,8 @@ def test_several_faces_and_the_choice(portrait):
 
 def test_enlarging_is_told():
     framed = frame_face(Picture(checkerboard(64)), RULE)
-    assert any("soft" in warning for warning in framed.warnings)
+    assert any("soft" in note for note in cut_notes(framed, 128))
+    assert not any("soft" in note for note in cut_notes(framed, 64))
 
 
 def test_measured_rule_describes_the_frames(portrait):

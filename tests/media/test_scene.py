@@ -5,11 +5,13 @@ import pytest
 
 from joyflash_cli.media.framing import Framed
 from joyflash_cli.media.scene import face_scene, picture_scene
+from joyflash_cli.media.similarity import Similarity
 from joyflash_cli.types import Square
 
 
-def framed(left: float, top: float, side: float) -> Framed:
-    return Framed(np.zeros((64, 64, 3), np.uint8), (left, top, side), None)
+def framed(picture: np.ndarray, left: float, top: float, side: float) -> Framed:
+    seen = np.zeros((64, 64, 3), np.uint8)
+    return Framed(seen, Similarity(side / 64, 0.0, left, top), None, picture)
 
 
 def ramp(width: int, height: int) -> np.ndarray:
@@ -32,7 +34,7 @@ def ramp(width: int, height: int) -> np.ndarray:
     ],
 )
 def test_a_picture_keeps_its_proportions_with_even_sides(given, longest, size):
-    scene = picture_scene(ramp(*given), framed(0, 0, min(given)), max_side_px=longest)
+    scene = picture_scene(framed(ramp(*given), 0, 0, min(given)), max_side_px=longest)
     assert scene.size_px == size
     assert scene.goes_on
     assert scene.pixels.flags.c_contiguous
@@ -40,7 +42,7 @@ def test_a_picture_keeps_its_proportions_with_even_sides(given, longest, size):
 
 def test_a_picture_that_is_small_enough_keeps_its_own_pixels():
     picture = np.random.default_rng(0).integers(0, 256, (101, 77, 3), np.uint8)
-    scene = picture_scene(picture, framed(5.0, 6.0, 50.0), max_side_px=1280)
+    scene = picture_scene(framed(picture, 5.0, 6.0, 50.0), max_side_px=1280)
     np.testing.assert_array_equal(scene.pixels, picture[:100, :76])
     assert scene.square == Square(5.0, 6.0, 50.0)
 
@@ -49,7 +51,7 @@ def test_the_square_follows_what_is_scaled_and_cut():
     """A white patch marks the square; after reduction it is still what the square says."""
     picture = np.zeros((2003, 1501, 3), np.uint8)
     picture[400:1000, 300:900] = 255
-    scene = picture_scene(picture, framed(300.0, 400.0, 600.0), max_side_px=640)
+    scene = picture_scene(framed(picture, 300.0, 400.0, 600.0), max_side_px=640)
     left, top, right, bottom = (round(edge) for edge in scene.square.bounds())
     white = scene.pixels[:, :, 0] > 127
     rows, columns = np.flatnonzero(white.any(1)), np.flatnonzero(white.any(0))
@@ -59,7 +61,7 @@ def test_the_square_follows_what_is_scaled_and_cut():
 
 @pytest.mark.parametrize("side", [256, 512])
 def test_a_face_is_its_square_alone(side):
-    scene = face_scene(ramp(700, 900), framed(-20.0, 100.0, 400.0), side_px=side)
+    scene = face_scene(framed(ramp(700, 900), -20.0, 100.0, 400.0), side_px=side)
     assert scene.size_px == (side, side)
     assert scene.square == Square(0.0, 0.0, float(side))
     assert not scene.goes_on
