@@ -318,6 +318,8 @@ class TinyCodec(nn.Module):
             drawing, memories = self.draw(latent, state, lids)
             drawing = draw_below(drawing, self.config.draw_below, lids.flatten(0, 1))
             with torch.autocast(latents.device.type, enabled=False):
+                if state.gives_levels and state.last_frame is None:
+                    drawing = _at_rest(drawing, state.reference.float())
                 drawing = self._joined(drawing, state)
                 chunks.append(self._shown(drawing, state))
             state = replace(
@@ -328,3 +330,10 @@ class TinyCodec(nn.Module):
                 num_latents=state.num_latents + 1,
             )
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks, 1), state
+
+
+def _at_rest(drawing: Drawing, reference: Tensor) -> Drawing:
+    """The drawing that shows the reference itself: the first frame of a scene is the picture."""
+    still = reference.repeat(1, FRAMES_PER_LATENT, 1, 1)
+    ones, zeros = torch.ones_like(drawing.copied), torch.zeros_like(drawing.flow)
+    return Drawing(still, zeros, ones, still, still)
