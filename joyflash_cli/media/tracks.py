@@ -30,6 +30,9 @@ _BT709 = 1  # AVCOL_*_BT709 and AVCOL_RANGE_MPEG are all 1
 # look-ahead, one reordered frame. No macroblock tree: it reads past its rows where 128 does not
 # divide the width, so the same frames gave other bytes in one of eight small videos.
 _FEW_FRAMES_INSIDE = {"rc-lookahead": "4", "bf": "1", "threads": "1", "mbtree": "0"}
+_SMALL_PIXELS = 640 * 640
+"""Up to here x264 takes its time; at 1080 x 1350, superfast saves 7 of 18 ms a frame for a tenth
+more bytes at the same quality."""
 _NO_FRAME_INSIDE = {"tune": "zerolatency", "sc_threshold": "0"}  # key frames by the clock alone
 
 logger = logging.getLogger(__name__)
@@ -43,14 +46,14 @@ class TrackOptions:
         kind: ``"h264"``: H.264 and AAC. ``"live"``: the same without any delay. ``"raw"``: RGB
             frames and float samples.
         crf: x264's quality, 0 (lossless) to 51; 18 is visually clean.
-        preset: x264's speed.
+        preset: x264's speed; ``None`` chooses by the size of the frames.
         metadata: Tags of the container.
         container: Options of libavformat.
     """
 
     kind: Literal["h264", "live", "raw"] = "h264"
     crf: int = 18
-    preset: str = "veryfast"
+    preset: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     container: Mapping[str, str] = field(default_factory=dict)
 
@@ -151,7 +154,8 @@ class TrackWriter:
         # A key frame every second: where players enter, and where segments are cut.
         context.gop_size = max(1, round(self.fps))
         delay = _NO_FRAME_INSIDE if options.kind == "live" else _FEW_FRAMES_INSIDE
-        context.options = {"crf": str(options.crf), "preset": options.preset, **delay}
+        preset = options.preset or ("veryfast" if width * height <= _SMALL_PIXELS else "superfast")
+        context.options = {"crf": str(options.crf), "preset": preset, **delay}
         # Stated, because players guess differently for small pictures.
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _BT709
