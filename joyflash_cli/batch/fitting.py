@@ -51,7 +51,10 @@ def fit_workers(
     from joyflash_cli.pipeline.placement import check_checkpoint, choose_placement
     from joyflash_cli.pipeline.preflight import PlannedRun, check_memory, memory_needs
 
-    run = PlannedRun(files, largest_size(files.section("framing")), prompt)
+    frame = settings.frame.resolved(files)
+    side = frame.size_px or frame.max_size_px
+    size_px = largest_size(files.section("framing")) if side is None else (side, side)
+    run = PlannedRun(files, size_px, prompt)
     needs: dict[str, list[MemoryNeed]] = {}
     taken: Counter[str] = Counter()
     kept: list[str] = []

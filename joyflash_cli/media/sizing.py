@@ -75,7 +75,7 @@ def largest_size(section: Mapping[str, Any]) -> tuple[int, int]:
     Raises:
         ConfigError: If the section is wrong.
     """
-    if "face_size" in section:
+    if is_by_face(section):
         side = from_dict(FramingRule, section, path="checkpoint.json: framing").size_px
         return side, side
     rule = from_dict(SizeRule, section, path="checkpoint.json: framing")

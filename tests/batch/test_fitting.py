@@ -9,6 +9,7 @@ from joyflash_cli.checkpoints.store import resolve_checkpoint
 from joyflash_cli.errors import DeviceError
 from joyflash_cli.pipeline import devices, preflight
 from joyflash_cli.pipeline.devices import FreeMemory
+from joyflash_cli.pipeline.frame import MAX_SIZE_PX
 from joyflash_cli.pipeline.placement import choose_placement
 from joyflash_cli.pipeline.preflight import PlannedRun, memory_needs
 
@@ -23,7 +24,8 @@ def files(toy_checkpoint):
 @pytest.fixture
 def one_worker(files):
     """Bytes of one worker on the CPU."""
-    (need,) = memory_needs(PlannedRun(files, (64, 64)), choose_placement("cpu", "float32"))
+    run = PlannedRun(files, (MAX_SIZE_PX, MAX_SIZE_PX))
+    (need,) = memory_needs(run, choose_placement("cpu", "float32"))
     return need.total + WORKER_BYTES
 
 

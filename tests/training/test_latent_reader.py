@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from joyflash_cli.data.face_state import MOUTH_TRACKS
 from joyflash_cli.errors import DataError
 from joyflash_cli.model.embeddings import head_patches
 from joyflash_cli.training.latent_reader import (
@@ -34,6 +35,7 @@ def _clips(count, seed):
     shown = visemes.mean(2) * 3
     latents[:, :, :, 0:2, 0:8] = shown[..., None, None] + 0.05 * latents[:, :, :, 0:2, 0:8]
     visemes = visemes.mean(2, keepdim=True).expand(-1, -1, 4, -1)
+    unknown = torch.full((count, 9, 4, len(MOUTH_TRACKS) - 6), torch.nan)
     weights = torch.ones(count, 16)
     weights[:, :4] = 5
     return LatentClips(
@@ -43,7 +45,7 @@ def _clips(count, seed):
         token_weights=weights,
         is_start=torch.ones(count, dtype=torch.bool),
         clip_weights=torch.ones(count),
-        mouths=visemes,
+        mouths=torch.cat([visemes, unknown], -1),
     )
 
 
@@ -63,7 +65,7 @@ def test_the_loss_is_zero_for_what_it_reads_and_reaches_only_the_prediction():
     tokens = head_patches(clips.latents, (2, 2))[:, :, reader.tokens].requires_grad_()
     reference = head_patches(clips.references[:, None], (2, 2))[:, :, reader.tokens]
     reference = reference.expand(-1, 9, -1, -1)
-    read = reader(tokens, reference) * reader.viseme_std + reader.viseme_mean
+    read = reader(tokens, reference) * reader.track_std + reader.track_mean
     assert lip_loss(reader, tokens, reference, read.detach()).abs().max() < 1e-8
     lip_loss(reader, tokens, reference, clips.known_mouths()).mean().backward()
     assert tokens.grad.abs().sum() > 0
@@ -82,7 +84,7 @@ def test_clips_without_tracks_cannot_give_a_lip_loss():
         clips.latents, clips.references, clips.audio,
         clips.token_weights, clips.is_start, clips.clip_weights,
     )  # fmt: skip
-    with pytest.raises(DataError, match="no viseme tracks"):
+    with pytest.raises(DataError, match="no mouth tracks"):
         unknown.known_mouths()
 
 
