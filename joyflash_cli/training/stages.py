@@ -227,7 +227,8 @@ def _export(run: RunConfig, resume: bool, session: Session) -> None:
         return
     codec = shipped_codec_of(run)
     store = ClipStore(run.path("clips/train"))
-    framing = measure_framing([store.frames(i)[0] for i in range(0, min(len(store), 240))])
+    every = max(1, len(store) // 240)  # of all kinds of clips
+    framing = measure_framing([store.frames(i)[0] for i in range(0, len(store), every)])
     framing = replace(framing, size_px=framing.size_px * codec.config.detail_scale)
     export_checkpoint(
         run.path("checkpoint"),
