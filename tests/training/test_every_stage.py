@@ -37,6 +37,7 @@ SIZES = {
     r"pair_share = [\d.]+": "pair_share = 0.0",
     r"(photo_clips\]\n)num_clips = \d+": r"\1num_clips = 0",
     r"rollout = \{.*\}\n": "",
+    r'\b(generator_)?start = "[^"]*"': r'\1start = ""',
 }
 """What of the file is made small; the rest stays, every stage and part included."""
 
