@@ -54,7 +54,7 @@ def test_only_the_wanted_frames_are_kept(example, monkeypatch):
         FrameChunk(i, 4, np.full((12, 2, 2, 3), i, np.uint8), first_frame=12 * i, elapsed_s=0.0)
         for i in range(4)
     ]
-    monkeypatch.setattr(sheets, "read_request", lambda *args: args)
+    monkeypatch.setattr(sheets, "read_request", lambda *args, **options: args)
     model = SimpleNamespace(files=None, stream=lambda request: iter(chunks))
     kept = sheets.pick(model, Path("face.jpg"), Path("voice.wav"), np.array([3, 13, 47]))
     assert {number: int(frame[0, 0, 0]) for number, frame in kept.items()} == {3: 0, 13: 1, 47: 3}

@@ -9,6 +9,7 @@ import torch
 from published import TEXT_DIM, write_profile
 from safetensors.torch import load_file, save_file
 
+from joyflash_cli.checkpoints.integrity import write_checksums
 from joyflash_cli.checkpoints.manifest import find_profile
 from joyflash_cli.checkpoints.places import converted_directory, prompts_directory
 from joyflash_cli.checkpoints.prompt_cache import read_embedding
@@ -80,6 +81,7 @@ def make_small(directory):
     path = directory / "checkpoint.json"
     description = json.loads(path.read_text())
     path.write_text(json.dumps(description | {"framing": {"sizes": [SIZE]}}))
+    write_checksums(directory)
 
 
 def fetch_and_convert(joyflash):

@@ -6,6 +6,7 @@ change says and draws what they lack (``codec.warp``), so what rests stays sharp
 transformer sees of the reference are principal components of its patches, fitted in closed form.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -39,6 +40,13 @@ from joyflash_cli.codec.warp import (
 from joyflash_cli.config import check_ranges
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.types import Scene, Square
+
+
+def _in_full_precision(device: torch.device) -> AbstractContextManager:
+    """No automatic half precision, on devices that know of any."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 @dataclass(frozen=True)
@@ -349,7 +357,7 @@ class TinyCodec(nn.Module):
                 lids = lids + latent.new_tensor(state.blinks.closures(state.num_latents))
             drawing, memories = self.draw(latent, state, lids)
             drawing = draw_below(drawing, self.config.draw_below, lids.flatten(0, 1))
-            with torch.autocast(latents.device.type, enabled=False):
+            with _in_full_precision(latents.device):
                 if state.begins_at_rest:
                     drawing = _at_rest(drawing, state.reference.float())
                 drawing = self._joined(drawing, state)

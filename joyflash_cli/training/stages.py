@@ -227,8 +227,8 @@ def _export(run: RunConfig, resume: bool, session: Session) -> None:
         return
     codec = shipped_codec_of(run)
     store = ClipStore(run.path("clips/train"))
-    every = max(1, len(store) // 240)  # of all kinds of clips
-    framing = measure_framing([store.frames(i)[0] for i in range(0, len(store), every)])
+    # Films come first: pictures are to be framed as people who speak were.
+    framing = measure_framing([store.frames(i)[0] for i in range(min(len(store), 240))])
     framing = replace(framing, size_px=framing.size_px * codec.config.detail_scale)
     export_checkpoint(
         run.path("checkpoint"),

@@ -49,7 +49,7 @@ def test_they_go_to_a_descriptor_and_people_keep_standard_error(command, descrip
     assert "saved out.mp4" in shown.err
     assert "{" not in shown.err
     found = events()
-    assert names(found) == ["start", "warn", "load", "block", "block", "block", "saved", "done"]
+    assert names(found) == ["start", "load", "block", "block", "block", "saved", "done"]
     assert found[-2]["output"] == "out.mp4"
     assert found[-1]["exit_code"] == 0
 
@@ -169,8 +169,13 @@ def test_a_batch_tells_them(toy_checkpoint, toy_picture, toy_voice, tmp_path, mo
     manifest.write_text(f"id,image,audio\nr1,{toy_picture},gone.wav\n")
     command = ["batch", str(manifest), "--out-dir", str(tmp_path / "out"),
                "--checkpoint", str(toy_checkpoint), "--progress", "json"]  # fmt: skip
-    assert run(command) == 2
-    event = json.loads(capsys.readouterr().err)
+    assert run(command) == 7
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    failed = next(event for event in events if event["event"] == "error" and "job" in event)
+    assert (failed["job"], failed["code"]) == ("r1", "E-MANIFEST-ROW")
+    manifest.write_text("id,image\nr1,face.png\n")
+    assert run([*command, "--overwrite"]) == 2
+    event = json.loads(capsys.readouterr().err.splitlines()[-1])
     assert (event["event"], event["code"], event["exit_code"]) == ("error", "E-MANIFEST", 2)
     assert run([*command, "--progress", "loud"]) == 2
     assert "one of auto, bar, plain, json, none" in capsys.readouterr().err

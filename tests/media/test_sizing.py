@@ -132,7 +132,7 @@ def test_the_section_decides_between_face_and_size():
         ({"sizes": [[64, 32], [48, 96], [32, 64]]}, (48, 96)),
         ({"area_px": 64 * 64}, (64, 64)),
         (
-            {"size_px": 128, "face_centre_x": 0.5, "face_centre_y": 0.5, "face_size": 0.6},
+            {"size_px": 128, "eyes_x": 0.5, "eyes_y": 0.42, "eyes_to_mouth": 0.25},
             (128, 128),
         ),
     ],
