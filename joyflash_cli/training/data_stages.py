@@ -113,6 +113,9 @@ def _film_clips(run: RunConfig, resume: bool, session: Session) -> None:
 def _fine_clips(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.codec.fine_mouth import SCALE
 
+    if not run.codec.codec.fine_mouth_dim:
+        return
+
     def enlarged(config: Any) -> Any:
         return replace(config, size_px=SCALE * config.size_px)
 

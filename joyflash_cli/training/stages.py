@@ -201,6 +201,8 @@ def _fine_mouth(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.training.parts_on_disk import codec_of
 
     sizes = run.codec.codec
+    if not sizes.fine_mouth_dim:
+        return
     fine = train_fine_mouth(
         codec_of(run, "decoder/codec.safetensors"),
         FineMouth(sizes.fine_mouth_dim, sizes.decoder_dim),

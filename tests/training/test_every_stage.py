@@ -33,6 +33,7 @@ SIZES = {
     r"(ict|photo)_share = [\d.]+": r"\1_share = 0.0",
     r"generator_every = \d+": "generator_every = 1",
     r'folder = "real"': 'folder = ""',
+    r"fine_mouth_dim = \d+": "fine_mouth_dim = 8",
     r"pair_share = [\d.]+": "pair_share = 0.0",
     r"(photo_clips\]\n)num_clips = \d+": r"\1num_clips = 0",
     r"rollout = \{.*\}\n": "",
