@@ -135,4 +135,4 @@ def test_the_installed_command_renders_with_the_embedded_checkpoint(
     summary = json.loads(done.stdout)
     assert summary["profile"] == "tiny"
     info = probe(tmp_path / "face-talk.mp4")
-    assert (info.num_frames, info.width) == (summary["video_frames"], 256) == (33, 256)
+    assert (info.num_frames, info.width) == (summary["video_frames"], 512) == (33, 512)
