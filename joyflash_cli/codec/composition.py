@@ -157,16 +157,13 @@ class Fields:
     tones: Tensor
 
 
-def read_fields(
-    drawing: Drawing, canvas: Canvas, *, first: int = 0, fine: Tensor | None = None
-) -> Fields:
+def read_fields(drawing: Drawing, canvas: Canvas, *, first: int = 0) -> Fields:
     """A drawing of one latent, read at the canvas' nodes.
 
     Args:
         drawing: Of B streams.
         canvas: Of as many.
         first: Of the latent's four frames, those before are left out.
-        fine: What is added besides, at any size of the square, ``(B, 12, h, w)``.
     """
     share = drawing.copied
     added = drawing.frames - share.repeat_interleave(3, 1) * drawing.moved
@@ -176,9 +173,6 @@ def read_fields(
     tones = _read(_reduced(tones.flatten(0, 1), canvas), canvas)
     shift = torch.einsum("xy,byhw->bxhw", canvas.turn, _read(flow.flatten(0, 1), canvas))
     tones[:, :1].clamp_(0, 1)
-    if fine is not None:
-        added = fine.unflatten(1, (-1, 3))[:, first:].flatten(0, 1)
-        tones[:, 1:] += _read(_reduced(added, canvas), canvas)
     if canvas.weight is not None:
         shift = shift * canvas.weight
         tones = tones * canvas.weight

@@ -23,8 +23,6 @@ from joyflash_cli.codec.composition import (
     open_canvas,
     read_fields,
 )
-from joyflash_cli.codec.fine_mouth import SCALE as FINE_SCALE
-from joyflash_cli.codec.fine_mouth import FineMouth
 from joyflash_cli.codec.latent_networks import ChangeEncoder, LatentDecoder
 from joyflash_cli.codec.restraint import draw_below
 from joyflash_cli.codec.seams import smooth_seam
@@ -68,8 +66,6 @@ class TinyCodecConfig:
         seam_limit: Jumps between two latents that are spread over frames; see ``codec.seams``.
         flow_seam_limit: Likewise of the motion, in pixels as the networks see them.
         blink_every_frames: Video frames from one blink to the next, on average; 0 never blinks.
-        fine_mouth_dim: Width of what draws mouths at twice the networks' density, where reference
-            pictures have it; 0 leaves it out. See ``codec.fine_mouth``.
         draw_below: Share of the height above which the reference is only moved, but for lids, in
             streams; 0 draws everywhere. See ``codec.restraint``.
     """
@@ -87,7 +83,6 @@ class TinyCodecConfig:
     seam_limit: float = 0.1
     flow_seam_limit: float = 2.0
     blink_every_frames: int = 0
-    fine_mouth_dim: int = 0
     draw_below: float = 0.0
 
     def __post_init__(self) -> None:
@@ -105,17 +100,12 @@ class TinyCodecConfig:
                 "seam_limit": (0.0, 2.0),
                 "flow_seam_limit": (0.0, 64.0),
                 "blink_every_frames": (0, 1 << 20),
-                "fine_mouth_dim": (0, 1 << 10),
                 "draw_below": (0.0, 1.0),
             },
         )
         if self.patch_px % (2 * FOLD):
             raise ConfigError(f"patch_px {self.patch_px} must be a multiple of {2 * FOLD}.")
-        for name in (
-            "decoder_dim",
-            "reference_dim",
-            "fine_mouth_dim",
-        ):  # their layers normalise eight groups
+        for name in ("decoder_dim", "reference_dim"):  # their layers normalise eight groups
             if getattr(self, name) % 8:
                 raise ConfigError(f"{name} {getattr(self, name)} must be a multiple of 8.")
 
@@ -142,8 +132,6 @@ class TinyDecodingState:
 
     Attributes:
         reference: The picture as the networks see it, ``(B, 3, H, W)``.
-        fine_reference: The picture at twice that size, ``(B, 3, 2 H, 2 W)``; ``None`` where mouths
-            are not drawn so finely.
         canvas: What is drawn into; ``None`` where frames are what the networks draw.
         gives_levels: Whether frames are levels 0..255.
         reference_features: ``(B, D, H/4, W/4)``.
@@ -158,7 +146,6 @@ class TinyDecodingState:
     reference: Tensor
     reference_features: Tensor
     reference_grid: Tensor
-    fine_reference: Tensor | None = None
     canvas: Canvas | None = None
     gives_levels: bool = False
     memories: tuple[Tensor, ...] = ()
@@ -204,16 +191,12 @@ class TinyCodec(nn.Module):
                 config.decoder_dim,
             )
         )
-        self.fine_mouth: FineMouth | None = None
-        if config.fine_mouth_dim:
-            self.fine_mouth = FineMouth(config.fine_mouth_dim, config.decoder_dim)
 
-    def _reduced(self, pictures: Tensor, scale: int = 1) -> Tensor:
-        """Pictures ``(..., H, W)`` at the size the networks see, or so many times that."""
-        factor = self.config.detail_scale // scale
-        if factor == 1:
+    def _reduced(self, pictures: Tensor) -> Tensor:
+        """Pictures ``(..., H, W)`` at the size the networks see."""
+        if self.config.detail_scale == 1:
             return pictures
-        small = functional.avg_pool2d(pictures.flatten(0, -4).float(), factor)
+        small = functional.avg_pool2d(pictures.flatten(0, -4).float(), self.config.detail_scale)
         return small.unflatten(0, pictures.shape[:-3])
 
     def components(self, pictures: Tensor) -> Tensor:
@@ -277,16 +260,10 @@ class TinyCodec(nn.Module):
             small,
             features,
             self.decoder.prepare(features),
-            fine_reference=self._fine_reference(reference),
-            canvas=canvas,
+            canvas,
             gives_levels=scene is not None,
             blinks=blinks,
         )
-
-    def _fine_reference(self, reference: Tensor) -> Tensor | None:
-        if self.fine_mouth is None or self.config.detail_scale % FINE_SCALE:
-            return None
-        return self._reduced(reference, FINE_SCALE).float()
 
     def _joined(self, drawing: Drawing, state: TinyDecodingState) -> Drawing:
         """The drawing of one latent, whose motion and tones go on from where the last one ended."""
@@ -336,11 +313,7 @@ class TinyCodec(nn.Module):
         first = FRAMES_PER_LATENT - 1 if state.last_frame is None else 0
         if state.canvas is None:
             return drawing.frames.unflatten(1, (FRAMES_PER_LATENT, 3))[:, first:].clamp(-1, 1)
-        fine = None
-        reference = None if state.begins_at_rest else state.fine_reference
-        if self.fine_mouth is not None and reference is not None:
-            fine = self.fine_mouth.draw(drawing, reference)
-        fields = read_fields(drawing, state.canvas, first=first, fine=fine)
+        fields = read_fields(drawing, state.canvas, first=first)
         if state.gives_levels:
             return compose_levels(fields, state.canvas)
         return compose(fields, state.canvas)

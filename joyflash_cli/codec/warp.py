@@ -62,7 +62,6 @@ class Drawing:
         copied: Share of the moved reference in each pixel, 0..1, ``(BT, 4, H, W)``.
         coarse: The frames before they were made crisp, ``(BT, 12, H, W)``.
         moved: The reference moved along the flow, ``(BT, 12, H, W)``.
-        features: What it was drawn from, ``(BT, D, H/4, W/4)``.
     """
 
     frames: Tensor
@@ -70,7 +69,6 @@ class Drawing:
     copied: Tensor
     coarse: Tensor
     moved: Tensor
-    features: Tensor
 
 
 def move_reference(reference: Tensor, flow: Tensor) -> Tensor:
@@ -204,4 +202,4 @@ class WarpDecoder(nn.Module):
         drawn = functional.pixel_shuffle(self.to_drawn(hidden).float(), FOLD) * DRAWING_SCALE
         share = copied.repeat_interleave(3, 1)
         frames = coarse + share * (moved - coarse) + drawn
-        return Drawing(frames, flow, copied, coarse, moved, hidden)
+        return Drawing(frames, flow, copied, coarse, moved)

@@ -1,8 +1,7 @@
 """The first stages of ``joyflash train``: sources, face networks, speech and every kind of clip."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from joyflash_cli.training.run_config import RunConfig
 from joyflash_cli.training.session import Session
@@ -110,36 +109,6 @@ def _film_clips(run: RunConfig, resume: bool, session: Session) -> None:
         )
 
 
-def _fine_clips(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.codec.fine_mouth import SCALE
-
-    if not run.codec.codec.fine_mouth_dim:
-        return
-
-    def enlarged(config: Any) -> Any:
-        return replace(config, size_px=SCALE * config.size_px)
-
-    num_clips = run.fine_mouth.num_clips
-    fine = replace(
-        run,
-        work_dir=str(run.path("fine")),
-        clips=replace(enlarged(run.clips), num_clips=num_clips),
-        held_out_clips=enlarged(run.held_out_clips),
-        photo_clips=replace(
-            enlarged(run.photo_clips), num_clips=min(num_clips, run.photo_clips.num_clips)
-        ),
-        held_out_photo_clips=enlarged(run.held_out_photo_clips),
-        film_clips=enlarged(run.film_clips),
-    )
-    speech = fine.path("speech")
-    if not speech.exists():
-        speech.parent.mkdir(parents=True, exist_ok=True)
-        speech.symlink_to(run.path("speech"))
-    _clips(fine, resume, session)
-    _photo_clips(fine, resume, session)
-    _film_clips(fine, resume, session)
-
-
 DATA_STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
     "sources": _sources,
     "points": _points,
@@ -147,5 +116,4 @@ DATA_STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
     "clips": _clips,
     "photo-clips": _photo_clips,
     "film-clips": _film_clips,
-    "fine-clips": _fine_clips,
 }

@@ -11,25 +11,18 @@ from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.training.latent_reader import LatentReader
 from joyflash_cli.training.run_config import RunConfig
 
-FINE_MOUTH = "fine_mouth."
-
 
 def codec_of(run: RunConfig, name: str = "codec/codec.safetensors") -> TinyCodec:
     """A codec of a run at the size of its clips: by default as the stage ``codec`` left it."""
-    codec = TinyCodec(replace(run.codec.codec, detail_scale=1, fine_mouth_dim=0))
-    tensors = load_file(run.path(name))
-    codec.load_state_dict({k: x for k, x in tensors.items() if not k.startswith(FINE_MOUTH)})
+    codec = TinyCodec(replace(run.codec.codec, detail_scale=1))
+    codec.load_state_dict(load_file(run.path(name)))
     return codec.eval()
 
 
 def shipped_codec_of(run: RunConfig) -> TinyCodec:
     """The codec of a run as it is shipped: at the size of the video."""
     codec = TinyCodec(run.codec.codec)
-    tensors = load_file(run.path("decoder/codec.safetensors"))
-    if run.codec.codec.fine_mouth_dim:
-        fine = load_file(run.path("fine-mouth/fine_mouth.safetensors"))
-        tensors |= {FINE_MOUTH + name: value for name, value in fine.items()}
-    codec.load_state_dict(tensors)
+    codec.load_state_dict(load_file(run.path("decoder/codec.safetensors")))
     return codec.eval()
 
 

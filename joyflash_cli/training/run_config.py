@@ -15,7 +15,6 @@ from joyflash_cli.training.codec import CodecTrainingConfig
 from joyflash_cli.training.dataset_latents import DatasetConfig
 from joyflash_cli.training.decoder_batches import DecoderTrainingConfig
 from joyflash_cli.training.dmd import DmdConfig
-from joyflash_cli.training.fine_mouth import FineMouthConfig
 from joyflash_cli.training.front_end import FrontEndTrainingConfig
 from joyflash_cli.training.generator_batches import GeneratorTrainingConfig
 from joyflash_cli.training.latent_reader import LatentReaderConfig
@@ -123,7 +122,6 @@ class RunConfig:
     lip_reader: LatentReaderConfig = field(default_factory=LatentReaderConfig)
     predictions: PredictionsConfig = field(default_factory=PredictionsConfig)
     decoder: DecoderTrainingConfig = field(default_factory=DecoderTrainingConfig)
-    fine_mouth: FineMouthConfig = field(default_factory=FineMouthConfig)
     generator: GeneratorTrainingConfig = field(default_factory=GeneratorTrainingConfig)
     weights: DistillationWeights = field(default_factory=DistillationWeights)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)

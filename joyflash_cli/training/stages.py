@@ -195,27 +195,6 @@ def _decoder(run: RunConfig, resume: bool, session: Session) -> None:
     _save(codec, run.path("decoder/codec.safetensors"))
 
 
-def _fine_mouth(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.codec.fine_mouth import FineMouth
-    from joyflash_cli.training.fine_mouth import train_fine_mouth
-    from joyflash_cli.training.parts_on_disk import codec_of
-
-    sizes = run.codec.codec
-    if not sizes.fine_mouth_dim:
-        return
-    fine = train_fine_mouth(
-        codec_of(run, "decoder/codec.safetensors"),
-        FineMouth(sizes.fine_mouth_dim, sizes.decoder_dim),
-        run.fine_mouth,
-        clips_dir=run.path("fine/clips/train"),
-        held_out_dir=run.path("fine/clips/held_out"),
-        out_dir=run.path("fine-mouth"),
-        resume=resume,
-        session=session,
-    )
-    _save(fine, run.path("fine-mouth/fine_mouth.safetensors"))
-
-
 def _export(run: RunConfig, resume: bool, session: Session) -> None:
     from joyflash_cli.data.clips import ClipStore
     from joyflash_cli.media.framing import measure_framing
@@ -254,12 +233,11 @@ STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
     "generator": _generator,
     "predictions": _predictions,
     "decoder": _decoder,
-    "fine-mouth": _fine_mouth,
     "export": _export,
 }
 
 
-AFTER_DISTILLATION = ("predictions", "decoder", "fine-mouth", "export")
+AFTER_DISTILLATION = ("predictions", "decoder", "export")
 """The decoder learns to draw what the distilled generator says."""
 
 

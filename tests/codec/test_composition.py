@@ -38,7 +38,7 @@ def a_drawing(*, x: float = 0.0, y: float = 0.0, share: float = 1.0, added: floa
     flow = torch.tensor([x, y]).repeat(4)[None, :, None, None].expand(1, 8, NET_PX // 2, -1)
     copied = torch.full((1, 4, NET_PX, NET_PX), share)
     frames = share * moved + added
-    return Drawing(frames, flow.expand(-1, -1, -1, NET_PX // 2), copied, moved, moved, moved)
+    return Drawing(frames, flow.expand(-1, -1, -1, NET_PX // 2), copied, moved, moved)
 
 
 SQUARES = {

@@ -17,7 +17,7 @@ def drawing_of(num_latents: int = 1) -> Drawing:
         torch.rand(num_latents, 12, SIZE, SIZE, generator=generator) for _ in range(3)
     )
     copied = torch.rand(num_latents, 4, SIZE, SIZE, generator=generator)
-    return Drawing(frames, torch.zeros(num_latents, 8, 50, 50), copied, coarse, moved, coarse)
+    return Drawing(frames, torch.zeros(num_latents, 8, 50, 50), copied, coarse, moved)
 
 
 def test_above_the_line_there_is_the_moved_picture_and_below_the_drawn_one():

@@ -172,14 +172,14 @@ def test_a_perfect_drawing_costs_only_its_own_strokes():
     config = DecoderTrainingConfig(moved_weight=0.0, copy_weight=0.25)
     whole = frames.flatten(2, 3)[0]
     still = torch.zeros_like(whole)
-    perfect = Drawing(whole, flow, torch.zeros(2, 4, SIZE, SIZE), whole, still, whole)
+    perfect = Drawing(whole, flow, torch.zeros(2, 4, SIZE, SIZE), whole, still)
     loss, figures = decoder_loss(perfect, batch, config)
     assert figures["pixels"] == 0
     assert float(loss) == pytest.approx(0.25)  # nothing was copied
     unweighted = dataclasses.replace(batch, weight=2 * batch.outside)  # nothing pulls at mouths
     loss, _ = decoder_loss(perfect, unweighted, config)
     assert float(loss) == pytest.approx(0.125)
-    worse = Drawing(whole + 0.1, flow, torch.ones(2, 4, SIZE, SIZE), whole, still, whole)
+    worse = Drawing(whole + 0.1, flow, torch.ones(2, 4, SIZE, SIZE), whole, still)
     assert decoder_loss(worse, batch, config)[1]["pixels"] == pytest.approx(0.1, rel=1e-4)
 
 
@@ -193,7 +193,7 @@ def test_what_is_drawn_outside_the_mouth_must_be_worth_its_own_size():
             restraint_weight=restraint_weight,
         )  # fmt: skip
         moved = torch.full((2, 12, SIZE, SIZE), 0.5, requires_grad=True)
-        drawing = Drawing(drawn, flow, torch.ones(2, 4, SIZE, SIZE), moved, moved, moved)
+        drawing = Drawing(drawn, flow, torch.ones(2, 4, SIZE, SIZE), moved, moved)
         loss, _ = decoder_loss(drawing, batch, config)
         loss.backward()
         assert moved.grad is None or not moved.grad.any()
@@ -220,7 +220,7 @@ def test_errors_that_change_between_latents_cost_more():
         flow = torch.zeros(2, 8, SIZE // 2, SIZE // 2)
         config = DecoderTrainingConfig(joint_weight=joint_weight, motion_weight=1.0)
         nothing = torch.zeros_like(drawn)
-        drawing = Drawing(drawn, flow, torch.ones(2, 4, SIZE, SIZE), nothing, nothing, nothing)
+        drawing = Drawing(drawn, flow, torch.ones(2, 4, SIZE, SIZE), nothing, nothing)
         return float(decoder_loss(drawing, batch, config)[0])
 
     one_change = 0.1 / 7  # of seven differences between eight frames

@@ -33,7 +33,6 @@ SIZES = {
     r"(ict|photo)_share = [\d.]+": r"\1_share = 0.0",
     r"generator_every = \d+": "generator_every = 1",
     r'folder = "real"': 'folder = ""',
-    r"fine_mouth_dim = \d+": "fine_mouth_dim = 8",
     r"pair_share = [\d.]+": "pair_share = 0.0",
     r"(photo_clips\]\n)num_clips = \d+": r"\1num_clips = 0",
     r"rollout = \{.*\}\n": "",
@@ -101,7 +100,6 @@ def config(repository, tmp_path):
     text += "\n[dmd.rollout]\nnum_blocks = [2, 2]\n\n[generator.transformer]\n" + lines(plain)
     for name, values in tables.items():
         text += f"\n\n[generator.transformer.{name}]\n{lines(values)}"
-    text += "\n\n[fine_mouth]\nnum_clips = 3\nbatch = 1\n\n[fine_mouth.optimiser]\nsteps = 1\n"
     path = tmp_path / "tiny.toml"
     path.write_text(text)
     return path
