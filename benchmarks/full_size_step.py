@@ -67,11 +67,11 @@ def measure(options: argparse.Namespace) -> dict:
     from joyflash_cli.model.attention import use_backend
     from joyflash_cli.model.config import CONFIGURATIONS
     from joyflash_cli.model.kernels import resolve_backend
-    from joyflash_cli.pipeline.devices import keep_freed_memory
-    from joyflash_cli.pipeline.memory import stream_memory
-    from joyflash_cli.pipeline.preflight import heap_holes_bytes
+    from joyflash_cli.render.devices import keep_freed_memory
+    from joyflash_cli.render.memory import stream_memory
+    from joyflash_cli.render.preflight import heap_holes_bytes
     from joyflash_cli.sampler.loop import run_iteration
-    from joyflash_cli.sampler.profile import PAPER
+    from joyflash_cli.sampler.settings import PAPER
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -224,7 +224,7 @@ class RandomSource:
 
 def iteration_gflop(config, profile, tokens_per_frame: int) -> float:
     """Multiplications and additions of the linear maps and attentions of both passes."""
-    from joyflash_cli.pipeline.memory import clean_pass_size, window_pass_size
+    from joyflash_cli.render.memory import clean_pass_size, window_pass_size
 
     total = 0
     for size in (

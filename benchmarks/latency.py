@@ -93,10 +93,10 @@ class Speaker:
 
 def measure_delay(look_ahead: int, options: argparse.Namespace) -> dict[str, Any]:
     """Feed sound in real time; when did each picture leave, after its own sound began?"""
-    from joyflash_cli.checkpoints.store import resolve_checkpoint
-    from joyflash_cli.media.pcm import PcmFormat
-    from joyflash_cli.media.sound import LiveSound
-    from joyflash_cli.pipeline import JoyFlash, read_request
+    from joyflash_cli.media.inputs.pcm import PcmFormat
+    from joyflash_cli.media.inputs.sound import LiveSound
+    from joyflash_cli.render import JoyFlash, read_request
+    from joyflash_cli.weights.store import resolve_checkpoint
 
     files = resolve_checkpoint("tiny", options.checkpoint)
     joyflash = JoyFlash.load(files, device=options.device, dtype=options.dtype)
@@ -141,10 +141,10 @@ def measure_lips(look_ahead: int, options: argparse.Namespace) -> dict[str, Any]
     """Lip correlation of the recorded test clips under a look-ahead."""
     import numpy as np
 
-    from joyflash_cli.evaluation.generation import CheckpointRenderer
-    from joyflash_cli.evaluation.measure import read_clip, summarise
-    from joyflash_cli.evaluation.pack import load_pack
-    from joyflash_cli.evaluation.reader import load_readers
+    from joyflash_cli.measures.reader import load_readers
+    from joyflash_cli.studio.evaluation.generation import CheckpointRenderer
+    from joyflash_cli.studio.evaluation.measure import read_clip, summarise
+    from joyflash_cli.studio.evaluation.pack import load_pack
 
     pack, readers = load_pack(None), load_readers()
     clips = pack.clips[: options.clips]
@@ -173,7 +173,7 @@ def repeated_samples(source: Path, seconds: float) -> tuple[Any, int]:
     """Mono 16-bit samples of a sound repeated to a length, and their rate."""
     import numpy as np
 
-    from joyflash_cli.media.audio import read_audio
+    from joyflash_cli.media.inputs.audio import read_audio
 
     clip = read_audio(source)
     wanted = round(seconds * clip.sample_rate_hz)
@@ -185,7 +185,7 @@ def warm_up(joyflash: Any, image: Path, samples: Any, rate_hz: int) -> None:
     """One short render: first calls of kernels are slower than all later ones."""
     import numpy as np
 
-    from joyflash_cli.pipeline import read_request
+    from joyflash_cli.render import read_request
     from joyflash_cli.types import AudioClip
 
     clip = AudioClip((samples.astype(np.float32) / 32768)[:, None], rate_hz)

@@ -57,7 +57,7 @@ def voice(path: Path) -> bytes:
     """The samples of a file, 16-bit mono at 16 kHz."""
     import numpy as np
 
-    from joyflash_cli.media.audio import read_audio, to_model_waveform
+    from joyflash_cli.media.inputs.audio import read_audio, to_model_waveform
 
     return (to_model_waveform(read_audio(path)) * 32_767).astype(np.int16).tobytes()
 
@@ -95,11 +95,11 @@ def measure_reading(options: argparse.Namespace) -> dict[str, Any]:
     """Hears hours of sound as a render would."""
     import torch
 
-    from joyflash_cli.checkpoints.store import resolve_checkpoint
-    from joyflash_cli.media.sound import LiveSound
-    from joyflash_cli.pipeline.latency import stream_geometry
-    from joyflash_cli.pipeline.parts import load_parts
-    from joyflash_cli.pipeline.sound_feed import SoundFeed
+    from joyflash_cli.media.inputs.sound import LiveSound
+    from joyflash_cli.render.latency import stream_geometry
+    from joyflash_cli.render.parts import load_parts
+    from joyflash_cli.render.sound_feed import SoundFeed
+    from joyflash_cli.weights.store import resolve_checkpoint
 
     files = resolve_checkpoint("tiny", options.checkpoint)
     parts = load_parts(files, torch.device("cpu"), torch.float32)

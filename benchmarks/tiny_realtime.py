@@ -89,9 +89,9 @@ def render_once(options: argparse.Namespace) -> dict:
     import torch
 
     from joyflash_cli import __version__
-    from joyflash_cli.checkpoints.store import resolve_checkpoint
-    from joyflash_cli.pipeline import FrameOptions, JoyFlash, read_request
-    from joyflash_cli.pipeline.devices import stage_threads
+    from joyflash_cli.render import FrameOptions, JoyFlash, read_request
+    from joyflash_cli.render.devices import stage_threads
+    from joyflash_cli.weights.store import resolve_checkpoint
 
     torch.set_num_threads(stage_threads() if options.threads is None else options.threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -141,7 +141,7 @@ def write_repeated(source: Path, target: Path, length_s: float) -> Path:
 
     import numpy as np
 
-    from joyflash_cli.media.audio import read_audio
+    from joyflash_cli.media.inputs.audio import read_audio
 
     clip = read_audio(source)
     levels = (np.clip(clip.samples, -1, 1) * 32767).astype("<i2")

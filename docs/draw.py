@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from joyflash_cli.sampler.positions import pass_positions
-from joyflash_cli.sampler.profile import PAPER, SamplerProfile
-from joyflash_cli.sampler.schedule import noise_levels, scheduled_iterations
+from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
+from joyflash_cli.sampler.settings import PAPER, SamplerProfile
 from joyflash_cli.sampler.solver import flow_match_table
+from joyflash_cli.sampler.urcr import pass_positions
 
 FIGURES = Path(__file__).resolve().parent / "figures"
 INK, SOFT, LINE = "#1b2130", "#5d6779", "#d9dee7"

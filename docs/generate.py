@@ -169,7 +169,7 @@ def _shown(value: object) -> str:
 
 def profile_table() -> str:
     """``weights.toml`` as a table."""
-    from joyflash_cli.checkpoints.manifest import read_manifest
+    from joyflash_cli.weights.manifest import read_manifest
 
     lines = ["| profile | what it is | files | licence |", "|---|---|---|---|"]
     for name, profile in read_manifest().items():

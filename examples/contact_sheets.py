@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from joyflash_cli.media.audio import read_audio
-from joyflash_cli.media.muxer import open_muxer
+from joyflash_cli.media.inputs.audio import read_audio
+from joyflash_cli.media.outputs.muxer import open_muxer
 from joyflash_cli.media.sheet import picture_bytes, resized, tile
-from joyflash_cli.pipeline import FrameOptions, JoyFlash, RenderRequest, read_request
-from joyflash_cli.pipeline.sidecar import notice
+from joyflash_cli.render import FrameOptions, JoyFlash, RenderRequest, read_request
+from joyflash_cli.render.sidecar import notice
 from joyflash_cli.types import AudioClip
 
 JPEG_QUALITY = 82

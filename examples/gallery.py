@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from contact_sheets import evenly, most_different, pick, render, write_sheet
 
-from joyflash_cli.media.audio import read_audio
+from joyflash_cli.media.inputs.audio import read_audio
 from joyflash_cli.media.sheet import resized
-from joyflash_cli.pipeline import JoyFlash
+from joyflash_cli.render import JoyFlash
 from joyflash_cli.types import AudioClip
 
 HERE = Path(__file__).parent

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from joyflash_cli.data.face_state import FaceState
-from joyflash_cli.data.heads.assets import load_makehuman
-from joyflash_cli.data.heads.makehuman import sample_makehuman
-from joyflash_cli.data.synthesis import speak_hibari
 from joyflash_cli.media.sheet import write_picture
+from joyflash_cli.studio.heads.assets import load_makehuman
+from joyflash_cli.studio.heads.face_state import FaceState
+from joyflash_cli.studio.heads.makehuman import sample_makehuman
+from joyflash_cli.studio.speech.synthesis import speak_hibari
 
 FACE_SEED = 9229
 TEXT = (

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from joyflash_cli.data.face_state import FaceState
-from joyflash_cli.data.heads.drawn import sample_drawn
-from joyflash_cli.media.audio import write_wav
-from joyflash_cli.media.clip_file import write_frames
+from joyflash_cli.media.inputs.audio import write_wav
+from joyflash_cli.studio.clips.clip_file import write_frames
+from joyflash_cli.studio.heads.drawn import sample_drawn
+from joyflash_cli.studio.heads.face_state import FaceState
 from joyflash_cli.types import AudioClip
 
 FPS = 25

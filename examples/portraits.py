@@ -19,7 +19,7 @@ from contact_sheets import most_different, mouth_of, render, write_sheet
 
 from joyflash_cli.errors import JoyFlashError
 from joyflash_cli.media.sheet import resized, tile
-from joyflash_cli.pipeline import JoyFlash
+from joyflash_cli.render import JoyFlash
 
 HERE = Path(__file__).parent
 SHEETS = HERE.parent / "docs" / "figures" / "portraits"

@@ -6,9 +6,9 @@ python runs/build_held_out_pack.py CLIPS/held_out SPEECH.npz OUT
 import sys
 from pathlib import Path
 
-from joyflash_cli.data.clips import ClipStore
-from joyflash_cli.data.speech import load_speech
-from joyflash_cli.evaluation.pack import build_pack
+from joyflash_cli.studio.clips.clips import ClipStore
+from joyflash_cli.studio.evaluation.pack import build_pack
+from joyflash_cli.studio.speech.speech import load_speech
 
 
 def main(clips: Path, speech: Path, out: Path) -> None:

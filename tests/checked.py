@@ -7,7 +7,12 @@ from jaxtyping import AbstractArray
 
 CHECKED_PACKAGES = {
     "beartype.beartype": ("model", "sampler", "codec"),
-    "checked.check_shapes": ("conditioning", "encoders", "training", "evaluation"),
+    "checked.check_shapes": (
+        "conditioning",
+        "encoders",
+        "studio.training",
+        "studio.evaluation",
+    ),
 }
 """By what checks them: every annotation, or those of tensors alone, where tests use fakes."""
 

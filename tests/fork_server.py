@@ -82,8 +82,8 @@ def main() -> None:
     import av  # noqa: F401 - imported so that jobs need not
     import torch  # noqa: F401
 
-    import joyflash_cli.media.mp4
-    import joyflash_cli.pipeline.stages  # noqa: F401
+    import joyflash_cli.media.outputs.mp4
+    import joyflash_cli.render.stages  # noqa: F401
 
     sys.path[:0] = [str(TESTS), str(TESTS / "batch")]
     say(0)

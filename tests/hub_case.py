@@ -162,7 +162,7 @@ class HubCase:
         """Python text that runs the command line with this case's manifest."""
         return (
             "import sys, pathlib\n"
-            "import joyflash_cli.checkpoints.manifest as manifest\n"
+            "import joyflash_cli.weights.manifest as manifest\n"
             f"manifest.manifest_path = lambda: pathlib.Path({str(self.manifest)!r})\n"
             "from joyflash_cli.cli.app import run\n"
             "sys.exit(run(sys.argv[1:]))\n"
@@ -179,9 +179,9 @@ def open_hub_case(folder: Path, monkeypatch):
             monkeypatch.delenv(name, raising=False)
         for name, value in case.environment.items():
             monkeypatch.setenv(name, value)
-        manifest = "joyflash_cli.checkpoints.manifest.manifest_path"
+        manifest = "joyflash_cli.weights.manifest.manifest_path"
         monkeypatch.setattr(manifest, lambda: case.manifest)
-        monkeypatch.setattr("joyflash_cli.checkpoints.hub.RETRY_WAITS_S", (0.0, 0.0))
+        monkeypatch.setattr("joyflash_cli.weights.hub.RETRY_WAITS_S", (0.0, 0.0))
         # The library waits a second before it goes on with a broken download.
         monkeypatch.setattr(
             "huggingface_hub.file_download.time", types.SimpleNamespace(sleep=lambda _: None)

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from joyflash_cli.model.attention import KeysValues, block_causal_mask
 from joyflash_cli.model.transformer import CausalTransformer, Context
 from joyflash_cli.sampler.cache import KeyValueCache
-from joyflash_cli.sampler.positions import pass_positions
-from joyflash_cli.sampler.profile import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerProfile
 from joyflash_cli.sampler.solver import clean_from_flow, flow_match_table
+from joyflash_cli.sampler.urcr import pass_positions
 
 
 @torch.inference_mode()

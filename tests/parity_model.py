@@ -8,19 +8,19 @@ from parity_report import Report
 from safetensors.torch import load_file
 from torch import Tensor
 
-from joyflash_cli.checkpoints.convert import from_public, select_generator
 from joyflash_cli.conditioning.audio_windows import AudioWindowRule, audio_windows
 from joyflash_cli.model.attention import KeysValues
 from joyflash_cli.model.config import AudioPackConfig, TransformerConfig
 from joyflash_cli.model.rope import rope_tables, rotate
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.sampler.profile import (
+from joyflash_cli.sampler.settings import (
     AVATARFORCING,
     LIVETALK,
     ROLLINGFORCING,
     SamplerProfile,
 )
 from joyflash_cli.types import Conditioning
+from joyflash_cli.weights.convert import from_public, select_generator
 
 
 def transformer_config(case: dict) -> TransformerConfig:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from joyflash_cli.sampler.loop import Iteration, iterate, sample_blocks, start_stream
 from joyflash_cli.sampler.passes import StreamSetup, clean_pass, with_first_frame
-from joyflash_cli.sampler.profile import SamplerProfile
-from joyflash_cli.sampler.schedule import CLEAN, NoiseLevel, noise_levels
+from joyflash_cli.sampler.psb import CLEAN, NoiseLevel, noise_levels
+from joyflash_cli.sampler.settings import SamplerProfile
 
 
 class RecordedNoise:

@@ -6,19 +6,19 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from joyflash_cli.checkpoints.convert import ORIGINAL_NAMES, to_public
-from joyflash_cli.checkpoints.convert_names import (
-    IMAGE_ENCODER_NAMES,
-    TEXT_ENCODER_NAMES,
-    rename,
-)
-from joyflash_cli.checkpoints.manifest import find_profile
 from joyflash_cli.codec.wan import wan_vae_module
 from joyflash_cli.encoders.image import image_encoder_module
 from joyflash_cli.encoders.text import text_encoder_module
 from joyflash_cli.encoders.wav2vec2_weights import wav2vec2_module
 from joyflash_cli.model.config import AudioPackConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.weights.convert import ORIGINAL_NAMES, to_public
+from joyflash_cli.weights.convert_names import (
+    IMAGE_ENCODER_NAMES,
+    TEXT_ENCODER_NAMES,
+    rename,
+)
+from joyflash_cli.weights.manifest import find_profile
 
 TEXT_DIM = 16
 VAE = {"base_dim": 4, "z_dim": 16}

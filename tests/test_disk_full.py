@@ -14,7 +14,7 @@ from conftest import write_tone
 from small_disk import small_disk
 
 from joyflash_cli.cli.app import run
-from joyflash_cli.media.probe import probe
+from joyflash_cli.media.outputs.probe import probe
 
 EARLIER = b"an earlier video"
 PAGES = (0, 1, 2, 4, 7, 12, 20, 33)
@@ -197,7 +197,7 @@ def test_convert(disk, tmp_path, capsys, pages, monkeypatch):
     """Refused beforehand where the room is known to be too small, else cleaned up."""
     from published import write_profile
 
-    from joyflash_cli.checkpoints import convert
+    from joyflash_cli.weights import convert
 
     source = write_profile(tmp_path / "source", "livetalk-1.3b")
     if pages == 40:
@@ -214,10 +214,10 @@ def test_convert(disk, tmp_path, capsys, pages, monkeypatch):
 
 
 def test_train_keeps_the_state_before(disk, capsys):
-    sys.path.insert(0, str(Path(__file__).parent / "training"))
+    sys.path.insert(0, str(Path(__file__).parent / "studio" / "training"))
     from toy_run import save_start, toy_run
 
-    from joyflash_cli.training.state import load_tree
+    from joyflash_cli.studio.training.state import load_tree
 
     run_file = toy_run(disk.folder, save_every_steps=2, steps=6, log_every=2)
     save_start(disk.folder)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from joyflash_cli.media.audio import read_audio
+from joyflash_cli.media.inputs.audio import read_audio
 from joyflash_cli.types import AudioClip, FrameChunk
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -11,12 +11,9 @@ import pytest
 import torch
 from published import CLIP, TEXT, TEXT_DIM, VAE, WAV2VEC2, write_profile, write_tokenizer
 
-from joyflash_cli.checkpoints.convert import convert_weights, read_template
-from joyflash_cli.checkpoints.state_dict import save_state_dict
-from joyflash_cli.checkpoints.store import resolve_checkpoint
 from joyflash_cli.config import to_dict
 from joyflash_cli.errors import CheckpointError
-from joyflash_cli.media.probe import probe
+from joyflash_cli.media.outputs.probe import probe
 from joyflash_cli.model.config import (
     JOYAVATAR_1_3B,
     AudioAttentionConfig,
@@ -24,8 +21,11 @@ from joyflash_cli.model.config import (
     TransformerConfig,
 )
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.pipeline import JoyFlash, plan_render, read_request, read_sampler_profile
-from joyflash_cli.pipeline.sampling import with_sampler_options
+from joyflash_cli.render import JoyFlash, plan_render, read_request, read_sampler_profile
+from joyflash_cli.render.sampling import with_sampler_options
+from joyflash_cli.weights.convert import convert_weights, read_template
+from joyflash_cli.weights.state_dict import save_state_dict
+from joyflash_cli.weights.store import resolve_checkpoint
 
 LIVETALK, AVATARFORCING, JOYAVATAR = "livetalk-1.3b", "avatarforcing-1.3b", "joyavatar-flash-1.3b"
 SIZE = (48, 32)
@@ -186,7 +186,7 @@ def test_prompts_are_encoded_once_and_then_the_encoder_is_not_needed(
 ):
     import shutil
 
-    from joyflash_cli.pipeline import static
+    from joyflash_cli.render import static
 
     folder = shutil.copytree(checkpoints[LIVETALK], tmp_path / "copy")
     encoded = []
@@ -211,7 +211,7 @@ def test_a_checkpoint_may_bring_the_embedding_of_its_default_prompt_alone(
 ):
     import shutil
 
-    from joyflash_cli.pipeline.static import EncodeTarget, write_prompt_embedding
+    from joyflash_cli.render.static import EncodeTarget, write_prompt_embedding
 
     folder = shutil.copytree(checkpoints[AVATARFORCING], tmp_path / "copy")
     files = resolve_checkpoint(AVATARFORCING, folder)
@@ -235,8 +235,8 @@ def test_a_checkpoint_may_bring_the_embedding_of_its_default_prompt_alone(
 
 def convert_with_embedding(source, embedding, folder, monkeypatch):
     """A conversion whose sources hold a prompt embedding and no text encoder."""
-    from joyflash_cli.checkpoints import convert
-    from joyflash_cli.checkpoints.convert_inputs import ProfileSources, find_sources
+    from joyflash_cli.weights import convert
+    from joyflash_cli.weights.convert_inputs import ProfileSources, find_sources
 
     found = dict(find_sources(AVATARFORCING, source).files)
     del found["text_encoder"]

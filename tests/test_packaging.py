@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from joyflash_cli.checkpoints.store import REQUIRED_FILES, embedded_directory
-from joyflash_cli.media.probe import probe
+from joyflash_cli.media.outputs.probe import probe
+from joyflash_cli.weights.store import REQUIRED_FILES, embedded_directory
 
 EMBEDDED = all((embedded_directory("tiny") / name).is_file() for name in REQUIRED_FILES)
 MAX_CHECKPOINT_BYTES = 20_000_000
@@ -86,7 +86,7 @@ def start(environment: Path, folder: Path, *arguments: str) -> subprocess.Comple
 
 def test_the_installed_package_is_the_wheel_s(environment, tmp_path):
     script = (
-        "import joyflash_cli, joyflash_cli.checkpoints.manifest as m; "
+        "import joyflash_cli, joyflash_cli.weights.manifest as m; "
         "print(joyflash_cli.__file__); print(m.manifest_path())"
     )
     done = subprocess.run(

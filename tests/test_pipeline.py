@@ -11,7 +11,6 @@ import pytest
 import torch
 from conftest import TOY_AUDIO_S, TOY_PICTURE_PX, TOY_RATE_HZ
 
-from joyflash_cli.checkpoints.store import resolve_checkpoint
 from joyflash_cli.errors import (
     CheckpointError,
     ConfigError,
@@ -20,8 +19,8 @@ from joyflash_cli.errors import (
     OutputError,
     UsageError,
 )
-from joyflash_cli.media.probe import probe
-from joyflash_cli.pipeline import (
+from joyflash_cli.media.outputs.probe import probe
+from joyflash_cli.render import (
     FrameOptions,
     JoyFlash,
     choose_device,
@@ -29,9 +28,10 @@ from joyflash_cli.pipeline import (
     count_frames,
     read_request,
 )
-from joyflash_cli.pipeline.joyflash import StopRequested
-from joyflash_cli.pipeline.sidecar import read_sidecar, weights_sha256
+from joyflash_cli.render.joyflash import StopRequested
+from joyflash_cli.render.sidecar import read_sidecar, weights_sha256
 from joyflash_cli.types import AudioClip
+from joyflash_cli.weights.store import resolve_checkpoint
 
 NUM_FRAMES = 33  # ceil(1.3 s * 25)
 NUM_BLOCKS = 3  # 4 * 3 * 3 - 3 = 33 frames

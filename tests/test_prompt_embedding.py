@@ -9,14 +9,14 @@ import torch
 from published import TEXT_DIM, write_profile
 from safetensors.torch import load_file, save_file
 
-from joyflash_cli.checkpoints.integrity import write_checksums
-from joyflash_cli.checkpoints.manifest import find_profile
-from joyflash_cli.checkpoints.places import converted_directory, prompts_directory
-from joyflash_cli.checkpoints.prompt_cache import read_embedding
-from joyflash_cli.checkpoints.store import resolve_checkpoint
 from joyflash_cli.cli.app import run
-from joyflash_cli.media.probe import probe
-from joyflash_cli.pipeline import JoyFlash, read_request
+from joyflash_cli.media.outputs.probe import probe
+from joyflash_cli.render import JoyFlash, read_request
+from joyflash_cli.weights.integrity import write_checksums
+from joyflash_cli.weights.manifest import find_profile
+from joyflash_cli.weights.places import converted_directory, prompts_directory
+from joyflash_cli.weights.prompt_cache import read_embedding
+from joyflash_cli.weights.store import resolve_checkpoint
 
 NAME = "livetalk-1.3b"
 SIZE = (48, 32)
@@ -224,7 +224,7 @@ def test_what_is_no_embedding_is_refused(joyflash, hub, tmp_path, kind):
         if kind == "other":
             tensors = {"weight": torch.ones(3)}
         if kind == "infinite":
-            from joyflash_cli.checkpoints.prompt_cache import prompt_key
+            from joyflash_cli.weights.prompt_cache import prompt_key
 
             tensors["states"][0, 0, 0] = torch.inf
             said["key"] = prompt_key("e", "a")

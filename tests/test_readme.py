@@ -14,7 +14,7 @@ import pytest
 from conftest import write_tone
 
 from joyflash_cli.cli.app import run
-from joyflash_cli.media.probe import probe
+from joyflash_cli.media.outputs.probe import probe
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.S)

@@ -5,9 +5,8 @@ import json
 import pytest
 
 from joyflash_cli import __version__
-from joyflash_cli.checkpoints.store import resolve_checkpoint
 from joyflash_cli.errors import DataError, OutputError
-from joyflash_cli.pipeline.sidecar import (
+from joyflash_cli.render.sidecar import (
     SIDECAR_KEYS,
     RenderRecord,
     file_sha256,
@@ -16,6 +15,7 @@ from joyflash_cli.pipeline.sidecar import (
     weights_sha256,
     write_sidecar,
 )
+from joyflash_cli.weights.store import resolve_checkpoint
 
 
 def record(**changes) -> RenderRecord:
@@ -55,7 +55,7 @@ def test_a_record_of_an_earlier_version_is_read(tmp_path):
 
 
 def test_the_docstring_names_every_key():
-    from joyflash_cli.pipeline import sidecar
+    from joyflash_cli.render import sidecar
 
     assert all(f"``{key}``" in sidecar.__doc__ for key in SIDECAR_KEYS)
 

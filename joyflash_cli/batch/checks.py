@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from joyflash_cli.batch.rows import STATE_FOLDER, BatchRow, Problem, RawRow
-from joyflash_cli.media.kinds import is_url
-from joyflash_cli.media.names import FFMPEG_SUFFIXES, PYAV_SUFFIXES
+from joyflash_cli.media.inputs.kinds import is_url
+from joyflash_cli.media.outputs.names import FFMPEG_SUFFIXES, PYAV_SUFFIXES
 
 SUFFIXES = PYAV_SUFFIXES + FFMPEG_SUFFIXES
 MAX_ID_CHARS = 200

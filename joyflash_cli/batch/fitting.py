@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from joyflash_cli.batch.renderer import RendererSettings
-from joyflash_cli.checkpoints.store import CheckpointFiles
+from joyflash_cli.weights.store import CheckpointFiles
 
 if TYPE_CHECKING:
-    from joyflash_cli.pipeline.preflight import MemoryNeed
+    from joyflash_cli.render.preflight import MemoryNeed
 
 WORKER_BYTES = 300 << 20
 """What a process takes before any weights: Python with PyTorch, measured 0.25 GB, and some room."""
@@ -26,7 +26,7 @@ def with_named_dtype(settings: RendererSettings, device: str) -> RendererSetting
         DeviceError: When the device is absent or does not compute in it.
         UsageError: For an unknown name, or options that exclude each other.
     """
-    from joyflash_cli.pipeline.placement import choose_placement
+    from joyflash_cli.render.placement import choose_placement
 
     placement = choose_placement(device, settings.dtype, settings.execution)
     return replace(settings, dtype=str(placement.dtype).removeprefix("torch."))
@@ -47,9 +47,9 @@ def fit_workers(
         DeviceError: ``E-DEVICE-MEMORY`` when not even one fits.
         UsageError: When an option does not fit the checkpoint.
     """
-    from joyflash_cli.media.sizing import largest_size
-    from joyflash_cli.pipeline.placement import check_checkpoint, choose_placement
-    from joyflash_cli.pipeline.preflight import PlannedRun, check_memory, memory_needs
+    from joyflash_cli.media.inputs.sizing import largest_size
+    from joyflash_cli.render.placement import check_checkpoint, choose_placement
+    from joyflash_cli.render.preflight import PlannedRun, check_memory, memory_needs
 
     frame = settings.frame.resolved(files)
     side = frame.size_px or frame.max_size_px

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from joyflash_cli.batch.rows import STATE_FOLDER, Problem
 from joyflash_cli.errors import OutputError
-from joyflash_cli.media.names import partial_path, sidecar_path
+from joyflash_cli.media.outputs.names import partial_path, sidecar_path
 
 if TYPE_CHECKING:
-    from joyflash_cli.batch.plan import BatchPlan
     from joyflash_cli.batch.rows import BatchRow
     from joyflash_cli.batch.table import RowTable
+
+Replaceable: TypeAlias = "Callable[[BatchRow], bool]"
 
 
 def real_place(out_dir: Path, output: str) -> Path:
@@ -46,10 +47,20 @@ def real_place(out_dir: Path, output: str) -> Path:
     return Path(place)
 
 
-def target_problem(plan: BatchPlan, row: BatchRow) -> tuple[str, str]:
-    """Why a row's video, its record or a part of it may not be written, and a code; or nothing."""
+def target_problem(
+    table: RowTable, row: BatchRow, out_dir: Path, *, overwrite: bool, may_replace: Replaceable
+) -> tuple[str, str]:
+    """Why a row's video, its record or a part of it may not be written, and a code; or nothing.
+
+    Args:
+        table: All rows, with what they read and what was made of them.
+        row: The row.
+        out_dir: Folder of the batch.
+        overwrite: Whether whatever stands there may be replaced.
+        may_replace: Says whether the row's old video is this batch's own and as it was made.
+    """
     try:
-        place = real_place(plan.choices.out_dir, row.output)
+        place = real_place(out_dir, row.output)
     except OutputError as error:
         return error.message, error.code
     partial = partial_path(place)
@@ -57,17 +68,17 @@ def target_problem(plan: BatchPlan, row: BatchRow) -> tuple[str, str]:
     taken = [path for path in names if os.path.lexists(path)]
     for path in taken:
         shown = _shown(path, place, row)
-        if plan.table.is_input(path):
+        if table.is_input(path):
             return f"{shown} is a file that rows read", "E-OUTPUT-INPUT"
         if path.is_dir():
             return f"{shown} is a folder", "E-OUTPUT-EXISTS"
-    ours = plan.table.settled(row.output) is not None
-    if not taken or plan.choices.overwrite:
+    ours = table.settled(row.output) is not None
+    if not taken or overwrite:
         return "", ""
     text = ""
     if place in taken:
         what = "with other settings, or was changed since" if ours else "by something else"
-        if not plan.may_replace(row):
+        if not may_replace(row):
             text = f"output {row.output!r} exists already and was made {what}"
     elif not ours:
         text = f"{_shown(taken[0], place, row)} exists without its video"

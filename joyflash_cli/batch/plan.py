@@ -344,7 +344,12 @@ def _settle_row(plan: BatchPlan, row: BatchRow) -> tuple[str, str]:
         return "", ""  # it stays open, and fails alone when its turn comes
     if state != "open":
         plan.table.set_state(row.number, state, error_code=code, error=error)
-    return ("", "") if state == "done" else target_problem(plan, row)
+    if state == "done":
+        return "", ""
+    return target_problem(
+        plan.table, row, plan.choices.out_dir,
+        overwrite=plan.choices.overwrite, may_replace=plan.may_replace,
+    )  # fmt: skip
 
 
 def _is_published(plan: BatchPlan, row: BatchRow, record: Any) -> bool:

@@ -14,7 +14,7 @@ from joyflash_cli.errors import (
     room_hint,
     write_reason,
 )
-from joyflash_cli.media.names import partial_path, sidecar_path
+from joyflash_cli.media.outputs.names import partial_path, sidecar_path
 
 
 def publish(staged: Path, target: Path, *, overwrite: bool) -> None:

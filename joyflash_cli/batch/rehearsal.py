@@ -8,9 +8,9 @@ from pathlib import Path
 
 from joyflash_cli.batch.jobs import Failure
 from joyflash_cli.batch.plan import BatchPlan
-from joyflash_cli.checkpoints.store import CheckpointFiles
 from joyflash_cli.errors import JoyFlashError
-from joyflash_cli.media.hearing import SoundChoices
+from joyflash_cli.media.inputs.hearing import SoundChoices
+from joyflash_cli.weights.store import CheckpointFiles
 
 _REMEMBERED = 64
 """Pictures, and sounds, that are kept in mind at a time."""
@@ -44,10 +44,10 @@ def rehearse(
 
     Rows that share a picture or a sound are usual: neither is read again for every row.
     """
-    from joyflash_cli.media.sound import check_sound_file
-    from joyflash_cli.pipeline import RenderRequest, plan_render, read_sampler_profile
-    from joyflash_cli.pipeline.request import check_not_exchanged, read_face
-    from joyflash_cli.pipeline.static import check_prompt
+    from joyflash_cli.media.inputs.sound import check_sound_file
+    from joyflash_cli.render import RenderRequest, plan_render, read_sampler_profile
+    from joyflash_cli.render.request import check_not_exchanged, read_face
+    from joyflash_cli.render.static import check_prompt
 
     sampler = read_sampler_profile(files)
     face_of = lru_cache(_REMEMBERED)(

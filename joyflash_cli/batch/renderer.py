@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.batch.jobs import Job
 from joyflash_cli.errors import DataError
-from joyflash_cli.media.hearing import SoundChoices
-from joyflash_cli.pipeline.frame import DEFAULT_FRAME, FrameOptions
-from joyflash_cli.pipeline.placement import DEFAULT_EXECUTION, ExecutionOptions
+from joyflash_cli.media.inputs.hearing import SoundChoices
+from joyflash_cli.render.frame import DEFAULT_FRAME, FrameOptions
+from joyflash_cli.render.placement import DEFAULT_EXECUTION, ExecutionOptions
 
 if TYPE_CHECKING:
-    from joyflash_cli.pipeline import JoyFlash, RenderResult
+    from joyflash_cli.render import JoyFlash, RenderResult
 
 CPU_THREADS = 1
 """Threads of a worker on the CPU. Sums come out differently when they are split differently, so
@@ -49,7 +49,7 @@ class RendererSettings:
     @property
     def parameters(self) -> dict[str, Any]:
         """What of this decides the pictures, as it enters a row's key."""
-        from joyflash_cli.pipeline.devices import SHORT_DTYPES
+        from joyflash_cli.render.devices import SHORT_DTYPES
 
         execution = asdict(self.execution)
         for where in ("offload", "codec_device"):
@@ -83,7 +83,7 @@ class PipelineRenderer:
     def __init__(self, settings: RendererSettings, device: str) -> None:
         import torch
 
-        from joyflash_cli.pipeline import JoyFlash
+        from joyflash_cli.render import JoyFlash
 
         torch.set_num_threads(settings.threads)
         checkpoint = Path(settings.checkpoint) if settings.checkpoint else None
@@ -101,8 +101,8 @@ class PipelineRenderer:
 
     def render(self, job: Job) -> dict[str, Any]:
         """Writes the video and its record; see ``RowRenderer``."""
-        from joyflash_cli.pipeline import read_request
-        from joyflash_cli.pipeline.sidecar import file_sha256
+        from joyflash_cli.render import read_request
+        from joyflash_cli.render.sidecar import file_sha256
 
         staged = Path(job.staged)
         request = read_request(
@@ -125,7 +125,7 @@ class PipelineRenderer:
 
 def _check_unchanged(job: Job) -> None:
     """Refuses a video whose inputs were not those that its row's key was made of."""
-    from joyflash_cli.pipeline.sidecar import read_sidecar
+    from joyflash_cli.render.sidecar import read_sidecar
 
     record = read_sidecar(Path(job.staged))
     for path, name, expected in (

@@ -15,10 +15,10 @@ from joyflash_cli.config import from_dict
 from joyflash_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from joyflash_cli.evaluation.ablation import AblationRow
-    from joyflash_cli.evaluation.pack import HeldOutPack
-    from joyflash_cli.evaluation.reader import Readers
-    from joyflash_cli.training.study import Study
+    from joyflash_cli.measures.reader import Readers
+    from joyflash_cli.studio.evaluation.ablation import AblationRow
+    from joyflash_cli.studio.evaluation.pack import HeldOutPack
+    from joyflash_cli.studio.training.study import Study
 
 PLACES = ("every-frame", "first-frame")
 
@@ -66,11 +66,11 @@ def run_ablation(request: AblationRequest, tell: Tell) -> tuple[Path, Path] | in
     Raises:
         UsageError: For an unknown table or a missing configuration.
     """
-    from joyflash_cli.evaluation.ablation import ablation_rows
-    from joyflash_cli.evaluation.ablation_table import table_report, write_table
-    from joyflash_cli.training.run_config import load_run_config
-    from joyflash_cli.training.session import Session, TrainingStopped
-    from joyflash_cli.training.study import Study, StudyBudget
+    from joyflash_cli.studio.evaluation.ablation import ablation_rows
+    from joyflash_cli.studio.evaluation.ablation_table import table_report, write_table
+    from joyflash_cli.studio.training.run_config import load_run_config
+    from joyflash_cli.studio.training.session import Session, TrainingStopped
+    from joyflash_cli.studio.training.study import Study, StudyBudget
 
     rows = ablation_rows(request.table)
     if not request.config.is_file():
@@ -117,8 +117,8 @@ def run_ablation(request: AblationRequest, tell: Tell) -> tuple[Path, Path] | in
 @cache
 def _measuring_material() -> tuple["HeldOutPack", "Readers"]:
     """Clips and readers, decoded once for all variants."""
-    from joyflash_cli.evaluation.pack import load_pack
-    from joyflash_cli.evaluation.reader import load_readers
+    from joyflash_cli.measures.reader import load_readers
+    from joyflash_cli.studio.evaluation.pack import load_pack
 
     return load_pack(), load_readers()
 
@@ -132,11 +132,11 @@ def _measure(
     tell: Tell,
 ) -> dict[str, float | None]:
     """Figures of one row and seed, from disk where they are."""
-    from joyflash_cli.evaluation.ablation import figures_of
-    from joyflash_cli.evaluation.generation import CheckpointRenderer
-    from joyflash_cli.evaluation.report import rounded
-    from joyflash_cli.evaluation.variant import measure_variant
-    from joyflash_cli.training.ablation import Ablation
+    from joyflash_cli.studio.evaluation.ablation import figures_of
+    from joyflash_cli.studio.evaluation.generation import CheckpointRenderer
+    from joyflash_cli.studio.evaluation.report import rounded
+    from joyflash_cli.studio.evaluation.variant import measure_variant
+    from joyflash_cli.studio.training.ablation import Ablation
 
     trained, sampled = (from_dict(Ablation, switches) for switches in (row.training, row.sampling))
     sampling = "-".join(row.sampling) or "full"

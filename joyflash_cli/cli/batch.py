@@ -4,8 +4,7 @@ import contextlib
 import os
 import socket
 import sys
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,8 @@ import typer
 
 from joyflash_cli.cli.batch_progress import open_batch_progress
 from joyflash_cli.cli.batch_text import (
+    BatchOptions,
+    EngineName,
     report_dry_run,
     report_plan,
     report_problems,
@@ -39,49 +40,14 @@ from joyflash_cli.cli.inputs import AudioTrack, SkipDamaged, Strict, said_while_
 from joyflash_cli.cli.progress import check_progress_kind
 from joyflash_cli.cli.signals import StopSignals
 from joyflash_cli.errors import UsageError
-from joyflash_cli.media.hearing import SoundChoices
+from joyflash_cli.media.inputs.hearing import SoundChoices
 
 if TYPE_CHECKING:
     from joyflash_cli.batch.jobs import Engine
     from joyflash_cli.batch.plan import BatchPlan
-    from joyflash_cli.batch.renderer import RendererSettings
-    from joyflash_cli.checkpoints.store import CheckpointFiles
+    from joyflash_cli.weights.store import CheckpointFiles
 
 STANDARD_INPUT = "-"
-
-
-class EngineName(StrEnum):
-    """Where workers run."""
-
-    local = "local"
-    ray = "ray"
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """The command line of ``joyflash batch``, as given."""
-
-    manifest: str
-    out_dir: Path
-    workers: int | None
-    engine: EngineName
-    ray_address: str | None
-    shard: str
-    retry_failed: bool
-    fail_fast: bool
-    overwrite: bool
-    dry_run: bool
-    device: str
-    settings: "RendererSettings"
-    as_json: bool
-    quiet: bool
-    progress: str = "auto"
-    progress_fd: int | None = None
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether nothing is said to people: quiet, or a program reads along."""
-        return self.quiet or self.progress == "json"
 
 
 def batch(
@@ -215,8 +181,8 @@ def batch(
       joyflash batch manifest.csv --out-dir /shared/out --engine ray --ray-address auto
     """  # noqa: D301 - \b tells the help not to fold the examples
     from joyflash_cli.batch.renderer import RendererSettings
-    from joyflash_cli.pipeline.frame import FrameOptions
-    from joyflash_cli.pipeline.placement import ExecutionOptions
+    from joyflash_cli.render.frame import FrameOptions
+    from joyflash_cli.render.placement import ExecutionOptions
 
     settings = RendererSettings(
         profile=profile,
@@ -267,7 +233,7 @@ def batch(
 
 
 def _run(options: BatchOptions, signals: StopSignals, events: EventStream | None) -> int:
-    from joyflash_cli.checkpoints.store import resolve_checkpoint
+    from joyflash_cli.weights.store import resolve_checkpoint
 
     if options.ray_address is not None and options.engine is not EngineName.ray:
         raise UsageError("--ray-address is for --engine ray", hint="add --engine ray")
@@ -287,7 +253,7 @@ def _run(options: BatchOptions, signals: StopSignals, events: EventStream | None
     if not plan.table.count("open"):
         say(options, "batch: nothing is left to do")
     from joyflash_cli.batch.runner import BatchRunner
-    from joyflash_cli.checkpoints.at_load import unverified
+    from joyflash_cli.weights.at_load import unverified
 
     if not_verified := unverified(files):
         say(options, f"weights: {not_verified}")
@@ -307,8 +273,8 @@ def _prepare(options: BatchOptions, files: "CheckpointFiles") -> "BatchPlan":
     from joyflash_cli.batch.manifest import open_manifest
     from joyflash_cli.batch.plan import BatchChoices, BatchProblems, prepare_batch
     from joyflash_cli.batch.rows import parse_shard
-    from joyflash_cli.pipeline.request import hears_text
-    from joyflash_cli.pipeline.sidecar import weights_sha256
+    from joyflash_cli.render.request import hears_text
+    from joyflash_cli.render.sidecar import weights_sha256
 
     choices = BatchChoices(
         out_dir=options.out_dir,

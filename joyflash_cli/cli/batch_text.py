@@ -2,6 +2,9 @@
 
 import json
 import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,19 +15,53 @@ from joyflash_cli.errors import BatchError
 
 if TYPE_CHECKING:
     from joyflash_cli.batch.plan import BatchPlan, BatchProblems
+    from joyflash_cli.batch.renderer import RendererSettings
     from joyflash_cli.batch.runner import BatchStatus
-    from joyflash_cli.checkpoints.store import CheckpointFiles
-    from joyflash_cli.cli.batch import BatchOptions
+    from joyflash_cli.weights.store import CheckpointFiles
 
 
-def say(options: "BatchOptions", *lines: str) -> None:
+class EngineName(StrEnum):
+    """Where workers run."""
+
+    local = "local"
+    ray = "ray"
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """The command line of ``joyflash batch``, as given."""
+
+    manifest: str
+    out_dir: Path
+    workers: int | None
+    engine: EngineName
+    ray_address: str | None
+    shard: str
+    retry_failed: bool
+    fail_fast: bool
+    overwrite: bool
+    dry_run: bool
+    device: str
+    settings: "RendererSettings"
+    as_json: bool
+    quiet: bool
+    progress: str = "auto"
+    progress_fd: int | None = None
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is said to people: quiet, or a program reads along."""
+        return self.quiet or self.progress == "json"
+
+
+def say(options: BatchOptions, *lines: str) -> None:
     """Lines for people, on stderr."""
     if not options.is_silent:
         for line in lines:
             typer.echo(line, err=True)
 
 
-def report_problems(options: "BatchOptions", problems: "BatchProblems") -> None:
+def report_problems(options: BatchOptions, problems: "BatchProblems") -> None:
     """The list, where one long line would not do: for programs, and for people at a terminal."""
     if options.as_json:
         listed = [
@@ -38,7 +75,7 @@ def report_problems(options: "BatchOptions", problems: "BatchProblems") -> None:
         problems.message = problems.summary
 
 
-def report_plan(options: "BatchOptions", plan: "BatchPlan", events: EventStream | None) -> None:
+def report_plan(options: BatchOptions, plan: "BatchPlan", events: EventStream | None) -> None:
     """What reading the table has shown: columns left out, rows that fail, videos to replace."""
     for note in plan.notes:
         say(options, f"batch: {note}")
@@ -57,7 +94,7 @@ def report_plan(options: "BatchOptions", plan: "BatchPlan", events: EventStream 
         )
 
 
-def report_dry_run(options: "BatchOptions", plan: "BatchPlan", files: "CheckpointFiles") -> int:
+def report_dry_run(options: BatchOptions, plan: "BatchPlan", files: "CheckpointFiles") -> int:
     """Reads every picture and sound as rendering would; writes nothing."""
     from joyflash_cli.batch.rehearsal import rehearse
 
@@ -102,7 +139,7 @@ def report_dry_run(options: "BatchOptions", plan: "BatchPlan", files: "Checkpoin
     return 0
 
 
-def report_result(options: "BatchOptions", status: "BatchStatus", stop_code: int) -> int:
+def report_result(options: BatchOptions, status: "BatchStatus", stop_code: int) -> int:
     """What became of the rows; the exit code of a batch without failed rows.
 
     Raises:

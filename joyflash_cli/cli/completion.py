@@ -22,8 +22,8 @@ DTYPES = (
 
 def complete_profile(incomplete: str) -> Iterator[tuple[str, str]]:
     """Profiles of ``weights.toml`` with their titles."""
-    from joyflash_cli.checkpoints.manifest import read_manifest
     from joyflash_cli.errors import JoyFlashError
+    from joyflash_cli.weights.manifest import read_manifest
 
     try:
         profiles = read_manifest()

@@ -115,13 +115,13 @@ def _importable(name: str, findings: list[Finding], exit_code: int) -> bool:
 
 
 def _devices(findings: list[Finding]) -> dict[str, Any]:
-    from joyflash_cli.pipeline.devices import host_memory
+    from joyflash_cli.render.devices import host_memory
 
     memory = host_memory()
     machine = {"memory": None if memory is None else asdict(memory)}
     if not _importable("torch", findings, ExitCode.DEVICE):
         return machine | {"torch": None, "devices": []}
-    from joyflash_cli.pipeline.machine import device_states, torch_state
+    from joyflash_cli.render.machine import device_states, torch_state
 
     state = torch_state()
     if state.problem is not None:
@@ -137,7 +137,7 @@ def _devices(findings: list[Finding]) -> dict[str, Any]:
 def _media(findings: list[Finding]) -> dict[str, Any]:
     if not _importable("av", findings, ExitCode.OUTPUT):
         return {"media": None}
-    from joyflash_cli.media.codecs import media_abilities, media_versions, missing_abilities
+    from joyflash_cli.media.outputs.codecs import media_abilities, media_versions, missing_abilities
 
     missing = missing_abilities()
     if missing:
@@ -153,7 +153,7 @@ def _media(findings: list[Finding]) -> dict[str, Any]:
 
 
 def _storage(findings: list[Finding]) -> dict[str, Any]:
-    from joyflash_cli.checkpoints.diagnosis import cache_state
+    from joyflash_cli.weights.diagnosis import cache_state
 
     cache = cache_state()
     if not cache.is_writable:
@@ -184,7 +184,7 @@ def _storage(findings: list[Finding]) -> dict[str, Any]:
 
 
 def _hub(findings: list[Finding], *, ask: bool) -> dict[str, Any]:
-    from joyflash_cli.checkpoints.diagnosis import hub_state
+    from joyflash_cli.weights.diagnosis import hub_state
 
     state = hub_state(ask=ask)
     if state.is_reachable is False:
@@ -199,9 +199,9 @@ def _hub(findings: list[Finding], *, ask: bool) -> dict[str, Any]:
 
 
 def _checkpoints(findings: list[Finding]) -> dict[str, Any]:
-    from joyflash_cli.checkpoints.diagnosis import embedded_files
-    from joyflash_cli.checkpoints.store import resolve_checkpoint
     from joyflash_cli.errors import JoyFlashError
+    from joyflash_cli.weights.diagnosis import embedded_files
+    from joyflash_cli.weights.store import resolve_checkpoint
 
     files = embedded_files()
     changed = [file.name for file in files if file.is_as_installed is False]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
-    from joyflash_cli.checkpoints.download import FetchProgress
-    from joyflash_cli.checkpoints.fetch_plan import FetchPlan
+    from joyflash_cli.weights.download import FetchProgress
+    from joyflash_cli.weights.fetch_plan import FetchPlan
 
 PLAIN_EVERY_S = 10.0
 

@@ -146,7 +146,7 @@ def evaluate(
             "figures on training data say nothing about new people",
             hint="give --held-out, or --real DIR",
         )
-    from joyflash_cli.evaluation.report import evaluate_tiny
+    from joyflash_cli.studio.evaluation.report import evaluate_tiny
 
     options: dict[str, Any] = {} if horizon is None else {"horizon_s": horizon}
     if clips is not None:
@@ -164,7 +164,7 @@ def evaluate(
 def _evaluate_heads(assets: Path | None, *, num_heads: int | None, quiet: bool) -> dict[str, Any]:
     if assets is None:
         raise UsageError("heads are rendered from their packs", hint="give --assets DIR")
-    from joyflash_cli.evaluation.mouths import measure_heads
+    from joyflash_cli.studio.evaluation.mouths import measure_heads
 
     options: dict[str, Any] = {} if num_heads is None else {"num_heads": num_heads}
     return measure_heads(assets, progress=None if quiet else _show_progress, **options)
@@ -175,7 +175,7 @@ def _evaluate_points(
 ) -> None:
     if not real or len(real) > 1:
         raise UsageError("points are measured on real people", hint="give one --real DIR")
-    from joyflash_cli.evaluation.points import evaluate_points
+    from joyflash_cli.studio.evaluation.points import evaluate_points
 
     progress = None if quiet else _show_progress
     report = evaluate_points(real[0], faceless_dir=faceless, progress=progress)

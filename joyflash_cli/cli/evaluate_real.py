@@ -41,7 +41,7 @@ def evaluate_films(
     Raises:
         BatchError: After the report, if films had to be skipped.
     """
-    from joyflash_cli.evaluation.real import evaluate_real
+    from joyflash_cli.studio.evaluation.real import evaluate_real
 
     report = evaluate_real(folders, checkpoint=checkpoint, num_clips=clips, progress=progress)
     typer.echo(json.dumps(report) if as_json else report_text(report))

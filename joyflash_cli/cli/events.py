@@ -16,7 +16,7 @@ import typer
 
 from joyflash_cli.cli.help_text import MESSAGES
 from joyflash_cli.errors import JoyFlashError, UsageError
-from joyflash_cli.media.whole_writes import write_all
+from joyflash_cli.media.outputs.whole_writes import write_all
 
 JSON_VERSION = 1
 """Of the lines; changes when a key changes its meaning."""

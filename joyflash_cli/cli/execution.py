@@ -7,9 +7,9 @@ import typer
 from joyflash_cli.cli.help_text import EXPERT, FILES
 
 if TYPE_CHECKING:
-    from joyflash_cli.checkpoints.store import CheckpointFiles
-    from joyflash_cli.pipeline.placement import Placement
-    from joyflash_cli.pipeline.preflight import MemoryNeed
+    from joyflash_cli.render.placement import Placement
+    from joyflash_cli.render.preflight import MemoryNeed
+    from joyflash_cli.weights.store import CheckpointFiles
 
 WORTH_TELLING_BYTES = 1_000_000_000
 """A run that takes less is not worth a line."""
@@ -112,8 +112,8 @@ def preflight(
         DeviceError: When the memory is not free, or a kernel does not run.
         UsageError: When an option does not fit the checkpoint.
     """
-    from joyflash_cli.pipeline.placement import check_checkpoint
-    from joyflash_cli.pipeline.preflight import PlannedRun, check_memory
+    from joyflash_cli.render.placement import check_checkpoint
+    from joyflash_cli.render.preflight import PlannedRun, check_memory
 
     check_checkpoint(files, placement)
     return check_memory(PlannedRun(files, size_px, prompt), placement)

@@ -12,10 +12,10 @@ import typer
 from joyflash_cli.cli.help_text import FILES
 from joyflash_cli.cli.render_text import say
 from joyflash_cli.errors import ImageError, UsageError
-from joyflash_cli.media.hearing import SoundChoices
+from joyflash_cli.media.inputs.hearing import SoundChoices
 
 if TYPE_CHECKING:
-    from joyflash_cli.media.sound import Sound
+    from joyflash_cli.media.inputs.sound import Sound
 
 STANDARD_INPUT = "-"
 STANDARD_INPUT_DESCRIPTOR = 0
@@ -60,8 +60,8 @@ def open_sound(
         UsageError: For standard input that is a terminal, or an impossible format.
         AudioError: When the sound cannot be used.
     """
-    from joyflash_cli.media.pcm import parse_pcm_format
-    from joyflash_cli.media.sound import LiveSound, check_sound_file, is_pipe, open_pipe
+    from joyflash_cli.media.inputs.pcm import parse_pcm_format
+    from joyflash_cli.media.inputs.sound import LiveSound, check_sound_file, is_pipe, open_pipe
 
     pcm = None if audio_format is None else parse_pcm_format(audio_format)
     if audio != STANDARD_INPUT:
@@ -87,7 +87,7 @@ def open_picture(path: Path, *, quiet: bool) -> Iterator[Path | BinaryIO]:
     Raises:
         ImageError: ``E-IMAGE-MISSING`` for a pipe that cannot be opened.
     """
-    from joyflash_cli.media.sound import is_pipe
+    from joyflash_cli.media.inputs.sound import is_pipe
 
     if not is_pipe(path):
         yield path

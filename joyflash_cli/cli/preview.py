@@ -55,7 +55,7 @@ def open_preview(
         stream: Standard error if ``None``.
         events: Told everything as well.
     """
-    from joyflash_cli.media.names import preview_path
+    from joyflash_cli.media.outputs.names import preview_path
 
     stream = stream or sys.stderr
     kind = shown_in(stream, quiet=quiet)
@@ -221,7 +221,7 @@ class FilePreview:
         self._inner.event(name, **values)
 
     def _write(self) -> None:
-        from joyflash_cli.media.names import part_path
+        from joyflash_cli.media.outputs.names import part_path
         from joyflash_cli.media.sheet import picture_bytes, tile
 
         if not self._thumbnails:

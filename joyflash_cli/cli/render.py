@@ -25,7 +25,7 @@ from joyflash_cli.cli.inputs import AudioTrack, SkipDamaged, Strict
 from joyflash_cli.cli.render_run import RenderOptions, run_render
 from joyflash_cli.cli.signals import StopSignals
 from joyflash_cli.cli.target import choose_inputs
-from joyflash_cli.media.hearing import SoundChoices
+from joyflash_cli.media.inputs.hearing import SoundChoices
 
 
 def render(

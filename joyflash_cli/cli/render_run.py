@@ -41,14 +41,14 @@ from joyflash_cli.cli.target import (
     is_stream,
 )
 from joyflash_cli.errors import OutputError
-from joyflash_cli.media.hearing import SoundChoices
+from joyflash_cli.media.inputs.hearing import SoundChoices
 
 if TYPE_CHECKING:
-    from joyflash_cli.checkpoints.store import CheckpointFiles
-    from joyflash_cli.media.names import Source
-    from joyflash_cli.pipeline import RenderRequest, RenderResult
-    from joyflash_cli.pipeline.placement import Placement
-    from joyflash_cli.pipeline.preflight import MemoryNeed
+    from joyflash_cli.media.outputs.names import Source
+    from joyflash_cli.render import RenderRequest, RenderResult
+    from joyflash_cli.render.placement import Placement
+    from joyflash_cli.render.preflight import MemoryNeed
+    from joyflash_cli.weights.store import CheckpointFiles
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class RenderOptions:
 
 def run_render(options: RenderOptions, signals: StopSignals) -> int:
     """Renders; the exit code."""
-    from joyflash_cli.pipeline.joyflash import StopRequested
+    from joyflash_cli.render.joyflash import StopRequested
 
     check_progress_kind(options.progress)
     with open_events(options.progress, options.progress_fd) as events:
@@ -114,8 +114,8 @@ def run_render(options: RenderOptions, signals: StopSignals) -> int:
 
 def _run(options: RenderOptions, signals: StopSignals, events: EventStream | None) -> int:
     """Output, picture, sound, and only then weights."""
-    from joyflash_cli.checkpoints.store import resolve_checkpoint
-    from joyflash_cli.pipeline import FrameOptions, read_request
+    from joyflash_cli.render import FrameOptions, read_request
+    from joyflash_cli.weights.store import resolve_checkpoint
 
     output = choose_output(options.output, options.image, options.audio)
     check_target(
@@ -164,7 +164,7 @@ def _run(options: RenderOptions, signals: StopSignals, events: EventStream | Non
 def _preview_files(options: RenderOptions, output: Path) -> list[Path]:
     """The picture file of a preview, where the terminal cannot show one."""
     from joyflash_cli.cli.preview import shown_in
-    from joyflash_cli.media.names import part_path, preview_path
+    from joyflash_cli.media.outputs.names import part_path, preview_path
 
     if not options.preview or shown_in(sys.stderr, quiet=options.is_silent) is not None:
         return []
@@ -174,7 +174,7 @@ def _preview_files(options: RenderOptions, output: Path) -> list[Path]:
 
 def _with_sampling(options: RenderOptions, files: "CheckpointFiles") -> "CheckpointFiles":
     """The checkpoint sampled as asked, with a warning for each way it was not trained for."""
-    from joyflash_cli.pipeline.sampling import with_sampler_options
+    from joyflash_cli.render.sampling import with_sampler_options
 
     files, notes = with_sampler_options(files, options.sampling)
     say(options.is_silent, *(f"joyflash: warning: {note}" for note in notes))
@@ -185,9 +185,9 @@ def _preflight(
     options: RenderOptions, files: "CheckpointFiles", request: "RenderRequest"
 ) -> "tuple[Placement, list[MemoryNeed]]":
     """Where and how it is to be run, and what that needs; refused when it cannot be."""
-    from joyflash_cli.checkpoints.at_load import unverified
     from joyflash_cli.cli.execution import preflight
-    from joyflash_cli.pipeline.placement import ExecutionOptions, choose_placement
+    from joyflash_cli.render.placement import ExecutionOptions, choose_placement
+    from joyflash_cli.weights.at_load import unverified
 
     execution = ExecutionOptions(**options.execution)
     placement = choose_placement(options.device, options.dtype, execution)
@@ -208,7 +208,7 @@ def _render(
     events: EventStream | None,
 ) -> "RenderResult":
     from joyflash_cli.cli.execution import is_worth_telling, memory_line
-    from joyflash_cli.pipeline import JoyFlash
+    from joyflash_cli.render import JoyFlash
 
     _use_threads(options.threads)
     placement, needs = _preflight(options, files, request)
@@ -254,7 +254,7 @@ def _open_progress(
     target: "Path | BinaryIO",
     events: EventStream | None,
 ) -> Progress:
-    from joyflash_cli.pipeline import read_sampler_profile
+    from joyflash_cli.render import read_sampler_profile
 
     fps = read_sampler_profile(files).fps
     num_frames = request.num_frames(fps)
@@ -312,7 +312,7 @@ def _opened_stream(output: Path, *, quiet: bool) -> "Iterator[BinaryIO]":
 def _use_threads(threads: int | None) -> None:
     import torch
 
-    from joyflash_cli.pipeline.devices import stage_threads
+    from joyflash_cli.render.devices import stage_threads
 
     torch.set_num_threads(stage_threads() if threads is None else threads)
 
@@ -321,7 +321,7 @@ def _report_plan(
     options: RenderOptions, output: Path, files: "CheckpointFiles", request: "RenderRequest"
 ) -> None:
     from joyflash_cli.cli.execution import memory_line, memory_summary
-    from joyflash_cli.pipeline import plan_render, read_sampler_profile
+    from joyflash_cli.render import plan_render, read_sampler_profile
 
     plan = None
     if request.audio_s is not None:

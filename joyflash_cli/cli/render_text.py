@@ -9,8 +9,8 @@ import typer
 from joyflash_cli import __version__
 
 if TYPE_CHECKING:
-    from joyflash_cli.checkpoints.store import CheckpointFiles
-    from joyflash_cli.pipeline import RenderPlan, RenderRequest, RenderResult
+    from joyflash_cli.render import RenderPlan, RenderRequest, RenderResult
+    from joyflash_cli.weights.store import CheckpointFiles
 
 
 def say(quiet: bool, *lines: str) -> None:
@@ -24,7 +24,7 @@ def plan_summary(
     output: Path, files: "CheckpointFiles", request: "RenderRequest", plan: "RenderPlan | None"
 ) -> dict[str, Any]:
     """A dry run for a program that reads it; lengths are null for live sound."""
-    from joyflash_cli.pipeline import read_sampler_profile
+    from joyflash_cli.render import read_sampler_profile
 
     width, height = request.size_px
     return {
@@ -48,7 +48,7 @@ def plan_line(
     output: Path, files: "CheckpointFiles", request: "RenderRequest", plan: "RenderPlan | None"
 ) -> str:
     """A dry run in one line."""
-    from joyflash_cli.pipeline import read_sampler_profile
+    from joyflash_cli.render import read_sampler_profile
 
     width, height = request.size_px
     length = "as long as the sound"

@@ -10,7 +10,7 @@ from joyflash_cli.cli.inputs import STANDARD_INPUT
 from joyflash_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from joyflash_cli.media.names import Source
+    from joyflash_cli.media.outputs.names import Source
 
 STANDARD_OUTPUT = "-"
 
@@ -50,7 +50,7 @@ def choose_output(output: str | None, image: Path, audio: str) -> Path:
         OutputError: For a name that ends in a slash.
         UsageError: When the sound comes from standard input and no name was given.
     """
-    from joyflash_cli.media.names import check_is_no_folder
+    from joyflash_cli.media.outputs.names import check_is_no_folder
 
     if output is not None:
         check_is_no_folder(output)
@@ -103,8 +103,8 @@ def check_target(
         UsageError: For standard output that is a terminal, or that JSON is to be printed on.
         OutputError: See ``OutputNames.check``; when standard output is closed.
     """
-    from joyflash_cli.media.outputs import check_names
-    from joyflash_cli.pipeline.writing import check_output
+    from joyflash_cli.media.outputs.targets import check_names
+    from joyflash_cli.render.writing import check_output
 
     if not is_stream(output):
         check_output(output, overwrite=overwrite, inputs=inputs, also=also)

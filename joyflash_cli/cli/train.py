@@ -47,8 +47,8 @@ def train(
         raise ConfigError(f"{config} does not exist", hint="give --config FILE")
     if dry_run:
         return _show_costs(stage, config)
-    from joyflash_cli.training.session import TrainingStopped
-    from joyflash_cli.training.stages import run_stage
+    from joyflash_cli.studio.training.session import TrainingStopped
+    from joyflash_cli.studio.training.stages import run_stage
 
     with StopSignals() as signals:
         try:
@@ -80,8 +80,8 @@ def _asked_to_stop(signals: StopSignals) -> Callable[[], bool]:
 def _show_costs(stage: str, config: Path) -> int:
     if stage != "dmd":
         raise UsageError(f"--dry-run knows the stage dmd, not {stage}", hint="leave it out")
-    from joyflash_cli.training.dry_run import describe_costs, estimate_costs
-    from joyflash_cli.training.run_config import load_run_config
+    from joyflash_cli.studio.training.dry_run import describe_costs, estimate_costs
+    from joyflash_cli.studio.training.run_config import load_run_config
 
     typer.echo(describe_costs(estimate_costs(load_run_config(config))))
     return 0

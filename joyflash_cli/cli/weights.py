@@ -11,8 +11,8 @@ from joyflash_cli.cli.weights_prompt import prompt
 from joyflash_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from joyflash_cli.checkpoints.fetch_plan import FetchPlan
-    from joyflash_cli.checkpoints.manifest import WeightProfile
+    from joyflash_cli.weights.fetch_plan import FetchPlan
+    from joyflash_cli.weights.manifest import WeightProfile
 
 weights = typer.Typer(help="Models, their files and licences.")
 
@@ -41,8 +41,8 @@ def _weights(context: typer.Context) -> None:
 @weights.command("list")
 def list_weights(as_json: Json = False) -> None:
     """Show every profile: what it is, where it comes from and under which licence."""
-    from joyflash_cli.checkpoints.manifest import read_manifest
     from joyflash_cli.cli.weights_text import list_lines, profile_values
+    from joyflash_cli.weights.manifest import read_manifest
 
     profiles = read_manifest()
     if as_json:
@@ -100,13 +100,13 @@ def fetch(
       joyflash weights fetch livetalk-1.3b --role prompt_embedding --from OWNER/NAME
       joyflash weights fetch livetalk-1.3b --role fast_codec
     """  # noqa: D301 - \b tells the help not to fold the examples
-    from joyflash_cli.checkpoints.fetch_plan import check_room, plan_fetch
-    from joyflash_cli.checkpoints.hub import open_hub
-    from joyflash_cli.checkpoints.licences import require_acceptance
-    from joyflash_cli.checkpoints.manifest import select_files
-    from joyflash_cli.checkpoints.places import lock_path
     from joyflash_cli.cli.weights_prompt import keep_embeddings, place_files
     from joyflash_cli.cli.weights_text import next_step, plan_lines, plan_values
+    from joyflash_cli.weights.fetch_plan import check_room, plan_fetch
+    from joyflash_cli.weights.hub import open_hub
+    from joyflash_cli.weights.licences import require_acceptance
+    from joyflash_cli.weights.manifest import select_files
+    from joyflash_cli.weights.places import lock_path
 
     entry = _with_files(profile)
     chosen = select_files(entry, roles=roles or (), without=without or ())
@@ -146,9 +146,9 @@ def verify(
     Downloads are compared with weights.toml or the lock file, converted checkpoints with what was
     written. Damaged or missing files end with status 4; fetch replaces them.
     """
-    from joyflash_cli.checkpoints.manifest import find_profile, read_manifest
-    from joyflash_cli.checkpoints.verify import verify_profile
     from joyflash_cli.cli.weights_text import finding_line, finding_values, raise_failures
+    from joyflash_cli.weights.manifest import find_profile, read_manifest
+    from joyflash_cli.weights.verify import verify_profile
 
     names = profiles or [name for name, entry in read_manifest().items() if _is_here(name, entry)]
     entries = {name: find_profile(name) for name in names}
@@ -181,8 +181,8 @@ def path(
     That is the checkpoint which render reads, or with --role files as they were downloaded. Nothing
     is fetched. What is missing ends with status 4 and the command that brings it.
     """
-    from joyflash_cli.checkpoints.sources import local_sources
-    from joyflash_cli.checkpoints.store import resolve_checkpoint
+    from joyflash_cli.weights.sources import local_sources
+    from joyflash_cli.weights.store import resolve_checkpoint
 
     if not roles:
         directory = resolve_checkpoint(profile, checkpoint).directory
@@ -249,8 +249,8 @@ def convert(
       joyflash weights convert livetalk-1.3b --source downloads -o livetalk
       joyflash weights convert wan2.1-t2v-14b --recipe runs/paper-1.3b.toml -o base-14b
     """  # noqa: D301 - \b tells the help not to fold the examples
-    from joyflash_cli.checkpoints.licences import require_acceptance
-    from joyflash_cli.checkpoints.places import lock_path
+    from joyflash_cli.weights.licences import require_acceptance
+    from joyflash_cli.weights.places import lock_path
 
     entry = _with_files(profile)
     warnings = require_acceptance(
@@ -290,8 +290,8 @@ def licenses(
     debug: Debug = False,
 ) -> None:
     """Show licences as their sources state them, conflicts included."""
-    from joyflash_cli.checkpoints.manifest import find_profile, read_manifest
     from joyflash_cli.cli.weights_text import licence_lines, licence_values
+    from joyflash_cli.weights.manifest import find_profile, read_manifest
 
     entries = {name: find_profile(name) for name in profiles} if profiles else read_manifest()
     if as_json:
@@ -306,10 +306,10 @@ def _fetch(
     plan: "FetchPlan", warnings: tuple[str, ...], *, parallel: int, as_json: bool, quiet: bool
 ) -> list[Path]:
     """Downloads and checks what the plan says, and prints where it is; its prompt embeddings."""
-    from joyflash_cli.checkpoints.download import fetch_files
-    from joyflash_cli.checkpoints.sources import PROMPT_ROLE
     from joyflash_cli.cli.download_progress import open_fetch_progress
     from joyflash_cli.cli.weights_text import file_values, plan_values
+    from joyflash_cli.weights.download import fetch_files
+    from joyflash_cli.weights.sources import PROMPT_ROLE
 
     try:
         with open_fetch_progress(plan, quiet=quiet) as progress:
@@ -336,7 +336,7 @@ def _show_kept(kept: list[Path], *, as_json: bool) -> None:
 
 def _with_files(name: str) -> "WeightProfile":
     """The profile, if it is one whose files are downloaded and converted."""
-    from joyflash_cli.checkpoints.manifest import find_profile
+    from joyflash_cli.weights.manifest import find_profile
 
     entry = find_profile(name)
     if entry.source == "embedded":
@@ -352,9 +352,9 @@ def _with_files(name: str) -> "WeightProfile":
 
 
 def _is_here(name: str, entry: "WeightProfile") -> bool:
-    from joyflash_cli.checkpoints.lock_file import read_lock
-    from joyflash_cli.checkpoints.places import converted_directory, lock_path
-    from joyflash_cli.checkpoints.sources import local_source
+    from joyflash_cli.weights.lock_file import read_lock
+    from joyflash_cli.weights.places import converted_directory, lock_path
+    from joyflash_cli.weights.sources import local_source
 
     if entry.source == "embedded" or converted_directory(name).is_dir():
         return True

@@ -29,8 +29,8 @@ def run_conversion(
         JoyFlashError: As ``convert_weights`` and ``convert_start`` do.
     """
     if recipe is None:
-        from joyflash_cli.checkpoints.convert import convert_weights
-        from joyflash_cli.checkpoints.places import converted_directory
+        from joyflash_cli.weights.convert import convert_weights
+        from joyflash_cli.weights.places import converted_directory
 
         dtype = dtype or CHECKPOINT_DTYPE
         with open_convert_progress(profile, quiet=quiet) as progress:
@@ -48,7 +48,7 @@ def run_conversion(
             "--recipe needs --output",
             hint="give the folder that teacher_start of its [weights] names",
         )
-    from joyflash_cli.checkpoints.convert_start import convert_start
+    from joyflash_cli.weights.convert_start import convert_start
 
     networks = _networks(recipe)
     dtype = dtype or TRAINING_DTYPE
@@ -67,7 +67,7 @@ def run_conversion(
 
 def _networks(recipe: Path) -> "list[TransformerConfig]":
     """The networks that a recipe trains: its teacher's, and its generator's."""
-    from joyflash_cli.training.run_config import load_run_config
+    from joyflash_cli.studio.training.run_config import load_run_config
 
     run = load_run_config(recipe)
     networks = (run.weights.teacher_transformer, run.generator.transformer)
@@ -76,14 +76,14 @@ def _networks(recipe: Path) -> "list[TransformerConfig]":
 
 def text_notice(profile: str, directory: Path) -> list[str]:
     """What a new checkpoint without a text encoder still needs; nothing if it needs nothing."""
-    from joyflash_cli.checkpoints.manifest import find_profile
-    from joyflash_cli.checkpoints.prompt_cache import find_unkeyed
-    from joyflash_cli.checkpoints.shards import part_files
-    from joyflash_cli.checkpoints.sources import PROMPT_ROLE, text_commands
+    from joyflash_cli.weights.manifest import find_profile
+    from joyflash_cli.weights.prompt_cache import find_unkeyed
+    from joyflash_cli.weights.shards import part_files
+    from joyflash_cli.weights.sources import PROMPT_ROLE, text_commands
 
     if PROMPT_ROLE not in find_profile(profile).roles or part_files(directory, "text_encoder"):
         return []
-    from joyflash_cli.checkpoints.convert import read_template
+    from joyflash_cli.weights.convert import read_template
 
     template = read_template(profile)
     width = int(template["transformer"]["text_dim"])

@@ -10,8 +10,8 @@ import typer
 from joyflash_cli.errors import CheckpointError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from joyflash_cli.checkpoints.manifest import WeightFile
-    from joyflash_cli.checkpoints.prompt_encoding import EncodedPrompt
+    from joyflash_cli.weights.manifest import WeightFile
+    from joyflash_cli.weights.prompt_encoding import EncodedPrompt
 
 
 def prompt(
@@ -56,7 +56,7 @@ def prompt(
       joyflash weights prompt livetalk-1.3b --prompt "A woman reads the news."
       joyflash weights prompt livetalk-1.3b --source downloads
     """  # noqa: D301 - \b tells the help not to fold the examples
-    from joyflash_cli.checkpoints.prompt_cache import write_prompt
+    from joyflash_cli.weights.prompt_cache import write_prompt
 
     if output is not None and output.exists() and not overwrite:
         raise OutputError(
@@ -99,8 +99,8 @@ def place_files(
     Raises:
         UsageError: When a file that nobody has published has no place, or one has too many.
     """
-    from joyflash_cli.checkpoints.manifest import placed_file
-    from joyflash_cli.checkpoints.sources import text_commands
+    from joyflash_cli.weights.manifest import placed_file
+    from joyflash_cli.weights.sources import text_commands
 
     unpublished = [file for file in files if not file.is_published]
     if place is None and unpublished:
@@ -129,7 +129,7 @@ def keep_embeddings(paths: Iterable[Path]) -> list[Path]:
         CheckpointError: For a file that is none.
         OutputError: When the cache cannot be written.
     """
-    from joyflash_cli.checkpoints.prompt_cache import read_embedding, write_prompt
+    from joyflash_cli.weights.prompt_cache import read_embedding, write_prompt
 
     kept = []
     for path in paths:
@@ -149,8 +149,8 @@ def _encoded(
     profile: str, text: str, *, source: Path | None, checkpoint: Path | None, device: str
 ) -> "EncodedPrompt":
     """The states, from the checkpoint where it has a text encoder, else from the downloads."""
-    from joyflash_cli.checkpoints.manifest import find_profile
-    from joyflash_cli.checkpoints.store import is_converted
+    from joyflash_cli.weights.manifest import find_profile
+    from joyflash_cli.weights.store import is_converted
 
     if source is not None and checkpoint is not None:
         raise UsageError("--source and --checkpoint exclude each other")
@@ -165,9 +165,9 @@ def _encoded(
             hint="give --checkpoint DIR, a checkpoint with a text encoder",
             code="E-CHECKPOINT-TEXT",
         )
-    from joyflash_cli.checkpoints.convert import read_template
-    from joyflash_cli.checkpoints.prompt_encoding import encode_prompt
-    from joyflash_cli.pipeline.devices import choose_device
+    from joyflash_cli.render.devices import choose_device
+    from joyflash_cli.weights.convert import read_template
+    from joyflash_cli.weights.prompt_encoding import encode_prompt
 
     wanted = text or str(read_template(profile)["conditioning"].get("default_prompt", ""))
     return encode_prompt(profile, wanted, source=source, device=str(choose_device(device)))
@@ -179,11 +179,11 @@ def _from_checkpoint(
     """The states from a checkpoint; ``None`` when it has no text encoder and none was named."""
     import torch
 
-    from joyflash_cli.checkpoints.prompt_encoding import EncodedPrompt
-    from joyflash_cli.checkpoints.store import resolve_checkpoint
     from joyflash_cli.encoders.text import clean_prompt
-    from joyflash_cli.pipeline.devices import choose_device
-    from joyflash_cli.pipeline.static import EncodeTarget, read_conditioning, text_states
+    from joyflash_cli.render.devices import choose_device
+    from joyflash_cli.render.static import EncodeTarget, read_conditioning, text_states
+    from joyflash_cli.weights.prompt_encoding import EncodedPrompt
+    from joyflash_cli.weights.store import resolve_checkpoint
 
     files = resolve_checkpoint(profile, checkpoint)
     if not files.has("text_encoder"):

@@ -4,23 +4,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from joyflash_cli.checkpoints import places
-from joyflash_cli.checkpoints.licences import is_accepted
-from joyflash_cli.checkpoints.lock_file import read_lock
-from joyflash_cli.checkpoints.manifest import WeightProfile
-from joyflash_cli.checkpoints.sources import (
+from joyflash_cli.errors import CheckpointError
+from joyflash_cli.weights import places
+from joyflash_cli.weights.licences import is_accepted
+from joyflash_cli.weights.lock_file import read_lock
+from joyflash_cli.weights.manifest import WeightProfile
+from joyflash_cli.weights.sources import (
     PROMPT_ROLE,
     convert_command,
     fetch_command,
     local_source,
 )
-from joyflash_cli.checkpoints.store import is_converted
-from joyflash_cli.errors import CheckpointError
+from joyflash_cli.weights.store import is_converted
 
 if TYPE_CHECKING:
-    from joyflash_cli.checkpoints.copies import PlannedFile
-    from joyflash_cli.checkpoints.fetch_plan import FetchPlan
-    from joyflash_cli.checkpoints.verify import Finding
+    from joyflash_cli.weights.copies import PlannedFile
+    from joyflash_cli.weights.fetch_plan import FetchPlan
+    from joyflash_cli.weights.verify import Finding
 
 _STATES = {"ready": "here", "check": "here, to be checked", "download": "to download"}
 

@@ -1,7 +1,7 @@
 """umT5 as the text encoder: a prompt to token states, as Wan 2.1 was trained with them.
 
 The encoder is four times as large as the video model, and a prompt is encoded once: it is loaded,
-used and freed, and what it gave is kept (``checkpoints.prompt_cache``).
+used and freed, and what it gave is kept (``weights.prompt_cache``).
 """
 
 import html

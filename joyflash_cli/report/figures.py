@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from joyflash_cli.evaluation.quality import FIRST_BLOCK_FRAMES, border_positions
+from joyflash_cli.measures.quality import FIRST_BLOCK_FRAMES, border_positions
 from joyflash_cli.report import charts
 from joyflash_cli.report.charts import Chart, Range
 from joyflash_cli.report.reading import ClipReading, Tracks

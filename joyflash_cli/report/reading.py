@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from joyflash_cli.errors import JoyFlashError
-from joyflash_cli.evaluation import sync
-from joyflash_cli.evaluation.identity import cosine
-from joyflash_cli.evaluation.quality import (
+from joyflash_cli.measures import sync
+from joyflash_cli.measures.identity import cosine
+from joyflash_cli.measures.quality import (
     border_flicker,
     frame_changes,
     mean_colour,
     rgb_to_lab,
     sharpness,
 )
-from joyflash_cli.media.playback import frame_levels, iterate_frames
-from joyflash_cli.media.probe import MediaInfo, probe
+from joyflash_cli.media.inputs.playback import frame_levels, iterate_frames
+from joyflash_cli.media.outputs.probe import MediaInfo, probe
 from joyflash_cli.media.sheet import resized
 from joyflash_cli.report.scope import ReaderBoxes, blocks_are_known, reader_boxes
 from joyflash_cli.report.sources import ClipSource
 
 if TYPE_CHECKING:
-    from joyflash_cli.evaluation.reader import Readers
+    from joyflash_cli.measures.reader import Readers
 
 NUM_MOMENTS = 8
 """Frames of a contact sheet."""

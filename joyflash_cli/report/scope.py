@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from joyflash_cli.evaluation.reader import EYES_BOX, MOUTH_BOX, face_box
-from joyflash_cli.media.probe import MediaInfo
+from joyflash_cli.measures.reader import EYES_BOX, MOUTH_BOX, face_box
+from joyflash_cli.media.outputs.probe import MediaInfo
 from joyflash_cli.report.sources import ClipSource
 from joyflash_cli.types import Square
 
@@ -113,11 +113,11 @@ def blocks_are_known(source: ClipSource, info: MediaInfo) -> bool:
 
 def _shows_framed_face(first: np.ndarray) -> bool:
     """Whether the largest face lies where the embedded checkpoint's rule puts it."""
-    from joyflash_cli.checkpoints.store import resolve_checkpoint
     from joyflash_cli.config import from_dict
     from joyflash_cli.errors import CheckpointError
-    from joyflash_cli.media.faces import find_faces
-    from joyflash_cli.media.framing import FramingRule, is_framed
+    from joyflash_cli.media.inputs.faces import find_faces
+    from joyflash_cli.media.inputs.framing import FramingRule, is_framed
+    from joyflash_cli.weights.store import resolve_checkpoint
 
     faces = find_faces(first)
     if not faces:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from joyflash_cli.errors import DataError
-from joyflash_cli.media.names import partial_path, sidecar_path
-from joyflash_cli.media.playback import VIDEO_SUFFIXES
-from joyflash_cli.pipeline.sidecar import read_sidecar
+from joyflash_cli.media.inputs.playback import VIDEO_SUFFIXES
+from joyflash_cli.media.outputs.names import partial_path, sidecar_path
+from joyflash_cli.render.sidecar import read_sidecar
 
 RESULTS_FILE = "results.jsonl"
 MAX_RESULTS_BYTES = 1 << 30

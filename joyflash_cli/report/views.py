@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from joyflash_cli.media.names import sidecar_path
+from joyflash_cli.media.outputs.names import sidecar_path
 from joyflash_cli.media.sheet import picture_bytes
 from joyflash_cli.report.charts import Chart
 from joyflash_cli.report.columns import COLUMNS

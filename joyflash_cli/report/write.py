@@ -17,7 +17,7 @@ from joyflash_cli.report.summary import cards, summarise
 from joyflash_cli.report.views import ClipView, clip_view
 
 if TYPE_CHECKING:
-    from joyflash_cli.evaluation.reader import Readers
+    from joyflash_cli.measures.reader import Readers
 
 Progress = Callable[[str, int, int], None]
 """Told (clip, clips done, clips in all)."""
@@ -183,7 +183,7 @@ def _view_clips(
 
 
 def _readers() -> "Readers":
-    from joyflash_cli.evaluation.reader import load_readers
+    from joyflash_cli.measures.reader import load_readers
 
     return load_readers()
 

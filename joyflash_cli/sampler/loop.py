@@ -26,8 +26,8 @@ from joyflash_cli.sampler.passes import (
     window_pass,
     with_first_frame,
 )
-from joyflash_cli.sampler.profile import SamplerProfile
-from joyflash_cli.sampler.schedule import admits_block, level_stride
+from joyflash_cli.sampler.psb import admits_block, level_stride
+from joyflash_cli.sampler.settings import SamplerProfile
 from joyflash_cli.sampler.solver import add_noise
 from joyflash_cli.sampler.window import WindowBlock, split_blocks
 from joyflash_cli.types import ConditioningSource, LatentBlock

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from joyflash_cli.errors import UsageError
-from joyflash_cli.sampler.profile import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerProfile
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,17 @@ from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.attention import KeysValues, StaticKeysValues
 from joyflash_cli.model.transformer import CausalTransformer, Context
 from joyflash_cli.sampler.cache import KeyValueCache
-from joyflash_cli.sampler.motion import condition_frame
+from joyflash_cli.sampler.mci import condition_frame
 from joyflash_cli.sampler.noise import NoiseSource
-from joyflash_cli.sampler.positions import (
+from joyflash_cli.sampler.psb import CLEAN, NoiseLevel, noise_levels
+from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.solver import clean_from_flow
+from joyflash_cli.sampler.urcr import (
     PassKind,
     PassPositions,
     attended_frames,
     pass_positions,
 )
-from joyflash_cli.sampler.profile import SamplerProfile
-from joyflash_cli.sampler.schedule import CLEAN, NoiseLevel, noise_levels
-from joyflash_cli.sampler.solver import clean_from_flow
 from joyflash_cli.sampler.window import WindowBlock, window_latents, window_noise
 from joyflash_cli.types import Conditioning, ConditioningSource
 

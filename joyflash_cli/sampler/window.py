@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from joyflash_cli.sampler.schedule import NoiseLevel
+from joyflash_cli.sampler.psb import NoiseLevel
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ import torch
 
 from joyflash_cli.batch.fitting import WORKER_BYTES, fit_workers, with_named_dtype
 from joyflash_cli.batch.renderer import RendererSettings
-from joyflash_cli.checkpoints.store import resolve_checkpoint
 from joyflash_cli.errors import DeviceError
-from joyflash_cli.pipeline import devices, preflight
-from joyflash_cli.pipeline.devices import FreeMemory
-from joyflash_cli.pipeline.frame import MAX_SIZE_PX
-from joyflash_cli.pipeline.placement import choose_placement
-from joyflash_cli.pipeline.preflight import PlannedRun, memory_needs
+from joyflash_cli.render import devices, preflight
+from joyflash_cli.render.devices import FreeMemory
+from joyflash_cli.render.frame import MAX_SIZE_PX
+from joyflash_cli.render.placement import choose_placement
+from joyflash_cli.render.preflight import PlannedRun, memory_needs
+from joyflash_cli.weights.store import resolve_checkpoint
 
 SETTINGS = RendererSettings(dtype="float32")
 

@@ -100,7 +100,7 @@ def test_a_bug_is_one_line_and_shows_its_place_with_debug(monkeypatch, capsys):
     def broken(*_args, **_kwargs):
         raise ZeroDivisionError("nothing\nto divide")
 
-    monkeypatch.setattr("joyflash_cli.checkpoints.manifest.read_manifest", broken)
+    monkeypatch.setattr("joyflash_cli.weights.manifest.read_manifest", broken)
     assert run(["weights", "list"]) == 1
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -130,9 +130,9 @@ def test_evaluate_prints_the_report(monkeypatch, capsys, tmp_path):
         asked.update(options)
         return {"lip_correlation": 0.5, "drift": {"5": {"colour": 0.25}}}
 
-    fake = types.ModuleType("joyflash_cli.evaluation.report")
+    fake = types.ModuleType("joyflash_cli.studio.evaluation.report")
     fake.evaluate_tiny = evaluate_tiny
-    monkeypatch.setitem(sys.modules, "joyflash_cli.evaluation.report", fake)
+    monkeypatch.setitem(sys.modules, "joyflash_cli.studio.evaluation.report", fake)
     command = ["evaluate", "tiny", "--held-out", "--horizon", "300", "--assets", str(tmp_path)]
     assert run([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["lip_correlation"] == 0.5
@@ -155,9 +155,9 @@ def test_train_runs_a_stage(monkeypatch, capsys, tmp_path):
         report({"loss": 0.5})
         asked.append((stage, config, resume))
 
-    fake = types.ModuleType("joyflash_cli.training.stages")
+    fake = types.ModuleType("joyflash_cli.studio.training.stages")
     fake.run_stage = run_stage
-    monkeypatch.setitem(sys.modules, "joyflash_cli.training.stages", fake)
+    monkeypatch.setitem(sys.modules, "joyflash_cli.studio.training.stages", fake)
     config = tmp_path / "codec.toml"
     assert run(["train", "codec", "--config", str(config)]) == 2
     assert "codec.toml does not exist" in capsys.readouterr().err

@@ -14,8 +14,8 @@ from conftest import write_tone
 from joyflash_cli.batch.jobs import Job
 from joyflash_cli.cli.app import run
 from joyflash_cli.errors import AudioError
-from joyflash_cli.media.probe import probe
-from joyflash_cli.pipeline.sidecar import read_sidecar
+from joyflash_cli.media.outputs.probe import probe
+from joyflash_cli.render.sidecar import read_sidecar
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "batch"))
 
@@ -296,7 +296,7 @@ def test_settings_of_the_model_decide_what_is_done_again(place, toy_checkpoint, 
 
 
 def test_what_auto_means_here_is_what_is_done_already(place, toy_checkpoint, fakes, monkeypatch):
-    from joyflash_cli.pipeline import devices
+    from joyflash_cli.render import devices
 
     monkeypatch.setattr(devices, "has_bfloat16", lambda _device: False)
     manifest = write_manifest("a,face.png,one.wav,,,")

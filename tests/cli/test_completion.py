@@ -52,7 +52,7 @@ def test_a_damaged_manifest_prints_nothing(monkeypatch):
     def damaged():
         raise CheckpointError("weights.toml is damaged")
 
-    monkeypatch.setattr("joyflash_cli.checkpoints.manifest.read_manifest", damaged)
+    monkeypatch.setattr("joyflash_cli.weights.manifest.read_manifest", damaged)
     assert list(complete_profile("")) == []
 
 

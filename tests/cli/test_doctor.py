@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from joyflash_cli.checkpoints.diagnosis import FileState
 from joyflash_cli.cli import doctor as module
 from joyflash_cli.cli.app import run
 from joyflash_cli.cli.redaction import redact, redact_text
 from joyflash_cli.errors import CheckpointError
+from joyflash_cli.weights.diagnosis import FileState
 
 SECTIONS = {
     "format", "joyflash", "python", "system", "libraries", "environment", "torch", "devices",
@@ -161,7 +161,7 @@ def test_a_hub_that_does_not_answer(capsys, monkeypatch):
 
 def test_changed_weights_are_a_problem(capsys, monkeypatch):
     changed = [FileState("tiny/codec.safetensors", 10, "0" * 64, False)]
-    monkeypatch.setattr("joyflash_cli.checkpoints.diagnosis.embedded_files", lambda: changed)
+    monkeypatch.setattr("joyflash_cli.weights.diagnosis.embedded_files", lambda: changed)
     assert run(["doctor"]) == 4
     shown = capsys.readouterr().out
     assert "problem    tiny/codec.safetensors is not what was installed" in shown
@@ -172,7 +172,7 @@ def test_missing_weights_are_a_problem(capsys, monkeypatch):
     def missing(profile):
         raise CheckpointError("nothing there", hint="install the package again")
 
-    monkeypatch.setattr("joyflash_cli.checkpoints.store.resolve_checkpoint", missing)
+    monkeypatch.setattr("joyflash_cli.weights.store.resolve_checkpoint", missing)
     assert run(["doctor"]) == 4
     assert "problem    nothing there (hint: install the package again)" in capsys.readouterr().out
 
@@ -195,18 +195,20 @@ def test_a_library_that_does_not_load_is_told_not_raised(library, exit_code, cap
 
 
 def test_missing_codecs_are_a_problem(capsys, monkeypatch):
-    monkeypatch.setattr("joyflash_cli.media.codecs.missing_abilities", lambda: ["encoder libx264"])
+    monkeypatch.setattr(
+        "joyflash_cli.media.outputs.codecs.missing_abilities", lambda: ["encoder libx264"]
+    )
     assert run(["doctor"]) == 6
     assert "it lacks encoder libx264" in capsys.readouterr().out
 
 
 def test_a_full_disk_and_a_locked_cache_are_notes(capsys, monkeypatch):
-    from joyflash_cli.checkpoints.diagnosis import CacheState
+    from joyflash_cli.weights.diagnosis import CacheState
 
     for state, words in (
         (CacheState(Path("/c"), True, 1_000_000_000), "1.0 GB are free"),
         (CacheState(Path("/c"), False, 10**12), "cannot be written"),
     ):
-        monkeypatch.setattr("joyflash_cli.checkpoints.diagnosis.cache_state", lambda s=state: s)
+        monkeypatch.setattr("joyflash_cli.weights.diagnosis.cache_state", lambda s=state: s)
         assert run(["doctor"]) == 0
         assert words in capsys.readouterr().out

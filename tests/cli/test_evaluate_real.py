@@ -27,9 +27,9 @@ def asked(monkeypatch):
             "skipped": asked["skipped"], "notes": ["What it says."],
         }  # fmt: skip
 
-    fake = types.ModuleType("joyflash_cli.evaluation.real")
+    fake = types.ModuleType("joyflash_cli.studio.evaluation.real")
     fake.evaluate_real = evaluate_real
-    monkeypatch.setitem(sys.modules, "joyflash_cli.evaluation.real", fake)
+    monkeypatch.setitem(sys.modules, "joyflash_cli.studio.evaluation.real", fake)
     return asked
 
 

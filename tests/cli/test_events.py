@@ -82,7 +82,7 @@ def test_on_standard_error_an_error_is_one_line_and_json(command, capsys):
 
 
 def test_a_bug_is_an_event_too(command, capsys, monkeypatch):
-    from joyflash_cli.pipeline import JoyFlash
+    from joyflash_cli.render import JoyFlash
 
     def fail(*_args, **_kwargs):
         raise ZeroDivisionError("two\nlines")

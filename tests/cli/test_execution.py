@@ -10,10 +10,10 @@ import torch
 from conftest import TOY_PICTURE_PX
 
 from joyflash_cli.cli.app import run
-from joyflash_cli.media.probe import probe
+from joyflash_cli.media.outputs.probe import probe
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.pipeline import devices, preflight
-from joyflash_cli.pipeline.devices import FreeMemory
+from joyflash_cli.render import devices, preflight
+from joyflash_cli.render.devices import FreeMemory
 
 NUM_FRAMES = 33  # ceil(1.3 s * 25)
 

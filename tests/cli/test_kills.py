@@ -13,7 +13,7 @@ import pytest
 from conftest import write_tone
 from fork_server import ForkServer
 
-from joyflash_cli.media.probe import probe
+from joyflash_cli.media.outputs.probe import probe
 
 pytestmark = pytest.mark.slow
 ROUNDS = 50

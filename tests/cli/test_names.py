@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from joyflash_cli.cli.app import run
-from joyflash_cli.media.probe import probe
-from joyflash_cli.pipeline import JoyFlash, read_request
-from joyflash_cli.pipeline.sidecar import read_sidecar
+from joyflash_cli.media.outputs.probe import probe
+from joyflash_cli.render import JoyFlash, read_request
+from joyflash_cli.render.sidecar import read_sidecar
 
 COMMAND = [sys.executable, "-c", "from joyflash_cli.cli.app import main; main()"]
 NUM_FRAMES = 33
@@ -304,7 +304,7 @@ def test_a_record_does_not_say_where_a_user_lives(options, here, toy_picture, mo
     monkeypatch.setenv("HOME", str(here))
     deep = here / "private" / "voices"
     deep.mkdir(parents=True)
-    from joyflash_cli.media.audio import write_wav
+    from joyflash_cli.media.inputs.audio import write_wav
     from joyflash_cli.types import AudioClip
 
     write_wav(deep / "still.wav", AudioClip(np.zeros((16_000, 1), np.float32), 16_000))

@@ -6,7 +6,7 @@ import pytest
 from conftest import write_tone
 
 from joyflash_cli.cli.app import run
-from joyflash_cli.media.probe import probe
+from joyflash_cli.media.outputs.probe import probe
 from joyflash_cli.sampler import loop
 
 

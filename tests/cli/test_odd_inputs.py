@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from joyflash_cli.cli.app import run
-from joyflash_cli.media.picture import read_picture
-from joyflash_cli.pipeline import JoyFlash
+from joyflash_cli.media.inputs.picture import read_picture
+from joyflash_cli.render import JoyFlash
 
 RATE_HZ = 16_000
 NUM_SAMPLES = 3_200  # 0.2 s, 5 frames
@@ -290,7 +290,7 @@ def test_two_hours_of_a_pipe_pass_without_gathering(toy_checkpoint):
     """What is heard of a pipe is passed on, not kept: two hours in the memory of a moment."""
     import tracemalloc
 
-    from joyflash_cli.media.sound import LiveSound
+    from joyflash_cli.media.inputs.sound import LiveSound
 
     class Endless:
         """Two hours of 16-bit sound behind a header without a size."""

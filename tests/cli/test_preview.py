@@ -19,7 +19,7 @@ from joyflash_cli.cli.preview import (
     terminal_pictures,
 )
 from joyflash_cli.cli.progress import NoProgress
-from joyflash_cli.media.names import preview_path
+from joyflash_cli.media.outputs.names import preview_path
 from joyflash_cli.types import FrameChunk
 
 

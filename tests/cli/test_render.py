@@ -18,9 +18,9 @@ from PIL import Image
 
 from joyflash_cli import __version__
 from joyflash_cli.cli.app import run
-from joyflash_cli.media.audio import read_audio
-from joyflash_cli.media.probe import probe
-from joyflash_cli.pipeline.sidecar import read_sidecar
+from joyflash_cli.media.inputs.audio import read_audio
+from joyflash_cli.media.outputs.probe import probe
+from joyflash_cli.render.sidecar import read_sidecar
 
 NUM_FRAMES = 33  # ceil(1.3 s * 25)
 COMMAND = [sys.executable, "-c", "from joyflash_cli.cli.app import main; main()"]
@@ -184,7 +184,7 @@ def wav_bytes(data: bytes, *, rate_hz: int = 16_000, bits: int = 16, tag: int = 
 
 
 def write_silent_video(path: Path) -> None:
-    from joyflash_cli.media.muxer import open_muxer
+    from joyflash_cli.media.outputs.muxer import open_muxer
 
     with open_muxer(path, size=(64, 64), fps=25) as muxer:
         muxer.write(np.zeros((3, 64, 64, 3), np.uint8))
@@ -441,7 +441,7 @@ def test_an_existing_video_is_left_alone(base, capsys):
 
 
 def test_cheap_mistakes_are_told_before_anything_is_loaded(base, capsys, monkeypatch):
-    from joyflash_cli.pipeline import JoyFlash
+    from joyflash_cli.render import JoyFlash
 
     def refuse(*_args, **_kwargs):
         raise AssertionError("weights were loaded")
@@ -521,7 +521,7 @@ def test_the_second_signal_ends_at_once():
 
 
 def test_a_signal_before_there_is_anything_to_save_ends_at_once(base, capsys, monkeypatch):
-    from joyflash_cli.pipeline import JoyFlash
+    from joyflash_cli.render import JoyFlash
 
     def interrupted(*_args, **_kwargs):
         signal.raise_signal(signal.SIGTERM)

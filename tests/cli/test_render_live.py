@@ -15,8 +15,8 @@ import pytest
 from conftest import write_tone
 
 from joyflash_cli.cli.app import run
-from joyflash_cli.media.probe import probe
-from joyflash_cli.pipeline.sidecar import read_sidecar
+from joyflash_cli.media.outputs.probe import probe
+from joyflash_cli.render.sidecar import read_sidecar
 
 COMMAND = [sys.executable, "-c", "from joyflash_cli.cli.app import main; main()"]
 NEEDS_FFMPEG = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")

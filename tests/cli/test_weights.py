@@ -11,12 +11,12 @@ import pytest
 from hub_case import CODEC, NEEDED, TRANSFORMER
 from hub_server import COMMIT, sha256
 
-from joyflash_cli.checkpoints.download import fetch_files
-from joyflash_cli.checkpoints.fetch_plan import plan_fetch
-from joyflash_cli.checkpoints.hub import open_hub
-from joyflash_cli.checkpoints.manifest import find_profile, select_files
 from joyflash_cli.cli.app import run
 from joyflash_cli.cli.download_progress import BarFetchProgress, LineFetchProgress
+from joyflash_cli.weights.download import fetch_files
+from joyflash_cli.weights.fetch_plan import plan_fetch
+from joyflash_cli.weights.hub import open_hub
+from joyflash_cli.weights.manifest import find_profile, select_files
 
 TOKEN = "hf_QwertyUiopAsdfGhjkl"
 
@@ -217,9 +217,9 @@ def test_convert_passes_on_what_was_asked(hub_case, weights, monkeypatch, tmp_pa
         asked.update(options, profile=profile, out_dir=out_dir)
         return out_dir
 
-    fake = types.ModuleType("joyflash_cli.checkpoints.convert")
+    fake = types.ModuleType("joyflash_cli.weights.convert")
     fake.convert_weights = convert_weights
-    monkeypatch.setitem(sys.modules, "joyflash_cli.checkpoints.convert", fake)
+    monkeypatch.setitem(sys.modules, "joyflash_cli.weights.convert", fake)
     code, out, err = weights("convert", "small", "--accept-license")
     assert (code, out.strip()) == (0, str(hub_case.converted / "small"))
     assert err == ["convert small: transformer, file 1 of 1"]

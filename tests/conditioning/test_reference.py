@@ -21,7 +21,7 @@ def test_avatar_channels_are_reference_then_mask():
 
 def test_a_reference_may_stand_beside_the_first_frame_only():
     """As training puts it there, so that a model without an anchor is sampled as it was trained."""
-    from joyflash_cli.training.batches import IMAGE_CONVENTIONS, image_channels
+    from joyflash_cli.studio.training.batches import IMAGE_CONVENTIONS, image_channels
 
     reference = torch.randn(2, 16, 3, 4)
     for place, convention in IMAGE_CONVENTIONS.items():

@@ -5,9 +5,9 @@ import torch
 from published import CLIP, write_image_encoder
 from torch.nn import functional
 
-from joyflash_cli.checkpoints.convert_encoders import plan_image_encoder
-from joyflash_cli.checkpoints.convert_sources import TensorSource
 from joyflash_cli.encoders.image import PIXEL_MEAN, PIXEL_STD, ImageEncoder, image_encoder_module
+from joyflash_cli.weights.convert_encoders import plan_image_encoder
+from joyflash_cli.weights.convert_sources import TensorSource
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import torch
 from published import TEXT, write_text_encoder, write_tokenizer
 from torch.nn import functional
 
-from joyflash_cli.checkpoints.convert_encoders import plan_text_encoder
-from joyflash_cli.checkpoints.convert_sources import TensorSource
 from joyflash_cli.encoders.text import MAX_TOKENS, TextEncoder, clean_prompt, text_encoder_module
 from joyflash_cli.errors import CheckpointError
+from joyflash_cli.weights.convert_encoders import plan_text_encoder
+from joyflash_cli.weights.convert_sources import TensorSource
 
 
 @pytest.fixture(scope="module")

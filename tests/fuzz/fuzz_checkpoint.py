@@ -15,15 +15,15 @@ from mutations import mutate_bytes, mutate_json
 from oracle import Oracle
 from toy_checkpoint import write_toy_checkpoint
 
-from joyflash_cli.checkpoints.integrity import read_checksums
-from joyflash_cli.checkpoints.store import resolve_checkpoint
-from joyflash_cli.checkpoints.tensors import num_parameters
 from joyflash_cli.config import from_dict
-from joyflash_cli.media.framing import FramingRule
-from joyflash_cli.pipeline import JoyFlash
-from joyflash_cli.pipeline.placement import choose_placement
-from joyflash_cli.pipeline.preflight import PlannedRun, check_memory
-from joyflash_cli.pipeline.request import hears_text
+from joyflash_cli.media.inputs.framing import FramingRule
+from joyflash_cli.render import JoyFlash
+from joyflash_cli.render.placement import choose_placement
+from joyflash_cli.render.preflight import PlannedRun, check_memory
+from joyflash_cli.render.request import hears_text
+from joyflash_cli.weights.integrity import read_checksums
+from joyflash_cli.weights.store import resolve_checkpoint
+from joyflash_cli.weights.tensors import num_parameters
 
 MAX_BYTES = 32_768
 PARTS = ("front_end", "codec", "transformer")

@@ -10,7 +10,7 @@ from mutations import mutate_bytes, mutate_jpeg, mutate_png, mutate_riff
 from oracle import Oracle, Violation, line_problem
 from PIL import Image, ImageCms
 
-from joyflash_cli.media.picture import MIN_SIDE_PX, read_picture
+from joyflash_cli.media.inputs.picture import MIN_SIDE_PX, read_picture
 
 MAX_BYTES = 32_768
 _CHUNKS = (b"VP8 ", b"VP8L", b"VP8X", b"ANIM", b"ANMF", b"ALPH", b"ICCP", b"EXIF", b"XMP ")

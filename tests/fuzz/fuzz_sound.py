@@ -16,8 +16,8 @@ from mutations import mutate_bytes, mutate_riff
 from oracle import Oracle, Violation
 
 from joyflash_cli.errors import AudioError
-from joyflash_cli.media.audio import read_audio
-from joyflash_cli.media.sound import LiveSound, check_sound_file
+from joyflash_cli.media.inputs.audio import read_audio
+from joyflash_cli.media.inputs.sound import LiveSound, check_sound_file
 
 MAX_BYTES = 32_768
 FORMATS = (

@@ -16,7 +16,7 @@ from mutations import mutate_riff
 from oracle import Oracle, Violation
 
 from joyflash_cli.errors import AudioError
-from joyflash_cli.media.sound import LiveSound, OpenSound, check_sound_file
+from joyflash_cli.media.inputs.sound import LiveSound, OpenSound, check_sound_file
 
 MAX_BYTES = 8_192
 PIECES = (1, 7, 64, 1000, 65_536, 65_536, 65_536)
@@ -108,7 +108,7 @@ def check(data: bytes, folder: Path, oracle: Oracle) -> None:
 
 def is_plain(body: bytes) -> bool:
     """Whether these are plain samples, which are read without any library."""
-    from joyflash_cli.media.wav import ByteFeed, read_wav_header, starts_like_wav
+    from joyflash_cli.media.inputs.wav import ByteFeed, read_wav_header, starts_like_wav
 
     feed = ByteFeed(io.BytesIO(body).read)
     try:

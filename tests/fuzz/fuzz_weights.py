@@ -13,11 +13,11 @@ from drive import CHECKOUT, main
 from mutations import mutate_bytes, mutate_json, mutate_tree
 from oracle import Oracle, Violation, line_problem
 
-from joyflash_cli.checkpoints.lock_file import read_lock
-from joyflash_cli.checkpoints.manifest import read_manifest
 from joyflash_cli.cli.app import app
 from joyflash_cli.cli.settings import read_settings
 from joyflash_cli.cli.settings_catalog import known_settings
+from joyflash_cli.weights.lock_file import read_lock
+from joyflash_cli.weights.manifest import read_manifest
 
 MAX_BYTES = 49_152
 WORDS = (

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from joyflash_cli.errors import AudioError
-from joyflash_cli.media import audio_decoding
-from joyflash_cli.media.audio import is_silent, read_audio, to_model_waveform, write_wav
+from joyflash_cli.media.inputs import audio_decoding
+from joyflash_cli.media.inputs.audio import is_silent, read_audio, to_model_waveform, write_wav
 from joyflash_cli.types import AudioClip
 
 from .sounds import PipeStream, ramp_pcm16, wav_bytes
@@ -74,7 +74,7 @@ def test_long_chunk_before_the_data():
 def test_standard_input_of_another_process():
     samples, data = ramp_pcm16(5_000)
     code = (
-        "import sys; from joyflash_cli.media.audio import read_audio;"
+        "import sys; from joyflash_cli.media.inputs.audio import read_audio;"
         "c = read_audio(sys.stdin.buffer); print(c.samples.shape, float(c.samples[17, 0]))"
     )
     done = subprocess.run(

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from joyflash_cli.errors import DataError
-from joyflash_cli.media.clip_file import read_talking_video
-from joyflash_cli.media.clip_framing import ClipFraming
+from joyflash_cli.studio.clips.clip_file import read_talking_video
+from joyflash_cli.studio.clips.clip_framing import ClipFraming
 
 av = pytest.importorskip("av")
 SIZE = 64

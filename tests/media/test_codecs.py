@@ -1,6 +1,6 @@
 """What the FFmpeg libraries can do, asked of the libraries themselves."""
 
-from joyflash_cli.media import codecs
+from joyflash_cli.media.outputs import codecs
 
 
 def test_this_installation_can_write_videos():

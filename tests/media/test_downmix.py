@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from joyflash_cli.media.audio import ModelResampler, to_model_waveform
+from joyflash_cli.media.inputs.audio import ModelResampler, to_model_waveform
 from joyflash_cli.types import AudioClip
 
 

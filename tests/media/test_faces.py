@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from joyflash_cli.errors import CheckpointError
-from joyflash_cli.media.face_networks import load_face_networks
-from joyflash_cli.media.face_points import (
+from joyflash_cli.media.inputs.face_networks import load_face_networks
+from joyflash_cli.media.inputs.face_points import (
     CANONICAL,
     LEFT_LID,
     LIPS_OUTER,
@@ -16,8 +16,8 @@ from joyflash_cli.media.face_points import (
     NUM_POINTS,
     RIGHT_LID,
 )
-from joyflash_cli.media.faces import find_faces, read_points
-from joyflash_cli.media.similarity import Similarity, cut
+from joyflash_cli.media.inputs.faces import find_faces, read_points
+from joyflash_cli.media.inputs.similarity import Similarity, cut
 
 
 @pytest.fixture(scope="module")

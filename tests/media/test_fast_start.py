@@ -8,10 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from joyflash_cli.media import fast_start
-from joyflash_cli.media.fast_start import write_fast_start
-from joyflash_cli.media.muxer import open_muxer
-from joyflash_cli.media.probe import probe
+from joyflash_cli.media.outputs import fast_start
+from joyflash_cli.media.outputs.fast_start import write_fast_start
+from joyflash_cli.media.outputs.muxer import open_muxer
+from joyflash_cli.media.outputs.probe import probe
 
 from .videos import decode_frames, decode_sound, names, noise_frames, tone
 
@@ -48,7 +48,7 @@ def test_the_index_comes_first(tmp_path, suffix):
 
 def test_nothing_else_changes(tmp_path, monkeypatch):
     front = written(tmp_path / "front.mp4")
-    monkeypatch.setattr("joyflash_cli.media.pending.write_fast_start", lambda *_: False)
+    monkeypatch.setattr("joyflash_cli.media.outputs.pending.write_fast_start", lambda *_: False)
     behind = written(tmp_path / "behind.mp4")
     assert boxes(behind.read_bytes())[-1] == b"moov"
     assert front.stat().st_size == behind.stat().st_size
@@ -75,7 +75,7 @@ def test_no_room_for_both_keeps_the_one(tmp_path, monkeypatch):
         target.write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("joyflash_cli.media.pending.write_fast_start", full)
+    monkeypatch.setattr("joyflash_cli.media.outputs.pending.write_fast_start", full)
     path = written(tmp_path / "a.mp4")
     assert names(tmp_path) == ["a.mp4"]
     assert probe(path).num_frames == 50
@@ -111,7 +111,7 @@ def test_a_part_that_was_kept_has_it_too(tmp_path):
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm", ".m3u8", "-%d.png", "pipe"])
 @pytest.mark.parametrize("output_fps", [1, 1.5, 2, 23.98])
 def test_low_rates_keep_the_end_of_the_sound(tmp_path, suffix, output_fps):
-    from joyflash_cli.media.retiming import RetimedMuxer
+    from joyflash_cli.media.outputs.retiming import RetimedMuxer
     from joyflash_cli.types import AudioClip
 
     path = tmp_path / ("a.mp4" if suffix == "pipe" else f"a{suffix}")

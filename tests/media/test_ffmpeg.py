@@ -4,8 +4,8 @@ import sys
 import pytest
 
 from joyflash_cli.errors import OutputError
-from joyflash_cli.media import ffmpeg
-from joyflash_cli.media.ffmpeg import FfmpegMuxer, ffmpeg_program
+from joyflash_cli.media.outputs import ffmpeg
+from joyflash_cli.media.outputs.ffmpeg import FfmpegMuxer, ffmpeg_program
 
 from .videos import decode_frames, fake_program, names, noise_frames, tone
 

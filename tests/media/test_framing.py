@@ -5,17 +5,17 @@ import pytest
 from PIL import Image
 
 from joyflash_cli.errors import ConfigError, ImageError
-from joyflash_cli.media import framing
-from joyflash_cli.media.faces import Face, find_faces
-from joyflash_cli.media.framing import (
+from joyflash_cli.media.inputs import framing
+from joyflash_cli.media.inputs.faces import Face, find_faces
+from joyflash_cli.media.inputs.framing import (
     FramingRule,
     cut_frame,
     cut_notes,
     frame_face,
     measure_framing,
 )
-from joyflash_cli.media.picture import Picture
-from joyflash_cli.media.similarity import Similarity, cut, cut_smoothly, similarity_between
+from joyflash_cli.media.inputs.picture import Picture
+from joyflash_cli.media.inputs.similarity import Similarity, cut, cut_smoothly, similarity_between
 
 RULE = FramingRule(size_px=128, eyes_x=0.5, eyes_y=0.4, eyes_to_mouth=0.27)
 
@@ -74,7 +74,7 @@ def test_tilted_and_sideways_portraits_are_turned_upright(portrait, degrees):
 
 def stand_in(**changes) -> Face:
     """A face of 100 pixels at (200, 200), seen by nobody."""
-    from joyflash_cli.media.face_points import EYE_CORNERS, MOUTH_CORNERS, NUM_POINTS
+    from joyflash_cli.media.inputs.face_points import EYE_CORNERS, MOUTH_CORNERS, NUM_POINTS
 
     points = np.full((NUM_POINTS, 2), 200.0, np.float32)
     points[EYE_CORNERS] = [[150, 180], [180, 180], [220, 180], [250, 180]]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from joyflash_cli.errors import OutputError
-from joyflash_cli.media import mp4
-from joyflash_cli.media.mp4 import Mp4Muxer
-from joyflash_cli.media.probe import probe
+from joyflash_cli.media.outputs import mp4
+from joyflash_cli.media.outputs.mp4 import Mp4Muxer
+from joyflash_cli.media.outputs.probe import probe
 
 from .videos import check_flash_and_click, decode_frames, names, noise_frames
 
@@ -21,7 +21,7 @@ import os, resource, signal, sys
 import numpy as np
 from pathlib import Path
 from joyflash_cli.errors import OutputError
-from joyflash_cli.media.muxer import open_muxer
+from joyflash_cli.media.outputs.muxer import open_muxer
 from joyflash_cli.types import AudioClip
 
 path, limit_bytes = Path(sys.argv[1]), int(sys.argv[2])

@@ -8,17 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joyflash_cli.errors import OutputError
-from joyflash_cli.media import outputs
-from joyflash_cli.media.mp4 import Mp4Muxer
-from joyflash_cli.media.muxer import (
-    even_frames,
-    exact_fps,
-    open_muxer,
-    samples_until,
-)
-from joyflash_cli.media.names import check_suffix
-from joyflash_cli.media.outputs import OutputNames
-from joyflash_cli.media.probe import probe
+from joyflash_cli.media.outputs import targets
+from joyflash_cli.media.outputs.clock import exact_fps, samples_until
+from joyflash_cli.media.outputs.mp4 import Mp4Muxer
+from joyflash_cli.media.outputs.muxer import open_muxer
+from joyflash_cli.media.outputs.names import check_suffix
+from joyflash_cli.media.outputs.probe import probe
+from joyflash_cli.media.outputs.targets import OutputNames
+from joyflash_cli.media.outputs.tracks import even_frames
 from joyflash_cli.types import exact_rate
 
 from .videos import (
@@ -296,7 +293,7 @@ def test_targets_that_cannot_be_written(tmp_path, monkeypatch):
         with pytest.raises(OutputError) as caught:
             OutputNames(path).check(overwrite=True)
         assert (caught.value.code, caught.value.exit_code) == (code, 6)
-    monkeypatch.setattr(outputs.os, "access", lambda *_: False)
+    monkeypatch.setattr(targets.os, "access", lambda *_: False)
     with pytest.raises(OutputError, match="not writable"):
         OutputNames(tmp_path / "a.mp4").check()
 

@@ -6,9 +6,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from joyflash_cli.media.audio import read_audio, write_wav
-from joyflash_cli.media.ffmpeg import ffmpeg_program
-from joyflash_cli.media.sound import LiveSound
+from joyflash_cli.media.inputs.audio import read_audio, write_wav
+from joyflash_cli.media.inputs.sound import LiveSound
+from joyflash_cli.media.outputs.ffmpeg import ffmpeg_program
 from joyflash_cli.types import AudioClip
 
 RATE_HZ = 16_000

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from joyflash_cli.errors import ImageError
-from joyflash_cli.media import picture as picture_module
-from joyflash_cli.media.picture import read_picture
+from joyflash_cli.media.inputs import picture as picture_module
+from joyflash_cli.media.inputs.picture import read_picture
 
 
 def gradient(width: int = 48, height: int = 40) -> np.ndarray:
@@ -308,7 +308,7 @@ def test_mutated_files_give_a_picture_or_one_clear_error(tmp_path):
 
 
 def test_import_does_not_load_pillow():
-    code = "import sys, joyflash_cli.media.picture; sys.exit('PIL' in sys.modules)"
+    code = "import sys, joyflash_cli.media.inputs.picture; sys.exit('PIL' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
 
 

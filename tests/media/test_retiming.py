@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joyflash_cli.media.muxer import open_muxer, samples_until
-from joyflash_cli.media.probe import probe
-from joyflash_cli.media.retiming import RetimedMuxer
+from joyflash_cli.media.outputs.clock import samples_until
+from joyflash_cli.media.outputs.muxer import open_muxer
+from joyflash_cli.media.outputs.probe import probe
+from joyflash_cli.media.outputs.retiming import RetimedMuxer
 from joyflash_cli.types import AudioClip
 
 from .videos import noise_frames, tone

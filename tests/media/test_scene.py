@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from joyflash_cli.media.framing import Framed
+from joyflash_cli.media.inputs.framing import Framed
+from joyflash_cli.media.inputs.similarity import Similarity
 from joyflash_cli.media.scene import face_scene, picture_scene
-from joyflash_cli.media.similarity import Similarity
 from joyflash_cli.types import Square
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.media import framing
-from joyflash_cli.media.face_points import EYE_CORNERS, MOUTH_CORNERS, NUM_POINTS
-from joyflash_cli.media.faces import Face
-from joyflash_cli.media.picture import Picture
-from joyflash_cli.media.sizing import SizeRule, cover, frame_picture, largest_size
+from joyflash_cli.media.inputs import framing
+from joyflash_cli.media.inputs.face_points import EYE_CORNERS, MOUTH_CORNERS, NUM_POINTS
+from joyflash_cli.media.inputs.faces import Face
+from joyflash_cli.media.inputs.picture import Picture
+from joyflash_cli.media.inputs.sizing import SizeRule, cover, frame_picture, largest_size
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joyflash_cli.errors import AudioError, UsageError
-from joyflash_cli.media.audio import read_audio
-from joyflash_cli.media.pcm import PcmFormat, parse_pcm_format
-from joyflash_cli.media.sound import LiveSound
+from joyflash_cli.media.inputs.audio import read_audio
+from joyflash_cli.media.inputs.pcm import PcmFormat, parse_pcm_format
+from joyflash_cli.media.inputs.sound import LiveSound
 
 from .sounds import PipeStream, ramp_pcm16, wav_bytes
 

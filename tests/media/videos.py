@@ -7,7 +7,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from joyflash_cli.media.muxer import exact_fps, open_muxer, samples_until
+from joyflash_cli.media.outputs.clock import exact_fps, samples_until
+from joyflash_cli.media.outputs.muxer import open_muxer
 from joyflash_cli.types import AudioClip
 
 

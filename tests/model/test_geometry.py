@@ -5,7 +5,7 @@ import torch
 
 from joyflash_cli.conditioning.audio_windows import AudioWindowRule
 from joyflash_cli.conditioning.source import FileConditioning, StaticConditioning
-from joyflash_cli.media.sizing import SizeRule
+from joyflash_cli.media.inputs.sizing import SizeRule
 from joyflash_cli.model.config import AVATAR_1_3B, JOYAVATAR_1_3B, TransformerConfig
 from joyflash_cli.model.embeddings import patchify, unpatchify
 from joyflash_cli.model.rope import rope_pair_split, rope_tables
@@ -13,7 +13,7 @@ from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.loop import start_stream
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.passes import StreamSetup
-from joyflash_cli.sampler.profile import LIVETALK
+from joyflash_cli.sampler.settings import LIVETALK
 
 VAE_STRIDE = 8
 SIZES = {(832, 480): 1560, (480, 832): 1560, (512, 512): 1024, (640, 640): 1600, (624, 448): 1092}

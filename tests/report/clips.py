@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from joyflash_cli.evaluation.pack import default_directory
-from joyflash_cli.media.audio import read_audio
-from joyflash_cli.media.clip_file import read_frames
-from joyflash_cli.media.muxer import open_muxer
-from joyflash_cli.pipeline.sidecar import RenderRecord, notice, write_sidecar
+from joyflash_cli.media.inputs.audio import read_audio
+from joyflash_cli.media.outputs.muxer import open_muxer
+from joyflash_cli.render.sidecar import RenderRecord, notice, write_sidecar
+from joyflash_cli.studio.clips.clip_file import read_frames
+from joyflash_cli.studio.evaluation.pack import default_directory
 from joyflash_cli.types import AudioClip
 
 HOSTILE = '<script>document.title="taken"</script>\n"&\U0001f600'

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from joyflash_cli.evaluation import sync
-from joyflash_cli.evaluation.pack import load_pack
-from joyflash_cli.evaluation.reader import load_readers
-from joyflash_cli.media.playback import frame_levels, iterate_frames
+from joyflash_cli.measures import sync
+from joyflash_cli.measures.reader import load_readers
+from joyflash_cli.media.inputs.playback import frame_levels, iterate_frames
 from joyflash_cli.report.reading import figures_of, read_clip, rgb_to_lab
 from joyflash_cli.report.sources import ClipSource
+from joyflash_cli.studio.evaluation.pack import load_pack
 from joyflash_cli.types import AudioClip
 from report.clips import held_out, write_video
 

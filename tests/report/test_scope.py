@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from joyflash_cli.media.probe import MediaInfo
+from joyflash_cli.media.outputs.probe import MediaInfo
 from joyflash_cli.report.scope import READING_PX, ReaderBoxes, reader_boxes
 from joyflash_cli.report.sources import ClipSource
 

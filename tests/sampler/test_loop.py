@@ -12,8 +12,8 @@ from joyflash_cli.model.transformer import Context
 from joyflash_cli.sampler.loop import iterate, run_iteration, sample_blocks
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.passes import clean_pass, window_pass
-from joyflash_cli.sampler.profile import AVATARFORCING, LIVETALK, PAPER, ROLLINGFORCING
-from joyflash_cli.sampler.schedule import noise_levels
+from joyflash_cli.sampler.psb import noise_levels
+from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER, ROLLINGFORCING
 from joyflash_cli.sampler.solver import add_noise, clean_from_flow
 
 

@@ -6,9 +6,9 @@ import torch
 from toy_stream import SHAPE, ToySource, toy_setup, toy_state
 
 from joyflash_cli.sampler.loop import iterate
-from joyflash_cli.sampler.motion import condition_frame
-from joyflash_cli.sampler.profile import PAPER
-from joyflash_cli.sampler.schedule import NoiseLevel
+from joyflash_cli.sampler.mci import condition_frame
+from joyflash_cli.sampler.psb import NoiseLevel
+from joyflash_cli.sampler.settings import PAPER
 
 
 def test_last_frame_at_the_level_of_the_window():

@@ -4,9 +4,9 @@ import pytest
 
 from joyflash_cli.errors import UsageError
 from joyflash_cli.sampler.options import SAMPLER_OPTIONS, untrained_options, with_options
-from joyflash_cli.sampler.positions import pass_positions
-from joyflash_cli.sampler.profile import AVATARFORCING, LIVETALK, PAPER
-from joyflash_cli.sampler.schedule import block_timesteps, noise_levels, scheduled_iterations
+from joyflash_cli.sampler.psb import block_timesteps, noise_levels, scheduled_iterations
+from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER
+from joyflash_cli.sampler.urcr import pass_positions
 
 
 def test_mci_is_off_in_both_public_profiles():

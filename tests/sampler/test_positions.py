@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joyflash_cli.sampler.positions import pass_positions
-from joyflash_cli.sampler.profile import AVATARFORCING, LIVETALK, PAPER
+from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER
+from joyflash_cli.sampler.urcr import pass_positions
 
 # Block index to the first index of sink, context and window; window of 12, 6 context frames.
 PERIODIC = {

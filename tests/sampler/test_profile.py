@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.sampler.profile import (
+from joyflash_cli.sampler.psb import scheduled_iterations
+from joyflash_cli.sampler.settings import (
     AVATARFORCING,
     LIVETALK,
     PAPER,
@@ -13,7 +14,6 @@ from joyflash_cli.sampler.profile import (
     TINY,
     SamplerProfile,
 )
-from joyflash_cli.sampler.schedule import scheduled_iterations
 
 
 @pytest.mark.parametrize("profile", [PAPER, TINY, LIVETALK, AVATARFORCING, ROLLINGFORCING])

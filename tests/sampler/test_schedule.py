@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joyflash_cli.sampler.profile import AVATARFORCING, LIVETALK, PAPER, ROLLINGFORCING
-from joyflash_cli.sampler.schedule import block_timesteps, noise_levels, scheduled_iterations
+from joyflash_cli.sampler.psb import block_timesteps, noise_levels, scheduled_iterations
+from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER, ROLLINGFORCING
 
 # Table of the paper's warm-up: iteration to the level of each block before it.
 TABLE = {

@@ -12,7 +12,7 @@ from joyflash_cli.encoders.front_end import FrontEnd, FrontEndConfig
 from joyflash_cli.model.rope import rope_tables
 from joyflash_cli.sampler.loop import iterate
 from joyflash_cli.sampler.noise import SeededNoise
-from joyflash_cli.sampler.profile import AVATARFORCING, LIVETALK, PAPER, TINY
+from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER, TINY
 from joyflash_cli.sampler.solver import clean_from_flow, flow_from_clean
 
 DEVICE = torch.device("meta")

@@ -11,7 +11,7 @@ from joyflash_cli.model.transformer import CausalTransformer, TransformerOutput
 from joyflash_cli.sampler.loop import start_stream
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.passes import StreamSetup, StreamState
-from joyflash_cli.sampler.profile import PAPER, SamplerProfile
+from joyflash_cli.sampler.settings import PAPER, SamplerProfile
 from joyflash_cli.types import Conditioning
 
 SHAPE = (4, 2, 4)

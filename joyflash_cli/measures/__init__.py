@@ -1,0 +1,1 @@
+"""What a video of a speaking face measures: lips against sound, identity, quality."""

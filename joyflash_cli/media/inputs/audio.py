@@ -1,0 +1,237 @@
+"""Sound in: any file PyAV decodes, or WAV on a pipe, to samples and to what the model hears."""
+
+from __future__ import annotations
+
+import contextlib
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from joyflash_cli.media.inputs.audio_decoding import (
+    SILENCE_PEAK,
+    checked_rate,
+    decoded_pieces,
+    empty_sound,
+    open_sound_track,
+    opened_sound_file,
+)
+from joyflash_cli.media.inputs.downmix import Downmix
+from joyflash_cli.media.inputs.hearing import Hearing
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, AudioClip, SoundFormat
+
+if TYPE_CHECKING:
+    import av
+
+CHANNEL_LAYOUTS = {
+    1: "mono",
+    2: "stereo",
+    3: "3.0",
+    4: "quad",
+    5: "5.0",
+    6: "5.1",
+    7: "6.1",
+    8: "7.1",
+}
+"""What a number of channels is taken for: clips carry the number only."""
+
+_FRAME_SAMPLES = 1 << 16
+
+
+def read_audio(source: Path | BinaryIO) -> AudioClip:
+    """The samples of a file or of an open binary stream, at the sound's own rate.
+
+    Sizes in a WAV header are not trusted when they are 0, 0xFFFFFFFF or beyond the end: programs
+    that write to a pipe cannot know them. An incomplete last sample is dropped. Values outside
+    -1..1 (float files) are clipped, as any player does.
+
+    Args:
+        source: A path, always a plain local file however it is spelled, or a binary stream such
+            as ``sys.stdin.buffer``, which is read to its end and left open.
+
+    Returns:
+        ``(n, channels)`` float32 with n >= 1.
+
+    Raises:
+        AudioError: ``E-AUDIO-MISSING`` no such file, ``E-AUDIO-FORMAT`` not a supported sound
+            file, ``E-AUDIO-STREAM`` no audio track, ``E-AUDIO-EMPTY`` no samples,
+            ``E-AUDIO-RATE`` impossible sample rate, ``E-AUDIO-NAN`` a sample is not a number,
+            ``E-AUDIO-DAMAGED`` a hole in the middle, ``E-AUDIO-LENGTH`` more than a day.
+    """
+    if not isinstance(source, str | Path):
+        return _read_stream(source, "standard input")
+    path = Path(source)
+    with opened_sound_file(path) as file:
+        return _read_stream(file, path.name or str(path))
+
+
+def to_model_waveform(clip: AudioClip) -> np.ndarray:
+    """What the audio encoders hear: mono, 16 kHz.
+
+    Args:
+        clip: Sound at its own rate; channels are averaged, see ``Downmix``.
+
+    Returns:
+        ``(max(1, round(n * 16000 / rate)),)`` float32; sample i lies at i / 16000 s.
+    """
+    samples, rate_hz = clip.samples, clip.sample_rate_hz
+    if rate_hz == MODEL_SAMPLE_RATE_HZ:
+        downmix = Downmix(rate_hz)
+        first, rest = downmix.push(samples), downmix.finish()
+        return np.concatenate([first, rest]) if len(rest) else first
+    # Filled piece by piece: long sound must not be held several times.
+    num_samples = max(1, round(len(samples) * MODEL_SAMPLE_RATE_HZ / rate_hz))
+    waveform = np.zeros(num_samples, np.float32)
+    resampler, filled = ModelResampler(rate_hz), 0
+    for start in range(0, len(samples), _FRAME_SAMPLES):
+        piece = resampler.push(samples[start : start + _FRAME_SAMPLES])
+        waveform[filled : filled + len(piece)] = piece[: num_samples - filled]
+        filled += len(piece)
+    rest = resampler.finish()[: max(0, num_samples - filled)]
+    waveform[filled : filled + len(rest)] = rest
+    return waveform
+
+
+def is_silent(clip: AudioClip) -> bool:
+    """Whether no sample reaches -60 dB of full scale."""
+    return bool(np.abs(clip.samples).max(initial=0.0) < SILENCE_PEAK)
+
+
+def write_wav(path: Path, clip: AudioClip) -> None:
+    """Writes the samples unchanged as 32-bit float WAV (RF64 beyond 4 GB).
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    with contextlib.closing(
+        WavWriter(path, SoundFormat(clip.sample_rate_hz, clip.samples.shape[1]))
+    ) as writer:
+        for start in range(0, len(clip.samples), _FRAME_SAMPLES):
+            writer.write(clip.samples[start : start + _FRAME_SAMPLES])
+
+
+class WavWriter:
+    """A WAV file of 32-bit float samples, written piece by piece (RF64 beyond 4 GB).
+
+    Args:
+        path: The file.
+        sound: Rate and channels.
+
+    Raises:
+        OSError: From every method, if it cannot be written.
+    """
+
+    def __init__(self, path: Path, sound: SoundFormat) -> None:
+        import av
+
+        self._format = sound
+        self._layout = CHANNEL_LAYOUTS[sound.channels]
+        self._num_samples = 0
+        self._container = av.open(
+            str(Path(path).absolute()), mode="w", format="wav", options={"rf64": "auto"}
+        )
+        self._stream = self._container.add_stream(
+            "pcm_f32le", rate=sound.sample_rate_hz, layout=self._layout
+        )
+
+    def write(self, samples: np.ndarray) -> None:
+        """Appends ``(n, channels)`` float32."""
+        import av
+
+        if not len(samples):
+            return
+        packed = np.ascontiguousarray(samples).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=self._layout)
+        frame.sample_rate = self._format.sample_rate_hz
+        frame.pts = self._num_samples
+        frame.time_base = Fraction(1, self._format.sample_rate_hz)
+        self._num_samples += len(samples)
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Completes the header."""
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+
+class ModelResampler:
+    """Sound as it arrives to what the audio encoders hear: mono, 16 kHz.
+
+    However the sound is cut into pieces, the same samples come out (libswresample's sinc filter).
+
+    Args:
+        rate_hz: Of the sound.
+    """
+
+    def __init__(self, rate_hz: int) -> None:
+        import av
+
+        self._rate_hz = rate_hz
+        self._downmix = Downmix(rate_hz)
+        self._num_in = 0
+        self._num_out = 0
+        self._resampler = None
+        if rate_hz != MODEL_SAMPLE_RATE_HZ:
+            self._resampler = av.AudioResampler(
+                format="flt", layout="mono", rate=MODEL_SAMPLE_RATE_HZ
+            )
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """What the next samples ``(n, channels)`` give, ``(m,)``; a little stays inside."""
+        return self._resampled(self._downmix.push(samples))
+
+    def _resampled(self, piece: np.ndarray) -> np.ndarray:
+        import av
+
+        if self._resampler is None or not len(piece):
+            self._num_in += len(piece)
+            self._num_out += len(piece)
+            return piece
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(piece)[None], format="flt", layout="mono"
+        )
+        frame.sample_rate = self._rate_hz
+        frame.pts = self._num_in
+        frame.time_base = Fraction(1, self._rate_hz)
+        self._num_in += len(piece)
+        return self._joined(self._resampler.resample(frame))
+
+    def finish(self) -> np.ndarray:
+        """What was left inside: in all ``max(1, round(n * 16000 / rate))`` samples come out."""
+        rest = self._resampled(self._downmix.finish())
+        if self._resampler is not None and self._num_in:
+            rest = np.concatenate([rest, self._joined(self._resampler.resample(None))])
+        total = max(1, round(self._num_in * MODEL_SAMPLE_RATE_HZ / self._rate_hz))
+        before = self._num_out - len(rest)
+        kept = rest[: max(0, total - before)]
+        return np.pad(kept, (0, max(0, total - before - len(kept))))
+
+    def _joined(self, frames: list[av.AudioFrame]) -> np.ndarray:
+        parts = [frame.to_ndarray()[0] for frame in frames]
+        joined = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        self._num_out += len(joined)
+        return joined
+
+
+def _read_stream(file: BinaryIO, name: str) -> AudioClip:
+    hearing = Hearing(name)
+    with open_sound_track(file, hearing) as (container, stream):
+        return _collect(container, stream, hearing)
+
+
+def _collect(container: Any, stream: Any, hearing: Hearing) -> AudioClip:
+    rate_hz, channels = checked_rate(stream, hearing.name)
+    samples = np.empty((0, channels), np.float32)
+    num_samples = 0
+    for part in decoded_pieces(container, stream, hearing):
+        if num_samples + len(part) > len(samples):
+            # Grown in place (the system remaps the pages), so that a long sound is held once.
+            length = max(len(samples) * 3 // 2, _FRAME_SAMPLES, num_samples + len(part))
+            samples.resize((length, channels), refcheck=False)
+        samples[num_samples : num_samples + len(part)] = part
+        num_samples += len(part)
+    if num_samples == 0:
+        raise empty_sound(hearing.name)
+    samples.resize((num_samples, channels), refcheck=False)
+    return AudioClip(samples, rate_hz)

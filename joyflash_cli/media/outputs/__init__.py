@@ -1,0 +1,1 @@
+"""Files, streams and pipes that a run writes."""

@@ -1,0 +1,239 @@
+"""Frames and sound into one container by PyAV, in lock-step: after each frame its own sound.
+
+Whatever the container is written to, the tracks are the same: H.264 and AAC for people, or raw
+frames and samples for another program. Picture i lies at i / fps and every cut has both tracks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+
+from joyflash_cli.media.inputs.audio import CHANNEL_LAYOUTS
+from joyflash_cli.media.outputs.clock import SoundTrack, exact_fps
+from joyflash_cli.types import AudioClip, SoundFormat
+
+AAC_RATE_HZ = 48_000
+"""Rate of the audio track where the original is not 44.1 to 96 kHz: AAC's priming is 64 ms at
+16 kHz but 21 ms at 48 kHz."""
+
+_AAC_KEPT_RATES_HZ = (44_100, 48_000, 64_000, 88_200, 96_000)
+_AAC_BITS_PER_CHANNEL = 96_000
+_BT709 = 1  # AVCOL_*_BT709 and AVCOL_RANGE_MPEG are all 1
+
+# What x264 holds back must stay small, or a killed process loses it: one thread, 4 frames of
+# look-ahead, one reordered frame. No macroblock tree: it reads past its rows where 128 does not
+# divide the width, so the same frames gave other bytes in one of eight small videos.
+_FEW_FRAMES_INSIDE = {"rc-lookahead": "4", "bf": "1", "threads": "1", "mbtree": "0"}
+_SMALL_PIXELS = 640 * 640
+"""Up to here x264 takes its time; at 1080 x 1350, superfast saves 7 of 18 ms a frame for a tenth
+more bytes at the same quality."""
+_NO_FRAME_INSIDE = {"tune": "zerolatency", "sc_threshold": "0"}  # key frames by the clock alone
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrackOptions:
+    """How the tracks are encoded.
+
+    Attributes:
+        kind: ``"h264"``: H.264 and AAC. ``"live"``: the same without any delay. ``"raw"``: RGB
+            frames and float samples.
+        crf: x264's quality, 0 (lossless) to 51; 18 is visually clean.
+        preset: x264's speed; ``None`` chooses by the size of the frames.
+        metadata: Tags of the container.
+        container: Options of libavformat.
+    """
+
+    kind: Literal["h264", "live", "raw"] = "h264"
+    crf: int = 18
+    preset: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    container: Mapping[str, str] = field(default_factory=dict)
+
+
+class TrackWriter:
+    """An open container with a video and, if there is sound, an audio track.
+
+    Args:
+        target: A path, or a binary stream that is only written.
+        container_format: libavformat's name of the container.
+        size: Width and height of the frames; odd sides grow by one repeated row or column.
+        fps: Frames per second.
+        audio: The sound, or its format where it comes with the frames.
+        options: How to encode.
+
+    Raises:
+        OSError: If it cannot be opened; ``av.FFmpegError`` likewise.
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        container_format: str,
+        *,
+        size: tuple[int, int],
+        fps: float | Fraction,
+        audio: AudioClip | SoundFormat | None,
+        options: TrackOptions,
+    ) -> None:
+        import av
+
+        self._size = size
+        self._options = options
+        self.fps = exact_fps(fps)
+        self.num_frames = 0
+        self.sound = None if audio is None else SoundTrack(audio, self.fps)
+        self._container: Any = av.open(
+            target, mode="w", format=container_format, options=dict(options.container)
+        )
+        try:
+            self._container.metadata.update(options.metadata)
+            self._video = self._add_video()
+            self._audio = None if self.sound is None else self._add_audio(self.sound.format)
+        except BaseException:
+            self.abandon()
+            raise
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can still be written."""
+        return self._container is not None
+
+    def write(self, frames: np.ndarray, sound: AudioClip | None = None) -> None:
+        """Appends frames ``(F, H, W, 3)`` uint8 RGB and the sound that belongs to them.
+
+        Args:
+            frames: Of the announced size.
+            sound: What follows the sound given before; it may reach beyond these frames.
+        """
+        if self._container is None:
+            raise ValueError("the file is closed")
+        if self.sound is not None and sound is not None:
+            self.sound.add(sound)
+        self._write_sound()  # what belongs to frames that were written before their sound was there
+        for pixels in even_frames(frames, self._size):
+            self._write_frame(pixels)
+            self._write_sound()
+
+    def close(self) -> None:
+        """Flushes the encoders and completes the container."""
+        self._container.mux(self._video.encode(None))
+        if self._audio is not None:
+            self._container.mux(self._audio.encode(None))
+        container, self._container = self._container, None
+        container.close()
+
+    def abandon(self) -> None:
+        """Closes without caring for what is inside; safe to call at any time."""
+        container, self._container = self._container, None
+        if container is None:
+            return
+        try:
+            container.close()
+        except Exception as error:  # the first failure is the one worth telling
+            logger.debug("closing an abandoned container: %s", error)
+
+    def _add_video(self) -> Any:
+        options = self._options
+        codec = "rawvideo" if options.kind == "raw" else "libx264"
+        video = self._container.add_stream(codec, rate=self.fps)
+        width, height = self._size
+        video.width, video.height = width + width % 2, height + height % 2
+        video.pix_fmt = "rgb24" if options.kind == "raw" else "yuv420p"
+        video.time_base = 1 / self.fps
+        context = video.codec_context
+        context.time_base = 1 / self.fps
+        if options.kind == "raw":
+            return video
+        # A key frame every second: where players enter, and where segments are cut.
+        context.gop_size = max(1, round(self.fps))
+        delay = _NO_FRAME_INSIDE if options.kind == "live" else _FEW_FRAMES_INSIDE
+        preset = options.preset or ("veryfast" if width * height <= _SMALL_PIXELS else "superfast")
+        context.options = {"crf": str(options.crf), "preset": preset, **delay}
+        # Stated, because players guess differently for small pictures.
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _BT709
+        return video
+
+    def _add_audio(self, sound: SoundFormat) -> Any:
+        if self._options.kind == "raw":
+            layout = CHANNEL_LAYOUTS[sound.channels]
+            return self._container.add_stream("pcm_f32le", rate=sound.sample_rate_hz, layout=layout)
+        rate_hz = sound.sample_rate_hz
+        if rate_hz not in _AAC_KEPT_RATES_HZ:
+            rate_hz = AAC_RATE_HZ
+        layout = "mono" if sound.channels == 1 else "stereo"
+        audio = self._container.add_stream("aac", rate=rate_hz, layout=layout)
+        audio.bit_rate = _AAC_BITS_PER_CHANNEL * (1 if layout == "mono" else 2)
+        return audio
+
+    def _write_frame(self, pixels: np.ndarray) -> None:
+        import av
+
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        if self._options.kind != "raw":
+            frame = frame.reformat(
+                format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
+            )
+        frame.pts = self.num_frames
+        frame.time_base = 1 / self.fps
+        self._container.mux(self._video.encode(frame))
+        self.num_frames += 1
+
+    def _write_sound(self) -> None:
+        """The samples between the end of the previous frame and the end of this one."""
+        if self.sound is None or self._audio is None:
+            return
+        import av
+
+        first = self.sound.num_taken
+        samples = self.sound.take(self.num_frames)
+        if not len(samples):
+            return
+        rate_hz = self.sound.format.sample_rate_hz
+        packed = self._options.kind == "raw"
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(samples.reshape(1, -1) if packed else samples.T),
+            format="flt" if packed else "fltp",
+            layout=CHANNEL_LAYOUTS[samples.shape[1]],
+        )
+        frame.sample_rate = rate_hz
+        frame.pts = first
+        frame.time_base = Fraction(1, rate_hz)
+        self._container.mux(self._audio.encode(frame))
+
+
+def is_write_failure(error: BaseException) -> bool:
+    """Whether the system or libavformat refused a write."""
+    import av
+
+    return isinstance(error, OSError | av.error.FFmpegError)
+
+
+def even_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Frames with odd sides made even by repeating the last row or column; never rescaled.
+
+    H.264 with 4:2:0 colour needs even sides: 129 x 100 becomes 130 x 100.
+
+    Args:
+        frames: ``(F, H, W, 3)`` uint8.
+        size: Width and height that were announced.
+
+    Raises:
+        ValueError: If shape or dtype are not as announced: a mistake of the calling code.
+    """
+    width, height = size
+    if frames.ndim != 4 or frames.shape[1:] != (height, width, 3) or frames.dtype != np.uint8:
+        raise ValueError(
+            f"frames are {frames.shape} {frames.dtype}; (F, {height}, {width}, 3) uint8 expected"
+        )
+    if width % 2 == 0 and height % 2 == 0:
+        return frames
+    return np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")

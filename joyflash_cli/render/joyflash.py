@@ -1,0 +1,250 @@
+"""A loaded checkpoint that renders: the stages wired into one stream."""
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from joyflash_cli.render.devices import keep_freed_memory
+from joyflash_cli.render.latency import Latency, compute_latency
+from joyflash_cli.render.parts import LoadedParts, load_parts
+from joyflash_cli.render.placement import (
+    DEFAULT_EXECUTION,
+    ExecutionOptions,
+    Placement,
+    check_checkpoint,
+    choose_placement,
+    place_parts,
+)
+from joyflash_cli.render.request import RenderPlan, RenderRequest, plan_render
+from joyflash_cli.render.sound_feed import SoundFeed
+from joyflash_cli.render.stages import (
+    SampledBlock,
+    StreamJob,
+    decode_stage,
+    device_errors,
+    sample_stage,
+)
+from joyflash_cli.render.writing import RenderResult, RunFacts, VideoWriter, check_output
+from joyflash_cli.streaming import Cancellation, RunAhead
+from joyflash_cli.types import FrameChunk
+from joyflash_cli.weights.at_load import verify_at_load
+from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+    from joyflash_cli.sampler.settings import SamplerProfile
+
+
+class JoyFlash:
+    """A loaded checkpoint: renders any number of requests, one after the other.
+
+    Build it with ``JoyFlash.load``. It holds weights and settings only; everything that belongs to
+    a stream is made when the stream starts.
+    """
+
+    def __init__(
+        self,
+        files: CheckpointFiles,
+        parts: LoadedParts,
+        *,
+        device: "torch.device",
+        dtype: "torch.dtype",
+        load_s: float = 0.0,
+        placement: Placement | None = None,
+    ) -> None:
+        self.files = files
+        self.device = device
+        self.dtype = dtype
+        self.load_s = load_s
+        self.placement = placement
+        self._parts = parts
+
+    @classmethod
+    def load(
+        cls,
+        profile: str | CheckpointFiles = "tiny",
+        checkpoint: Path | None = None,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        execution: ExecutionOptions = DEFAULT_EXECUTION,
+    ) -> "JoyFlash":
+        """The checkpoint with its weights in memory.
+
+        Args:
+            profile: A name of ``weights.toml``, or files that were already resolved.
+            checkpoint: A directory to use instead of the profile's own.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            dtype: Of the transformer: ``auto``, ``fp32``, ``bf16``, ``fp16`` or their long names.
+            execution: How to run a model that is large for its device.
+
+        Raises:
+            CheckpointError: When the files are missing, damaged, of another layout, or not those
+                that their checksums were made of.
+            DeviceError: When the device is absent or cannot compute as asked.
+            UsageError: When options exclude each other or the checkpoint.
+        """
+        started = time.perf_counter()
+        if isinstance(profile, CheckpointFiles):
+            files = profile
+        else:
+            files = resolve_checkpoint(profile, checkpoint)
+        placement = choose_placement(device, dtype, execution)
+        check_checkpoint(files, placement)
+        verify_at_load(files)
+        if placement.device.type == "cpu":
+            keep_freed_memory()
+        with device_errors():
+            parts = load_parts(
+                files,
+                placement.device,
+                placement.dtype,
+                transformer_device=placement.transformer_load_device,
+                codec_device=placement.codec_device,
+            )
+            parts = place_parts(files, parts, placement)
+        return cls(
+            files,
+            parts,
+            device=placement.device,
+            dtype=placement.dtype,
+            load_s=time.perf_counter() - started,
+            placement=placement,
+        )
+
+    @property
+    def sampler(self) -> "SamplerProfile":
+        """The checkpoint's sampler settings."""
+        return self._parts.sampler
+
+    def plan(self, request: RenderRequest) -> RenderPlan:
+        """Frames and blocks that the request takes."""
+        return plan_render(request, self.sampler)
+
+    def latency(self, look_ahead_blocks: int | None = None) -> Latency:
+        """What a live picture must wait for, from the checkpoint's settings."""
+        parts = self._parts
+        return compute_latency(
+            parts.sampler,
+            parts.audio_windows,
+            parts.front_end,
+            look_ahead_blocks=look_ahead_blocks,
+        )
+
+    def stream(
+        self, request: RenderRequest, *, on_wait: Callable[[float], None] | None = None
+    ) -> Generator[FrameChunk, None, None]:
+        """Frames of the request, one chunk per block, as soon as each is clean.
+
+        Sampling and decoding run in threads of their own, a few blocks ahead of the caller; live
+        sound is read no faster than they need it. The frames cover the sound exactly.
+
+        Args:
+            request: What to render.
+            on_wait: Called a few times a second while no chunk is ready, with the seconds waited;
+                what it raises ends the stream.
+
+        Raises:
+            AudioError: When live sound cannot be used.
+            DeviceError: When a block comes out with numbers that are not finite, or memory is out.
+        """
+        started = time.perf_counter()
+        cancellation = Cancellation()
+        job = StreamJob.prepare(
+            self.files,
+            self._parts,
+            request,
+            device=self.device,
+            dtype=self.dtype,
+            placement=self.placement,
+        )
+
+        def sample() -> Iterator[SampledBlock]:
+            sound = request.sound.open(cancellation.check)
+            feed = SoundFeed(sound, self.sampler.fps, device=self.device)
+            yield from sample_stage(job, feed)
+
+        def decode() -> Iterator[FrameChunk]:
+            with RunAhead(sample(), name="sampling", cancellation=cancellation) as blocks:
+                yield from decode_stage(job, blocks, started)
+
+        with RunAhead(
+            decode(), name="decoding", cancellation=cancellation, on_wait=on_wait
+        ) as chunks:
+            yield from chunks
+
+    def render(
+        self,
+        request: RenderRequest,
+        output: "Path | BinaryIO",
+        *,
+        overwrite: bool = False,
+        on_chunk: Callable[[FrameChunk], None] | None = None,
+        on_wait: Callable[[float], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> RenderResult:
+        """The request as a video with its sound, and the record of how it was made.
+
+        A file appears under its name only when it is complete; see ``open_muxer`` for what can be
+        written.
+
+        Args:
+            request: From ``read_request``.
+            output: Target, whose directory must exist; or a binary stream for fragmented MP4.
+            overwrite: Whether an existing file is replaced.
+            on_chunk: Called after each chunk was written.
+            on_wait: Called while nothing can be written, with the seconds waited so far.
+            should_stop: Asked at the start, after each chunk and while waiting; true ends the
+                video there, in a partial file.
+
+        Raises:
+            OutputError: When the target cannot be written, or a file that would be written exists
+                or is an input.
+            AudioError: When live sound cannot be used.
+            DeviceError: When the device fails. What was ready is kept in a partial file.
+            BrokenPipeError: When the reader of the stream has gone.
+            StopRequested: When ``should_stop`` said so before anything could be written.
+        """
+        check_output(output, overwrite=overwrite, inputs=request.files)
+        facts = RunFacts(
+            request=request,
+            files=self.files,
+            fps=self.sampler.fps,
+            device=str(self.device),
+            dtype=str(self.dtype).removeprefix("torch."),
+            load_s=self.load_s,
+        )
+
+        def wait(waited_s: float) -> None:
+            if should_stop is not None and should_stop():
+                raise StopRequested
+            if on_wait is not None:
+                on_wait(waited_s)
+
+        with VideoWriter(output, facts, overwrite=overwrite) as writer:
+            complete = True
+            try:
+                if should_stop is not None and should_stop():  # nothing may be begun
+                    raise StopRequested
+                with contextlib.closing(self.stream(request, on_wait=wait)) as chunks:
+                    for chunk in chunks:
+                        writer.write(chunk)
+                        if on_chunk is not None:
+                            on_chunk(chunk)
+                        if should_stop is not None and should_stop():
+                            raise StopRequested
+            except StopRequested:
+                if writer.num_frames == 0:
+                    raise
+                complete = writer.covers_the_sound
+            except BaseException as error:
+                writer.save_what_is_ready(error)
+                raise
+            return writer.close(complete=complete)
+
+
+class StopRequested(Exception):
+    """The user asked to stop, and there is nothing to keep."""

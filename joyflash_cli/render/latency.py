@@ -1,0 +1,105 @@
+"""How long a live picture takes: what the profile alone decides, without measuring anything."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
+
+if TYPE_CHECKING:
+    from joyflash_cli.conditioning.audio_windows import AudioWindowRule
+    from joyflash_cli.conditioning.stream import StreamGeometry
+    from joyflash_cli.encoders.protocol import StreamingEncoder
+    from joyflash_cli.sampler.settings import SamplerProfile
+
+
+@dataclass(frozen=True)
+class Latency:
+    """What a live stream must wait for.
+
+    Attributes:
+        look_ahead_blocks: Blocks whose sound is heard beyond the one that leaves.
+        look_ahead_s: Sound needed beyond the end of the block that leaves: those blocks, and what
+            window margin and encoder hear after them.
+        block_s: Duration of a block; its first picture has waited that much longer than its last.
+        first_sound_s: Sound needed before the first picture.
+        first_passes: Passes of the transformer before the first picture.
+        first_work: The same in units of a full window pass: what the first picture costs in time
+            of steady blocks.
+    """
+
+    look_ahead_blocks: int
+    look_ahead_s: float
+    block_s: float
+    first_sound_s: float
+    first_passes: int
+    first_work: float
+
+    def describe(self) -> str:
+        """One sentence for people."""
+        return (
+            f"first picture after {self.first_sound_s:.2f} s of sound and {self.first_passes} "
+            f"passes (the work of {self.first_work:.1f} blocks); pictures then follow the sound "
+            f"by {self.look_ahead_s:.2f} to {self.look_ahead_s + self.block_s:.2f} s"
+        )
+
+
+def compute_latency(
+    profile: "SamplerProfile",
+    rule: "AudioWindowRule",
+    encoder: "StreamingEncoder",
+    *,
+    look_ahead_blocks: int | None = None,
+) -> Latency:
+    """The latency of a live stream, from the profile.
+
+    Args:
+        profile: Schedule and frame rate.
+        rule: Windows of the audio.
+        encoder: Its own look-ahead counts.
+        look_ahead_blocks: As in ``StreamConditioning``.
+    """
+    from joyflash_cli.sampler.psb import scheduled_iterations
+
+    geometry = stream_geometry(profile)
+    most = geometry.window_blocks - 1
+    ahead = most if look_ahead_blocks is None else min(look_ahead_blocks, most)
+    passes, work = 0, 0.0
+    for iteration in scheduled_iterations(geometry.window_blocks + 1, profile):
+        passes = iteration.index
+        work += len(iteration.levels) / geometry.window_blocks
+        if iteration.emitted is not None:
+            break
+    # By the time the first block is clean the window may not have filled up yet.
+    in_window = min(len(iteration.levels) - 1, ahead)
+    # Far from the beginning, where nothing is cut off.
+    block = 8 * geometry.window_blocks
+    return Latency(
+        look_ahead_blocks=ahead,
+        look_ahead_s=_needed_s(geometry, rule, encoder, block + ahead)
+        - geometry.video_start(block + 1) / geometry.fps,
+        block_s=(geometry.video_start(block + 1) - geometry.video_start(block)) / geometry.fps,
+        first_sound_s=_needed_s(geometry, rule, encoder, in_window),
+        first_passes=passes,
+        first_work=work,
+    )
+
+
+def stream_geometry(profile: "SamplerProfile") -> "StreamGeometry":
+    """How the profile's blocks lie in time."""
+    from joyflash_cli.conditioning.stream import StreamGeometry
+
+    return StreamGeometry(
+        fps=profile.fps,
+        block_frames=profile.block_frames,
+        window_blocks=profile.num_window_blocks,
+        first_block_frame=profile.first_block_frame,
+    )
+
+
+def _needed_s(
+    geometry: "StreamGeometry", rule: "AudioWindowRule", encoder: "StreamingEncoder", block: int
+) -> float:
+    """Seconds of sound that hearing all of a block needs."""
+    start = rule.num_rows(geometry.block_start(block))
+    stop = rule.num_rows(geometry.block_start(block + 1))
+    return encoder.span(start, stop)[1] / MODEL_SAMPLE_RATE_HZ

@@ -1,0 +1,294 @@
+"""Where each part computes and how: devices, number formats, kernels, what is kept elsewhere.
+
+Everything a user can choose about that is checked here, before weights are read; then the loaded
+parts are put where they belong.
+"""
+
+import shutil
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, get_args
+
+from joyflash_cli.config import from_dict
+from joyflash_cli.errors import CheckpointError, DeviceError, UsageError
+from joyflash_cli.render.devices import choose_device, choose_dtype, unusable_gpu
+from joyflash_cli.weights.store import CheckpointFiles
+
+if TYPE_CHECKING:
+    import torch
+
+    from joyflash_cli.codec.protocol import Codec
+    from joyflash_cli.codec.taehv import TaehvDecoder
+    from joyflash_cli.model.transformer import CausalTransformer
+    from joyflash_cli.render.parts import LoadedParts
+
+Offload = Literal["none", "text", "all"]
+"""``text``: the text encoder runs on the CPU. ``all``: the layers' weights stay there too."""
+
+OFFLOADS: tuple[str, ...] = get_args(Offload)
+
+FAST_CODEC = "fast_codec"
+"""The checkpoint's part with the tiny decoder."""
+
+COMPILERS = ("c++", "g++", "clang++")
+
+
+@dataclass(frozen=True)
+class ExecutionOptions:
+    """How to run, as a user asks for it; the defaults are right for a model that fits.
+
+    Attributes:
+        attention: Kernel: ``auto``, ``sdpa``, ``math``, ``flash`` or ``cudnn``.
+        compile: Whether the layers are compiled; the first blocks take minutes longer.
+        offload: What stays in CPU memory: ``none``, ``text`` or ``all``.
+        fast_decode: Whether frames are decoded by the tiny decoder.
+        codec_device: Where pictures are encoded and decoded; ``None`` for beside the transformer.
+        quantize: Number format of the layers' weights: ``none``, ``int8`` or ``fp8``.
+    """
+
+    attention: str = "auto"
+    compile: bool = False
+    offload: str = "none"
+    fast_decode: bool = False
+    codec_device: str | None = None
+    quantize: str = "none"
+
+
+DEFAULT_EXECUTION = ExecutionOptions()
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Checked choices.
+
+    Attributes:
+        device: Where the transformer computes.
+        dtype: Its number format.
+        codec_device: Where pictures are encoded and decoded.
+        options: As asked for.
+        warnings: What the user should be told.
+    """
+
+    device: "torch.device"
+    dtype: "torch.dtype"
+    codec_device: "torch.device"
+    options: ExecutionOptions = DEFAULT_EXECUTION
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def offloads_layers(self) -> bool:
+        """Whether the layers' weights stay in CPU memory."""
+        return self.options.offload == "all" and self.device.type != "cpu"
+
+    @property
+    def text_device(self) -> "torch.device":
+        """Where the text encoder computes."""
+        import torch
+
+        return self.device if self.options.offload == "none" else torch.device("cpu")
+
+    @property
+    def transformer_load_device(self) -> "torch.device":
+        """Where the transformer's weights are read to, before they are changed and moved."""
+        import torch
+
+        on_cpu_first = self.offloads_layers or self.options.quantize != "none"
+        return torch.device("cpu") if on_cpu_first else self.device
+
+    def describe(self) -> str:
+        """``cuda:0 bfloat16, int8 weights``: for one line of text."""
+        words = [f"{self.device} {str(self.dtype).removeprefix('torch.')}"]
+        if self.options.quantize != "none":
+            words.append(f"{self.options.quantize} weights")
+        if self.offloads_layers:
+            words.append("layers in CPU memory")
+        if self.options.fast_decode:
+            words.append("fast decoder")
+        if self.codec_device != self.device:
+            words.append(f"pictures on {self.codec_device}")
+        return ", ".join(words)
+
+
+def choose_placement(
+    device: str, dtype: str, options: ExecutionOptions = DEFAULT_EXECUTION
+) -> Placement:
+    """The choices, checked as far as that goes without a checkpoint.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        dtype: ``auto``, ``fp32``, ``bf16``, ``fp16`` or their long names.
+        options: The rest.
+
+    Raises:
+        UsageError: For an unknown name, or options that exclude each other.
+        DeviceError: When a device is absent or cannot do what is asked.
+    """
+    from joyflash_cli.model.quantization import check_weight_format
+
+    _check_combination(options)
+    check_weight_format(options.quantize)
+    chosen = choose_device(device)
+    warnings = []
+    if device == "auto" and chosen.type == "cpu" and (unused := unusable_gpu()):
+        warnings.append(f"{unused}; the CPU is used")
+    if chosen.type == "cpu" and options.offload != "none":
+        warnings.append(f"--offload {options.offload} changes nothing on the CPU")
+    if options.compile:
+        _check_compiler(chosen)
+    return Placement(
+        device=chosen,
+        dtype=choose_dtype(dtype, chosen),
+        codec_device=chosen
+        if options.codec_device is None
+        else choose_device(options.codec_device),
+        options=options,
+        warnings=tuple(warnings),
+    )
+
+
+def _check_combination(options: ExecutionOptions) -> None:
+    if options.offload not in OFFLOADS:
+        raise UsageError(
+            f"offload {options.offload!r} does not exist", hint=f"one of {', '.join(OFFLOADS)}"
+        )
+    for name, given in (("--compile", options.compile), ("--quantize", options.quantize != "none")):
+        if options.offload == "all" and given:
+            raise UsageError(
+                f"--offload all and {name} cannot be combined: weights that come and go are "
+                "neither compiled nor quantized",
+                hint="use --offload text, or leave one of them out",
+            )
+
+
+def _check_compiler(device: "torch.device") -> None:
+    if device.type == "cpu" and not any(shutil.which(name) for name in COMPILERS):
+        raise DeviceError(
+            f"--compile needs a C++ compiler on the CPU; none of {', '.join(COMPILERS)} was found",
+            hint="install one, or leave --compile out",
+            code="E-DEVICE-COMPILER",
+        )
+
+
+def check_checkpoint(files: CheckpointFiles, placement: Placement) -> None:
+    """Refuse choices that this checkpoint cannot be run with, before its weights are read.
+
+    Raises:
+        CheckpointError: When the fast decoder is asked for and is not there.
+        DeviceError: When the attention kernel does not run with this device and head width.
+        UsageError: When the fast decoder is asked for and the codec has one of its own.
+    """
+    from joyflash_cli.model.config import TransformerConfig
+    from joyflash_cli.model.kernels import check_backend
+
+    config = from_dict(
+        TransformerConfig, files.section("transformer"), path="checkpoint.json: transformer"
+    )
+    check_backend(
+        placement.options.attention,
+        device=placement.device,
+        dtype=placement.dtype,
+        head_dim=config.head_dim,
+    )
+    if not placement.options.fast_decode:
+        return
+    if files.section("codec").get("kind", "tiny") != "wan":
+        raise UsageError(
+            f"profile {files.name} has a small decoder of its own",
+            hint="leave --fast-decode out",
+            code="E-FAST-DECODE",
+        )
+    if not files.has(FAST_CODEC):
+        raise CheckpointError(
+            f"{files.directory} has no {FAST_CODEC}.safetensors, which --fast-decode needs",
+            hint=f"fetch role {FAST_CODEC} of profile {files.name} and convert it again, or leave "
+            "--fast-decode out",
+            code="E-CHECKPOINT-INCOMPLETE",
+        )
+
+
+def place_parts(
+    files: CheckpointFiles, parts: "LoadedParts", placement: Placement
+) -> "LoadedParts":
+    """The loaded parts, put where they belong and made to compute as chosen.
+
+    Args:
+        files: Of the checkpoint; holds the fast decoder.
+        parts: The transformer on ``placement.transformer_load_device``, the codec on
+            ``placement.codec_device``. The transformer is changed in place.
+        placement: The choices.
+    """
+    place_transformer(parts.transformer, placement)
+    return replace(parts, codec=place_codec(files, parts.codec, placement))
+
+
+def place_transformer(transformer: "CausalTransformer", placement: Placement) -> None:
+    """Quantize, move or offload, and choose kernels, in place."""
+    from joyflash_cli.model.attention import use_backend
+    from joyflash_cli.model.kernels import check_backend
+    from joyflash_cli.model.offloading import offload_linear_maps
+    from joyflash_cli.model.quantization import check_weight_format, quantize_layers
+
+    options = placement.options
+    backend = check_backend(
+        options.attention,
+        device=placement.device,
+        dtype=placement.dtype,
+        head_dim=transformer.config.head_dim,
+    )
+    use_backend(transformer, backend)
+    quantize_layers(transformer.layers, check_weight_format(options.quantize))
+    if placement.offloads_layers:
+        offload_linear_maps(transformer.layers, placement.device)
+        for name, child in transformer.named_children():
+            if name != "layers":
+                child.to(placement.device)
+        _move_own_tensors(transformer, placement.device)
+    else:
+        transformer.to(placement.device)
+    if options.compile:
+        compile_layers(transformer)
+
+
+def _move_own_tensors(transformer: "CausalTransformer", device: "torch.device") -> None:
+    """The few parameters and buffers that belong to no child."""
+    for parameter in transformer.parameters(recurse=False):
+        parameter.data = parameter.data.to(device)
+    for name, buffer in transformer.named_buffers(recurse=False):
+        transformer.register_buffer(name, buffer.to(device))
+
+
+def compile_layers(transformer: "CausalTransformer", backend: str = "inductor") -> None:
+    """Compile every layer in place; they share one piece of compiled code.
+
+    The window grows while a stream begins, so sizes are left open: a few recompilations at the
+    start, none in the steady state.
+    """
+    for layer in transformer.layers:
+        layer.compile(backend=backend, dynamic=True)
+
+
+def place_codec(files: CheckpointFiles, codec: "Codec", placement: Placement) -> "Codec":
+    """The codec with its fast decoder where asked for, reachable from the transformer's device."""
+    from joyflash_cli.codec.placed import PlacedCodec
+    from joyflash_cli.codec.taehv import FastDecodeCodec
+
+    if placement.options.fast_decode:
+        codec = FastDecodeCodec(codec, _load_fast_decoder(files, placement))
+    if placement.codec_device != placement.device:
+        codec = PlacedCodec(codec, device=placement.codec_device, home=placement.device)
+    return codec
+
+
+def _load_fast_decoder(files: CheckpointFiles, placement: Placement) -> "TaehvDecoder":
+    from joyflash_cli.codec.taehv import taehv_from_state
+    from joyflash_cli.weights.tensors import read_tensors
+
+    device = placement.codec_device
+    tensors = read_tensors(files.shards(FAST_CODEC))
+    return taehv_from_state(tensors, dtype=fast_decoder_dtype(device), device=device)
+
+
+def fast_decoder_dtype(device: "torch.device") -> "torch.dtype":
+    """float16, which the published file holds; a CPU computes it too slowly."""
+    import torch
+
+    return torch.float16 if device.type == "cuda" else torch.float32

@@ -1,0 +1,361 @@
+"""What is to be rendered: inputs read and checked, and what they come to, before any weights."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from joyflash_cli.config import from_dict
+from joyflash_cli.errors import ImageError, UsageError
+from joyflash_cli.render.frame import DEFAULT_FRAME, FrameOptions, notes_of, read_scene
+from joyflash_cli.render.sound_feed import frames_for
+from joyflash_cli.types import AudioClip, Scene, exact_rate
+from joyflash_cli.weights.store import CheckpointFiles
+
+if TYPE_CHECKING:
+    from joyflash_cli.media.inputs.framing import Framed
+    from joyflash_cli.media.inputs.hearing import Hearing, SoundChoices
+    from joyflash_cli.media.inputs.picture import Picture
+    from joyflash_cli.media.inputs.sound import Sound
+    from joyflash_cli.sampler.settings import SamplerProfile
+
+MIN_OUTPUT_FPS, MAX_OUTPUT_FPS = 1, 240
+
+SILENCE_WARNING = "the audio is silent, the mouth will stay still"
+
+
+@dataclass(frozen=True)
+class RenderRequest:
+    """One video to make.
+
+    Attributes:
+        face: The framed picture, as the model sees it.
+        audio: The sound, as it was given; it is also the video's sound track. A live one can be
+            rendered once.
+        seed: Decides every random number of the run.
+        prompt: Text for profiles that have text control; empty for the others.
+        look_ahead_blocks: Blocks whose sound is heard beyond the one that leaves; ``None`` for
+            the whole window. Fewer shorten the delay of a live picture and cost lip accuracy.
+        warnings: What the user should be told about the inputs.
+        origin: Where picture and sound came from, for the record.
+        output_fps: Frames per second of the video, by repeating the model's frames or leaving
+            some out; ``None`` for the model's own rate.
+        scene: What the video shows; ``None`` for the framed picture itself.
+        frame: The choices that led to it.
+    """
+
+    face: "Framed"
+    audio: "AudioClip | Sound"
+    seed: int = 0
+    prompt: str = ""
+    look_ahead_blocks: int | None = None
+    warnings: tuple[str, ...] = ()
+    origin: "RequestOrigin | None" = None
+    output_fps: float | None = None
+    scene: Scene | None = None
+    frame: FrameOptions = DEFAULT_FRAME
+
+    def at_output_fps(self, fps: float | None) -> "RenderRequest":
+        """The same as a video of another frame rate; ``None`` for the model's own.
+
+        Raises:
+            UsageError: ``E-OUTPUT-FPS`` for a rate that cannot be written.
+        """
+        if fps is not None and not MIN_OUTPUT_FPS <= fps <= MAX_OUTPUT_FPS:
+            raise UsageError(
+                f"{fps:g} frames a second cannot be written",
+                hint=f"{MIN_OUTPUT_FPS} to {MAX_OUTPUT_FPS} can",
+                code="E-OUTPUT-FPS",
+            )
+        return replace(self, output_fps=None if fps is None else float(exact_rate(fps)))
+
+    @property
+    def sound(self) -> "Sound":
+        """The sound, to be heard from its beginning."""
+        from joyflash_cli.media.inputs.sound import ClipSound
+
+        return ClipSound(self.audio) if isinstance(self.audio, AudioClip) else self.audio
+
+    @property
+    def hearing(self) -> "Hearing | None":
+        """What is learned about the sound while it is heard, where it came from outside."""
+        return getattr(self.audio, "hearing", None)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Picture and sound, as far as they are files."""
+        origin = self.origin or RequestOrigin()
+        heard = getattr(self.audio, "path", None) or origin.audio
+        return tuple(Path(name) for name in (origin.image, heard) if name is not None)
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """``(width, height)`` of the video."""
+        if self.scene is not None:
+            return self.scene.size_px
+        height, width = self.face.pixels.shape[:2]
+        return int(width), int(height)
+
+    @property
+    def audio_s(self) -> float | None:
+        """Duration of the sound; ``None`` where it is not known yet."""
+        length = self._length()
+        return None if length is None else length[0] / length[1]
+
+    def num_frames(self, fps: float) -> int | None:
+        """Video frames that cover the sound; ``None`` where its length is not known yet."""
+        length = self._length()
+        return None if length is None else frames_for(length[0], length[1] / exact_rate(fps))
+
+    def _length(self) -> tuple[int, int] | None:
+        """Samples and samples per second, where they are known."""
+        from joyflash_cli.media.inputs.sound import FileSound
+
+        if isinstance(self.audio, AudioClip):
+            return len(self.audio.samples), self.audio.sample_rate_hz
+        if isinstance(self.audio, FileSound):
+            return self.audio.num_samples, self.audio.format.sample_rate_hz
+        return None
+
+
+@dataclass(frozen=True)
+class RequestOrigin:
+    """Where the inputs came from.
+
+    Attributes:
+        image: The picture's path as given.
+        image_sha256: Of its bytes.
+        audio: The sound's path as given, ``-`` for a pipe, ``None`` for samples in memory.
+    """
+
+    image: str | None = None
+    image_sha256: str | None = None
+    audio: str | None = None
+
+
+@dataclass(frozen=True)
+class RenderPlan:
+    """What a request comes to under a profile, known before anything is computed.
+
+    Attributes:
+        num_frames: Frames of the finished video: ``ceil(audio duration * fps)``.
+        num_blocks: Blocks to sample; the last one's surplus frames are dropped.
+        fps: Frames per second.
+        size_px: ``(width, height)``.
+        audio_s: Duration of the sound.
+    """
+
+    num_frames: int
+    num_blocks: int
+    fps: float
+    size_px: tuple[int, int]
+    audio_s: float
+
+    @property
+    def video_s(self) -> float:
+        """Duration of the video."""
+        return self.num_frames / self.fps
+
+
+def read_request(
+    files: CheckpointFiles,
+    image: "Path | BinaryIO",
+    audio: "Path | BinaryIO | AudioClip | Sound",
+    *,
+    seed: int = 0,
+    prompt: str = "",
+    face_index: int | None = None,
+    needs_face: bool = True,
+    look_ahead_blocks: int | None = None,
+    choices: "SoundChoices | None" = None,
+    frame: FrameOptions = DEFAULT_FRAME,
+) -> RenderRequest:
+    """Inputs read, checked and framed as the checkpoint was trained; no weights are needed.
+
+    Args:
+        files: Gives the framing rule and says whether text is heard.
+        image: A picture file, or one that is open.
+        audio: A file, which is checked to its end; a binary stream, which is heard while it is
+            rendered, and whose mistakes show then; samples in memory; or any other ``Sound``.
+        seed: 0 <= seed < 2**63.
+        prompt: Only for profiles with text control.
+        face_index: Which face of the picture, 0 the largest; the largest if absent.
+        needs_face: Whether a picture without a face is refused; else its middle is used.
+        look_ahead_blocks: See ``RenderRequest``.
+        choices: How the sound is heard where it is given as a file, pipe or stream.
+        frame: What of the picture the video shows, and how large.
+
+    Raises:
+        UsageError: For a prompt that the profile cannot hear, an impossible seed or frame.
+        AudioError: When the sound cannot be used.
+        ImageError: When the picture cannot be used.
+    """
+    from joyflash_cli.media.inputs.sound import FileSound
+    from joyflash_cli.render.static import check_prompt, find_face_models_for
+
+    if not 0 <= seed < 1 << 63:
+        raise UsageError(f"seed {seed} is out of range", hint="0 <= seed < 2**63")
+    if prompt and not hears_text(files):
+        raise UsageError(
+            f"profile {files.name} has no text control",
+            hint="leave --prompt out; the picture and the voice decide everything",
+            code="E-PROMPT",
+        )
+    check_prompt(files, prompt)
+    frame = frame.resolved(files)
+    if isinstance(image, str | Path) and isinstance(audio, str | Path):
+        check_not_exchanged(Path(image), Path(audio))
+    picture, face = read_face(files, image, face_index=face_index, needs_face=needs_face)
+    sound, given = _as_sound(audio, choices)
+    heard = tuple(sound.hearing.notes) if isinstance(sound, FileSound) else ()
+    silence = (SILENCE_WARNING,) if _is_silent(sound) else ()
+    models = find_face_models_for(files)
+    notices = () if models is None else (models.notice,)
+    shown = (*picture.warnings, *face.warnings, *notes_of(frame, face))
+    warnings = tuple(dict.fromkeys((*shown, *heard, *silence, *notices)))
+    return RenderRequest(
+        face,
+        sound,
+        seed=seed,
+        prompt=prompt,
+        look_ahead_blocks=look_ahead_blocks,
+        warnings=warnings,
+        origin=RequestOrigin(image=_name_of(image), image_sha256=picture.sha256, audio=given),
+        scene=read_scene(frame, face),
+        frame=frame,
+    )
+
+
+def read_face(
+    files: CheckpointFiles,
+    image: "Path | BinaryIO",
+    *,
+    face_index: int | None = None,
+    needs_face: bool = True,
+) -> "tuple[Picture, Framed]":
+    """The picture, and the part of it that a checkpoint shows.
+
+    Args:
+        files: Gives the framing rule.
+        image: A picture file, or one that is open.
+        face_index: As for ``read_request``.
+        needs_face: As for ``read_request``.
+
+    Raises:
+        ImageError: When the picture cannot be used.
+    """
+    from joyflash_cli.media.inputs.picture import read_picture
+    from joyflash_cli.media.inputs.sizing import frame_picture
+
+    picture = read_picture(image)
+    section = files.section("framing")
+    try:
+        return picture, frame_picture(
+            picture, section, face_index=face_index, needs_face=needs_face
+        )
+    except ImageError as error:
+        what = f"{error.message} in {_name_of(image)}"
+        raise ImageError(what, hint=error.hint, code=error.code) from error
+
+
+def check_not_exchanged(image: Path, audio: Path) -> None:
+    """Refuses a sound where the picture is expected and a picture where the sound is.
+
+    Raises:
+        ImageError: ``E-IMAGE-FORMAT``.
+    """
+    from joyflash_cli.media.inputs.kinds import are_exchanged
+
+    if are_exchanged(image, audio):
+        raise ImageError(
+            f"{image} is a sound and {audio} is a picture: they are exchanged",
+            hint="give the picture first, then the sound, or name them with --image and --audio",
+            code="E-IMAGE-FORMAT",
+        )
+
+
+def _name_of(image: "Path | BinaryIO") -> str:
+    return str(image) if isinstance(image, str | Path) else str(image.name)
+
+
+def _as_sound(
+    audio: "Path | BinaryIO | AudioClip | Sound", choices: "SoundChoices | None"
+) -> "tuple[AudioClip | Sound, str | None]":
+    """The sound and what the record calls it."""
+    from joyflash_cli.media.inputs.sound import (
+        STANDARD_INPUT_NAME,
+        FileSound,
+        LiveSound,
+        check_sound_file,
+        is_pipe,
+        open_pipe,
+    )
+
+    if isinstance(audio, AudioClip):
+        return audio, None
+    if isinstance(audio, str | Path):
+        if is_pipe(Path(audio)):  # it can be heard only once
+            return open_pipe(Path(audio), choices=choices), str(audio)
+        return check_sound_file(Path(audio), choices=choices), str(audio)
+    if isinstance(audio, FileSound):
+        return audio, str(audio.path)
+    if isinstance(audio, LiveSound):
+        return audio, "-" if audio.name == STANDARD_INPUT_NAME else audio.name
+    if hasattr(audio, "open"):
+        return cast("Sound", audio), None
+    return LiveSound(cast("BinaryIO", audio), choices=choices), "-"
+
+
+def _is_silent(sound: "AudioClip | Sound") -> bool:
+    from joyflash_cli.media.inputs.audio import is_silent
+
+    if isinstance(sound, AudioClip):
+        return is_silent(sound)
+    return bool(getattr(sound, "is_silent", False))
+
+
+def hears_text(files: CheckpointFiles) -> bool:
+    """Whether the checkpoint's transformer attends a text prompt."""
+    return files.section("transformer").get("text_dim") is not None
+
+
+def read_sampler_profile(files: CheckpointFiles) -> "SamplerProfile":
+    """The sampler settings that travel with a checkpoint.
+
+    Raises:
+        ConfigError: For an unknown key or a wrong value.
+    """
+    from joyflash_cli.sampler.settings import SamplerProfile
+
+    return from_dict(SamplerProfile, files.section("sampler"), path="checkpoint.json: sampler")
+
+
+def plan_render(request: RenderRequest, profile: "SamplerProfile") -> RenderPlan:
+    """Frames and blocks that the request takes under a sampler profile.
+
+    Raises:
+        UsageError: For live sound, whose length is not known.
+    """
+    from joyflash_cli.conditioning.audio_windows import num_blocks_for
+
+    num_frames, audio_s = request.num_frames(profile.fps), request.audio_s
+    video_fps = request.output_fps or profile.fps
+    num_written = request.num_frames(video_fps)
+    if num_frames is None or num_written is None or audio_s is None:
+        raise UsageError(
+            "the length of sound from a pipe is not known before it ends",
+            hint="give --audio FILE to plan ahead",
+        )
+    return RenderPlan(
+        num_frames=num_written,
+        num_blocks=num_blocks_for(
+            num_frames, profile.block_frames, prefix_frames=profile.first_block_frame
+        ),
+        fps=video_fps,
+        size_px=request.size_px,
+        audio_s=audio_s,
+    )
+
+
+def count_frames(audio: AudioClip, fps: float) -> int:
+    """Video frames that cover the sound, ``ceil(duration * fps)``, in exact arithmetic."""
+    return frames_for(len(audio.samples), audio.sample_rate_hz / exact_rate(fps))

@@ -1,0 +1,257 @@
+"""The record beside a video: how it was made, for people, batches and reports.
+
+``hello.mp4`` gets ``hello.mp4.json``, written when the video is complete or kept as partial. One
+JSON object with these keys, all present, in this order:
+
+=====================  =============================================================================
+``format``             1; changes when a key changes its meaning.
+``generator``          ``"JoyFlash"``.
+``version``            Version of the program.
+``ai_generated``       ``true``.
+``notice``             The sentence that the video's own ``comment`` carries: "AI-generated ...".
+``created``            UTC time, ISO 8601.
+``status``             ``"complete"``, or ``"partial"`` when stopped or failed before the end.
+``error``              One line for a failed render, else ``null``.
+``output``             File name of the video, in the folder of this record.
+``profile``            Name of the checkpoint.
+``checkpoint_version`` The checkpoint's own version.
+``weights_sha256``     Of all weights and the description, see :func:`weights_sha256`.
+``image_sha256``       Of the picture file's bytes; ``null`` if it never was a file.
+``audio_sha256``       Of the sound file's bytes, or of the bytes that came through a pipe; ``null``
+                       if it never was bytes.
+``image``, ``audio``   Names of the files, ``"-"`` for standard input, or ``null``.
+``seed``               Integer.
+``prompt``             Text, empty without.
+``parameters``         Every other choice of the run: frame and size, look-ahead, sampler settings;
+                       and where the face's square lies, ``face_box`` in the picture and ``square``
+                       in the video.
+``device``, ``dtype``  Where and in which number format the transformer ran.
+``fps``                Frames per second.
+``width``, ``height``  Pixels of a frame.
+``video_frames``       Frames written.
+``video_s``            ``video_frames / fps``.
+``audio_s``            Seconds of sound that were given (as far as it was read).
+``audio_track``        Which of several sound tracks was heard, from 0; ``null`` where there is one.
+``truncated``          Whether the sound ended before the length that it says it has.
+``skipped``            Damaged parts of the sound that became silence: ``[beginning, length]`` each,
+                       in seconds.
+``wall_s``             From the start of sampling until the file was closed.
+``load_s``             Loading the weights.
+``first_frame_s``      From the start of sampling until the first frames were decoded.
+``realtime_factor``    ``video_s / wall_s``.
+``block_timings_s``    For each block written, in order: seconds its sampling and decoding took.
+``warnings``           List of sentences the user was shown.
+=====================  =============================================================================
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from joyflash_cli import __version__
+from joyflash_cli.errors import DataError, OutputError, is_disk_full, room_hint, write_reason
+from joyflash_cli.media.outputs.names import followed, part_path, sidecar_path
+from joyflash_cli.weights.store import OPTIONAL_PARTS, PARTS, CheckpointFiles
+
+SIDECAR_FORMAT = 1
+MAX_SIDECAR_BYTES = 64 << 20
+_HASH_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class RenderRecord:
+    """What a render leaves on record; the module says what each key means.
+
+    The fields without a default are the least a record needs.
+    """
+
+    output: str
+    status: Literal["complete", "partial"]
+    profile: str
+    seed: int
+    fps: float
+    video_frames: int
+    audio_s: float
+    wall_s: float
+    checkpoint_version: str = ""
+    weights_sha256: str | None = None
+    image_sha256: str | None = None
+    audio_sha256: str | None = None
+    image: str | None = None
+    audio: str | None = None
+    prompt: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    device: str = ""
+    dtype: str = ""
+    width: int = 0
+    height: int = 0
+    load_s: float = 0.0
+    first_frame_s: float = 0.0
+    block_timings_s: tuple[float, ...] = ()
+    warnings: tuple[str, ...] = ()
+    audio_track: int | None = None
+    truncated: bool = False
+    skipped: tuple[tuple[float, float], ...] = ()
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object, with the keys that follow from the others."""
+        values = asdict(self)
+        video_s = self.video_frames / self.fps
+        derived: dict[str, Any] = {
+            "format": SIDECAR_FORMAT,
+            "generator": "JoyFlash",
+            "version": __version__,
+            "ai_generated": True,
+            "notice": notice(self.profile, self.checkpoint_version, self.seed),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "video_s": video_s,
+            "realtime_factor": video_s / self.wall_s if self.wall_s > 0 else 0.0,
+            "block_timings_s": [round(seconds, 4) for seconds in self.block_timings_s],
+            "skipped": [list(part) for part in self.skipped],
+            "warnings": list(self.warnings),
+        }
+        values |= derived
+        return {key: _rounded(values[key]) for key in SIDECAR_KEYS}
+
+
+SIDECAR_KEYS = (
+    "format", "generator", "version", "ai_generated", "notice", "created", "status", "error",
+    "output", "profile", "checkpoint_version", "weights_sha256", "image_sha256", "audio_sha256",
+    "image", "audio", "seed", "prompt", "parameters", "device", "dtype", "fps", "width", "height",
+    "video_frames", "video_s", "audio_s", "audio_track", "truncated", "skipped",
+    "wall_s", "load_s", "first_frame_s", "realtime_factor",
+    "block_timings_s", "warnings",
+)  # fmt: skip
+"""Every key of a sidecar, in the order in which they are written."""
+
+_LATER_KEYS: dict[str, Any] = {"audio_track": None, "truncated": False, "skipped": []}
+"""Keys that records of earlier versions lack, and what they mean there."""
+
+
+def notice(profile: str, checkpoint_version: str, seed: int) -> str:
+    """The sentence that says what made a video; goes into its ``comment`` and its sidecar."""
+    return (
+        f"AI-generated with JoyFlash {__version__}, checkpoint {profile} {checkpoint_version}, "
+        f"seed {seed}"
+    )
+
+
+def write_sidecar(output: Path, record: RenderRecord) -> Path:
+    """Writes the record beside the video, whole or not at all.
+
+    Args:
+        output: The video; the record's own name follows from it.
+        record: What to write.
+
+    Returns:
+        The file written.
+
+    Raises:
+        OutputError: ``E-OUTPUT-FULL`` or ``E-OUTPUT-WRITE`` if it cannot be written; then there is
+            none: that of an earlier video of this name goes, too.
+    """
+    path = sidecar_path(output)
+    temporary = part_path(path)
+    try:
+        temporary.unlink(missing_ok=True)  # never through a link
+        # A name whose bytes are not UTF-8 is escaped as JSON can escape it.
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            json.dump(record.to_dict(), file, ensure_ascii=False, indent=1)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        for stale in (temporary, path):
+            with contextlib.suppress(OSError):
+                stale.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path} cannot be written: {write_reason(error)}",
+            hint=f"{room_hint(error)}; the video itself is there",
+            code="E-OUTPUT-FULL" if is_disk_full(error) else "E-OUTPUT-WRITE",
+        ) from error
+    return path
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """The record of a video, by the path of the video (or a link to it) or of the record itself.
+
+    Raises:
+        DataError: ``E-SIDECAR`` if it is missing, no JSON object of this format, or lacks a key.
+    """
+    path = Path(path)
+    if path.suffix != ".json":
+        video, path = path, sidecar_path(path)
+        if not path.exists() and video.is_symlink():
+            path = sidecar_path(followed(video))
+    try:
+        if path.stat().st_size > MAX_SIDECAR_BYTES:
+            raise _unreadable(path, f"larger than {MAX_SIDECAR_BYTES >> 20} MB")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, "not valid JSON") from error
+    if not isinstance(values, dict) or values.get("format") != SIDECAR_FORMAT:
+        raise _unreadable(path, f"no record of format {SIDECAR_FORMAT}")
+    values |= {key: value for key, value in _LATER_KEYS.items() if key not in values}
+    missing = [key for key in SIDECAR_KEYS if key not in values]
+    if missing:
+        raise _unreadable(path, f"lacks {', '.join(missing[:5])}")
+    return values
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while piece := file.read(_HASH_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def weights_sha256(files: CheckpointFiles) -> str:
+    """One SHA-256 for a whole checkpoint: of its sections and of every weight file's SHA-256.
+
+    Files are hashed once per process, and again when their size or time changes.
+    """
+    lines = [json.dumps(_plain(files.sections), sort_keys=True)]
+    for part in (*PARTS, *OPTIONAL_PARTS):
+        for path in files.shards(part):
+            status = path.stat()
+            lines.append(f"{part} {_cached_sha256(path, status.st_mtime_ns, status.st_size)}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _cached_sha256(path: Path, _time_ns: int, _size: int) -> str:
+    return file_sha256(path)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "items"):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def _unreadable(path: Path, reason: str) -> DataError:
+    return DataError(
+        f"{path} cannot be read as the record of a video: {reason}",
+        hint="render the video again",
+        code="E-SIDECAR",
+    )

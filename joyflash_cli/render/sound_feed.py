@@ -1,0 +1,132 @@
+"""Sound on its two ways: to the model at 16 kHz, and unchanged into the video.
+
+Nothing is read before somebody asks for it, and nothing is kept after both ways have passed it.
+"""
+
+from collections import deque
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from joyflash_cli.types import AudioClip, SoundFormat, exact_rate
+
+if TYPE_CHECKING:
+    import torch
+
+    from joyflash_cli.media.inputs.sound import OpenSound
+
+
+class SoundFeed:
+    """A sound that is heard piece by piece; ``conditioning.stream.HeardSound`` for the model.
+
+    Used by one thread: the one that samples.
+
+    Args:
+        sound: Opened, nothing of it heard yet.
+        fps: Video frames per second.
+        device: Where the model hears it.
+    """
+
+    def __init__(
+        self, sound: "OpenSound", fps: float, *, device: "torch.device | str" = "cpu"
+    ) -> None:
+        import numpy as np
+
+        from joyflash_cli.media.inputs.audio import ModelResampler
+
+        self.format: SoundFormat = sound.format
+        self.ended = False
+        self.num_samples = 0
+        self.num_original = 0
+        self.peak = 0.0
+        self._name = sound.name
+        self._pieces = sound.pieces
+        self._device = device
+        self._samples_per_frame = sound.format.sample_rate_hz / exact_rate(fps)
+        self._resampler = ModelResampler(sound.format.sample_rate_hz)
+        self._waveform = np.zeros(0, np.float32)
+        self._waveform_start = 0
+        self._kept: deque[np.ndarray] = deque()
+        self._num_taken = 0
+
+    @property
+    def num_frames(self) -> int | None:
+        """Video frames that cover the sound; ``None`` until its end was heard."""
+        return frames_for(self.num_original, self._samples_per_frame) if self.ended else None
+
+    def pull(self) -> None:
+        """Waits for the next piece, or notes the end.
+
+        Raises:
+            AudioError: When the sound cannot be used, or ended without a sample.
+        """
+        import numpy as np
+
+        from joyflash_cli.media.inputs.audio_decoding import empty_sound
+
+        piece = next(self._pieces, None)
+        if piece is None:
+            if self.num_original == 0:
+                raise empty_sound(self._name)
+            self.ended = True
+            heard = self._resampler.finish()
+        else:
+            self.num_original += len(piece)
+            self.peak = max(self.peak, float(np.abs(piece).max(initial=0.0)))
+            self._kept.append(piece)
+            heard = self._resampler.push(piece)
+        self._waveform = np.concatenate([self._waveform, heard])
+        self.num_samples += len(heard)
+
+    def covers_frame(self, frame: int) -> bool:
+        """Whether what was heard reaches into this video frame; frame 0 always is."""
+        if self.num_original == 0:
+            return False
+        return frame == 0 or self.num_original > frame * self._samples_per_frame
+
+    def read(self, start: int, stop: int) -> "torch.Tensor":
+        """Samples at 16 kHz, ``start <= i < stop``, fewer where the sound has ended.
+
+        Raises:
+            ValueError: If they were forgotten: a mistake of the calling code.
+        """
+        import torch
+
+        first, last = start - self._waveform_start, stop - self._waveform_start
+        if first < 0:
+            raise ValueError(f"sample {start} was forgotten; {self._waveform_start} is the first")
+        return torch.from_numpy(self._waveform[first:last].copy()).to(self._device)
+
+    def forget(self, before: int) -> None:
+        """Drops samples at 16 kHz that the model needs no more."""
+        surplus = min(before - self._waveform_start, len(self._waveform))
+        if surplus > 0:
+            self._waveform = self._waveform[surplus:]
+            self._waveform_start += surplus
+
+    def take(self, num_frames: int) -> AudioClip:
+        """The original sound of the next video frames, up to the end of frame ``num_frames - 1``.
+
+        The last frame takes all that is left.
+        """
+        import numpy as np
+
+        until = int(num_frames * self._samples_per_frame)
+        if self.num_frames is not None and num_frames >= self.num_frames:
+            until = self.num_original
+        parts: list[np.ndarray] = []
+        while self._kept and self._num_taken < until:
+            piece = self._kept.popleft()
+            wanted = until - self._num_taken
+            if len(piece) > wanted:
+                self._kept.appendleft(piece[wanted:])
+                piece = piece[:wanted]
+            parts.append(piece)
+            self._num_taken += len(piece)
+        empty = np.zeros((0, self.format.channels), np.float32)
+        samples = np.concatenate(parts) if parts else empty
+        return AudioClip(samples, self.format.sample_rate_hz)
+
+
+def frames_for(num_samples: int, samples_per_frame: Fraction) -> int:
+    """Video frames that cover this many samples, ``ceil``, in exact arithmetic; at least one."""
+    return max(1, -(-num_samples // samples_per_frame))

@@ -1,0 +1,266 @@
+"""The two stages that a device works for: sampling blocks, and decoding them to frames."""
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from joyflash_cli.errors import DeviceError
+from joyflash_cli.render.latency import stream_geometry
+from joyflash_cli.render.parts import LoadedParts
+from joyflash_cli.render.placement import Placement
+from joyflash_cli.render.preflight import PlannedRun, is_out_of_memory, memory_ran_out
+from joyflash_cli.render.request import RenderRequest
+from joyflash_cli.render.scene_decoder import SceneDecoder
+from joyflash_cli.render.sound_feed import SoundFeed
+from joyflash_cli.types import AudioClip, FrameChunk, LatentBlock
+from joyflash_cli.weights.store import CheckpointFiles
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+@dataclass(frozen=True)
+class StreamJob:
+    """What the stages of one stream share.
+
+    Attributes:
+        files: The checkpoint.
+        parts: Its modules.
+        request: What to render.
+        device: Where.
+        dtype: Number format of the transformer.
+        placement: Every choice of where and how, for those who made one.
+        reference: The framed picture, ``(1, 3, H, W)`` in -1..1, on the device.
+        reference_latent: Its latent, ``(1, C, h, w)``.
+    """
+
+    files: CheckpointFiles
+    parts: LoadedParts
+    request: RenderRequest
+    device: "torch.device"
+    dtype: "torch.dtype"
+    reference: "torch.Tensor"
+    reference_latent: "torch.Tensor"
+    placement: Placement | None = None
+
+    @classmethod
+    def prepare(
+        cls,
+        files: CheckpointFiles,
+        parts: LoadedParts,
+        request: RenderRequest,
+        *,
+        device: "torch.device",
+        dtype: "torch.dtype",
+        placement: Placement | None = None,
+    ) -> "StreamJob":
+        """The job with its picture encoded."""
+        import torch
+
+        with torch.inference_mode(), device_errors(_planned(files, request), placement):
+            reference = _to_tensor(request.face.pixels).to(device)
+            latent = parts.codec.encode(reference[:, None], reference)[:, 0]
+        return cls(files, parts, request, device, dtype, reference, latent, placement)
+
+    @property
+    def planned(self) -> PlannedRun:
+        """What memory cares about."""
+        return _planned(self.files, self.request)
+
+
+@dataclass(frozen=True)
+class SampledBlock:
+    """A clean block on its way to the decoder.
+
+    Attributes:
+        block: The latents.
+        first_frame: First video frame that leaves with it.
+        num_frames: Video frames that leave with it, trimmed to the sound.
+        num_blocks: Blocks of the whole stream, ``None`` while unknown.
+        sound: The original sound of these frames.
+        event: On CUDA: when the latents are there.
+    """
+
+    block: LatentBlock
+    first_frame: int
+    num_frames: int
+    num_blocks: int | None
+    sound: AudioClip
+    event: Any = None
+
+
+def sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
+    """Blocks as they become clean, until the sound has ended and they cover it.
+
+    Raises:
+        AudioError: When the sound cannot be used.
+        DeviceError: When a block has numbers that are not finite, or memory runs out.
+    """
+    import torch
+
+    # The decorator form leaves inference mode between items, a `with` inside would not.
+    return torch.inference_mode()(_sample_stage)(job, feed)
+
+
+def decode_stage(
+    job: StreamJob, blocks: Iterable[SampledBlock], started: float
+) -> Iterator[FrameChunk]:
+    """Frames of blocks, trimmed to the sound.
+
+    Args:
+        job: The stream.
+        blocks: From ``sample_stage``.
+        started: Clock when the stream began.
+    """
+    import torch
+
+    return torch.inference_mode()(_decode_stage)(job, blocks, started)
+
+
+def _sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
+    from joyflash_cli.conditioning.stream import StreamConditioning
+    from joyflash_cli.render.file_rows import encoder_for
+    from joyflash_cli.render.static import EncodeTarget, static_conditioning
+    from joyflash_cli.sampler.loop import sample_blocks
+    from joyflash_cli.sampler.noise import SeededNoise
+
+    parts, request = job.parts, job.request
+    geometry = stream_geometry(parts.sampler)
+    channels, height, width = job.reference_latent.shape[1:]
+    shape = (int(channels), int(height), int(width))
+    text_device = None if job.placement is None else job.placement.text_device
+    with device_errors(job.planned, job.placement):
+        static = static_conditioning(
+            job.files,
+            parts.codec,
+            request.face.pixels,
+            request.prompt,
+            target=EncodeTarget(job.device, job.dtype, text_device),
+        )
+        blocks = sample_blocks(
+            parts.transformer,
+            StreamConditioning(
+                feed,
+                encoder_for(request, parts, geometry),
+                parts.audio_windows,
+                static=static,
+                geometry=geometry,
+                look_ahead_blocks=request.look_ahead_blocks,
+                device=job.device,
+                dtype=job.dtype,
+            ),
+            parts.sampler,
+            latent_shape=shape,
+            noise=SeededNoise(request.seed, shape, device=job.device),
+            reference_latent=job.reference_latent,
+        )
+        for block in blocks:
+            start = geometry.video_start(block.index)
+            stop = geometry.video_start(block.index + 1)
+            while not feed.covers_frame(stop - 1) and not feed.ended:
+                feed.pull()
+            total = (
+                feed.num_frames
+                if feed.num_frames is not None
+                else request.num_frames(parts.sampler.fps)
+            )
+            if total is not None:
+                stop = min(stop, total)
+            if stop <= start:
+                return  # sampled ahead of a sound that has ended
+            yield SampledBlock(
+                block=block,
+                first_frame=start,
+                num_frames=stop - start,
+                num_blocks=None if total is None else geometry.num_blocks(total),
+                sound=feed.take(stop),
+                event=_recorded_event(job.device),
+            )
+
+
+def _decode_stage(
+    job: StreamJob, blocks: Iterable[SampledBlock], started: float
+) -> Iterator[FrameChunk]:
+    import torch
+
+    with device_errors(job.planned, job.placement), _own_stream(job.device) as stream:
+        decoder = SceneDecoder(job.parts.codec, job.reference, job.request)
+        # A profile that begins with the reference itself has its frames in front.
+        prefix = job.reference_latent[:, None] if job.parts.sampler.first_block_frame else None
+        for sampled in blocks:
+            decoding_started = time.perf_counter()
+            latents = sampled.block.latents
+            if stream is not None:
+                stream.wait_event(sampled.event)
+                latents.record_stream(stream)
+            latents = latents.to(torch.float32)
+            if prefix is not None:
+                latents, prefix = torch.cat((prefix.float(), latents), dim=1), None
+            frames = decoder.decode(latents)[: sampled.num_frames]
+            now = time.perf_counter()
+            yield FrameChunk(
+                index=sampled.block.index,
+                num_blocks=sampled.num_blocks,
+                frames=frames,
+                first_frame=sampled.first_frame,
+                elapsed_s=now - started,
+                stats={"sample": sampled.block.wall_s, "decode": now - decoding_started},
+                sound=sampled.sound,
+            )
+
+
+@contextlib.contextmanager
+def device_errors(
+    run: PlannedRun | None = None, placement: Placement | None = None
+) -> Iterator[None]:
+    """Turns a device that is out of memory into one line: need, free, and a smaller setting."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if run is not None and placement is not None:
+            raise memory_ran_out(run, placement) from error
+        raise DeviceError(
+            f"the device is out of memory: {str(error).splitlines()[0]}",
+            hint="close other programs, or give --dtype bf16, a smaller --profile or --device cpu",
+            code="E-DEVICE-MEMORY",
+        ) from error
+
+
+def _planned(files: CheckpointFiles, request: RenderRequest) -> PlannedRun:
+    return PlannedRun(files, request.size_px, request.prompt)
+
+
+@contextlib.contextmanager
+def _own_stream(device: "torch.device") -> Iterator[Any]:
+    """On CUDA, a stream of its own, so that decoding runs beside sampling."""
+    import torch
+
+    if device.type != "cuda":
+        yield None
+        return
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.default_stream(device))
+    with torch.cuda.stream(stream):
+        yield stream
+
+
+def _recorded_event(device: "torch.device") -> Any:
+    import torch
+
+    if device.type != "cuda":
+        return None
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(device))
+    return event
+
+
+def _to_tensor(pixels: "np.ndarray") -> "torch.Tensor":
+    """``(1, 3, H, W)`` in -1..1 of RGB bytes ``(H, W, 3)``."""
+    import torch
+
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1.0

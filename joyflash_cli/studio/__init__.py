@@ -1,0 +1,1 @@
+"""What made the embedded model: heads, speech, clips, training, evaluation (joyflash[train])."""

@@ -1,0 +1,379 @@
+"""Rendered talking clips on disk: made in resumable shards, read by memory map.
+
+A shard is three files: ``shard-0000.frames.npy`` (uint8 ``(n, F, S, S, 3)``),
+``shard-0000.safetensors`` (tracks, lip
+measures, boxes, sound) and ``shard-0000.json`` (who and what).
+"""
+
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from joyflash_cli.errors import DataError
+from joyflash_cli.studio.clips.motion import MotionConfig, MotionTracks, sample_motion
+from joyflash_cli.studio.clips.shards import build_shards
+from joyflash_cli.studio.heads.face_state import HELD_OUT_EVERY, FaceState, Head, Split
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
+
+if TYPE_CHECKING:
+    from joyflash_cli.studio.heads.assets import MakeHumanAssets
+    from joyflash_cli.studio.heads.ict import IctWardrobe
+    from joyflash_cli.studio.heads.mesh_head import Surroundings
+
+MARGIN_FRAMES = 20
+"""Video frames of sound kept before and after a clip, so that audio features need no edge."""
+
+EYES_OPEN = 0.05
+"""Eyes are open where the lids are closed less than this."""
+
+PHOTO_FRAMING_SPREAD = 2.0
+"""A detector frames photos less evenly than the renderer frames its own heads."""
+
+
+@dataclass(frozen=True)
+class ClipsConfig:
+    """What to render.
+
+    Attributes:
+        num_clips: Identities, one clip each.
+        num_frames: Video frames per clip; 81 are 21 latents, seven blocks.
+        size_px: Width and height.
+        fps: Video frames per second.
+        drawn_share: Share of drawn heads.
+        ict_share: Share of ICT heads; what drawn and ICT heads leave are MakeHuman people.
+        photo_share: Share of clips that look like photos: MakeHuman and ICT people before another
+            kind of background and taken by a camera (``photo_look``).
+        split: Identities, assets and voices of this split only.
+        seed: First identity seed.
+        clips_per_shard: A killed run loses at most one shard.
+        motion: Amplitudes of sway and blinks.
+    """
+
+    num_clips: int = 1500
+    num_frames: int = 81
+    size_px: int = 128
+    fps: int = 25
+    drawn_share: float = 0.25
+    ict_share: float = 0.0
+    photo_share: float = 0.0
+    split: Split = "train"
+    seed: int = 1000
+    clips_per_shard: int = 20
+    motion: MotionConfig = field(default_factory=MotionConfig)
+
+
+def identity_index(clip_index: int, *, split: Split) -> int:
+    """The clip's identity: every tenth index belongs to the held-out split, the others to train."""
+    if split == "held-out":
+        return clip_index * HELD_OUT_EVERY + HELD_OUT_EVERY - 1
+    return clip_index + clip_index // (HELD_OUT_EVERY - 1)
+
+
+@dataclass(frozen=True)
+class HeadAssets:
+    """The head packs that a mix needs.
+
+    Attributes:
+        makehuman: MakeHuman people, and the skins and hair of ICT heads.
+        ict: ICT heads, or ``None`` if the mix has none.
+    """
+
+    makehuman: "MakeHumanAssets"
+    ict: "IctWardrobe | None" = None
+
+
+def load_heads(config: ClipsConfig, assets_dir: Path) -> HeadAssets:
+    """Loads what a mix needs.
+
+    Raises:
+        DataError: A pack is missing or damaged.
+    """
+    from joyflash_cli.studio.heads.assets import load_makehuman
+
+    makehuman = load_makehuman(assets_dir)
+    if config.ict_share <= 0:
+        return HeadAssets(makehuman)
+    from joyflash_cli.studio.heads.ict import load_wardrobe
+
+    return HeadAssets(makehuman, load_wardrobe(assets_dir, makehuman))
+
+
+def sample_head(
+    config: ClipsConfig, rng: np.random.Generator, *, assets: HeadAssets, photo: bool = False
+) -> tuple[str, Head]:
+    """A random identity of the configured mix and its kind: ``makehuman``, ``ict``, ``drawn``.
+
+    Args:
+        config: Shares, size and split.
+        rng: One seed gives one identity.
+        assets: From ``load_heads``.
+        photo: Never a drawn head, and a background like a snapshot's.
+    """
+    place = rng.random()
+    if photo:
+        place = config.drawn_share + place * (1 - config.drawn_share)
+    if place < config.drawn_share:
+        from joyflash_cli.studio.heads.drawn import sample_drawn
+
+        return "drawn", sample_drawn(rng, size_px=config.size_px, split=config.split)
+    options: dict = {"size_px": config.size_px, "split": config.split}
+    if photo:
+        options["surroundings"] = _photo_surroundings(rng, config.size_px)
+    if place < config.drawn_share + config.ict_share and assets.ict is not None:
+        from joyflash_cli.studio.heads.ict import sample_ict
+
+        return "ict", sample_ict(assets.ict, rng, **options)
+    from joyflash_cli.studio.heads.makehuman import sample_makehuman
+
+    return "makehuman", sample_makehuman(assets.makehuman, rng, **options)
+
+
+def _photo_surroundings(rng: np.random.Generator, size_px: int) -> "Surroundings":
+    from joyflash_cli.studio.clips.photo_background import sample_photo_background
+    from joyflash_cli.studio.heads.makehuman_look import sample_lighting
+    from joyflash_cli.studio.heads.mesh_head import Surroundings
+
+    background = sample_photo_background(rng, size_px)
+    return Surroundings(sample_lighting(rng), background, framing_spread=PHOTO_FRAMING_SPREAD)
+
+
+def face_states(visemes: np.ndarray, motion: MotionTracks) -> Iterator[FaceState]:
+    """One state a frame of visemes ``(F, 6)`` and what the voice does not explain."""
+    for i, weights in enumerate(visemes):
+        yield FaceState(
+            visemes=weights,
+            blink=float(motion.blink[i]),
+            smile=float(motion.smile[i]),
+            brow=float(motion.brow[i]),
+            yaw=float(motion.yaw[i]),
+            pitch=float(motion.pitch[i]),
+            roll=float(motion.roll[i]),
+            shift_x=float(motion.shift_x[i]),
+            shift_y=float(motion.shift_y[i]),
+        )
+
+
+def cut_speech(utterance, rng: np.random.Generator, *, config: ClipsConfig) -> tuple:
+    """Visemes ``(F, 6)`` and sound with margins of a random stretch of an utterance.
+
+    The stretch may run past the utterance's end: then it is silent and the mouth rests.
+    """
+    step = MODEL_SAMPLE_RATE_HZ // config.fps
+    total = len(utterance.visemes)
+    start = int(rng.integers(0, max(1, total - config.num_frames + 10)))
+    rows = np.arange(start, start + config.num_frames)
+    visemes = np.zeros((config.num_frames, utterance.visemes.shape[1]), np.float32)
+    inside = rows < total
+    visemes[inside] = utterance.visemes[rows[inside]]
+    if not inside.all():
+        visemes[~inside] = utterance.visemes[-1]
+    margin = MARGIN_FRAMES * step
+    length = config.num_frames * step + 2 * margin
+    padded = np.concatenate(
+        [np.zeros(margin, np.float32), utterance.waveform, np.zeros(length, np.float32)]
+    )
+    return visemes, padded[start * step : start * step + length].astype(np.float32)
+
+
+def render_clip(clip_index: int, config: ClipsConfig, *, assets: HeadAssets, speech: list) -> dict:
+    """One clip: frames, tracks, sound and description. Depends on its index and seed alone."""
+    identity = identity_index(clip_index, split=config.split)
+    rng = np.random.default_rng([config.seed, identity])
+    # A stream of its own, so that the other clips are the same whatever the share.
+    photo_rng = np.random.default_rng([config.seed, identity, 1])
+    photo = photo_rng.random() < config.photo_share
+    kind, head = sample_head(config, rng, assets=assets, photo=photo)
+    utterance = speech[int(rng.integers(len(speech)))]
+    visemes, waveform = cut_speech(utterance, rng, config=config)
+    visemes = visemes.copy()
+    visemes[:, 0] *= rng.uniform(0.85, 1.15)
+    motion = sample_motion(config.num_frames, rng, config=config.motion, fps=config.fps)
+    states = list(face_states(visemes, motion))
+    frames = np.stack([head.render(state) for state in states])
+    lips = np.stack([head.points(state).measures() for state in states])
+    if photo:
+        from joyflash_cli.studio.clips.photo_look import apply_photo_look, sample_photo_look
+
+        frames = apply_photo_look(frames, sample_photo_look(photo_rng), photo_rng)
+    return {
+        "frames": frames,
+        "visemes": visemes,
+        "blink": motion.blink.astype(np.float32),
+        "lips": lips,
+        "waveform": waveform,
+        "mouth_box": np.array(head.mouth_box, np.int32),
+        "eyes_box": np.array(head.eyes_box, np.int32),
+        "about": {
+            "identity": identity,
+            "kind": kind,
+            "photo": photo,
+            "split": config.split,
+            "voice": utterance.voice,
+            "text": utterance.text,
+        },
+    }
+
+
+def write_shard(stem: Path, clips: list[dict]) -> None:
+    """Write a shard; its ``.json`` comes last and marks it complete."""
+    from safetensors.numpy import save_file
+
+    np.save(f"{stem}.frames.npy", np.stack([clip["frames"] for clip in clips]))
+    names = ("visemes", "blink", "lips", "waveform", "mouth_box", "eyes_box")
+    tensors = {name: np.stack([clip[name] for clip in clips]) for name in names}
+    save_file(tensors, f"{stem}.safetensors")
+    partial = Path(f"{stem}.json.part")
+    partial.write_text(json.dumps([clip["about"] for clip in clips]))
+    os.replace(partial, f"{stem}.json")
+
+
+@functools.cache
+def _resources(config: ClipsConfig, assets_dir: Path, speech_path: Path) -> tuple:
+    """Assets and utterances, loaded once per worker process."""
+    from joyflash_cli.studio.speech.speech import load_speech
+
+    speech = [u for u in load_speech(speech_path) if u.split == config.split]
+    if not speech:
+        raise DataError(f"{speech_path} has no utterance of split {config.split}.")
+    return load_heads(config, assets_dir), speech
+
+
+def _render_shard(
+    shard_index: int, *, config: ClipsConfig, assets_dir: Path, speech_path: Path, out_dir: Path
+) -> int:
+    assets, speech = _resources(config, assets_dir, speech_path)
+    first = shard_index * config.clips_per_shard
+    stop = min(first + config.clips_per_shard, config.num_clips)
+    clips = [render_clip(i, config, assets=assets, speech=speech) for i in range(first, stop)]
+    write_shard(out_dir / f"shard-{shard_index:04d}", clips)
+    return shard_index
+
+
+def build_clips(
+    config: ClipsConfig,
+    *,
+    assets_dir: Path,
+    speech_path: Path,
+    out_dir: Path,
+    processes: int = 2,
+    on_shard: Callable[[int, int], None] | None = None,
+) -> None:
+    """Render every missing shard; run again after a kill to go on.
+
+    Args:
+        config: What to render.
+        assets_dir: Folder of the head packs.
+        speech_path: File written by ``build_speech``.
+        out_dir: Folder of the shards.
+        processes: Worker processes.
+        on_shard: Told (shards done, shards in all).
+    """
+    render = functools.partial(
+        _render_shard,
+        config=config,
+        assets_dir=assets_dir,
+        speech_path=speech_path,
+        out_dir=out_dir,
+    )
+    num_shards = -(-config.num_clips // config.clips_per_shard)
+    build_shards(render, num_shards, out_dir=out_dir, processes=processes, on_shard=on_shard)
+
+
+class ClipStore:
+    """Complete shards of a folder, as one sequence of clips.
+
+    Args:
+        directory: Folder written by ``build_clips``, or one that holds several of them.
+
+    Raises:
+        DataError: If it holds no complete shard.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        from safetensors.numpy import load_file
+
+        self.directory = Path(directory)
+        self._shards: list[tuple[np.ndarray, dict[str, np.ndarray], list[dict]]] = []
+        self._index: list[tuple[int, int]] = []
+        for about_path in sorted(self.directory.rglob("shard-*.json")):
+            stem = str(about_path)[: -len(".json")]
+            about = json.loads(about_path.read_text())
+            frames = np.load(f"{stem}.frames.npy", mmap_mode="r")
+            self._index += [(len(self._shards), i) for i in range(len(about))]
+            self._shards.append((frames, load_file(f"{stem}.safetensors"), about))
+        if not self._index:
+            raise DataError(
+                f"{self.directory} holds no complete shard of clips.",
+                hint="render them with 'joyflash train clips --config runs/tiny.toml'",
+            )
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def frames(self, index: int) -> np.ndarray:
+        """``(F, S, S, 3)`` uint8, a read-only view of the file."""
+        shard, i = self._index[index]
+        return self._shards[shard][0][i]
+
+    def open_eyed(self, index: int, rows: np.ndarray | None = None) -> np.ndarray:
+        """Frames whose eyes are those of the nearest moment without a blink.
+
+        For what is to know nothing of lids: the embedded codec's latents.
+
+        Args:
+            index: Of the clip.
+            rows: Frames of it ``(n,)``; all if ``None``.
+
+        Returns:
+            ``(n, S, S, 3)`` uint8, a copy.
+        """
+        clip, lids = self.frames(index), self.track("blink", index)
+        rows = np.arange(len(clip)) if rows is None else rows
+        opened = np.flatnonzero(lids < EYES_OPEN)
+        x0, y0, x1, y1 = self.eyes_box(index)
+        frames = np.array(clip[rows])
+        for frame, row in zip(frames, rows, strict=True):
+            if lids[row] >= EYES_OPEN and len(opened):
+                nearest = opened[np.abs(opened - row).argmin()]
+                frame[y0:y1, x0:x1] = clip[nearest, y0:y1, x0:x1]
+        return frames
+
+    def track(self, name: str, index: int) -> np.ndarray:
+        """``visemes``, ``blink``, ``lips``, ``waveform`` or a box of a clip."""
+        shard, i = self._index[index]
+        return self._shards[shard][1][name][i]
+
+    def visemes(self, index: int) -> np.ndarray:
+        """``(F, 6)`` float32 in the order of ``VISEMES``."""
+        return self.track("visemes", index)
+
+    def lips(self, index: int) -> np.ndarray:
+        """``(F, 3)`` float32 in the order of ``LIP_MEASURES``, from the renderer's geometry."""
+        return self.track("lips", index)
+
+    def mouths(self, index: int) -> np.ndarray:
+        """``(F, M)`` float32 in the order of ``MOUTH_TRACKS``, NaN where unknown."""
+        return np.concatenate([self.visemes(index), self.lips(index)[:, :2]], 1)
+
+    def waveform(self, index: int) -> np.ndarray:
+        """16 kHz mono float32 with ``MARGIN_FRAMES`` video frames of sound on both sides."""
+        return self.track("waveform", index)
+
+    def mouth_box(self, index: int) -> np.ndarray:
+        """``(x0, y0, x1, y1)`` in pixels."""
+        return self.track("mouth_box", index)
+
+    def eyes_box(self, index: int) -> np.ndarray:
+        """``(x0, y0, x1, y1)`` in pixels."""
+        return self.track("eyes_box", index)
+
+    def about(self, index: int) -> dict:
+        """Identity, kind, split, voice and text of a clip."""
+        shard, i = self._index[index]
+        return self._shards[shard][2][i]

@@ -1,0 +1,260 @@
+"""Films of real people as training clips, in the format of ``studio.clips.clips``.
+
+A folder of films comes with ``clips.json`` (file, person, sentence) and, beside each film, a
+``.npz`` with the points of every frame. The camera of a clip stands still, as it does for a
+rendered one, so a film is cut by the median place of its eyes and mouth. What the lips do is
+measured from the points; there are no viseme weights, and the track holds no numbers (NaN), so that
+nothing learns from them unawares.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from joyflash_cli.errors import DataError
+from joyflash_cli.studio.clips.clip_file import read_talking_video
+from joyflash_cli.studio.clips.clips import MARGIN_FRAMES, write_shard
+from joyflash_cli.studio.clips.mesh_points import (
+    EYE_POINTS,
+    LIP_POINTS,
+    NUM_POINTS,
+    face_points,
+    framing_of,
+    into_frame,
+)
+from joyflash_cli.studio.clips.shards import build_shards
+from joyflash_cli.studio.clips.turned_cut import cut_turned
+from joyflash_cli.studio.heads.face_state import VISEMES, Split
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
+
+SOUND_SUFFIXES = (".wav", ".flac")
+"""Of a sound beside a film, which is taken instead of the film's own."""
+BOX_PADDING = 0.04
+"""Around eyes and mouth, in sides: as the boxes of rendered heads."""
+BLINK_BELOW, SHUT_AT = 0.85, 0.4
+"""Lid opening against the usual one from which lids count as closing, and as shut."""
+
+
+@dataclass(frozen=True)
+class FilmClipsConfig:
+    """Which films become clips.
+
+    Attributes:
+        folder: Below the assets folder, with ``clips.json``; empty leaves films out.
+        num_frames: Video frames per clip; 73 are 19 latents. Longer films give several clips.
+        size_px: Width and height.
+        fps: Frames per second of films and clips.
+        mirrored: Whether every clip comes a second time, mirrored.
+        smoothing_frames: Standard deviation of the Gaussian that calms the recorded points.
+        held_out: People (as ``clips.json`` calls them) who are kept from training.
+        clips_per_shard: A killed run loses at most one shard.
+    """
+
+    folder: str = ""
+    num_frames: int = 73
+    size_px: int = 128
+    fps: int = 25
+    mirrored: bool = True
+    smoothing_frames: float = 0.6
+    held_out: tuple[str, ...] = ()
+    clips_per_shard: int = 20
+
+
+@dataclass(frozen=True)
+class FilmRecord:
+    """One film of a folder.
+
+    Attributes:
+        path: The film with its sound.
+        person: Who speaks.
+        identity: Index of the person in the folder.
+        text: What is said; may be empty.
+    """
+
+    path: Path
+    person: str
+    identity: int
+    text: str
+
+    def read_points(self) -> np.ndarray:
+        """Points of every frame ``(F, 478, 2)`` in pixels of the film.
+
+        Raises:
+            DataError: They are missing or of another form.
+        """
+        path = self.path.with_suffix(".npz")
+        try:
+            points = np.load(path)["points"].astype(np.float32)
+        except (OSError, ValueError, KeyError) as error:
+            message = f"The points {path} cannot be read: {error}"
+            raise DataError(message, hint="take the film out of clips.json") from error
+        if points.ndim != 3 or points.shape[1:] != (NUM_POINTS, 2):
+            raise DataError(f"{path} holds {points.shape} points, not (frames, {NUM_POINTS}, 2)")
+        return points
+
+
+def read_films(folder: Path) -> list[FilmRecord]:
+    """All films of a folder.
+
+    Raises:
+        DataError: ``clips.json`` is missing or of another form.
+    """
+    try:
+        entries = json.loads((folder / "clips.json").read_text(encoding="utf-8"))
+        persons = sorted({entry["person"] for entry in entries})
+        return [
+            FilmRecord(
+                folder / entry["file"],
+                entry["person"],
+                persons.index(entry["person"]),
+                entry.get("text", ""),
+            )
+            for entry in entries
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"{folder} is not a folder of films: {error}"
+        raise DataError(message, hint="it needs clips.json; see docs/training.md") from error
+
+
+def cut_film(record: FilmRecord, config: FilmClipsConfig, *, split: Split) -> Iterator[dict]:
+    """The clips of one film, in the format of ``studio.clips.clips``.
+
+    Raises:
+        DataError: The film or its points cannot be read, or do not fit each other.
+    """
+    points = record.read_points()
+    framing = framing_of(np.median(points, 0))
+    beside = (record.path.with_suffix(suffix) for suffix in SOUND_SUFFIXES)
+    video = read_talking_video(
+        record.path,
+        fps=config.fps,
+        fit=lambda frame: cut_turned(frame, framing, config.size_px),
+        sound=next((path for path in beside if path.is_file()), None),
+    )
+    frames = np.stack(list(video.frames))
+    if len(frames) != len(points):
+        raise DataError(
+            f"{record.path} has {len(frames)} frames at {config.fps} a second, "
+            f"but points of {len(points)}",
+            hint="record the points anew",
+        )
+    framed = smoothed(into_frame(points, framing), config.smoothing_frames)
+    margin = MARGIN_FRAMES * MODEL_SAMPLE_RATE_HZ // config.fps
+    step = MODEL_SAMPLE_RATE_HZ // config.fps
+    sound = np.pad(video.waveform, (margin, margin + len(frames) * step))
+    for start in range(0, len(frames) - config.num_frames + 1, config.num_frames):
+        rows = slice(start, start + config.num_frames)
+        length = config.num_frames * step + 2 * margin
+        clip = _clip(frames[rows], framed[rows], record, split=split)
+        clip["waveform"] = sound[start * step : start * step + length].astype(np.float32)
+        yield clip
+        if config.mirrored:
+            yield mirrored(clip)
+
+
+def _clip(frames: np.ndarray, framed: np.ndarray, record: FilmRecord, *, split: Split) -> dict:
+    size_px = frames.shape[1]
+    lips = face_points(framed).measures()
+    return {
+        "frames": frames,
+        "visemes": np.full((len(frames), len(VISEMES)), np.nan, np.float32),
+        "blink": blinks_of(lips[:, 2]),
+        "lips": lips,
+        "mouth_box": box_around(framed[:, LIP_POINTS], size_px),
+        "eyes_box": box_around(framed[:, EYE_POINTS], size_px),
+        "about": {
+            "identity": record.identity,
+            "kind": "film",
+            "photo": True,
+            "person": record.person,
+            "split": split,
+            "voice": record.person,
+            "text": record.text,
+            "mirrored": False,
+        },
+    }
+
+
+def smoothed(points: np.ndarray, frames: float) -> np.ndarray:
+    """Points ``(F, ...)`` calmed along time by a Gaussian of so many frames."""
+    from scipy.ndimage import gaussian_filter1d
+
+    return gaussian_filter1d(points, frames, axis=0, mode="nearest") if frames else points
+
+
+def blinks_of(lids: np.ndarray) -> np.ndarray:
+    """How far lids are closed ``(F,)``, 0..1, from their opening ``(F,)``."""
+    usual = max(float(np.percentile(lids, 75)), 1e-6)
+    return np.clip((BLINK_BELOW - lids / usual) / (BLINK_BELOW - SHUT_AT), 0, 1).astype(np.float32)
+
+
+def mirrored(clip: dict) -> dict:
+    """A clip seen in a mirror; what is measured of lips and lids stays."""
+    size_px = clip["frames"].shape[2]
+    turned = dict(clip, frames=np.ascontiguousarray(clip["frames"][:, :, ::-1]))
+    for name in ("mouth_box", "eyes_box"):
+        x0, y0, x1, y1 = clip[name]
+        turned[name] = np.array([size_px - x1, y0, size_px - x0, y1], np.int32)
+    return turned | {"about": clip["about"] | {"mirrored": True}}
+
+
+def box_around(points: np.ndarray, size_px: int) -> np.ndarray:
+    """Pixels ``(x0, y0, x1, y1)`` around points ``(F, n, 2)`` in fractions of the side."""
+    low, high = points.min((0, 1)) - BOX_PADDING, points.max((0, 1)) + BOX_PADDING
+    return np.round(np.clip([*low, *high], 0, 1) * size_px).astype(np.int32)
+
+
+def _cut_shard(
+    shard_index: int,
+    *,
+    config: FilmClipsConfig,
+    films: list[FilmRecord],
+    split: Split,
+    out_dir: Path,
+) -> int:
+    first = shard_index * config.clips_per_shard
+    chosen = films[first : first + config.clips_per_shard]
+    clips = [clip for film in chosen for clip in cut_film(film, config, split=split)]
+    if not clips:
+        raise DataError(
+            f"No film from {chosen[0].path} to {chosen[-1].path} has {config.num_frames} frames.",
+            hint="lower num_frames",
+        )
+    write_shard(out_dir / f"shard-{shard_index:04d}", clips)
+    return shard_index
+
+
+def build_film_clips(
+    config: FilmClipsConfig,
+    *,
+    films_dir: Path,
+    out_dir: Path,
+    split: Split,
+    processes: int = 2,
+    on_shard: Callable[[int, int], None] | None = None,
+) -> None:
+    """Cut every missing shard; run again after a kill to go on.
+
+    Args:
+        config: Which films, and how they are cut.
+        films_dir: Folder of the films.
+        out_dir: Folder of the shards.
+        split: ``held-out`` takes the people that the configuration names, ``train`` the others.
+        processes: Worker processes.
+        on_shard: Told (shards done, shards in all).
+
+    Raises:
+        DataError: The folder, a film or its points cannot be used.
+    """
+    films = [
+        film
+        for film in read_films(films_dir)
+        if (film.person in config.held_out) == (split == "held-out")
+    ]
+    cut = functools.partial(_cut_shard, config=config, films=films, split=split, out_dir=out_dir)
+    num_shards = -(-len(films) // config.clips_per_shard)
+    build_shards(cut, num_shards, out_dir=out_dir, processes=processes, on_shard=on_shard)

@@ -1,0 +1,306 @@
+"""Talking clips of photographed people, in the format of ``studio.clips.clips``.
+
+A folder of photographs comes with ``photos.json`` (file, person, set, yaw and lip opening of each)
+and ``photos.npz`` (their points). What moves is the photograph itself, see ``heads.photo_head``.
+"""
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from joyflash_cli.errors import DataError
+from joyflash_cli.media.inputs.picture import read_picture
+from joyflash_cli.studio.clips.clips import ClipsConfig, cut_speech, face_states, write_shard
+from joyflash_cli.studio.clips.mesh_points import (
+    MIRRORED_68,
+    NUM_POINTS,
+    USUAL_68,
+    framing_of,
+    into_frame,
+)
+from joyflash_cli.studio.clips.motion import MotionConfig, MotionTracks, sample_motion
+from joyflash_cli.studio.clips.shards import build_shards
+from joyflash_cli.studio.clips.turned_cut import cut_turned
+from joyflash_cli.studio.heads.face_state import Split, is_held_out
+
+if TYPE_CHECKING:
+    from joyflash_cli.studio.heads.ict_pack import IctAssets
+    from joyflash_cli.studio.heads.photo_fit import Photo
+
+OVERSAMPLING = 2
+"""Photographs are this much finer than the pictures made of them, so that moving costs nothing."""
+POSE_SHARE = 0.8
+"""Of the sway of rendered heads: what the photograph does not show cannot turn into view."""
+
+
+@dataclass(frozen=True)
+class PhotoClipsConfig:
+    """Which photographs speak, and how often.
+
+    Attributes:
+        num_clips: Clips in all; photographs take turns. 0 leaves photographs out.
+        folder: Of the photographs, below the assets folder.
+        num_frames: Video frames per clip.
+        size_px: Width and height.
+        fps: Video frames per second.
+        max_gap: Lips further apart than this (in outer eye distances) are not closed: left out.
+        max_yaw: Faces turned further away than this are left out; 0 is frontal, 0.5 a half profile.
+        max_error: Heads that fit their points worse than this (in sides) are left out.
+        mirrored_share: Share of clips whose photograph is mirrored.
+        scale_spread: How far the size of the face varies around the nominal one.
+        shift_spread: The same of its place, in sides.
+        split: ``held-out`` uses every tenth person and held-out voices.
+        seed: Of speech, motion and framing.
+        clips_per_shard: A killed run loses at most one shard.
+        motion: Amplitudes of sway and blinks; a photograph keeps its own pose.
+    """
+
+    num_clips: int = 0
+    folder: str = "real"
+    num_frames: int = 81
+    size_px: int = 128
+    fps: int = 25
+    max_gap: float = 0.06
+    max_yaw: float = 0.22
+    max_error: float = 0.026
+    mirrored_share: float = 0.5
+    scale_spread: float = 0.03
+    shift_spread: float = 0.015
+    split: Split = "train"
+    seed: int = 3000
+    clips_per_shard: int = 20
+    motion: MotionConfig = field(default_factory=MotionConfig)
+
+
+@dataclass(frozen=True)
+class PhotoRecord:
+    """One photograph of a folder.
+
+    Attributes:
+        path: The picture.
+        person: Who is on it.
+        identity: Index of the person in the folder; every tenth is held out.
+        gap: Inner lip opening over the distance of the outer eye corners.
+        yaw: Turn of the head, 0 frontal.
+        points: ``(478, 2)`` in its pixels.
+    """
+
+    path: Path
+    person: str
+    identity: int
+    gap: float
+    yaw: float
+    points: np.ndarray
+
+
+def read_photos(folder: Path) -> list[PhotoRecord]:
+    """All photographs of a folder.
+
+    Raises:
+        DataError: ``photos.json`` or ``photos.npz`` is missing or they do not fit each other.
+    """
+    hint = "it needs photos.json and photos.npz; see docs/training.md"
+    try:
+        entries = json.loads((folder / "photos.json").read_text(encoding="utf-8"))
+        points = np.load(folder / "photos.npz")["points"].astype(np.float32)
+        persons = sorted({entry["person"] for entry in entries})
+        records = [
+            PhotoRecord(
+                path=folder / entry["file"],
+                person=entry["person"],
+                identity=persons.index(entry["person"]),
+                gap=float(entry["gap"]),
+                yaw=float(entry["yaw"]),
+                points=points[index],
+            )
+            for index, entry in enumerate(entries)
+        ]
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError(f"{folder} is not a folder of photographs: {error}", hint=hint) from error
+    if points.shape != (len(records), NUM_POINTS, 2):
+        raise DataError(
+            f"{folder} has {len(records)} photographs and points of shape {points.shape}", hint=hint
+        )
+    return records
+
+
+def speaking_photos(records: list[PhotoRecord], config: PhotoClipsConfig) -> list[PhotoRecord]:
+    """Those of the split whose lips are closed and whose face is not turned away, shuffled.
+
+    Raises:
+        DataError: None is left.
+    """
+    held_out = config.split == "held-out"
+    chosen = [
+        record
+        for record in records
+        if is_held_out(record.identity) == held_out
+        and record.gap <= config.max_gap
+        and abs(record.yaw) <= config.max_yaw
+    ]
+    if not chosen:
+        raise DataError(
+            f"None of {len(records)} photographs can speak in split {config.split}.",
+            hint="raise max_gap or max_yaw",
+        )
+    order = np.random.default_rng(config.seed).permutation(len(chosen))
+    return [chosen[index] for index in order]
+
+
+def frame_photo(
+    record: PhotoRecord,
+    *,
+    size_px: int,
+    mirrored: bool = False,
+    scale: float = 1.0,
+    shift: tuple[float, float] = (0.0, 0.0),
+) -> "Photo":
+    """A photograph cut out by eyes and mouth, upright.
+
+    Raises:
+        ImageError: The picture is missing or cannot be read.
+    """
+    from joyflash_cli.studio.heads.photo_fit import Photo
+
+    framing = framing_of(record.points, scale=scale, shift=shift)
+    pixels = cut_turned(read_picture(record.path).pixels, framing, size_px)
+    points = into_frame(record.points, framing)[list(USUAL_68)]
+    if not mirrored:
+        return Photo(pixels, points)
+    points = points[list(MIRRORED_68)] * [-1, 1] + [1, 0]
+    return Photo(np.ascontiguousarray(pixels[:, ::-1]), points)
+
+
+def render_photo_clip(
+    clip_index: int,
+    config: PhotoClipsConfig,
+    *,
+    ict: "IctAssets",
+    photos: list[PhotoRecord],
+    speech: list,
+) -> dict | None:
+    """One clip as ``studio.clips.clips`` writes it, or ``None`` where the head does not fit."""
+    from joyflash_cli.studio.heads.photo_head import PhotoHead
+
+    rng = np.random.default_rng([config.seed, clip_index])
+    record = photos[clip_index % len(photos)]
+    photo = frame_photo(
+        record,
+        size_px=config.size_px * OVERSAMPLING,
+        mirrored=bool(rng.random() < config.mirrored_share),
+        scale=1 + config.scale_spread * rng.uniform(-1, 1),
+        shift=tuple(config.shift_spread * rng.uniform(-1, 1, 2)),
+    )
+    head = PhotoHead(ict, photo, size_px=config.size_px)
+    if head.fit_error > config.max_error:
+        return None
+    utterance = speech[int(rng.integers(len(speech)))]
+    cut = ClipsConfig(num_frames=config.num_frames, fps=config.fps)
+    visemes, waveform = cut_speech(utterance, rng, config=cut)
+    visemes = visemes.copy()
+    visemes[:, 0] *= rng.uniform(0.85, 1.15)
+    motion = sample_motion(config.num_frames, rng, config=config.motion, fps=config.fps)
+    motion = _around_own_pose(motion)
+    states = list(face_states(visemes, motion))
+    return {
+        "frames": np.stack([head.render(state) for state in states]),
+        "visemes": visemes,
+        "blink": motion.blink.astype(np.float32),
+        "lips": np.stack([head.points(state).measures() for state in states]),
+        "waveform": waveform,
+        "mouth_box": np.array(head.mouth_box, np.int32),
+        "eyes_box": np.array(head.eyes_box, np.int32),
+        "about": {
+            "identity": record.identity,
+            "kind": "photo-person",
+            "photo": True,
+            "person": record.person,
+            "split": config.split,
+            "voice": utterance.voice,
+            "text": utterance.text,
+        },
+    }
+
+
+def _around_own_pose(motion: MotionTracks) -> MotionTracks:
+    """Sways around the photograph's pose and expression instead of a drawn one."""
+    turned = {
+        name: POSE_SHARE * (getattr(motion, name) - getattr(motion, name).mean())
+        for name in ("yaw", "pitch", "roll", "shift_x", "shift_y")
+    }
+    smile = 0.5 * (motion.smile - motion.smile.min())
+    return replace(motion, **turned, smile=smile, brow=motion.brow - motion.brow.min())
+
+
+@functools.cache
+def _resources(
+    config: PhotoClipsConfig, assets_dir: Path, photos_dir: Path, speech_path: Path
+) -> tuple:
+    """Pack, photographs and utterances, loaded once per worker process."""
+    from joyflash_cli.studio.heads.ict_pack import load_ict
+    from joyflash_cli.studio.heads.rig import units_in_use
+    from joyflash_cli.studio.speech.speech import load_speech
+
+    speech = [u for u in load_speech(speech_path) if u.split == config.split]
+    if not speech:
+        raise DataError(f"{speech_path} has no utterance of split {config.split}.")
+    photos = speaking_photos(read_photos(photos_dir), config)
+    return load_ict(assets_dir, units=units_in_use()), photos, speech
+
+
+def _render_shard(
+    shard_index: int,
+    *,
+    config: PhotoClipsConfig,
+    assets_dir: Path,
+    photos_dir: Path,
+    speech_path: Path,
+    out_dir: Path,
+) -> int:
+    ict, photos, speech = _resources(config, assets_dir, photos_dir, speech_path)
+    first = shard_index * config.clips_per_shard
+    stop = min(first + config.clips_per_shard, config.num_clips)
+    clips = (
+        render_photo_clip(i, config, ict=ict, photos=photos, speech=speech)
+        for i in range(first, stop)
+    )
+    write_shard(out_dir / f"shard-{shard_index:04d}", [clip for clip in clips if clip is not None])
+    return shard_index
+
+
+def build_photo_clips(
+    config: PhotoClipsConfig,
+    *,
+    assets_dir: Path,
+    photos_dir: Path,
+    speech_path: Path,
+    out_dir: Path,
+    processes: int = 2,
+    on_shard: Callable[[int, int], None] | None = None,
+) -> None:
+    """Render every missing shard; run again after a kill to go on.
+
+    Args:
+        config: Which photographs, and how much.
+        assets_dir: Folder of the head packs.
+        photos_dir: Folder of the photographs.
+        speech_path: File written by ``build_speech``.
+        out_dir: Folder of the shards.
+        processes: Worker processes.
+        on_shard: Told (shards done, shards in all).
+    """
+    render = functools.partial(
+        _render_shard,
+        config=config,
+        assets_dir=assets_dir,
+        photos_dir=photos_dir,
+        speech_path=speech_path,
+        out_dir=out_dir,
+    )
+    num_shards = -(-config.num_clips // config.clips_per_shard)
+    build_shards(render, num_shards, out_dir=out_dir, processes=processes, on_shard=on_shard)

@@ -1,0 +1,243 @@
+"""Tables 2, 3 and 4 of the paper at small scale: their rows, what is measured, and the result.
+
+Who trains the variants is no concern of this module: it names what each row leaves out in training
+and in sampling, and turns the reports of ``studio.evaluation.report`` into a table.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from joyflash_cli.errors import UsageError
+
+TABLES = (2, 3, 4)
+FULL = "Our full"
+
+DRIFT_HORIZONS_S = (60, 300)
+FIGURES = {
+    "lip_correlation": "lip r",
+    "identity": "identity",
+    "sharpness": "sharpness",
+    "border_flicker": "flicker",
+    **{
+        f"drift_{kind}_{horizon}": f"{kind} drift {horizon} s"
+        for horizon in DRIFT_HORIZONS_S
+        for kind in ("colour", "sharpness", "identity")
+    },
+}
+"""What is measured on every variant, and how the table calls it."""
+
+
+@dataclass(frozen=True)
+class PaperScores:
+    """A row of the paper's table: large models, another test set, other measures."""
+
+    sync_c: float
+    sync_d: float
+    idc: float
+    q_score: float
+    q_face: float
+
+
+@dataclass(frozen=True)
+class AblationRow:
+    """One row.
+
+    Attributes:
+        name: The paper's.
+        paper: The paper's scores.
+        training: Switches of ``Ablation`` that the variant is trained with.
+        sampling: Switches that it is sampled with.
+        claims: Figures that the paper says get worse (§4.3, figures 6 to 8).
+    """
+
+    name: str
+    paper: PaperScores
+    training: Mapping[str, object] = field(default_factory=dict)
+    sampling: Mapping[str, object] = field(default_factory=dict)
+    claims: tuple[str, ...] = ()
+
+
+_LATER_QUALITY = ("drift_sharpness_300", "drift_identity_300")
+_OURS = AblationRow(FULL, PaperScores(5.25, 8.30, 0.72, 0.84, 0.53))
+_ROWS = {
+    2: (
+        AblationRow(
+            "w/o main-branch",
+            PaperScores(4.09, 9.32, 0.76, 0.82, 0.52),
+            training={"main_branch": False},
+            claims=("lip_correlation", "sharpness", *_LATER_QUALITY),
+        ),
+        AblationRow(
+            "w/o auxiliary-branch",
+            PaperScores(5.24, 8.35, 0.70, 0.80, 0.51),
+            training={"auxiliary_branch": False},
+            claims=("identity", "sharpness", "drift_colour_300"),
+        ),
+        AblationRow(
+            "w/o sub-step",
+            PaperScores(5.24, 8.32, 0.71, 0.82, 0.51),
+            training={"sub_steps": False},
+            sampling={"sub_steps": False},
+            claims=("sharpness", "identity"),
+        ),
+        _OURS,
+    ),
+    3: (
+        AblationRow(
+            "w/o MCI training",
+            PaperScores(5.19, 8.33, 0.71, 0.83, 0.52),
+            training={"mci": False},
+            sampling={"mci": False},
+            claims=("lip_correlation", "border_flicker"),
+        ),
+        AblationRow(
+            "w/o add-noise",
+            PaperScores(5.19, 8.33, 0.72, 0.82, 0.52),
+            sampling={"mci_noise": False},
+            claims=("lip_correlation", "sharpness", "drift_sharpness_300"),
+        ),
+        _OURS,
+    ),
+    4: (
+        AblationRow(
+            "w/o sink frames",
+            PaperScores(5.03, 8.43, 0.65, 0.58, 0.37),
+            sampling={"sink": False},
+            claims=("lip_correlation", "identity", "drift_colour_300", *_LATER_QUALITY),
+        ),
+        AblationRow(
+            "w/o URC",
+            PaperScores(5.20, 8.32, 0.72, 0.83, 0.52),
+            sampling={"relative_sink": False},
+            claims=("lip_correlation", *_LATER_QUALITY),
+        ),
+        AblationRow(
+            "N-thread=100",
+            PaperScores(5.24, 8.31, 0.72, 0.84, 0.53),
+            sampling={"reset_threshold": 100},
+        ),
+        _OURS,
+    ),
+}
+
+GREATER_IS_BETTER = {name: not name.startswith("drift_colour") for name in FIGURES} | {
+    "border_flicker": False
+}
+
+
+def ablation_rows(table: int) -> tuple[AblationRow, ...]:
+    """Rows of a table of the paper, the full method last.
+
+    Raises:
+        UsageError: If there is no such table.
+    """
+    if table not in _ROWS:
+        raise UsageError(
+            f"There is no ablation table {table}", hint=f"one of {', '.join(map(str, TABLES))}"
+        )
+    return _ROWS[table]
+
+
+def figures_of(report: Mapping) -> dict[str, float | None]:
+    """The figures of ``studio.evaluation.report.evaluate``; ``None`` beyond its horizon."""
+    figures: dict[str, float | None] = {
+        "lip_correlation": report["lip_correlation"],
+        "identity": report["identity_similarity"],
+        "sharpness": report.get("sharpness"),
+        "border_flicker": report["border_flicker"],
+    }
+    for horizon in DRIFT_HORIZONS_S:
+        drift = report["drift"].get(str(horizon), {})
+        for kind in ("colour", "sharpness", "identity"):
+            figures[f"drift_{kind}_{horizon}"] = drift.get(kind)
+    return figures
+
+
+def mean_and_spread(values: Sequence[float | None]) -> tuple[float, float] | None:
+    """Mean and sample standard deviation over seeds; ``None`` where nothing was measured."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    return statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else math.nan
+
+
+NEGLIGIBLE = 0.01
+"""A difference below this share of the full method's mean is none, however steady it is: rounding
+alone makes steady differences."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A figure of a row against the full method, seed by seed.
+
+    Attributes:
+        figure: A key of ``FIGURES``.
+        difference: Row minus full, mean over seeds.
+        noise: Sample standard deviation of the difference over seeds; NaN for one seed.
+        verdict: ``worse``, ``better``, ``no difference`` (within the noise, or negligible) or
+            ``undecided`` (one seed).
+    """
+
+    figure: str
+    difference: float
+    noise: float
+    verdict: str
+
+
+def compare(
+    row: Sequence[Mapping[str, float | None]], full: Sequence[Mapping[str, float | None]]
+) -> list[Comparison]:
+    """Every figure of a row against the full method; runs of one seed are pairs."""
+    comparisons = []
+    for figure in FIGURES:
+        pairs = [
+            (ours, theirs)
+            for run, reference in zip(row, full, strict=False)
+            if (ours := run.get(figure)) is not None
+            and (theirs := reference.get(figure)) is not None
+        ]
+        found = mean_and_spread([ours - theirs for ours, theirs in pairs])
+        if found is None:
+            continue
+        difference, noise = found
+        negligible = NEGLIGIBLE * abs(statistics.fmean(theirs for _, theirs in pairs))
+        gain = difference if GREATER_IS_BETTER[figure] else -difference
+        if abs(difference) <= negligible:
+            verdict = "no difference"
+        elif math.isnan(noise):
+            verdict = "undecided"
+        elif abs(difference) <= noise:
+            verdict = "no difference"
+        else:
+            verdict = "better" if gain > 0 else "worse"
+        comparisons.append(Comparison(figure, difference, noise, verdict))
+    return comparisons
+
+
+def verdict_sentence(row: AblationRow, comparisons: Sequence[Comparison], place: str) -> str:
+    """Whether the paper's ordering holds here, in one sentence."""
+    found = {one.figure: one.verdict for one in comparisons}
+    # What a shorter study saw of a claim about five minutes is what it saw after one.
+    claimed = [name if name in found else name.replace("_300", "_60") for name in row.claims]
+    measured = [name for name in claimed if name in found]
+    told = ", ".join(f"{FIGURES[name]} {found[name]}" for name in measured)
+    where = f"{row.name} ({place})"
+    if not row.claims:
+        differing = [one for one in comparisons if one.verdict != "no difference"]
+        named = ", ".join(f"{FIGURES[one.figure]} {one.verdict}" for one in differing)
+        if any(one.verdict == "undecided" for one in differing):
+            return f"{where}: the paper finds no difference; here one seed decides nothing."
+        if differing:
+            return f"{where}: the paper finds no difference; here {named}: it does not hold."
+        return f"{where}: the paper finds no difference, and here there is none: it holds."
+    if not measured:
+        return f"{where}: what the paper claims was not measured at this horizon."
+    if "undecided" in {found[name] for name in measured}:
+        return f"{where}: the paper finds it worse; here {told}: one seed decides nothing."
+    worse = sum(found[name] == "worse" for name in measured)
+    outcome = "it holds" if worse == len(measured) else (
+        "it holds in part" if worse else "it does not hold"
+    )  # fmt: skip
+    return f"{where}: the paper finds it worse; here {told}: {outcome}."

@@ -1,0 +1,251 @@
+"""Figures of a film of a speaking face, alone, with its sound, and beside the true film.
+
+All work at any size and frame rate. None of them is Sync-C, Sync-D, IDC or Q-Align, and none is
+comparable with scores of those names. A figure that does not apply is ``None``, never 0.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from joyflash_cli.errors import DataError
+from joyflash_cli.measures import sync
+from joyflash_cli.measures.identity import similarity_to_reference
+from joyflash_cli.measures.quality import border_flicker, psnr_db
+from joyflash_cli.studio.evaluation.drift import StreamTracks, drift_at
+from joyflash_cli.studio.evaluation.film import FilmReading
+
+SMOOTHING_S = 0.028
+"""Standard deviation by which tracks of lips are smoothed: 0.7 frames at 25 a second."""
+
+MAX_LAG_S = 0.2
+MIN_S = 1.0
+"""Films shorter than this say nothing about lags of 0.2 s either way."""
+
+SHUT = 0.7
+"""Lids below this share of their usual opening are shut; on films of people the count of blinks
+hardly depends on it between 0.65 and 0.75."""
+
+BLINK_S = (0.08, 0.48)
+"""Shortest and longest blink: 2 to 12 frames at 25 a second. A longer look down is none."""
+
+USUAL_PERCENTILE = 75
+
+Value = float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """Figures of one film, or of several together.
+
+    Attributes:
+        values: Name to value.
+        curves: Name to lag curve ``(lags,)``; only their mean over films is read for a lag, so
+            that no film picks its own.
+        weight: How much this counts when it is averaged: seconds of a film, or 1 of a person.
+        num_films: Films behind it.
+    """
+
+    values: dict[str, Value]
+    curves: dict[str, np.ndarray] = field(default_factory=dict)
+    weight: float = 1.0
+    num_films: int = 1
+
+    def table(self) -> dict[str, float | int | None]:
+        """All as JSON, with what the curves say."""
+        found: dict[str, float | int | None] = {}
+        for name, curve in self.curves.items():
+            score = sync.score_curve(curve)
+            kind, _, rest = name.partition("_")
+            rest = f"_{rest}" if rest else ""
+            found[f"{kind}_correlation{rest}"] = score.correlation
+            found[f"{kind}_lag_frames{rest}"] = score.lag_frames
+            found[f"{kind}_correlation_at_zero_lag{rest}"] = score.correlation_at_zero
+        return found | self.values
+
+    def joined(self, other: "Figures", *, prefix: str = "") -> "Figures":
+        """With another's figures of the same film, their names after ``prefix``."""
+        values = {f"{prefix}{name}": value for name, value in other.values.items()}
+        curves = {f"{prefix}{name}": curve for name, curve in other.curves.items()}
+        return replace(self, values=self.values | values, curves=self.curves | curves)
+
+
+def combined(parts: Sequence[Figures]) -> Figures:
+    """The weighted mean of figures; a value that is ``None`` in one is averaged over the others."""
+    values: dict[str, Value] = {}
+    curves = {}
+    for name in dict.fromkeys(name for part in parts for name in part.values):
+        having = [part for part in parts if part.values.get(name) is not None]
+        known = np.array([part.values[name] for part in having], np.float64)
+        values[name] = float(_mean(known, having)) if having else None
+    for name in dict.fromkeys(name for part in parts for name in part.curves):
+        having = [part for part in parts if name in part.curves]
+        curves[name] = _mean(np.stack([part.curves[name] for part in having]), having)
+    return Figures(values, curves, num_films=sum(part.num_films for part in parts))
+
+
+def _mean(rows: np.ndarray, of: Sequence[Figures]) -> np.ndarray:
+    return np.average(rows, axis=0, weights=np.array([part.weight for part in of]))
+
+
+def figures_of(film: FilmReading, waveform: np.ndarray | None = None) -> Figures:
+    """What frames say without a truth.
+
+    Args:
+        film: At least a second long.
+        waveform: Its sound, 16 kHz from frame 0; ``None`` leaves the figures of sound out.
+
+    Returns:
+        ``mouth_movement``: spread of the lips' opening, over the distance of the outer eye
+        corners; says how much, not how well, a mouth moves. ``blinks_per_min``: see
+        :func:`count_blinks`. ``inside_lightness_p95`` and ``inside_lightness_mean``: luma between
+        open lips over that of the cheeks; teeth that shine raise the first. ``face_seen``: share
+        of frames on which the face was made out. ``identity_similarity``: mean cosine with the
+        first frame of the small identity network, mouth hidden; over films of 12 people two films
+        of one person gave 0.75, of two people 0.25. ``sharpness_drift``: sharpness of the face in
+        the last ten seconds (or half) over that in the first, 1 is unchanged; ``colour_drift``:
+        the largest change of a mean colour in /255; ``identity_drift``: cosine of the mean
+        embeddings. ``border_flicker``: change of the picture at the borders of this project's
+        blocks over that elsewhere; of films made otherwise it says nothing.
+        ``sound_correlation`` at its best lag ``sound_lag_frames``: lips' opening with loudness,
+        well below 1 even in truth, because loudness is not articulation; with ``waveform`` only.
+
+    Raises:
+        DataError: If the film is too short.
+    """
+    check_length(film)
+    drift = drift_at(
+        StreamTracks(film.colour, film.sharpness, film.identity, film.fps),
+        len(film.sharpness) / film.fps,
+    )
+    light = (film.inside / film.skin.clip(min=1)[:, None])[film.open_frames]
+    values: dict[str, Value] = {
+        "mouth_movement": float(smoothed(film.opening, film.fps).std()),
+        "blinks_per_min": 60 * count_blinks(film.lids, film.fps) * film.fps / len(film.lids),
+        "inside_lightness_p95": float(light[:, 0].mean()) if len(light) else None,
+        "inside_lightness_mean": float(light[:, 1].mean()) if len(light) else None,
+        "face_seen": float(film.seen.mean()),
+        "identity_similarity": similarity_to_reference(film.identity, film.identity[0]),
+        **{f"{name}_drift": value for name, value in drift.items()},
+        "border_flicker": border_flicker([film.changes])["all"],
+    }
+    curves = {}
+    if waveform is not None:
+        level_db = sync.speech_level_db(waveform, len(film.opening), fps=film.fps)
+        curves["sound"] = _curve(film.opening, sync.loudness(level_db), film.fps)
+    return Figures(values, curves, weight=len(film.opening) / film.fps)
+
+
+def check_length(film: FilmReading) -> None:
+    """Refuse a film that says nothing about lags.
+
+    Raises:
+        DataError: If it is too short.
+    """
+    seconds = len(film.opening) / film.fps
+    if seconds < MIN_S:
+        raise DataError(f"it lasts {seconds:.2f} s; at least {MIN_S:g} s are needed")
+
+
+def compare(made: FilmReading, true: FilmReading) -> Figures:
+    """A film beside the true one of the same person, sound, length and frame rate.
+
+    Returns:
+        ``lip_correlation`` and ``width_correlation``: of opening and width at the best lag of up
+        to 0.2 s, which is ``lip_lag_frames``, positive when the picture is late; with
+        ``_at_zero_lag`` without a lag. They say nothing of how large a movement is:
+        ``mouth_amplitude`` and ``width_amplitude`` are the spreads over the true ones; 1 is right,
+        and noise of the reader is part of both spreads. ``open_mouth_psnr_db``, ``teeth`` and
+        ``open_mouths``: see :func:`compare_open_mouths`.
+    """
+    values = compare_open_mouths(made, true)
+    values["mouth_amplitude"] = _amplitude(made.opening, true.opening, made.fps)
+    values["width_amplitude"] = _amplitude(made.width, true.width, made.fps)
+    curves = {
+        "lip": _curve(made.opening, true.opening, made.fps),
+        "width": _curve(made.width, true.width, made.fps),
+    }
+    return Figures(values, curves, weight=len(made.opening) / made.fps)
+
+
+def _amplitude(ours: np.ndarray, theirs: np.ndarray, fps: float) -> Value:
+    spread = float(smoothed(theirs, fps).std())
+    return float(smoothed(ours, fps).std()) / spread if spread > sync.STILL else None
+
+
+def mismatched_curve(made: FilmReading, others: Sequence[FilmReading]) -> np.ndarray:
+    """Mean lag curve of a film's opening against the truths of other sentences, ``(lags,)``.
+
+    Sentences resemble each other, if only in beginning and ending in silence: what a correlation
+    with the own truth is worth is its distance from this.
+    """
+    curves = []
+    for other in others:
+        length = min(len(made.opening), len(other.opening))
+        curves.append(_curve(made.opening[:length], other.opening[:length], made.fps))
+    return np.mean(curves, axis=0)
+
+
+def compare_open_mouths(made: FilmReading, true: FilmReading) -> dict[str, Value]:
+    """How like the person's own open mouth the drawn one is, whenever it opens.
+
+    Every open mouth is compared with the true frame of the nearest opening and width, so that
+    timing does not count. A mouth that opens further than the true one ever does finds no equal.
+
+    Returns:
+        ``open_mouth_psnr_db``: of the picture of the mouth, of one scale, upright and placed by
+        its corners; a misplacement of the points by a pixel costs some dB in truth as well.
+        ``teeth``: by how many levels of 255 the 95th percentile of the luma between the lips is
+        too bright, where the true mouth is open as well. ``open_mouths``: frames compared.
+    """
+    open_frames = made.open_frames
+    candidates = np.flatnonzero(true.seen)
+    if not len(open_frames):
+        return {"open_mouth_psnr_db": None, "teeth": None, "open_mouths": 0.0}
+    ours, theirs = (np.stack([film.opening, film.width], -1) for film in (made, true))
+    distance = np.linalg.norm(ours[open_frames, None] - theirs[candidates], axis=-1)
+    nearest = candidates[distance.argmin(1)]
+    likeness = [
+        psnr_db(made.mouths[here], true.mouths[there])
+        for here, there in zip(open_frames, nearest, strict=True)
+    ]
+    brighter = made.inside[open_frames, 0] - true.inside[nearest, 0]
+    brighter = brighter[~np.isnan(brighter)]
+    return {
+        "open_mouth_psnr_db": float(np.mean(likeness)),
+        "teeth": float(brighter.mean()) if len(brighter) else None,
+        "open_mouths": float(len(open_frames)),
+    }
+
+
+def count_blinks(lids: np.ndarray, fps: float) -> int:
+    """How often the lids shut for as long as a blink takes.
+
+    A blink is an opening below ``SHUT`` of the film's usual one (its 75th percentile) for 0.08 to
+    0.48 s. Shorter ones fall through a low frame rate; half-blinks that stay above do not count.
+
+    Args:
+        lids: Opening of the lids, ``(F,)``.
+        fps: Frames per second.
+    """
+    shut = lids < SHUT * np.percentile(lids, USUAL_PERCENTILE)
+    edges = np.flatnonzero(np.diff(np.pad(shut.astype(np.int8), 1)))
+    lengths = edges[1::2] - edges[::2]
+    shortest, longest = (max(1, round(seconds * fps)) for seconds in BLINK_S)
+    return int(((lengths >= shortest) & (lengths <= longest)).sum())
+
+
+def smoothed(track: np.ndarray, fps: float) -> np.ndarray:
+    """A track ``(F,)`` without the jitter that a reader adds from frame to frame."""
+    deviation = SMOOTHING_S * fps
+    reach = math.ceil(2 * deviation)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
+    return np.convolve(np.pad(track, reach, mode="edge"), kernel / kernel.sum(), "valid")
+
+
+def _curve(ours: np.ndarray, theirs: np.ndarray, fps: float) -> np.ndarray:
+    return sync.lag_curve(
+        smoothed(ours, fps), smoothed(theirs, fps), max_lag=round(MAX_LAG_S * fps)
+    )

@@ -1,0 +1,163 @@
+"""Frames to measure: from the shipped sampler, and from the codec alone as its ceiling."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from joyflash_cli.errors import DataError
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, AudioClip
+
+if TYPE_CHECKING:
+    from joyflash_cli.codec.protocol import Codec
+    from joyflash_cli.render import JoyFlash
+
+
+class Renderer(Protocol):
+    """What the evaluation needs of a model."""
+
+    def stream(
+        self, reference: np.ndarray, waveform: np.ndarray, *, seed: int
+    ) -> Iterator[np.ndarray]:
+        """Chunks of frames ``(F, H, W, 3)`` uint8 that cover the 16 kHz waveform."""
+        ...
+
+    def reconstruct(self, frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Frames ``(4T - 3, H, W, 3)`` uint8 through the codec and back."""
+        ...
+
+
+class CheckpointRenderer:
+    """A checkpoint behind the product's own pipeline: the sampler exactly as shipped.
+
+    Args:
+        checkpoint: A checkpoint directory; the embedded one if ``None``.
+        device: As for ``joyflash render``.
+        dtype: As for ``joyflash render``.
+        look_ahead_blocks: As for ``joyflash render --look-ahead``; the profile's if ``None``.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Path | None = None,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        look_ahead_blocks: int | None = None,
+    ) -> None:
+        from joyflash_cli.render import JoyFlash, choose_device, choose_dtype
+        from joyflash_cli.render.parts import load_parts
+        from joyflash_cli.weights.store import resolve_checkpoint
+
+        self.files = resolve_checkpoint("tiny", checkpoint)
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(dtype, self.device)
+        self._parts = load_parts(self.files, self.device, self.dtype)
+        self._codec = self._parts.codec
+        self._look_ahead_blocks = look_ahead_blocks
+        self._engine = JoyFlash(self.files, self._parts, device=self.device, dtype=self.dtype)
+
+    def stream(
+        self, reference: np.ndarray, waveform: np.ndarray, *, seed: int
+    ) -> Iterator[np.ndarray]:
+        """Chunks of frames ``(F, H, W, 3)`` uint8 that cover the 16 kHz waveform.
+
+        The reference is a picture that is framed already, as the pack's are. Where the profile's
+        pictures are larger it is enlarged by whole pixels, and the frames are averaged back.
+        """
+        yield from self._stream(self._engine, reference, waveform, seed)
+
+    def stream_stretches(
+        self,
+        reference: np.ndarray,
+        waveform: np.ndarray,
+        *,
+        seed: int,
+        stretches: Sequence[tuple[int, int]],
+    ) -> list[np.ndarray]:
+        """Some frames of ``stream``, in a fraction of its time for a long waveform.
+
+        Args:
+            reference: As for ``stream``.
+            waveform: As for ``stream``; all of it is sampled.
+            seed: As for ``stream``.
+            stretches: Frames ``(first, last + 1)``; they may overlap.
+
+        Returns:
+            Frames ``(F, H, W, 3)`` uint8 of each stretch.
+        """
+        from joyflash_cli.render import JoyFlash
+        from joyflash_cli.studio.evaluation.stretches import StretchCodec
+
+        codec: Codec = StretchCodec(self._codec, stretches)
+        engine = JoyFlash(
+            self.files, replace(self._parts, codec=codec), device=self.device, dtype=self.dtype
+        )
+        found: list[list[np.ndarray]] = [[] for _ in stretches]
+        done = 0
+        for frames in self._stream(engine, reference, waveform, seed):
+            for (first, stop), parts in zip(stretches, found, strict=True):
+                parts.append(frames[max(first - done, 0) : max(stop - done, 0)])
+            done += len(frames)
+        return [np.concatenate(parts) for parts in found]
+
+    def _stream(
+        self, engine: "JoyFlash", reference: np.ndarray, waveform: np.ndarray, seed: int
+    ) -> Iterator[np.ndarray]:
+        from joyflash_cli.media.inputs.framing import Framed
+        from joyflash_cli.media.inputs.similarity import Similarity
+        from joyflash_cli.render import RenderRequest
+
+        scale = self._scale(len(reference))
+        picture = _enlarged(reference, scale)
+        face = Framed(picture, Similarity(1.0, 0.0, 0.0, 0.0), None, picture)
+        audio = AudioClip(waveform.astype(np.float32)[:, None], MODEL_SAMPLE_RATE_HZ)
+        request = RenderRequest(face, audio, seed=seed, look_ahead_blocks=self._look_ahead_blocks)
+        for chunk in engine.stream(request):
+            yield _reduced(chunk.frames, scale)
+
+    def _scale(self, size_px: int) -> int:
+        """How many times larger the profile's pictures are than these."""
+        framed_px = int(self.files.section("framing")["size_px"])
+        if framed_px % size_px:
+            raise DataError(
+                f"The profile's pictures are {framed_px} px; the clips have {size_px} px.",
+                hint="record clips whose size divides the profile's",
+            )
+        return framed_px // size_px
+
+    def reconstruct(self, frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Frames ``(4T - 3, H, W, 3)`` uint8 through the codec and back."""
+        import torch
+
+        with torch.inference_mode():
+            scale = self._scale(len(reference))
+            picture = _to_tensor(_enlarged(reference, scale)[None]).to(self.device)
+            clip = _to_tensor(_enlarged(frames, scale))[None].to(self.device)
+            latents = self._codec.encode(clip, picture)
+            decoded, _ = self._codec.decode(latents, self._codec.start_decoding(picture))
+            levels = (decoded[0].float().clamp(-1, 1) + 1) * 127.5
+            made = levels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+            return _reduced(made, scale)
+
+
+def _enlarged(pictures: np.ndarray, scale: int) -> np.ndarray:
+    """Pictures ``(..., H, W, 3)`` with every pixel ``scale`` times as large."""
+    return pictures.repeat(scale, -3).repeat(scale, -2)
+
+
+def _reduced(pictures: np.ndarray, scale: int) -> np.ndarray:
+    """Means of ``scale`` x ``scale`` pixels of uint8 ``(..., H, W, 3)``."""
+    if scale == 1:
+        return pictures
+    *batch, height, width, colours = pictures.shape
+    cells = pictures.reshape(*batch, height // scale, scale, width // scale, scale, colours)
+    return cells.mean((-4, -2)).round().astype(np.uint8)
+
+
+def _to_tensor(frames: np.ndarray):
+    import torch
+
+    return torch.from_numpy(frames.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1.0

@@ -1,0 +1,83 @@
+"""What the ablation tables need of one variant: the clips' figures, and drift at long horizons.
+
+Nothing else is made: no mismatched sound, no ceiling, and of the long stream only the parts
+that are compared. The figures are those of ``studio.evaluation.report``, with its clips, noise and
+readers.
+"""
+
+import numpy as np
+
+from joyflash_cli.measures.quality import border_flicker, frame_changes, mean_colour
+from joyflash_cli.measures.reader import Readers
+from joyflash_cli.studio.evaluation.ablation import DRIFT_HORIZONS_S
+from joyflash_cli.studio.evaluation.drift import StreamTracks, drift_at, window_frames
+from joyflash_cli.studio.evaluation.generation import CheckpointRenderer
+from joyflash_cli.studio.evaluation.measure import FPS, face_sharpness, read_clip, summarise
+from joyflash_cli.studio.evaluation.pack import HeldOutClip, HeldOutPack
+from joyflash_cli.studio.evaluation.report import repeat_sound
+
+
+def measure_variant(
+    renderer: CheckpointRenderer,
+    pack: HeldOutPack,
+    readers: Readers,
+    *,
+    horizon_s: float,
+    seed: int,
+    num_clips: int | None = None,
+) -> dict:
+    """Figures of one variant.
+
+    Args:
+        renderer: Its checkpoint.
+        pack: Held-out clips and a long sound.
+        readers: The two networks.
+        horizon_s: Length of the long stream.
+        seed: Of the noise.
+        num_clips: Use only the first clips; all if ``None``.
+
+    Returns:
+        ``summarise`` of the clips, with ``border_flicker`` pooled with the long stream's start, and
+        ``drift`` by whole seconds.
+    """
+    clips = pack.clips[:num_clips]
+    readings = []
+    for index, clip in enumerate(clips):
+        chunks = renderer.stream(clip.reference, clip.waveform, seed=seed + index)
+        readings.append(read_clip(np.concatenate(list(chunks)), clip, readers))
+    truth = [read_clip(clip.frames, clip, readers) for clip in clips]
+    sound = repeat_sound(pack.long, horizon_s)
+    total = len(sound.visemes)
+    stops = [round(mark * FPS) for mark in DRIFT_HORIZONS_S if mark * FPS < total] + [total]
+    windows = [window_frames(stop / FPS, FPS) for stop in stops]
+    begin, *ends = renderer.stream_stretches(
+        clips[0].reference,
+        sound.waveform,
+        seed=seed,
+        stretches=[
+            (0, max(windows)),
+            *((stop - window, stop) for stop, window in zip(stops, windows, strict=True)),
+        ],
+    )
+    flicker = border_flicker([*(r.changes for r in readings), frame_changes(begin)])
+    return summarise(readings, clips, readers, truth=truth) | {
+        "border_flicker": flicker["all"],
+        "drift": {
+            str(round(stop / FPS)): _drift(begin[: len(end)], end, clips[0], readers)
+            for stop, end in zip(stops, ends, strict=True)
+        },
+    }
+
+
+def _drift(
+    first: np.ndarray, last: np.ndarray, clip: HeldOutClip, readers: Readers
+) -> dict[str, float]:
+    """``drift_at`` of two equally long parts of a stream."""
+    frames = np.concatenate([first, last])
+    tracks = StreamTracks(
+        mean_colour(frames),
+        face_sharpness(frames, clip),
+        readers.embed(frames, clip.mouth_box, clip.eyes_box),
+        FPS,
+    )
+    return drift_at(tracks, len(frames) / FPS)

@@ -1,0 +1,1 @@
+"""Speech of known phonemes: recorded, synthesised and aligned."""

@@ -1,0 +1,212 @@
+"""What a rollout starts from: picture, first latent and voices of encoded clips."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from joyflash_cli.errors import DataError
+from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.studio.training.latents import LatentClips
+from joyflash_cli.types import Conditioning
+
+ReferencePlace = Literal["every-frame", "first-frame"]
+"""Where the reference latent stands in the image channels: beside every latent frame
+(OmniAvatar), or beside latent frame 0 only, so that a stream has nothing else to hold on to."""
+
+IMAGE_CONVENTIONS = {"every-frame": "avatar", "first-frame": "avatar-first-frame"}
+"""What ``checkpoint.json`` calls each place."""
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """Conditioning of whole clips as a stream.
+
+    Attributes:
+        conditioning: Of latent frames 0 on; what has frames covers all of them.
+        num_blocks: Length of the stream.
+    """
+
+    conditioning: Conditioning
+    num_blocks: int
+
+    def has_block(self, block_index: int) -> bool:
+        """Whether the clips are long enough for this block."""
+        return block_index < self.num_blocks
+
+    def frames(self, start: int, stop: int) -> Conditioning:
+        """Conditioning of latent frames ``start <= i < stop``."""
+        image, audio = self.conditioning.image, self.conditioning.audio
+        return self.conditioning.with_frames(
+            image=None if image is None else image[:, start:stop],
+            audio=None if audio is None else audio[:, start:stop],
+        )
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """Streams that start together.
+
+    Attributes:
+        source: Conditioning of all of them.
+        reference_latent: ``(B, C, H, W)``, latent frame 0 where the profile replaces it.
+        clips: Index of each stream's clip.
+        mouths: Tracks of each clip ``(B, T, 4, M)``, NaN where unknown; ``None`` without any.
+    """
+
+    source: ClipSource
+    reference_latent: Tensor
+    clips: tuple[int, ...]
+    mouths: Tensor | None = None
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of a latent frame."""
+        channels, height, width = self.reference_latent.shape[1:]
+        return channels, height, width
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def of(self, streams: Sequence[int]) -> "RolloutBatch":
+        """The batch of some of the streams."""
+        chosen = list(streams)
+        return self._mapped(lambda x: x[chosen], tuple(self.clips[i] for i in chosen))
+
+    def to(self, device: torch.device | str) -> "RolloutBatch":
+        """The batch on a device."""
+        return self._mapped(lambda x: x.to(device), self.clips)
+
+    def _mapped(self, change: Callable[[Tensor], Tensor], clips: tuple[int, ...]) -> "RolloutBatch":
+        conditioning = map_conditioning(self.source.conditioning, change)
+        return RolloutBatch(
+            ClipSource(conditioning, self.source.num_blocks),
+            change(self.reference_latent),
+            clips,
+            None if self.mouths is None else change(self.mouths),
+        )
+
+
+def map_conditioning(
+    conditioning: Conditioning, change: Callable[[Tensor], Tensor]
+) -> Conditioning:
+    """The conditioning with every kind that is present changed."""
+    return Conditioning(
+        **{
+            kind.name: change(value)
+            for kind in fields(Conditioning)
+            if (value := getattr(conditioning, kind.name)) is not None
+        }
+    )
+
+
+def start_clips(clips: LatentClips) -> np.ndarray:
+    """Indices of the clips that start at their reference.
+
+    Raises:
+        DataError: If there is none.
+    """
+    indices = np.nonzero(clips.is_start.numpy())[0]
+    if not len(indices):
+        raise DataError("No encoded clip starts at its reference", hint="run the stage 'latents'")
+    return indices
+
+
+def image_channels(
+    references: Tensor, start: int, num_frames: int, place: ReferencePlace, *, from_start: bool
+) -> Tensor:
+    """Image channels ``(B, T, C + 1, H, W)``: reference latent, then the mask (0 is known).
+
+    Args:
+        references: ``(B, C, H, W)``.
+        start: Index of the first latent frame.
+        num_frames: T.
+        place: Where the reference stands.
+        from_start: Whether latent frame 0 is the reference picture itself.
+    """
+    frames = torch.arange(start, start + num_frames, device=references.device)
+    is_first = (frames == 0)[None, :, None, None, None]
+    image = references[:, None].expand(-1, num_frames, -1, -1, -1)
+    if place == "first-frame":
+        image = torch.where(is_first, image, torch.zeros_like(image))
+    unknown = torch.ones_like(image[:, :, :1])
+    if from_start:
+        unknown = torch.where(is_first, torch.zeros_like(unknown), unknown)
+    return torch.cat([image, unknown], dim=2)
+
+
+def fixed_conditioning(clips: LatentClips, chosen: np.ndarray | Tensor) -> dict[str, Tensor]:
+    """What does not change along a clip, by kind, where the clips have it."""
+    kinds = ("text", "image_tokens", "face")
+    present = {kind: value for kind in kinds if (value := getattr(clips, kind)) is not None}
+    return {kind: value[chosen].float() for kind, value in present.items()}
+
+
+def draw_rollout_batch(
+    clips: LatentClips,
+    rng: np.random.Generator,
+    *,
+    size: int,
+    num_blocks: int,
+    profile: SamplerProfile,
+    streams: Sequence[int] | None = None,
+    place: ReferencePlace = "every-frame",
+) -> RolloutBatch:
+    """Random clips with enough sound for ``num_blocks`` blocks.
+
+    A rollout needs no true video, so where it is longer than its clip another clip's voice goes
+    on: the picture stays, the sentence changes.
+
+    Args:
+        clips: To choose from.
+        rng: The same in every process.
+        size: Of the batch over all processes.
+        num_blocks: Length.
+        profile: Length of a block.
+        streams: Samples of the batch that are wanted; all by default. Only they are read.
+        place: Where the reference stands.
+    """
+    pool, wanted = start_clips(clips), list(range(size) if streams is None else streams)
+    num_frames = profile.block_start(num_blocks)
+    chosen = rng.choice(pool, size)
+    voices, length = [chosen], clips.audio.shape[1]
+    while length < num_frames:
+        # Latent 0 of a clip owns a single video frame: the voice goes on with its second latent.
+        voices.append(rng.choice(pool, size))
+        length += clips.audio.shape[1] - 1
+    parts = [clips.audio[voice[wanted]][:, bool(i) :] for i, voice in enumerate(voices)]
+    audio = torch.cat([part.float() for part in parts], dim=1)[:, :num_frames]
+    return rollout_batch(clips, chosen[wanted], audio, num_blocks, place=place)
+
+
+def rollout_batch(
+    clips: LatentClips,
+    chosen: np.ndarray,
+    audio: Tensor,
+    num_blocks: int,
+    *,
+    place: ReferencePlace = "every-frame",
+) -> RolloutBatch:
+    """The batch of these clips with this audio, ``(B, T, A, D)``."""
+    image = image_channels(
+        clips.references[chosen].float(), 0, audio.shape[1], place, from_start=True
+    )
+    conditioning = Conditioning(image=image, audio=audio, **fixed_conditioning(clips, chosen))
+    return RolloutBatch(
+        source=ClipSource(conditioning, num_blocks),
+        reference_latent=clips.latents[chosen][:, 0].float(),
+        clips=tuple(int(index) for index in chosen),
+        mouths=_mouths(clips, chosen, audio.shape[1]),
+    )
+
+
+def _mouths(clips: LatentClips, chosen: np.ndarray, num_frames: int) -> Tensor | None:
+    """Tracks of clips; where another clip's voice goes on they are unknown."""
+    if clips.mouths is None:
+        return None
+    own = clips.mouths[chosen][:, :num_frames]
+    missing = num_frames - own.shape[1]
+    return torch.cat([own, own.new_full((len(own), missing, *own.shape[2:]), torch.nan)], 1)

@@ -1,0 +1,141 @@
+"""What turns clips into training data: the codec and encoders of a checkpoint, loaded once."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from joyflash_cli.codec.protocol import Codec
+from joyflash_cli.conditioning.audio_windows import AudioWindowRule
+from joyflash_cli.encoders.protocol import AudioEncoder
+from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint
+
+
+@dataclass(frozen=True)
+class ClipEncoders:
+    """Parts of a checkpoint that make training data.
+
+    Attributes:
+        name: Of the checkpoint and its version; caches of different ones are not mixed.
+        codec: Frames to latents.
+        audio: Sound to feature rows.
+        audio_windows: Which rows a latent frame hears.
+        framing: Section of ``checkpoint.json``: how pictures are cut.
+        fps: Video frames per second.
+        token_px: Pixels of a transformer token each way.
+        device: Where codec and audio encoder compute.
+        text: Caption to states ``(L, D)``; ``None`` for models without text.
+        image_tokens: Picture ``(H, W, 3)`` uint8 to CLIP states ``(L, D)``; ``None`` without.
+        face: Picture to a face embedding ``(512,)``; ``None`` without.
+    """
+
+    name: str
+    codec: Codec
+    audio: AudioEncoder
+    audio_windows: AudioWindowRule
+    framing: Mapping[str, Any]
+    fps: float
+    token_px: int
+    device: torch.device
+    text: Callable[[str], Tensor] | None = None
+    image_tokens: Callable[[np.ndarray], Tensor] | None = None
+    face: Callable[[np.ndarray], Tensor] | None = None
+
+    def fixed(self, pixels: np.ndarray, caption: str) -> dict[str, Tensor]:
+        """What does not change along a clip, by kind, in half precision."""
+        given: dict[str, Tensor] = {}
+        if self.text is not None:
+            given["text"] = self.text(caption).half().cpu()
+        if self.image_tokens is not None:
+            given["image_tokens"] = self.image_tokens(pixels).half().cpu()
+        if self.face is not None:
+            given["face"] = self.face(pixels).half().cpu()
+        return given
+
+
+def resolve_encoders(checkpoint: str) -> CheckpointFiles:
+    """The files of a profile name or of a checkpoint directory.
+
+    Raises:
+        UsageError: For an unknown profile.
+        CheckpointError: If the directory is none.
+    """
+    path = Path(checkpoint).expanduser()
+    if path.is_dir():
+        return resolve_checkpoint("tiny", path)
+    return resolve_checkpoint(checkpoint)
+
+
+def load_encoders(checkpoint: str, device: torch.device) -> ClipEncoders:
+    """Codec and encoders of a checkpoint; its transformer is not kept.
+
+    Args:
+        checkpoint: A profile name or a checkpoint directory.
+        device: Where they compute.
+
+    Raises:
+        CheckpointError: If files are missing or damaged.
+    """
+    from joyflash_cli.render.parts import load_parts
+
+    files = resolve_encoders(checkpoint)
+    parts = load_parts(files, device, torch.float32)
+    sizes = parts.transformer.config
+    return ClipEncoders(
+        name=f"{files.name} {files.version}",
+        codec=parts.codec,
+        audio=parts.front_end,
+        audio_windows=parts.audio_windows,
+        framing=dict(files.section("framing")),
+        fps=parts.sampler.fps,
+        token_px=parts.codec.spatial_stride * sizes.patch_size[1],
+        device=device,
+        text=None if sizes.text_dim is None else _text(files, device),
+        image_tokens=None if sizes.image_token_dim is None else _image_tokens(files, device),
+        face=None if sizes.face_attention is None else _face(files, sizes.face_attention.face_dim),
+    )
+
+
+def _text(files: CheckpointFiles, device: torch.device) -> Callable[[str], Tensor]:
+    from joyflash_cli.render.static import EncodeTarget, text_states
+
+    target = EncodeTarget(device, torch.float32)
+
+    def encode(caption: str) -> Tensor:
+        # Padded to one length, so that clips can be stacked; the transformer pads with zeros too.
+        states = text_states(files, caption, target=target)[0]
+        length = files.section("transformer").get("text_len", 512)
+        return torch.nn.functional.pad(states, (0, 0, 0, length - len(states)))
+
+    return encode
+
+
+def _image_tokens(files: CheckpointFiles, device: torch.device) -> Callable[[np.ndarray], Tensor]:
+    from joyflash_cli.encoders.image import ImageEncoder, image_encoder_module
+    from joyflash_cli.weights.state_dict import load_state_dict
+
+    with torch.device("meta"):
+        module = image_encoder_module(files.section("image_encoder")["config"])
+    load_state_dict(module, files.shards("image_encoder"), dtype=torch.float32)
+    encoder = ImageEncoder(module.to(device))
+
+    def encode(pixels: np.ndarray) -> Tensor:
+        picture = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1.0
+        return encoder.encode(picture.to(device))[0]
+
+    return encode
+
+
+def _face(files: CheckpointFiles, face_dim: int) -> Callable[[np.ndarray], Tensor]:
+    from joyflash_cli.encoders.face import FaceEncoder, find_face_models, no_face
+    from joyflash_cli.render.static import read_conditioning
+
+    models = find_face_models(read_conditioning(files).face_models)
+    if models.directory is None:
+        return lambda pixels: torch.from_numpy(no_face(face_dim))
+    encoder = FaceEncoder(models.directory)
+    return lambda pixels: torch.from_numpy(encoder.encode(pixels))

@@ -1,0 +1,270 @@
+"""Users' videos as the training stages read them: latents, audio features, face and text, cached.
+
+What encodes them comes from a checkpoint, so the caches fit the transformer that is trained on
+them. The files have the layout of ``latents.build_latents``.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from joyflash_cli.config import to_dict
+from joyflash_cli.errors import ConfigError, DataError
+from joyflash_cli.media.inputs.faces import find_faces
+from joyflash_cli.studio.clips.clip_framing import ClipFraming
+from joyflash_cli.studio.clips.datasets import DatasetClip, list_clips
+from joyflash_cli.studio.training.clip_encoders import ClipEncoders
+from joyflash_cli.studio.training.codec import to_signed
+from joyflash_cli.studio.training.processes import Processes
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
+
+SOUND_MARGIN_S = 2.0
+"""Sound encoded before and after a stretch, so that its features need no edge."""
+
+MOUTH_WEIGHT, EYES_WEIGHT = 8.0, 2.0
+"""Added to the loss weight of the lower and the upper half of a face that is found."""
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """Which videos, and how they are cut.
+
+    Attributes:
+        path: Folder of videos or tar shards, or one shard; see ``studio.clips.datasets``.
+        checkpoint: Profile name or checkpoint directory whose codec, encoders, framing and frame
+            rate are used.
+        num_latents: Latent frames of a stretch; 21 are 81 video frames.
+        other_references: Whether each stretch is also stored with a picture from elsewhere in it
+            as its reference, so that a reference is not always the first frame.
+        held_out_every: Every such clip is kept from training, for validation; 0 keeps none.
+        clips_per_shard: Clips in one file; a kill loses at most one.
+        seed: Of the other references.
+    """
+
+    path: str = ""
+    checkpoint: str = "tiny"
+    num_latents: int = 21
+    other_references: bool = True
+    held_out_every: int = 10
+    clips_per_shard: int = 16
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse lengths that cannot be."""
+        for name in ("num_latents", "clips_per_shard"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        if self.held_out_every == 1:
+            raise ConfigError("held_out_every is 1: nothing would be left to train on")
+
+    @property
+    def num_frames(self) -> int:
+        """Video frames of a stretch."""
+        return 4 * self.num_latents - 3
+
+
+Report = Callable[[dict], None]
+
+
+def build_dataset(
+    config: DatasetConfig,
+    encoders: ClipEncoders,
+    *,
+    out_dir: Path,
+    processes: Processes | None = None,
+    report: Report = lambda line: None,
+) -> None:
+    """Encode every clip that is not encoded yet; run again to go on.
+
+    A clip that cannot be decoded or is too short is reported and left out. With several processes
+    each encodes shards of its own.
+
+    Args:
+        config: What and how.
+        encoders: From the configured checkpoint.
+        out_dir: ``train/`` and ``held_out/`` below it are written.
+        processes: Of the run.
+        report: Given counts and what was left out.
+
+    Raises:
+        DataError: If there is no clip, or none can be used.
+        ConfigError: If the folder holds clips encoded in another way.
+    """
+    processes = processes if processes is not None else Processes()
+    clips = list_clips(Path(config.path).expanduser())
+    every = config.held_out_every
+    held_out = [clip for i, clip in enumerate(clips) if every and i % every == every - 1]
+    kept = {clip.key for clip in held_out}
+    splits = {"train": [clip for clip in clips if clip.key not in kept], "held_out": held_out}
+    for name, chosen in splits.items():
+        folder = out_dir / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if processes.is_first:
+            _check_same(folder, config, encoders, [clip.key for clip in chosen])
+        processes.wait()
+        num_shards = math.ceil(len(chosen) / config.clips_per_shard)
+        for shard in range(processes.rank, num_shards, processes.world_size):
+            first = shard * config.clips_per_shard
+            part = chosen[first : first + config.clips_per_shard]
+            done = _build_shard(folder, shard, part, config, encoders, report)
+            report({name: min(first + len(part), len(chosen)), "of": len(chosen), **done})
+        processes.wait()
+        if chosen and not list(folder.glob("latents-*.safetensors")):
+            raise DataError(
+                f"None of {len(chosen)} clips in {config.path} could be used",
+                hint=f"clips need {config.num_frames / encoders.fps:.1f} s of picture and sound",
+            )
+
+
+def _check_same(folder: Path, config: DatasetConfig, encoders: ClipEncoders, keys: list) -> None:
+    about = folder / "about.json"
+    wanted = {"dataset": to_dict(config), "encoders": encoders.name, "clips": keys}
+    if not about.exists():
+        about.write_text(json.dumps(wanted, indent=1) + "\n")
+    elif json.loads(about.read_text()) != wanted:
+        raise ConfigError(
+            f"{folder} holds clips that were listed or encoded in another way",
+            hint="remove the folder, or give another work_dir",
+        )
+
+
+def _build_shard(
+    folder: Path,
+    shard: int,
+    clips: list[DatasetClip],
+    config: DatasetConfig,
+    encoders: ClipEncoders,
+    report: Report,
+) -> dict[str, int]:
+    """Write a shard that is not there yet; an empty mark stands for one without usable clips."""
+    from safetensors.torch import save_file
+
+    path, mark = folder / f"latents-{shard:05d}.safetensors", folder / f"empty-{shard:05d}"
+    if path.exists() or mark.exists():
+        return {}
+    rng = np.random.default_rng([config.seed, shard])
+    views: list[dict[str, Tensor]] = []
+    for clip in clips:
+        try:
+            found = list(encode_clip(clip, config, encoders, rng))
+        except DataError as error:
+            report({"left out": clip.key, "why": str(error)})
+            continue
+        if not found:
+            least_s = config.num_frames / encoders.fps
+            report({"left out": clip.key, "why": f"shorter than {least_s:.2f} s"})
+        views += found
+    if not views:
+        mark.touch()
+        return {"stretches": 0}
+    stacked = {name: torch.stack([view[name] for view in views]) for name in views[0]}
+    partial = path.with_suffix(".part")
+    save_file({name: value.contiguous() for name, value in stacked.items()}, partial)
+    partial.rename(path)
+    return {"stretches": len(views)}
+
+
+def encode_clip(
+    clip: DatasetClip, config: DatasetConfig, encoders: ClipEncoders, rng: np.random.Generator
+) -> Iterator[dict[str, Tensor]]:
+    """Every whole stretch of a clip as one or two views; see ``DatasetConfig``.
+
+    Raises:
+        DataError: If the clip cannot be decoded.
+    """
+    framing = ClipFraming(encoders.framing)
+    video = clip.read(fps=encoders.fps, framing=framing)
+    hop = config.num_frames - 1
+    stretch: list[np.ndarray] = []
+    start = 0
+    for frame in video.frames:
+        stretch.append(frame)
+        if len(stretch) == config.num_frames:
+            sound = encode_sound(video.waveform, start, config.num_latents, encoders)
+            yield from _views(np.stack(stretch), sound, clip.caption, config, encoders, rng)
+            # The next stretch begins with the frame that this one ends with.
+            stretch, start = stretch[-1:], start + hop
+
+
+def encode_sound(
+    waveform: np.ndarray, start_frame: int, num_latents: int, encoders: ClipEncoders
+) -> Tensor:
+    """Audio features ``(T, A, D)`` of the latents of a stretch.
+
+    Args:
+        waveform: 16 kHz mono of the whole clip.
+        start_frame: Video frame at which the stretch begins.
+        num_latents: T.
+        encoders: Encoder and windows.
+    """
+    from joyflash_cli.conditioning.audio_windows import audio_windows
+
+    rule, encoder = encoders.audio_windows, encoders.audio
+    rate_hz = encoder.feature_rate_hz
+    # A clip's beginning is heard as the sampler hears it: with the rule's own lead.
+    lead = rule.lead_rows
+    if start_frame:
+        lead = max(lead, round(SOUND_MARGIN_S * rate_hz))
+    first = round((start_frame / encoders.fps - lead / rate_hz) * MODEL_SAMPLE_RATE_HZ)
+    num_rows = lead + rule.num_rows(num_latents)
+    length = math.ceil((num_rows / rate_hz + SOUND_MARGIN_S) * MODEL_SAMPLE_RATE_HZ)
+    heard = waveform[max(first, 0) : max(first + length, 0)]
+    before = max(-first, 0)
+    padded = functional.pad(torch.from_numpy(heard), (before, max(length - before - len(heard), 0)))
+    rows = encoder.encode(padded.to(encoders.device), num_rows)
+    return audio_windows(rows[None].float().cpu(), rule, 0, num_latents, lead_rows=lead)[0]
+
+
+@torch.no_grad()
+def _views(
+    frames: np.ndarray,
+    sound: Tensor,
+    caption: str,
+    config: DatasetConfig,
+    encoders: ClipEncoders,
+    rng: np.random.Generator,
+) -> Iterator[dict[str, Tensor]]:
+    clip = to_signed(frames).to(encoders.device)
+    references = [0]
+    if config.other_references:
+        references.append(int(rng.integers(1, len(frames))) if len(frames) > 1 else 0)
+    for position, index in enumerate(references):
+        picture = clip[index][None]
+        yield {
+            "latents": encoders.codec.encode(clip[None], picture)[0].half().cpu(),
+            "reference": encoders.codec.reference_latents(picture)[0].half().cpu(),
+            "audio": sound.half(),
+            "token_weights": face_weights(frames[index], encoders.token_px),
+            "is_start": torch.tensor(position == 0),
+            "picture": torch.from_numpy(frames[index].copy()).permute(2, 0, 1),
+            **encoders.fixed(frames[index], caption),
+        }
+
+
+def face_weights(pixels: np.ndarray, token_px: int) -> Tensor:
+    """Loss weight of every token ``(P,)``, mean 1: larger on the largest face, most on its mouth.
+
+    Args:
+        pixels: ``(H, W, 3)`` uint8 RGB, sides multiples of ``token_px``.
+        token_px: Pixels of a token each way.
+    """
+    weight = torch.ones(1, 1, *pixels.shape[:2])
+    faces = find_faces(pixels)
+    if faces:
+        face = faces[0]
+        left, right = (max(int(face.centre[0] + s * face.size), 0) for s in (-0.5, 0.5))
+        # From the brows over the nose to the chin.
+        top, middle, bottom = (
+            max(int(face.eyes[1] + s * face.eyes_to_mouth), 0) for s in (-1.0, 0.35, 1.7)
+        )
+        weight[..., top:middle, left:right] += EYES_WEIGHT
+        weight[..., middle:bottom, left:right] += MOUTH_WEIGHT
+    pooled = functional.avg_pool2d(weight, token_px).flatten()
+    return pooled / pooled.mean()

@@ -1,0 +1,194 @@
+"""What the decoder learns from: a few latents of random clips, mirrored and re-coloured."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from joyflash_cli.codec.latent_networks import CELL_PX
+from joyflash_cli.codec.warp import FRAMES_PER_LATENT
+from joyflash_cli.studio.clips.clips import EYES_OPEN, ClipStore
+from joyflash_cli.studio.training.codec import box_weights, to_signed
+from joyflash_cli.studio.training.mouth_critic import CriticConfig
+from joyflash_cli.studio.training.trainer import OptimiserConfig
+
+
+@dataclass(frozen=True)
+class DecoderTrainingConfig:
+    """How the decoder is trained.
+
+    Attributes:
+        optimiser: Steps and rates.
+        batch: Clips per step.
+        crop_px: Side of the square around the mouth that is looked at, a multiple of 16; 0 is the
+            whole frame. Mouths are what is hard, and small pictures are quick.
+        num_latents: Consecutive latents per clip, so that the decoder's memory is trained.
+        first_latent_share: Share of clips that begin a stream: latent 0 is the still reference.
+        learns_latents: Whether the encoder is trained as well.
+        noise: Largest noise on the latents in units of their spread; makes the decoder forgive
+            the generator.
+        blink_share: Share of clips cut where the eyes blink.
+        pair_share: Share of clips that are a closed mouth and a smile of one person, where there
+            are such; see ``studio.training.pairs``.
+        predicted_share: Share of clips whose latents are the generator's predictions, where there
+            are such.
+        predicted_mouth_weight: Of clips that show predictions; ``mouth_weight`` if ``None``. The
+            generator is least sure of lips: held to the truth, the decoder would learn to open
+            mouths too little. 0 leaves mouths, and the critic, to the other clips.
+        mouth_weight: Loss weight inside the mouth box; ``eyes_weight`` likewise.
+        gradient_weight: Weight of the loss on picture gradients.
+        motion_weight: Weight of the loss on differences between consecutive frames.
+        joint_weight: How many times more such a difference counts between two latents.
+        moved_weight: Weight of the moved reference's own error, which teaches the flow.
+        coarse_weight: Weight of the coarse frames' own error, which teaches the latents.
+        spread_weight: Weight of what keeps the latents' spread at one.
+        viseme_weight: Weight of the linear reading of visemes from the mouth's latents, so that a
+            small change of the lips is no small change of the latents.
+        copy_weight: Reward for copying where drawing gains nothing.
+        restraint_weight: Weight, outside the mouth box, of what is drawn over the moved reference,
+            beside the error that it is to lessen. What takes away less error than this share of
+            its own size is left out: brows and eyes stay the picture's own, crisp, where the
+            latents are not sure of them.
+        critic: The adversary that sees mouths.
+        seed: Of batches and noise.
+    """
+
+    optimiser: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(
+            steps=6000,
+            learning_rate=8e-4,
+            warmup_steps=100,
+            betas=(0.9, 0.98),
+            weight_decay=0.01,
+            flat_share=0.4,
+            ema_decay=0.995,
+        )
+    )
+    batch: int = 4
+    crop_px: int = 0
+    num_latents: int = 3
+    first_latent_share: float = 0.1
+    learns_latents: bool = False
+    noise: float = 0.25
+    blink_share: float = 0.0
+    pair_share: float = 0.0
+    predicted_share: float = 0.0
+    predicted_mouth_weight: float | None = None
+    mouth_weight: float = 8.0
+    eyes_weight: float = 3.0
+    gradient_weight: float = 0.5
+    motion_weight: float = 0.5
+    joint_weight: float = 1.0
+    moved_weight: float = 0.15
+    coarse_weight: float = 0.3
+    spread_weight: float = 0.01
+    viseme_weight: float = 0.02
+    copy_weight: float = 0.002
+    restraint_weight: float = 0.0
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class DecoderBatch:
+    """One batch.
+
+    Attributes:
+        frames: ``(B, T, 4, 3, H, W)`` in -1..1.
+        seen: What the encoder is shown of them: the same with open eyes. It need not tell of lids,
+            for the decoder is told.
+        reference: ``(B, 3, H, W)``.
+        weight: ``(B, 1, 1, 1, H, W)``, mean 1.
+        outside: 1 outside the mouth box, else 0, of the same shape.
+        mouths: Centre of each mouth box in pixels, x and y, ``(B, 2)``.
+        visemes: Tracks of the same frames, ``(B, T, 4, 6)``.
+        lids: How far the eyelids are closed in them, ``(B, T, 4)``, 0 open .. 1.
+        predicted: ``(B, T, C, h, w)`` latents the generator predicts for these frames, NaN where
+            it was not asked; ``None`` when it never was.
+    """
+
+    frames: Tensor
+    seen: Tensor
+    reference: Tensor
+    weight: Tensor
+    outside: Tensor
+    mouths: Tensor
+    visemes: Tensor
+    lids: Tensor
+    predicted: Tensor | None = None
+
+
+def read_decoder_batch(
+    store: ClipStore, config: DecoderTrainingConfig, rng: np.random.Generator
+) -> DecoderBatch:
+    """A random batch, mirrored and re-coloured so that the decoder learns to copy anything."""
+    rows = [_read_clip(store, config, rng) for _ in range(config.batch)]
+    batch = DecoderBatch(*(torch.stack(values) for values in zip(*rows, strict=True)))
+    return replace(batch, weight=batch.weight / batch.weight.mean())
+
+
+def _read_clip(
+    store: ClipStore, config: DecoderTrainingConfig, rng: np.random.Generator
+) -> tuple[Tensor, ...]:
+    """One clip of a batch, in the order of ``DecoderBatch``."""
+    span = config.num_latents * FRAMES_PER_LATENT
+    index = int(rng.integers(len(store)))
+    lids = store.track("blink", index)
+    start = int(rng.integers(0, len(lids) - span))
+    blinking = np.flatnonzero(lids > 0.5)
+    if rng.random() < config.blink_share and len(blinking):
+        start = int(np.clip(rng.choice(blinking) - rng.integers(span), 0, len(lids) - span - 1))
+    order = np.arange(span) + start
+    # A picture that is to speak has open eyes; what is under the lids could only be guessed.
+    reference = int(rng.choice(np.flatnonzero(lids < max(EYES_OPEN, lids.min() + 1e-6))))
+    if rng.random() < config.first_latent_share:
+        order = np.maximum(np.arange(span) - (FRAMES_PER_LATENT - 1), 0) + start
+        reference = start
+    clip = store.frames(index)
+    pictures = [
+        to_signed(clip[order]),
+        to_signed(store.open_eyed(index, order)),
+        to_signed(clip[reference]),
+        box_weights(store, index, mouth_weight=config.mouth_weight, eyes_weight=config.eyes_weight),
+        box_weights(store, index, mouth_weight=0.0, eyes_weight=1.0),
+    ]
+    mouth = mouth_centre(store, index)
+    if rng.random() < 0.5:
+        mouth[0] = clip.shape[2] - mouth[0]
+        pictures = [picture.flip(-1) for picture in pictures]
+    if config.crop_px:
+        corner = crop_corner(mouth, clip.shape[2], config.crop_px, rng)
+        pictures = [_cut(picture, corner, config.crop_px) for picture in pictures]
+        mouth = mouth - corner
+    gain = torch.from_numpy(rng.uniform(0.75, 1.2, 3) * rng.uniform(0.85, 1.1)).float()
+    bias = float(rng.uniform(-0.12, 0.12))
+    frames, seen, still = (
+        (picture * gain[:, None, None] + bias).clamp(-1, 1) for picture in pictures[:3]
+    )
+    weight, outside = (picture[None, None, None] for picture in pictures[3:])
+    visemes = torch.from_numpy(store.visemes(index)[order])
+    closures = torch.from_numpy(lids[order])
+    frames, seen, visemes, closures = (
+        values.unflatten(0, (config.num_latents, FRAMES_PER_LATENT))
+        for values in (frames, seen, visemes, closures)
+    )
+    return frames, seen, still, weight, outside, mouth, visemes, closures
+
+
+def crop_corner(mouth: Tensor, size_px: int, crop_px: int, rng: np.random.Generator) -> Tensor:
+    """Upper left corner, x and y, of a square that holds the mouth, on the latents' cells."""
+    shifted = mouth + torch.from_numpy(rng.uniform(-8, 8, 2)).float()
+    corner = ((shifted - crop_px / 2) / CELL_PX).round() * CELL_PX
+    return corner.clamp(0, size_px - crop_px)
+
+
+def _cut(pictures: Tensor, corner: Tensor, crop_px: int) -> Tensor:
+    x, y = (int(number) for number in corner)
+    return pictures[..., y : y + crop_px, x : x + crop_px]
+
+
+def mouth_centre(store: ClipStore, index: int) -> Tensor:
+    """Centre of a clip's mouth box in pixels, x and y."""
+    x0, y0, x1, y1 = (float(number) for number in store.mouth_box(index))
+    return torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2])

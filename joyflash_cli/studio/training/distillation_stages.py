@@ -1,0 +1,275 @@
+"""The stages of the paper's pipeline: data set, teacher, ODE pairs, ODE initialisation, DMD.
+
+They run in one process or in as many as ``torchrun`` starts, from the same configuration.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from joyflash_cli.codec.protocol import Codec
+from joyflash_cli.config import from_dict
+from joyflash_cli.errors import ConfigError
+from joyflash_cli.model.config import TransformerConfig
+from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.studio.training.clip_encoders import load_encoders, resolve_encoders
+from joyflash_cli.studio.training.dataset_latents import build_dataset
+from joyflash_cli.studio.training.denoising import train_network
+from joyflash_cli.studio.training.dmd import DmdTraining, student_profile, train_dmd
+from joyflash_cli.studio.training.latents import LatentClips, load_latents
+from joyflash_cli.studio.training.ode import OdeLoss
+from joyflash_cli.studio.training.ode_pairs import build_ode_pairs, load_ode_pairs
+from joyflash_cli.studio.training.parts_on_disk import lip_reader_of
+from joyflash_cli.studio.training.processes import Processes
+from joyflash_cli.studio.training.run_config import RunConfig
+from joyflash_cli.studio.training.segments import FirstFrame, reencoded_first_frame
+from joyflash_cli.studio.training.session import Session
+from joyflash_cli.studio.training.sharding import load_frozen, load_weights, recompute_layers
+from joyflash_cli.studio.training.teacher import TeacherLoss, fresh_teacher
+from joyflash_cli.studio.training.validation import (
+    Sampler,
+    Validation,
+    ValidationClips,
+    cached_clips,
+    rendered_clips,
+    stream_sampler,
+    teacher_sampler,
+)
+from joyflash_cli.weights.shards import part_files
+
+CHECKPOINT = "checkpoint"
+TEACHER_RESULT = "teacher/teacher.safetensors"
+ODE_RESULT = "ode/student.safetensors"
+DMD_RESULT = "dmd/generator.safetensors"
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What all networks of a run share.
+
+    Attributes:
+        student: Sizes of generator and fake score.
+        teacher: Sizes of the real score.
+        sampler: The profile that is trained.
+    """
+
+    student: TransformerConfig
+    teacher: TransformerConfig
+    sampler: SamplerProfile
+
+
+def read_geometry(run: RunConfig) -> Geometry:
+    """Sizes and sampler of a run: its own, or those of the checkpoint that it starts from."""
+    student, sampler = run.generator.transformer, run.generator.sampler
+    if run.weights.teacher_start == CHECKPOINT:
+        files = resolve_encoders(run.dataset.checkpoint)
+        student = from_dict(TransformerConfig, files.section("transformer"), path="transformer")
+        sampler = from_dict(SamplerProfile, files.section("sampler"), path="sampler")
+    return Geometry(student, run.weights.teacher_transformer or student, sampler)
+
+
+def weight_files(run: RunConfig, name: str) -> tuple[Path, ...]:
+    """The files behind an entry of ``[weights]``: a file, or a folder of converted shards."""
+    if name == CHECKPOINT:
+        return resolve_encoders(run.dataset.checkpoint).shards("transformer")
+    path = run.path(name)
+    return (part_files(path, "transformer") or (path,)) if path.is_dir() else (path,)
+
+
+def _trained(
+    run: RunConfig, name: str, sizes: TransformerConfig, processes: Processes
+) -> CausalTransformer:
+    """A network that will be trained, with its first weights, whole, on its device."""
+    model = CausalTransformer(sizes)
+    load_weights(model, weight_files(run, name))
+    return _placed(run, model, processes)
+
+
+def _placed(run: RunConfig, model: CausalTransformer, processes: Processes) -> CausalTransformer:
+    if run.recompute_layers:
+        recompute_layers(model)
+    return model.to(processes.device)
+
+
+def _frozen(
+    run: RunConfig, name: str, sizes: TransformerConfig, processes: Processes, *, bf16: bool
+) -> CausalTransformer:
+    """The teacher where it is only read. A sharded one is kept in the precision it runs in."""
+    is_large = processes.mesh is not None and bf16
+    dtype = torch.bfloat16 if is_large else torch.float32
+    return load_frozen(sizes, weight_files(run, name), processes, dtype=dtype)
+
+
+def save_weights(state: dict[str, Tensor], path: Path, processes: Processes) -> None:
+    """Write whole weights once."""
+    from safetensors.torch import save_file
+
+    if processes.is_first:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".part")
+        save_file(state, partial)
+        partial.rename(path)
+    processes.wait()
+
+
+def training_clips(run: RunConfig) -> LatentClips:
+    """The encoded clips of a run.
+
+    Raises:
+        DataError: If there are none.
+    """
+    return load_latents(run.path(f"{run.latents_dir}/train"))
+
+
+def with_validation(run: RunConfig, session: Session, sample: Sampler) -> Session:
+    """The session with picture sheets, where the run wants them."""
+    config = run.validation
+    if not config.every:
+        return session
+    clips, codec = _validation_clips(run)
+    validation = Validation(
+        clips, codec, sample, columns=config.columns, is_first=session.processes.is_first
+    )
+    return replace(session, validation=validation, validate_every=config.every)
+
+
+def _validation_clips(run: RunConfig) -> tuple[ValidationClips, Codec]:
+    num_clips = run.validation.num_clips
+    if run.dataset.path:
+        codec = load_encoders(run.dataset.checkpoint, torch.device("cpu")).codec
+        return cached_clips(run.path(f"{run.latents_dir}/held_out"), num_clips=num_clips), codec
+    from joyflash_cli.studio.clips.clips import ClipStore
+    from joyflash_cli.studio.training.parts_on_disk import codec_of, front_end_of
+
+    codec = codec_of(run)
+    store = ClipStore(run.path("clips/held_out"))
+    return rendered_clips(store, codec, front_end_of(run), num_clips=num_clips), codec
+
+
+def dataset(run: RunConfig, resume: bool, session: Session) -> None:
+    """Encode the user's videos.
+
+    Raises:
+        ConfigError: If the configuration names none.
+    """
+    if not run.dataset.path:
+        raise ConfigError("[dataset] path is not set", hint="name a folder of videos or tar shards")
+    processes = session.processes
+    encoders = load_encoders(run.dataset.checkpoint, processes.device)
+    build_dataset(
+        run.dataset,
+        encoders,
+        out_dir=run.path(run.latents_dir),
+        processes=processes,
+        report=session.on_log,
+    )
+
+
+def teacher(run: RunConfig, resume: bool, session: Session) -> None:
+    """Train the bidirectional teacher."""
+    geometry, clips = read_geometry(run), training_clips(run)
+    if run.weights.teacher_start:
+        network = _trained(run, run.weights.teacher_start, geometry.teacher, session.processes)
+    else:
+        fresh = fresh_teacher(geometry.teacher, clips, seed=run.teacher.seed)
+        network = _placed(run, fresh, session.processes)
+    sample = teacher_sampler(geometry.sampler, run.validation, run.reference)
+    result = train_network(
+        network,
+        TeacherLoss(run.teacher, clips, geometry.sampler, run.reference),
+        config=run.teacher,
+        out_dir=run.path("teacher"),
+        session=with_validation(run, session, sample),
+        resume=resume,
+    )
+    path = run.path(TEACHER_RESULT)
+    save_weights(result.averaged_weights(), path, session.processes)
+
+
+def ode_pairs(run: RunConfig, resume: bool, session: Session) -> None:
+    """Walk the teacher's ODE."""
+    geometry = read_geometry(run)
+    build_ode_pairs(
+        run.ode_pairs,
+        teacher=_frozen(
+            run, run.weights.teacher, geometry.teacher, session.processes, bf16=run.ode_pairs.bf16
+        ),
+        clips=training_clips(run),
+        profile=geometry.sampler,
+        out_dir=run.path("ode-pairs"),
+        on_shard=lambda done, total: session.on_log({"shard": done, "of": total}),
+        place=run.reference,
+        processes=session.processes,
+    )
+
+
+def ode(run: RunConfig, resume: bool, session: Session) -> None:
+    """Initialise the causal student."""
+    geometry = read_geometry(run)
+    sample = stream_sampler(student_profile(geometry.sampler), run.validation, run.reference)
+    result = train_network(
+        _trained(run, run.weights.ode_start, geometry.student, session.processes),
+        OdeLoss(run.ode, load_ode_pairs(run.path("ode-pairs")), geometry.sampler),
+        config=run.ode,
+        out_dir=run.path("ode"),
+        session=with_validation(run, session, sample),
+        resume=resume,
+    )
+    save_weights(result.averaged_weights(), run.path(ODE_RESULT), session.processes)
+
+
+def dmd(run: RunConfig, resume: bool, session: Session) -> None:
+    """Distil the generator."""
+    training = start_dmd(run, session, out_dir=run.path("dmd"))
+    train_dmd(training, resume=resume)
+    weights = training.generator.averaged_weights()
+    save_weights(weights, run.path(DMD_RESULT), session.processes)
+
+
+def start_dmd(run: RunConfig, session: Session, *, out_dir: Path) -> DmdTraining:
+    """The distillation of a run, its three networks loaded."""
+    geometry, processes = read_geometry(run), session.processes
+    profile = run.dmd.ablation.profile(student_profile(geometry.sampler))
+    sample = stream_sampler(profile, run.validation, run.reference)
+    return DmdTraining(
+        run.dmd,
+        generator=_trained(run, run.weights.dmd_start, geometry.student, processes),
+        fake_score=_trained(run, run.weights.fake_score, geometry.student, processes),
+        real_score=_frozen(
+            run, run.weights.teacher, geometry.teacher, processes, bf16=run.dmd.bf16
+        ),
+        clips=training_clips(run),
+        profile=geometry.sampler,
+        out_dir=out_dir,
+        session=with_validation(run, session, sample),
+        first_frame=_first_frame(run, processes),
+        place=run.reference,
+        reader=lip_reader_of(run) if run.dmd.lip_share else None,
+    )
+
+
+def exported_sampler(run: RunConfig) -> SamplerProfile:
+    """The profile that goes with the exported weights: a distilled generator needs no guidance."""
+    sampler = read_geometry(run).sampler
+    is_distilled = run.weights.exported in (DMD_RESULT, ODE_RESULT)
+    return student_profile(sampler) if is_distilled else sampler
+
+
+def _first_frame(run: RunConfig, processes: Processes) -> FirstFrame | None:
+    if not run.dmd.reencode_first:
+        return None
+    codec = load_encoders(run.dataset.checkpoint, processes.device).codec
+    return reencoded_first_frame(codec, num_frames=run.dmd.score_frames, place=run.reference)
+
+
+DISTILLATION_STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
+    "dataset": dataset,
+    "teacher": teacher,
+    "ode-pairs": ode_pairs,
+    "ode": ode,
+    "dmd": dmd,
+}

@@ -1,0 +1,359 @@
+"""Distribution matching distillation of the streaming generator (paper §3.1, §3.3, §4.1).
+
+Three networks: the frozen real score (the teacher, guided), the fake score (the critic, trained on
+what the generator makes) and the generator. The generator is rolled out by ``rollout``, its latents
+are noised to one level per sample, and the difference of the two scores says where to go.
+
+Everything random in a step comes from the seed and the step number, so a resumed run repeats the
+uninterrupted one bit for bit, and data order needs no state of its own.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from joyflash_cli.errors import CheckpointError, ConfigError
+from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.sampler.noise import SeededNoise
+from joyflash_cli.sampler.passes import StreamSetup
+from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.studio.training.ablation import Ablation
+from joyflash_cli.studio.training.batches import ReferencePlace, draw_rollout_batch
+from joyflash_cli.studio.training.latent_reader import LatentReader, spoken_gradient
+from joyflash_cli.studio.training.latents import LatentClips
+from joyflash_cli.studio.training.losses import Guidance, dmd_gradient, dmd_loss, flow_matching_loss
+from joyflash_cli.studio.training.processes import split_streams
+from joyflash_cli.studio.training.rollout import RolloutConfig, draw_plan, roll_out
+from joyflash_cli.studio.training.scores import (
+    Segment,
+    draw_sigmas,
+    guided_prediction,
+    known_kept,
+    noised,
+    predict,
+)
+from joyflash_cli.studio.training.segments import FirstFrame, score_segment
+from joyflash_cli.studio.training.session import Session, run_loop
+from joyflash_cli.studio.training.sharding import is_sharded
+from joyflash_cli.studio.training.state import load_state, save_state
+from joyflash_cli.studio.training.trainer import MetricsFile, OptimiserConfig, TrainingRun
+
+GENERATOR_ROLE, CRITIC_ROLE = 0, 1
+
+
+def _rates(learning_rate: float) -> OptimiserConfig:
+    # Self-Forcing's values where the paper gives none: weight decay, clipping and average.
+    return OptimiserConfig(
+        learning_rate=learning_rate, warmup_steps=0, schedule="constant", betas=(0.9, 0.999),
+        weight_decay=0.01, clip_norm=10.0, ema_decay=0.99, ema_from_step=200,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DmdConfig:
+    """How the generator is distilled.
+
+    A step updates the critic, and every fifth step the generator as well, in the order of
+    Self-Forcing, whose learning rates and batch the paper shares: five critic updates to one of
+    the generator. The paper's own words are the reverse ("The fake score model is updated once
+    every 5 generator updates", §4.1). A critic that lags behind the generator is what makes DMD
+    unstable, so we read the sentence as swapped; to take it literally set ``generator_every = 1``
+    and ``critic_every = 5``. Its 10,000 steps are counted here as it counts them, whichever of
+    the networks they update.
+
+    Attributes:
+        steps: Steps in all.
+        generator: Rates of the generator; its number of steps is derived.
+        fake_score: Rates of the critic; its number of steps is derived.
+        generator_every: Steps from one generator update to the next.
+        critic_every: Steps from one critic update to the next.
+        batch: Clips per update, over all processes.
+        accumulate: Parts that a process splits its clips into, to save memory.
+        rollout: Lengths, branches and coins.
+        ablation: What the variant leaves out, in training.
+        score_frames: Longest clip the scores see: the last frames of a longer rollout.
+        reencode_first: Whether such a slice begins with its first picture encoded anew, for score
+            networks whose latent 0 is always a single picture (Wan).
+        guidance: Of the real score; Self-Forcing's 3.0 is an effective weight of 4.
+        lip_share: Size of the lips' gradient beside that of the scores, where mouths are known: a
+            reader of latents asks for the voice's own movement, in time and as wide as in truth.
+        timestep_limits: Noise levels at which the scores are compared.
+        seed: Of everything.
+        bf16: Whether the networks run in bfloat16.
+        log_every: Steps between two lines of the log.
+    """
+
+    steps: int = 10_000
+    generator: OptimiserConfig = field(default_factory=lambda: _rates(2e-6))
+    fake_score: OptimiserConfig = field(default_factory=lambda: _rates(4e-7))
+    generator_every: int = 5
+    critic_every: int = 1
+    batch: int = 1
+    accumulate: int = 1
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    ablation: Ablation = field(default_factory=Ablation)
+    score_frames: int = 21
+    reencode_first: bool = False
+    guidance: Guidance = field(default_factory=lambda: Guidance.added(3.0))
+    lip_share: float = 0.0
+    timestep_limits: tuple[float, float] = (20.0, 980.0)
+    seed: int = 0
+    bf16: bool = True
+    log_every: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuse intervals that never come."""
+        for name in ("steps", "generator_every", "critic_every", "batch", "score_frames"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+
+
+def student_profile(profile: SamplerProfile) -> SamplerProfile:
+    """The profile of a distilled generator: the real score's guidance is in its weights."""
+    return replace(profile, audio_guidance=1.0, audio_free_weight=1.0)
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Fingerprint of all weights; every process that holds a part of them has to call it."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        whole = value.full_tensor() if is_sharded(value) else value
+        digest.update(whole.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+class DmdTraining:
+    """The state of a distillation: two trained networks, one frozen, and files.
+
+    Args:
+        config: How.
+        generator: The causal student, from the ODE initialisation.
+        fake_score: Bidirectional, of the generator's size (paper: the small teacher).
+        real_score: Bidirectional, frozen (paper: the large teacher); sharded already where there
+            are several processes.
+        clips: Pictures and voices.
+        profile: The sampler's.
+        out_dir: For state and metrics.
+        session: Processes, saving, stopping.
+        first_frame: See ``score_segment``.
+        place: Where the reference stands.
+        reader: Of mouths, frozen, for ``lip_share``.
+    """
+
+    def __init__(
+        self,
+        config: DmdConfig,
+        *,
+        generator: CausalTransformer,
+        fake_score: CausalTransformer,
+        real_score: CausalTransformer,
+        clips: LatentClips,
+        profile: SamplerProfile,
+        out_dir: Path,
+        session: Session | None = None,
+        first_frame: FirstFrame | None = None,
+        place: ReferencePlace = "every-frame",
+        reader: LatentReader | None = None,
+    ) -> None:
+        self.config = config
+        self.session = session if session is not None else Session()
+        self.profile = config.ablation.profile(student_profile(profile))
+        self.rollout = config.ablation.rollout(config.rollout)
+        self.clips = clips
+        self.directory = out_dir
+        self.parts = split_streams(self.session.processes.own(config.batch), config.accumulate)
+        self.first_frame = first_frame
+        self.place: ReferencePlace = place
+        self.reader = reader if config.lip_share else None
+        self.real_score = real_score.eval().requires_grad_(False)
+        self.real_digest = weights_digest(real_score)
+        self.generator = self._run(generator, config.generator, config.generator_every)
+        self.fake_score = self._run(fake_score, config.fake_score, config.critic_every)
+        self.device = generator.patch_embedding.weight.device
+        self.metrics = MetricsFile(out_dir, self.session)
+        self.step = 0
+
+    def _run(
+        self, module: CausalTransformer, optimiser: OptimiserConfig, every: int
+    ) -> TrainingRun[CausalTransformer]:
+        updates = math.ceil(self.config.steps / every)
+        return TrainingRun(
+            self.directory, module, replace(optimiser, steps=updates), seed=self.config.seed,
+            session=self.session,
+        )  # fmt: skip
+
+    @property
+    def averaged(self) -> CausalTransformer:
+        """The generator with averaged weights."""
+        return self.generator.averaged
+
+    def save(self) -> None:
+        """Write the resumable state: complete or absent."""
+        state = {
+            "step": self.step,
+            "real_score": self.real_digest,
+            "generator": self.generator.state(),
+            "fake_score": self.fake_score.state(),
+        }
+        save_state(self.directory, state, step=self.step, processes=self.session.processes)
+
+    def resume(self) -> bool:
+        """Go on from the saved state; false when there is none.
+
+        Raises:
+            CheckpointError: If the state is damaged or belongs to another real score.
+        """
+        state = load_state(self.directory, self.session.processes)
+        if state is None:
+            return False
+        if state["real_score"] != self.real_digest:
+            raise CheckpointError(
+                f"{self.directory} was trained against another real score",
+                hint="restore the teacher's weights, or train without --resume",
+            )
+        self.generator.load_state(state["generator"])
+        self.fake_score.load_state(state["fake_score"])
+        self.step = state["step"]
+        self.metrics.forget_after(self.step)
+        return True
+
+    def take_step(self) -> None:
+        """One step: the generator when it is its turn, then the critic when it is its turn."""
+        share = 1 / len(self.parts)
+        if self.step % self.config.generator_every == 0:
+            strength = 0.0
+            for streams in self.parts:
+                loss, size = self.generator_loss(streams)
+                self.generator.backward(loss, share=share)
+                strength += share * size
+            self.generator.apply(gradient=strength)
+        if self.step % self.config.critic_every == 0:
+            for streams in self.parts:
+                self.fake_score.backward(self.critic_loss(streams), share=share)
+            self.fake_score.apply()
+        self.step += 1
+
+    def generator_loss(self, streams: Sequence[int]) -> tuple[Tensor, float]:
+        """The DMD loss of a rollout with gradients, and the mean size of its gradient.
+
+        Args:
+            streams: Samples of the batch; the loss of a batch is the mean over equal parts.
+        """
+        segment, counts, seed, mouths = self._rolled(GENERATOR_ROLE, streams)
+        with torch.no_grad():
+            sigmas, noise = self._score_noise(segment, seed, streams)
+            noisy = noised(segment, noise, sigmas)
+            with self._autocast():
+                fake = predict(self.fake_score.module, segment, noisy, sigmas)
+                real = guided_prediction(
+                    self.real_score, segment, noisy, sigmas, self.config.guidance
+                )
+            gradient = dmd_gradient(
+                segment.latents, known_kept(segment, fake.clean), known_kept(segment, real.clean)
+            )
+            if self.reader is not None and mouths is not None:
+                gradient = gradient + self._lip_gradient(segment, mouths, gradient)
+        return dmd_loss(segment.latents, gradient, counts), float(gradient.abs().mean())
+
+    @torch.enable_grad()
+    def _lip_gradient(self, segment: Segment, mouths: Tensor, beside: Tensor) -> Tensor:
+        """The lips' gradient, scaled to its share of the scores'."""
+        reader, image = self.reader, segment.conditioning.image
+        assert reader is not None
+        assert image is not None
+        channels = segment.latents.shape[2]
+        gradient = spoken_gradient(
+            reader, segment.latents, image[:, -1, :channels], mouths,
+            self.generator.module.config.patch_size[1:],
+        )  # fmt: skip
+        size = gradient.square().mean().sqrt().clamp(min=1e-12)
+        return gradient * (self.config.lip_share * beside.square().mean().sqrt() / size)
+
+    def critic_loss(self, streams: Sequence[int]) -> Tensor:
+        """Flow matching of the fake score on a rollout without gradients."""
+        with torch.no_grad():
+            segment, _, seed, _ = self._rolled(CRITIC_ROLE, streams)
+            sigmas, noise = self._score_noise(segment, seed, streams)
+            noisy = noised(segment, noise, sigmas)
+        with self._autocast():
+            flow = predict(self.fake_score.module, segment, noisy, sigmas).flow
+        return flow_matching_loss(flow, segment.latents, noise, segment.learnt)
+
+    def _rolled(
+        self, role: int, streams: Sequence[int]
+    ) -> tuple[Segment, Tensor, int, Tensor | None]:
+        """A fresh rollout as the scores see it, where it counts, a seed for their noise, mouths."""
+        rng = np.random.default_rng([self.config.seed, self.step, role])
+        plan = draw_plan(rng, self.profile, self.rollout)
+        batch = draw_rollout_batch(
+            self.clips, rng, size=self.config.batch, num_blocks=plan.num_blocks,
+            profile=self.profile, streams=streams, place=self.place,
+        ).to(self.device)  # fmt: skip
+        seeds = rng.integers(2**62, size=2)
+        setup = StreamSetup.build(
+            self.generator.module,
+            self.profile,
+            source=batch.source,
+            noise=SeededNoise(
+                int(seeds[0]), batch.latent_shape, streams=streams, device=self.device
+            ),
+            reference_latent=batch.reference_latent,
+        )
+        with self._autocast():
+            latents = roll_out(
+                setup, plan, rng, latent_shape=batch.latent_shape, batch_size=len(batch),
+                mci_noise_share=self.rollout.mci_noise_share,
+                dtype=torch.bfloat16 if self.config.bf16 else None,
+            ).latents  # fmt: skip
+        segment, counts = score_segment(
+            latents, batch, self.profile, max_frames=self.config.score_frames,
+            first_frame=self.first_frame,
+        )  # fmt: skip
+        mouths = batch.mouths
+        if mouths is not None:
+            mouths = mouths[:, segment.positions]
+        return segment.to(self.device), counts, int(seeds[1]), mouths
+
+    def _score_noise(
+        self, segment: Segment, seed: int, streams: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Noise level of each sample and noise, the same for a sample on whatever process."""
+        sigmas = draw_sigmas(
+            self.config.batch, torch.Generator().manual_seed(seed), shift=self.profile.shift,
+            limits=self.config.timestep_limits,
+        )[list(streams)]  # fmt: skip
+        shape = segment.latents.shape
+        noise = SeededNoise(
+            seed, (shape[2], shape[3], shape[4]), streams=streams, device=self.device
+        )
+        return sigmas.to(self.device), noise.initial(0, shape[1])
+
+    def _autocast(self) -> torch.autocast:
+        return self.generator.autocast(bf16=self.config.bf16)
+
+    def log(self, **figures: float | str) -> dict:
+        """Write the mean figures since the last call and return them."""
+        line: dict = {"step": self.step}
+        for name, run in (("generator", self.generator), ("fake_score", self.fake_score)):
+            line |= {f"{name}_{figure}": value for figure, value in run.take_means().items()}
+        return self.metrics.write(line | figures)
+
+
+def train_dmd(training: DmdTraining, *, resume: bool = False) -> DmdTraining:
+    """Run the distillation to its end; the averaged generator is the result.
+
+    Raises:
+        TrainingStopped: When the session asked to stop; the state is saved.
+    """
+    if resume:
+        training.resume()
+    config = training.config
+    run_loop(training, steps=config.steps, log_every=config.log_every, session=training.session)
+    return training

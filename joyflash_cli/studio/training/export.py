@@ -1,0 +1,111 @@
+"""From trained parts to a checkpoint folder that ``render`` loads."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from joyflash_cli.codec.tiny import TinyCodec
+from joyflash_cli.config import to_dict
+from joyflash_cli.encoders.front_end import FrontEnd
+from joyflash_cli.media.inputs.framing import FramingRule
+from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.studio.training.batches import IMAGE_CONVENTIONS
+from joyflash_cli.studio.training.run_config import RunConfig
+from joyflash_cli.weights.eight_bit import as_eight_bit
+from joyflash_cli.weights.integrity import write_checksums
+
+
+def export_checkpoint(
+    out_dir: Path,
+    *,
+    transformer: CausalTransformer,
+    codec: TinyCodec,
+    front_end: FrontEnd,
+    sampler: SamplerProfile,
+    framing: FramingRule,
+    version: str,
+    half: bool = True,
+) -> None:
+    """Write ``*.safetensors``, ``checkpoint.json`` and the hashes of both.
+
+    Floats are stored as float16 when ``half``, and the large weights of the codec in eight bits:
+    its rounding is far below what the codec itself gets wrong.
+    """
+    from safetensors.torch import save_file
+
+    out_dir.mkdir(parents=True, exist_ok=True)
+    parts: dict[str, nn.Module] = {
+        "transformer": transformer,
+        "codec": codec,
+        "front_end": front_end,
+    }
+    for name, module in parts.items():
+        tensors = {
+            key: (value.half() if half and value.dtype == torch.float32 else value)
+            .detach()
+            .contiguous()
+            for key, value in module.state_dict().items()
+        }
+        if half and name == "codec":
+            tensors = as_eight_bit(tensors)
+        save_file(tensors, out_dir / f"{name}.safetensors")
+    about = {
+        "format": 1,
+        "name": "tiny",
+        "version": version,
+        "licence": "Apache-2.0",
+        "transformer": to_dict(transformer.config),
+        "codec": codec.config.to_dict(),
+        "front_end": to_dict(front_end.config),
+        "sampler": to_dict(sampler),
+        "framing": to_dict(framing),
+    }
+    (out_dir / "checkpoint.json").write_text(json.dumps(about, indent=1) + "\n")
+    write_checksums(out_dir)
+
+
+def export_like(run: RunConfig, out_dir: Path) -> None:
+    """Write a checkpoint around the exported weights whose other parts are the data set's."""
+    from joyflash_cli.studio.training.distillation_stages import exported_sampler
+
+    export_around(run, run.path(run.weights.exported), exported_sampler(run), out_dir)
+
+
+def export_around(run: RunConfig, weights: Path, sampler: SamplerProfile, out_dir: Path) -> None:
+    """Write a checkpoint of some weights.
+
+    Codec, encoders and framing are copied from the checkpoint that encoded the clips; without
+    them the weights mean nothing.
+
+    Args:
+        run: Names that checkpoint and the place of the reference.
+        weights: Of the transformer.
+        sampler: The profile that goes with them.
+        out_dir: Folder of the new checkpoint.
+    """
+    from safetensors.torch import load_file, save_file
+
+    from joyflash_cli.studio.training.clip_encoders import resolve_encoders
+    from joyflash_cli.studio.training.distillation_stages import read_geometry
+
+    files = resolve_encoders(run.dataset.checkpoint)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for path in files.directory.iterdir():
+        if path.is_file() and not path.name.startswith(("transformer", "checkpoint.json")):
+            shutil.copyfile(path, out_dir / path.name)
+    tensors = load_file(weights)
+    save_file({name: x.half() for name, x in tensors.items()}, out_dir / "transformer.safetensors")
+    about = json.loads((files.directory / "checkpoint.json").read_text())
+    about |= {
+        "version": run.version,
+        "transformer": to_dict(read_geometry(run).student),
+        "sampler": to_dict(sampler),
+        "conditioning": about.get("conditioning", {})
+        | {"image_convention": IMAGE_CONVENTIONS[run.reference]},
+    }
+    (out_dir / "checkpoint.json").write_text(json.dumps(about, indent=1) + "\n")
+    write_checksums(out_dir)

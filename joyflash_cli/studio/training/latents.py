@@ -1,0 +1,227 @@
+"""Clips as the generator sees them: latents, reference latents, audio tokens, token weights."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from joyflash_cli.codec.tiny import TinyCodec
+from joyflash_cli.encoders.front_end import FrontEnd
+from joyflash_cli.errors import DataError
+from joyflash_cli.studio.clips.clips import MARGIN_FRAMES, ClipStore
+from joyflash_cli.studio.training.codec import to_signed
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
+
+AUDIO_MARGIN_ROWS = 2
+"""Audio rows a latent frame hears before and after its own four."""
+
+
+@dataclass(frozen=True)
+class LatentClips:
+    """Clips in memory, float16 where the size matters.
+
+    Attributes:
+        latents: ``(N, T, C, H, W)``; latent 0 is the still reference of the same clip.
+        references: ``(N, C, H, W)`` conditioning latents of the reference picture.
+        audio: ``(N, T, A, D)``.
+        token_weights: ``(N, P)`` loss weight of each token of a frame, mean 1.
+        is_start: ``(N,)`` whether the reference is the clip's first frame.
+        clip_weights: ``(N,)`` large for calm clips, mean 1: what the voice does not explain
+            must not rule the loss.
+        mouths: ``(N, T, 4, M)`` mouth tracks of each latent's four video frames in the order of
+            ``MOUTH_TRACKS``, NaN where nobody knows them (films have no visemes); ``None`` for
+            clips without any.
+        text: Text states ``(N, L, D)``, ``None`` for models without.
+        image_tokens: CLIP states ``(N, L, D)``, ``None`` for models without.
+        face: Face embeddings ``(N, 512)``, ``None`` for models without.
+    """
+
+    latents: Tensor
+    references: Tensor
+    audio: Tensor
+    token_weights: Tensor
+    is_start: Tensor
+    clip_weights: Tensor
+    mouths: Tensor | None = None
+    text: Tensor | None = None
+    image_tokens: Tensor | None = None
+    face: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    @property
+    def is_film(self) -> Tensor:
+        """``(N,)`` whether a clip shows a person of whom nobody knows the visemes."""
+        if self.mouths is None:
+            return torch.zeros(len(self), dtype=torch.bool)
+        return self.mouths[:, 0, 0, 0].isnan()
+
+    def chosen(self, indices: Tensor) -> "LatentClips":
+        """Some of the clips."""
+        rows: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        some: dict[str, Any] = {k: None if v is None else v[indices] for k, v in rows.items()}
+        return LatentClips(**some)
+
+    def known_mouths(self) -> Tensor:
+        """``mouths``.
+
+        Raises:
+            DataError: If nobody knows them.
+        """
+        if self.mouths is None:
+            raise DataError(
+                "These clips have no mouth tracks; the lip loss needs rendered heads or films.",
+                hint="encode the clips again with the stage 'latents', or set lip_weight = 0",
+            )
+        return self.mouths
+
+
+def latent_tracks(track: np.ndarray, num_latents: int) -> Tensor:
+    """A track ``(F, K)`` per video frame as ``(T, 4, K)`` per latent; latent 0 is frame 0 alone."""
+    rows = np.maximum(np.arange(-3, 4 * num_latents - 3), 0)
+    return torch.from_numpy(track[rows]).unflatten(0, (num_latents, 4))
+
+
+def token_weights(boxes: list[tuple[np.ndarray, float]], size_px: int, token_px: int) -> Tensor:
+    """Weight per token: 1 plus each box's weight times the share of the token it covers."""
+    weight = torch.ones(1, 1, size_px, size_px)
+    for (x0, y0, x1, y1), extra in boxes:
+        weight[..., y0:y1, x0:x1] += extra
+    pooled = functional.avg_pool2d(weight, token_px).flatten()
+    return pooled / pooled.mean()
+
+
+def audio_tokens(front_end: FrontEnd, waveform: np.ndarray, num_latents: int) -> Tensor:
+    """Audio tokens ``(T, A, D)`` of a clip from its sound with margins.
+
+    Latent i hears the rows of its own video frames 4i-3 .. 4i and ``AUDIO_MARGIN_ROWS`` around.
+    """
+    num_frames = len(waveform) * 25 // MODEL_SAMPLE_RATE_HZ
+    rows = front_end.encode(torch.from_numpy(waveform), num_frames)
+    first = torch.arange(num_latents)[:, None] * 4 - 3 - AUDIO_MARGIN_ROWS + MARGIN_FRAMES
+    return rows[first + torch.arange(4 + 2 * AUDIO_MARGIN_ROWS)]
+
+
+@torch.no_grad()
+def encode_clip(
+    store: ClipStore, index: int, *, codec: TinyCodec, front_end: FrontEnd, rng: np.random.Generator
+) -> list[dict[str, Tensor]]:
+    """Two views of a clip: one that starts at its reference, one with another reference.
+
+    Each view is mirrored with probability one half and its sound gets a random level.
+    """
+    views = []
+    clip = to_signed(store.open_eyed(index))
+    size_px = clip.shape[-1]
+    boxes = [(store.mouth_box(index), 8.0), (store.eyes_box(index), 2.0)]
+    weights = token_weights(boxes, size_px, codec.config.patch_px)
+    num_latents = (len(clip) + 3) // 4
+    for is_start in (True, False):
+        frames = clip
+        mirrored = rng.random() < 0.5
+        if mirrored:
+            frames = frames.flip(-1)
+        reference = frames[0] if is_start else frames[int(rng.integers(8, len(frames)))]
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = codec.encode(frames[None], reference[None])[0].float()
+        gain = 10 ** (rng.uniform(-8, 6) / 20)
+        grid = size_px // codec.config.patch_px
+        view_weights = weights.view(grid, grid)
+        view_weights = view_weights.flip(-1) if mirrored else view_weights
+        views.append(
+            {
+                "latents": latents.half().contiguous(),
+                "reference": codec.reference_latents(reference[None])[0].half(),
+                "audio": audio_tokens(
+                    front_end, store.waveform(index) * np.float32(gain), num_latents
+                ).half(),
+                "mouths": latent_tracks(store.mouths(index), num_latents),
+                "token_weights": view_weights.flatten(),
+                "is_start": torch.tensor(is_start),
+            }
+        )
+    return views
+
+
+def build_latents(
+    *,
+    clips_dir: Path,
+    out_dir: Path,
+    codec: TinyCodec,
+    front_end: FrontEnd,
+    seed: int = 0,
+    per_shard: int = 60,
+    on_shard: Callable[[int, int], None] | None = None,
+) -> None:
+    """Encode every clip that is not encoded yet, in shards; run again to go on."""
+    from safetensors.torch import save_file
+
+    out_dir.mkdir(parents=True, exist_ok=True)
+    store = ClipStore(clips_dir)
+    num_shards = len(store) // per_shard + bool(len(store) % per_shard)
+    for shard in range(num_shards):
+        path = out_dir / f"latents-{shard:04d}.safetensors"
+        if not path.exists():
+            rng = np.random.default_rng([seed, shard])
+            views = []
+            for index in range(shard * per_shard, min((shard + 1) * per_shard, len(store))):
+                views += encode_clip(store, index, codec=codec, front_end=front_end, rng=rng)
+            names = views[0]
+            stacked = {
+                name: torch.stack([view[name] for view in views]).contiguous() for name in names
+            }
+            partial = path.with_suffix(".part")
+            save_file(stacked, partial)
+            partial.rename(path)
+        if on_shard is not None:
+            on_shard(shard + 1, num_shards)
+    (out_dir / "about.json").write_text(json.dumps({"clips": len(store), "seed": seed}))
+
+
+def load_latents(directory: Path) -> LatentClips:
+    """All encoded clips of a folder.
+
+    Raises:
+        DataError: If there is none.
+    """
+    from safetensors.torch import load_file
+
+    shards = [load_file(path) for path in sorted(directory.rglob("latents-*.safetensors"))]
+    if not shards:
+        raise DataError(f"{directory} holds no encoded clips.", hint="run the stage 'latents'")
+    joined = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
+    latents = joined["latents"]
+    resting = (joined["token_weights"] < 1.5).float()
+    energy = torch.stack(
+        [
+            (_token_energy(clip.float()) * rest).sum() / rest.sum()
+            for clip, rest in zip(latents, resting, strict=True)
+        ]
+    )
+    weights = 1 / (energy + 0.3 * energy.median() + 1e-6)
+    weights = (weights / weights.mean()).clamp(max=2.5)
+    return LatentClips(
+        latents=latents,
+        references=joined["reference"],
+        audio=joined["audio"],
+        token_weights=joined["token_weights"],
+        is_start=joined["is_start"],
+        clip_weights=weights / weights.mean(),
+        mouths=joined.get("mouths"),
+        text=joined.get("text"),
+        image_tokens=joined.get("image_tokens"),
+        face=joined.get("face"),
+    )
+
+
+def _token_energy(latents: Tensor) -> Tensor:
+    """Mean square of each token ``(P,)`` of a clip ``(T, C, H, W)``."""
+    square = latents.square().mean((0, 1))
+    return functional.avg_pool2d(square[None], 2)[0].flatten()

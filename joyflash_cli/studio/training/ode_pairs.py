@@ -1,0 +1,289 @@
+"""ODE pairs: the teacher's way from noise to a clip, kept at the student's noise levels (§4.1).
+
+The teacher walks its probability-flow ODE in Euler steps on the grid of the sampler's own warp.
+With 48 steps and shift 5 the states before steps 0, 6, ..., 42 lie exactly at the eight levels of
+main and sub-steps, and the last state is clean.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from joyflash_cli.errors import ConfigError, DataError
+from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.sampler.noise import SeededNoise
+from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.solver import euler_step, flow_match_table
+from joyflash_cli.studio.training.batches import (
+    ReferencePlace,
+    map_conditioning,
+    rollout_batch,
+    start_clips,
+)
+from joyflash_cli.studio.training.latents import LatentClips
+from joyflash_cli.studio.training.losses import Guidance
+from joyflash_cli.studio.training.processes import Processes
+from joyflash_cli.studio.training.scores import Segment, guided_prediction
+from joyflash_cli.types import Conditioning
+
+
+@dataclass(frozen=True)
+class OdePairsConfig:
+    """How many pairs, and how the teacher walks.
+
+    Attributes:
+        num_pairs: Clips with their states; the paper has 10,000.
+        num_steps: Euler steps; every level must fall on one.
+        guidance: Of the teacher.
+        batch: Clips walked together.
+        pairs_per_shard: A killed run loses at most one shard.
+        num_blocks: Length of a pair; 7 blocks are 21 latent frames.
+        seed: Of clips and noise.
+        bf16: Whether the teacher runs in bfloat16.
+    """
+
+    num_pairs: int = 10_000
+    num_steps: int = 48
+    guidance: Guidance = field(default_factory=Guidance)
+    batch: int = 4
+    pairs_per_shard: int = 64
+    num_blocks: int = 7
+    seed: int = 0
+    bf16: bool = True
+
+
+@dataclass(frozen=True)
+class OdePairs:
+    """Pairs in memory, half precision where the size matters.
+
+    Attributes:
+        states: ``(N, levels + 1, T, C, H, W)``, noisiest first, clean last.
+        image: ``(N, T, C, H, W)`` image conditioning.
+        audio: ``(N, T, A, D)``.
+        fixed: Kinds that do not change along a clip (text, CLIP tokens, face), by name.
+    """
+
+    states: Tensor
+    image: Tensor
+    audio: Tensor
+    fixed: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def of(self, chosen: Tensor) -> "OdePairs":
+        """Some of the pairs."""
+        fixed = {kind: value[chosen] for kind, value in self.fixed.items()}
+        return OdePairs(self.states[chosen], self.image[chosen], self.audio[chosen], fixed)
+
+    def conditioning(self) -> Conditioning:
+        """Of all pairs."""
+        return Conditioning(image=self.image, audio=self.audio, **self.fixed)
+
+
+def state_indices(profile: SamplerProfile, num_steps: int) -> tuple[int, ...]:
+    """Euler steps before which the state lies at a level of the profile, noisiest first.
+
+    Raises:
+        ConfigError: If a level lies between two steps.
+    """
+    indices = []
+    for nominal in sorted((*profile.main_steps, *profile.sub_steps), reverse=True):
+        index, rest = divmod(num_steps * (1000 - nominal), 1000)
+        if rest:
+            raise ConfigError(
+                f"Denoising step {nominal} lies between two of {num_steps} Euler steps",
+                hint="use a multiple of 8 steps for the paper's levels",
+            )
+        indices.append(index)
+    return tuple(indices)
+
+
+@torch.no_grad()
+def teacher_states(
+    teacher: CausalTransformer,
+    segment: Segment,
+    noise: Float[Tensor, "B T C H W"],
+    *,
+    profile: SamplerProfile,
+    num_steps: int,
+    guidance: Guidance,
+) -> Float[Tensor, "B S T C H W"]:
+    """States of the teacher's ODE at the profile's levels, and the clean end.
+
+    Args:
+        teacher: Bidirectional.
+        segment: Conditioning; its latents are read at the given frames only.
+        noise: Where the walk begins.
+        profile: Levels and warp.
+        num_steps: Euler steps.
+        guidance: Of the teacher.
+    """
+    kept = set(state_indices(profile, num_steps))
+    sigmas = [*flow_match_table(profile.shift, num_steps=num_steps).sigmas.tolist(), 0.0]
+    given = segment.given[:, None, None, None]
+    state, states = torch.where(given, segment.latents, noise), []
+    for index in range(num_steps):
+        if index in kept:
+            states.append(state)
+        sigma = torch.full((len(noise),), sigmas[index], device=noise.device)
+        flow = guided_prediction(teacher, segment, state, sigma, guidance).flow
+        moved = euler_step(state, flow, sigmas[index], sigmas[index + 1])
+        state = torch.where(given, segment.latents, moved)
+    return torch.stack([*states, state], dim=1)
+
+
+def build_ode_pairs(
+    config: OdePairsConfig,
+    *,
+    teacher: CausalTransformer,
+    clips: LatentClips,
+    profile: SamplerProfile,
+    out_dir: Path,
+    on_shard: Callable[[int, int], None] | None = None,
+    place: ReferencePlace = "every-frame",
+    processes: Processes | None = None,
+) -> None:
+    """Write every shard that is not there yet; run again to go on.
+
+    A shard depends on its number, the seed and the teacher alone. With several processes a
+    sharded teacher is walked by all of them together, each with pairs of its own.
+
+    Raises:
+        ConfigError: If the clips are too short, the levels do not fall on steps, or the folder
+            holds pairs of another configuration.
+    """
+    from safetensors.torch import save_file
+
+    num_frames = profile.block_start(config.num_blocks)
+    if clips.latents.shape[1] < num_frames:
+        raise ConfigError(
+            f"Clips have {clips.latents.shape[1]} latent frames; {config.num_blocks} blocks need "
+            f"{num_frames}"
+        )
+    out_dir.mkdir(parents=True, exist_ok=True)
+    _check_same_run(config, out_dir, place)
+    processes = processes if processes is not None else Processes()
+    walk = _Walk(config, teacher, clips, profile, place)
+    num_shards = -(-config.num_pairs // config.pairs_per_shard)
+    for round_start in range(0, num_shards, processes.world_size):
+        shard = round_start + processes.rank
+        path = out_dir / f"pairs-{shard:05d}.safetensors"
+        wanted = shard < num_shards and not path.exists()
+        if processes.any(wanted)[0]:
+            joined = walk.shard(shard if wanted else 0, padded=processes.world_size > 1)
+            if wanted:
+                partial = path.with_suffix(".part")
+                save_file(joined, partial)
+                partial.rename(path)
+        if on_shard is not None and processes.is_first:
+            on_shard(min(round_start + processes.world_size, num_shards), num_shards)
+    processes.wait()
+
+
+def _check_same_run(config: OdePairsConfig, out_dir: Path, place: ReferencePlace) -> None:
+    from joyflash_cli.config import to_dict
+
+    about, wanted = out_dir / "about.json", to_dict(config) | {"reference": place}
+    if not about.exists():
+        about.write_text(json.dumps(wanted, indent=1) + "\n")
+    elif json.loads(about.read_text()) != wanted:
+        raise ConfigError(
+            f"{out_dir} holds ODE pairs of another configuration", hint="remove the folder"
+        )
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """Walks of the teacher over numbered pairs."""
+
+    config: OdePairsConfig
+    teacher: CausalTransformer
+    clips: LatentClips
+    profile: SamplerProfile
+    place: ReferencePlace
+
+    def shard(self, shard: int, *, padded: bool) -> dict[str, Tensor]:
+        """All pairs of a shard.
+
+        Args:
+            shard: Its number.
+            padded: Make as many passes for a short last shard as for any other: processes that
+                share a sharded teacher must make the same ones.
+        """
+        config = self.config
+        first = shard * config.pairs_per_shard
+        stop = min(first + config.pairs_per_shard, config.num_pairs)
+        starts = range(first, first + config.pairs_per_shard, config.batch)
+        parts = [self.pairs(range(i, min(i + config.batch, stop))) for i in starts if i < stop]
+        for _ in range(len(starts) - len(parts) if padded else 0):
+            self.pairs(range(first, first + 1))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def pairs(self, numbers: range) -> dict[str, Tensor]:
+        """States and conditioning of these pairs."""
+        config, profile, clips = self.config, self.profile, self.clips
+        chosen = _clips_of(numbers, start_clips(clips), config.seed)
+        num_frames = profile.block_start(config.num_blocks)
+        audio = clips.audio[chosen][:, :num_frames].float()
+        batch = rollout_batch(clips, chosen, audio, config.num_blocks, place=self.place)
+        device = next(self.teacher.parameters()).device
+        segment = Segment(
+            latents=batch.reference_latent[:, None].expand(-1, num_frames, -1, -1, -1),
+            conditioning=batch.source.conditioning,
+            positions=torch.arange(num_frames),
+            given=given_frames(profile, num_frames),
+        ).to(device)
+        noise = SeededNoise(config.seed, batch.latent_shape, streams=numbers, device=device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+            states = teacher_states(
+                self.teacher,
+                segment,
+                noise.initial(0, num_frames),
+                profile=profile,
+                num_steps=config.num_steps,
+                guidance=config.guidance,
+            )
+        conditioning = map_conditioning(batch.source.conditioning, Tensor.half)
+        kinds = {kind.name: getattr(conditioning, kind.name) for kind in fields(Conditioning)}
+        present = {kind: value.contiguous() for kind, value in kinds.items() if value is not None}
+        return {"states": states.half().cpu(), "clip": torch.from_numpy(chosen), **present}
+
+
+def _clips_of(numbers: range, pool: np.ndarray, seed: int) -> np.ndarray:
+    """The clip of each pair; every clip comes before any comes again."""
+    rounds = [
+        np.random.default_rng([seed, turn]).permutation(pool)
+        for turn in range(numbers.start // len(pool), (numbers.stop - 1) // len(pool) + 1)
+    ]
+    offset = numbers.start // len(pool) * len(pool)
+    return np.concatenate(rounds)[numbers.start - offset : numbers.stop - offset]
+
+
+def given_frames(profile: SamplerProfile, num_frames: int, start: int = 0) -> Tensor:
+    """Which of the latent frames from ``start`` on are known: frame 0, if the profile gives it."""
+    is_first = torch.arange(start, start + num_frames) == 0
+    return is_first & (profile.first_frame_rule != "none")
+
+
+def load_ode_pairs(directory: Path) -> OdePairs:
+    """All pairs of a folder.
+
+    Raises:
+        DataError: If there is none.
+    """
+    from safetensors.torch import load_file
+
+    shards = [load_file(path) for path in sorted(directory.glob("pairs-*.safetensors"))]
+    if not shards:
+        raise DataError(f"{directory} holds no ODE pairs", hint="run the stage 'ode-pairs'")
+    joined = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
+    kinds: tuple[str, ...] = ("text", "image_tokens", "face")
+    fixed = {kind: joined[kind] for kind in kinds if kind in joined}
+    return OdePairs(joined["states"], joined["image"], joined["audio"], fixed)

@@ -1,0 +1,237 @@
+"""Training of the face networks: the finder on scenes, the points network on crops.
+
+The two never see each other's results. Both train on faces whose points are known (see
+``points_pictures``), disturbed in every way that pictures of people are.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from joyflash_cli.errors import ConfigError
+from joyflash_cli.media.inputs.face_networks import FaceFinder, PointsNetwork
+from joyflash_cli.media.inputs.face_points import NUM_POINTS, OUTLINE, points_of
+from joyflash_cli.studio.clips.real_faces import PointedPicture, read_film_frames, read_photos
+from joyflash_cli.studio.training.denoising import M, StepLoss, train_network
+from joyflash_cli.studio.training.points_batches import UNKNOWN, Collection, draw_crops, draw_scenes
+from joyflash_cli.studio.training.points_faceless import sample_faceless
+from joyflash_cli.studio.training.points_heads import render_heads
+from joyflash_cli.studio.training.points_pictures import SQUARE_PX, load_parts, write_part
+from joyflash_cli.studio.training.session import Session
+from joyflash_cli.studio.training.trainer import OptimiserConfig
+
+_OUTLINE_WEIGHT = 0.4
+"""Where a cheek ends is a matter of taste; lips and lids are not."""
+
+_JUDGEMENT_WEIGHT = 2.0
+
+OPENINGS = (
+    (13, 14), (82, 87), (312, 317), (81, 178), (311, 402), (0, 17), (61, 291), (78, 308),
+    (159, 145), (158, 153), (160, 144), (386, 374), (385, 380), (387, 373),
+)  # fmt: skip
+"""Canonical numbers of points across lips, mouths and lids; their distances count beside places."""
+
+_SHARP = 0.05
+"""Spread of a point's map, of the crop's side, below which it costs nothing."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """How one of the two networks is trained; see ``denoising.NetworkStage``.
+
+    Attributes:
+        optimiser: Steps and rates.
+        batch: Crops or scenes a step.
+        accumulate: Parts of a step.
+        seed: Of weights and batches.
+        bf16: Whether the network runs in bfloat16.
+        log_every: Steps between two lines of the log.
+    """
+
+    optimiser: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(
+            steps=2000, learning_rate=2e-3, ema_decay=0.995, clip_norm=5.0
+        )
+    )
+    batch: int = 48
+    accumulate: int = 1
+    seed: int = 0
+    bf16: bool = True
+    log_every: int = 50
+
+
+@dataclass(frozen=True)
+class PointsConfig:
+    """The stage ``points``.
+
+    Attributes:
+        pictures: Folder of ``photos.json``, ``clips.json`` and what they name; without it rendered
+            and drawn heads are all there is.
+        frames_per_clip: Film frames that are used of every clip.
+        num_heads: Rendered and drawn heads; 0 for none.
+        num_faceless: Pictures without a face.
+        shares: Of photographs, film frames and heads in a batch.
+        seed: Of heads and pictures without a face.
+        network: The points network.
+        finder: The finder.
+    """
+
+    pictures: str = ""
+    frames_per_clip: int = 12
+    num_heads: int = 600
+    num_faceless: int = 400
+    shares: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    seed: int = 3000
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    finder: NetworkConfig = field(default_factory=lambda: NetworkConfig(batch=20))
+
+    def __post_init__(self) -> None:
+        if abs(sum(self.shares) - 1) > 1e-6 or min(self.shares) < 0:
+            raise ConfigError(f"points.shares are {self.shares}; they must add up to 1")
+
+
+def build_collection(config: PointsConfig, *, assets_dir: Path, directory: Path) -> Collection:
+    """Everything that the networks learn from, made where it is missing.
+
+    Args:
+        config: What to collect.
+        assets_dir: Folder of the head packs.
+        directory: Where the parts are kept.
+
+    Raises:
+        ConfigError: There is nothing to collect.
+        DataError: A list of pictures, a picture or a head pack is missing or damaged.
+    """
+    parts: dict[str, Iterator[PointedPicture]] = {}
+    if config.pictures:
+        folder = Path(config.pictures).expanduser()
+        films = read_film_frames(folder, frames_per_clip=config.frames_per_clip)
+        parts = {"photos": read_photos(folder), "films": films}
+    if config.num_heads:
+        parts["heads"] = render_heads(config.num_heads, assets_dir, seed=config.seed)
+    if not parts:
+        raise ConfigError("points has neither pictures nor num_heads", hint="give one of them")
+    shares = [config.shares[("photos", "films", "heads").index(name)] for name in parts]
+    for name, pictures in parts.items():
+        write_part(directory, name, pictures)
+    stores = load_parts(directory, tuple(parts))
+    rng = np.random.default_rng(config.seed)
+    faceless = [sample_faceless(rng, SQUARE_PX) for _ in range(config.num_faceless)]
+    return Collection(
+        stores,
+        [share / sum(shares) for share in shares],
+        np.stack(faceless),
+        [np.flatnonzero(~store.held_out) for store in stores],
+    )
+
+
+def train_points_network(
+    config: NetworkConfig,
+    collection: Collection,
+    *,
+    out_dir: Path,
+    resume: bool = False,
+    session: Session | None = None,
+) -> PointsNetwork:
+    """A points network, trained; in evaluation mode."""
+
+    def loss(network: PointsNetwork, step: int, streams: Sequence[int]) -> Tensor:
+        rng = np.random.default_rng([config.seed, step, streams[0]])
+        batch = draw_crops(collection, len(streams), rng)
+        reading = network(batch.crops)
+        known = batch.points.isfinite()
+        target = torch.where(known, batch.points, reading.points.detach())
+        error = functional.smooth_l1_loss(reading.points, target, beta=0.01, reduction="none")
+        weight = _point_weights()[None, :, None] * known
+        blurred = functional.relu(reading.spread - _SHARP) * known[..., 0]
+        judged = batch.labels != UNKNOWN
+        judgement = functional.binary_cross_entropy_with_logits(
+            reading.logits, batch.labels.clamp(min=0), weight=judged.float(), reduction="sum"
+        )
+        return (
+            100 * (error * weight).sum() / weight.sum().clamp(min=1)
+            + 200 * opening_error(reading.points, batch.points)
+            + 2 * blurred.mean()
+            + _JUDGEMENT_WEIGHT * judgement / judged.sum().clamp(min=1)
+        )
+
+    return _train(PointsNetwork, config, loss, out_dir=out_dir, resume=resume, session=session)
+
+
+def train_finder(
+    config: NetworkConfig,
+    collection: Collection,
+    *,
+    out_dir: Path,
+    resume: bool = False,
+    session: Session | None = None,
+) -> FaceFinder:
+    """A finder, trained; in evaluation mode."""
+
+    def loss(network: FaceFinder, step: int, streams: Sequence[int]) -> Tensor:
+        rng = np.random.default_rng([config.seed, step, streams[0]])
+        batch = draw_scenes(collection, len(streams), rng)
+        seen = network(batch.scenes).float()
+        faces = (batch.heat == 1).sum().clamp(min=1)
+        near = batch.heat.clamp(min=0) * (batch.heat > 0.05)
+        distance = functional.smooth_l1_loss(seen[:, 1:], batch.shape, beta=0.2, reduction="none")
+        weight = torch.tensor([0.5, 0.5, 2.0, 1.5, 1.5]).view(1, 5, 1, 1)
+        placed = (distance * weight * near[:, None]).sum() / near.sum().clamp(min=1)
+        return _focal(seen[:, 0], batch.heat) / faces + placed
+
+    return _train(FaceFinder, config, loss, out_dir=out_dir, resume=resume, session=session)
+
+
+def opening_error(read: Tensor, true: Tensor) -> Tensor:
+    """Error of how far lips and lids are open and mouths are wide, in sides of the crop.
+
+    A network that is unsure of each edge alone answers with a half-open mouth: the error of points
+    forgives that, as it is small beside the error of their place.
+
+    Args:
+        read: Points ``(B, P, 2)``.
+        true: The same, NaN where unknown.
+    """
+    first, second = (torch.from_numpy(points_of(column)) for column in zip(*OPENINGS, strict=True))
+    wanted = (true[:, first] - true[:, second]).norm(dim=-1)
+    known = wanted.isfinite()
+    made = (read[:, first] - read[:, second]).square().sum(-1).add(1e-8).sqrt()
+    error = functional.smooth_l1_loss(made, wanted.nan_to_num(), beta=0.004, reduction="none")
+    return (error * known).sum() / known.sum().clamp(min=1)
+
+
+def _point_weights() -> Tensor:
+    weights = torch.ones(NUM_POINTS)
+    weights[torch.from_numpy(OUTLINE)] = _OUTLINE_WEIGHT
+    return weights
+
+
+def _focal(logits: Tensor, heat: Tensor) -> Tensor:
+    """Penalty-reduced focal loss of CornerNet (arXiv 1808.01244), summed."""
+    chance = logits.sigmoid()
+    is_face = (heat == 1).float()
+    hit = is_face * (1 - chance) ** 2 * functional.logsigmoid(logits)
+    free = (1 - heat.clamp(min=0)) ** 4 * (heat != UNKNOWN) * (1 - is_face)
+    miss = free * chance**2 * functional.logsigmoid(-logits)
+    return -(hit + miss).sum()
+
+
+def _train(
+    make: Callable[[], M], config: NetworkConfig, loss: StepLoss[M], *, out_dir: Path,
+    resume: bool, session: Session | None,
+) -> M:  # fmt: skip
+    torch.manual_seed(config.seed)
+    network = make()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = train_network(
+        network, loss, config=config, out_dir=out_dir, session=session, resume=resume
+    )
+    # The average has no statistics of its own; at the end the weights stand still and share them.
+    for averaged, current in zip(run.averaged.buffers(), run.module.buffers(), strict=True):
+        averaged.copy_(current)
+    return run.averaged.eval()

@@ -1,0 +1,115 @@
+"""Faces with known points on disk: photographs, film frames, rendered and drawn heads.
+
+Every face is kept once as a square around it, at one size, so that training only has to warp it.
+A part of the collection is one ``NAME.npz`` without pixels and one ``NAME.npy`` with them.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from joyflash_cli.errors import DataError
+from joyflash_cli.media.inputs.face_points import EYE_CORNERS, MOUTH_CORNERS
+from joyflash_cli.media.inputs.similarity import Similarity, cut
+from joyflash_cli.studio.clips.real_faces import PointedPicture
+
+SQUARE_PX = 256
+_EYES_TO_MOUTH_PX = 52.0
+"""Of a stored face; the square then reaches over hair and shoulders."""
+
+_FACE_HEIGHT = 0.47
+"""Height of the middle between eyes and mouth in the square, as a fraction."""
+
+
+@dataclass(frozen=True)
+class PictureStore:
+    """Many faces, all in squares of one size.
+
+    Attributes:
+        pixels: ``(N, S, S, 3)`` uint8, perhaps a memory map.
+        points: ``(N, P, 2)`` float32 in pixels of the square.
+        inside: ``(N, 4)`` what the picture fills of the square: left, top, right, bottom.
+        turned: ``(N,)`` see ``PointedPicture``.
+        held_out: ``(N,)`` bool.
+        kind: ``(N,)`` words.
+    """
+
+    pixels: np.ndarray
+    points: np.ndarray
+    inside: np.ndarray
+    turned: np.ndarray
+    held_out: np.ndarray
+    kind: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def eyes_and_mouth(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centres ``(..., 2)`` of the eyes and of the mouth of points ``(..., P, 2)``."""
+    return points[..., EYE_CORNERS, :].mean(-2), points[..., MOUTH_CORNERS, :].mean(-2)
+
+
+def write_part(directory: Path, name: str, pictures: Iterator[PointedPicture]) -> None:
+    """Write a part of the collection unless it is there; its ``.npz`` comes last.
+
+    Raises:
+        DataError: There is no picture.
+    """
+    if (directory / f"{name}.npz").exists():
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    rows = [_square(picture) for picture in pictures]
+    if not rows:
+        raise DataError(f"{name} has no picture to learn from", hint="complete its list")
+    columns = [np.stack(column) for column in zip(*rows, strict=True)]
+    np.save(directory / f"{name}.npy", columns[0])
+    names = ("points", "inside", "turned", "held_out", "kind")
+    partial = directory / f"{name}.part.npz"
+    arrays: dict[str, Any] = dict(zip(names, columns[1:], strict=True))
+    np.savez(partial, **arrays)
+    os.replace(partial, directory / f"{name}.npz")
+
+
+def load_parts(directory: Path, names: tuple[str, ...]) -> list[PictureStore]:
+    """The parts that are on disk, pixels by memory map.
+
+    Raises:
+        DataError: If one is missing.
+    """
+    stores = []
+    for name in names:
+        try:
+            with np.load(directory / f"{name}.npz") as part:
+                pixels = np.load(directory / f"{name}.npy", mmap_mode="r")
+                stores.append(PictureStore(pixels, **{key: part[key] for key in part.files}))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{directory / name}.npz cannot be read", hint="delete it; it is made again"
+            ) from error
+    return stores
+
+
+def _square(picture: PointedPicture) -> tuple[np.ndarray | np.generic, ...]:
+    eyes, mouth = eyes_and_mouth(picture.points)
+    # Width counts as well: of a face from above or below, eyes and mouth are close.
+    corners = picture.points[EYE_CORNERS]
+    wide = float(np.linalg.norm(corners[0] - corners[3]))
+    distance = max(float(np.linalg.norm(mouth - eyes)), 0.6 * wide)
+    scale = distance / _EYES_TO_MOUTH_PX
+    corner = (eyes + mouth) / 2 - scale * SQUARE_PX * np.array([0.5, _FACE_HEIGHT])
+    place = Similarity(scale, 0.0, *corner.tolist())
+    height, width = picture.pixels.shape[:2]
+    inside = place.to_frame(np.array([[0.0, 0.0], [width, height]])).reshape(4)
+    return (
+        cut(picture.pixels, place, SQUARE_PX),
+        place.to_frame(picture.points).astype(np.float32),
+        np.clip(inside, 0, SQUARE_PX).astype(np.float32),
+        np.float32(picture.turned),
+        np.bool_(picture.held_out),
+        np.array(picture.kind, "U16"),
+    )

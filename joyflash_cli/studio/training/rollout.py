@@ -1,0 +1,282 @@
+"""Rollouts of the generator by the sampler's own passes; only where gradients flow is new here.
+
+Two branches (paper §3.3): the main branch is the sampler's joint window with its PSB ramp; the
+auxiliary branch denoises block by block over main and sub-levels. Each block's output comes from
+exactly one pass with gradients, and everything that is carried forward (noisy window, cache,
+condition frame) is cut off from them, so memory does not grow with the length.
+
+All choices come from one numpy generator. Ranks that share its seed run the same number of passes
+with and without gradients, as sharded models need; noise has its own source and may differ.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from joyflash_cli.errors import ConfigError
+from joyflash_cli.sampler.loop import (
+    admit_block,
+    check_finite,
+    finish_iteration,
+    move_block,
+    start_stream,
+    store_clean_block,
+)
+from joyflash_cli.sampler.noise import LatentShape
+from joyflash_cli.sampler.passes import (
+    PassResult,
+    StreamSetup,
+    StreamState,
+    window_pass,
+    with_first_frame,
+)
+from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
+from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.window import WindowBlock, split_blocks
+from joyflash_cli.types import Conditioning, ConditioningSource
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """What is rolled out in training.
+
+    Attributes:
+        num_blocks: Least and greatest length, drawn anew for every rollout. Nine blocks are 27
+            latent frames, more than the attention span: eviction and the moving sink take part.
+        main_branch: Whether the joint branch takes part (Table 2, without main branch).
+        auxiliary_branch: Whether the block-wise branch takes part (Table 2); with both, a fair
+            coin decides.
+        sub_step_share: Chance of each sub-step before the exit in the auxiliary branch.
+        mci_noise_share: Chance that a pass noises its condition frame (§3.4: 0.7).
+    """
+
+    num_blocks: tuple[int, int] = (7, 9)
+    main_branch: bool = True
+    auxiliary_branch: bool = True
+    sub_step_share: float = 0.5
+    mci_noise_share: float = 0.7
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be rolled out."""
+        least, greatest = self.num_blocks
+        if not 1 <= least <= greatest:
+            raise ConfigError(f"num_blocks is {self.num_blocks}; a range from 1 on is needed")
+        if not (self.main_branch or self.auxiliary_branch):
+            raise ConfigError("Both branches are switched off; a rollout needs one of them")
+        for name in ("sub_step_share", "mci_noise_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; a share of 0..1 is needed")
+
+
+@dataclass(frozen=True)
+class RolloutPlan:
+    """The choices of one rollout.
+
+    Attributes:
+        branch: Joint window or block by block.
+        num_blocks: Length.
+        learning: Main branch: iterations, from 1, whose pass carries gradients.
+        levels: Auxiliary branch: fine levels every block visits; the last is the exit.
+    """
+
+    branch: Literal["main", "auxiliary"]
+    num_blocks: int
+    learning: frozenset[int] = frozenset()
+    levels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What a rollout gives.
+
+    Attributes:
+        latents: ``(B, T, C, H, W)``, all blocks; with gradients where they were enabled.
+        learning_levels: Per block, the fine level its output was predicted from.
+    """
+
+    latents: Tensor
+    learning_levels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FirstBlocks:
+    """The beginning of a stream as a stream of its own."""
+
+    source: ConditioningSource
+    num_blocks: int
+
+    def has_block(self, block_index: int) -> bool:
+        """Whether the shortened stream has this block."""
+        return block_index < self.num_blocks
+
+    def frames(self, start: int, stop: int) -> Conditioning:
+        """Conditioning of latent frames ``start <= i < stop``."""
+        return self.source.frames(start, stop)
+
+
+def gradient_iterations(
+    profile: SamplerProfile, num_blocks: int, exit_phase: int, *, late: bool
+) -> frozenset[int]:
+    """Iterations of the main branch that carry gradients.
+
+    Time is counted in main steps of the window. With K main steps every block lives through K
+    consecutive ones, so taking each one whose count is ``exit_phase`` modulo K tiles the blocks.
+    While the stream warms up (PSB) a main step is two iterations, and one of the pair is taken:
+    for the paper's profile {one of 2e + 1, 2e + 2} and 9 + e + 4j.
+
+    Args:
+        profile: Its schedule is walked; nothing is assumed about it.
+        num_blocks: Blocks of the stream.
+        exit_phase: 0..K - 1.
+        late: Which of the pair: the sub-step or the main step before it.
+    """
+    num_steps = len(profile.main_steps)
+    taken, moved = set(), 0
+    for iteration in scheduled_iterations(num_blocks, profile):
+        before, after = next(iter(iteration.levels.values()))
+        in_phase = (moved // 2) % num_steps == exit_phase
+        if in_phase and (after - before == 2 or moved % 2 == late):
+            taken.add(iteration.index)
+        moved += after - before
+    return frozenset(taken)
+
+
+def auxiliary_levels(
+    profile: SamplerProfile, rng: np.random.Generator, sub_step_share: float
+) -> tuple[int, ...]:
+    """Levels that the blocks of an auxiliary rollout visit: every level is equally often the exit.
+
+    Main levels before the exit are always visited, sub-levels each by a coin (§3.3: main steps
+    are always applied, sub-steps stochastically selected).
+    """
+    levels = [level for level in sorted(noise_levels(profile)) if level < profile.clean_level]
+    last = int(rng.integers(len(levels)))
+    coins = rng.random(len(levels)) < sub_step_share
+    before = zip(levels[:last], coins[:last], strict=True)
+    return (*(level for level, coin in before if level % 2 == 0 or coin), levels[last])
+
+
+def draw_plan(
+    rng: np.random.Generator, profile: SamplerProfile, config: RolloutConfig
+) -> RolloutPlan:
+    """A random plan."""
+    least, greatest = config.num_blocks
+    num_blocks = int(rng.integers(least, greatest + 1))
+    use_main = rng.random() < 0.5 if config.auxiliary_branch else True
+    if config.main_branch and use_main:
+        phase = int(rng.integers(len(profile.main_steps)))
+        late = bool(rng.integers(2))
+        learning = gradient_iterations(profile, num_blocks, phase, late=late)
+        return RolloutPlan("main", num_blocks, learning=learning)
+    levels = auxiliary_levels(profile, rng, config.sub_step_share)
+    return RolloutPlan("auxiliary", num_blocks, levels=levels)
+
+
+def roll_out(
+    setup: StreamSetup,
+    plan: RolloutPlan,
+    rng: np.random.Generator,
+    *,
+    latent_shape: LatentShape,
+    batch_size: int = 1,
+    mci_noise_share: float = 0.7,
+    dtype: torch.dtype | None = None,
+) -> Rollout:
+    """Generate ``plan.num_blocks`` blocks; under ``torch.no_grad`` the same without gradients.
+
+    Args:
+        setup: The generator with conditioning and noise; its profile is the sampler's.
+        plan: From ``draw_plan``.
+        rng: For the coins of the condition frame.
+        latent_shape: Channels, rows and columns.
+        batch_size: Streams rolled out together.
+        mci_noise_share: Chance that a pass noises its condition frame.
+        dtype: Of the cache; the weights' by default. Under autocast keys and values are bfloat16
+            anyway, and storing them so loses nothing.
+
+    Raises:
+        ConfigError: If the conditioning is shorter than the plan.
+        DeviceError: If latents stop being finite.
+    """
+    if not setup.source.has_block(plan.num_blocks - 1):
+        raise ConfigError(f"The conditioning has fewer than {plan.num_blocks} blocks")
+    setup = replace(setup, source=FirstBlocks(setup.source, plan.num_blocks))
+    with torch.no_grad():
+        state = start_stream(setup, latent_shape=latent_shape, batch_size=batch_size, dtype=dtype)
+    branch = _roll_main if plan.branch == "main" else _roll_auxiliary
+    return branch(setup, state, plan, _Coins(rng, mci_noise_share))
+
+
+@dataclass(frozen=True)
+class _Coins:
+    """Whether the condition frame of the next pass is noised."""
+
+    rng: np.random.Generator
+    share: float
+
+    def toss(self) -> bool:
+        return bool(self.rng.random() < self.share)
+
+
+def _training_pass(
+    setup: StreamSetup, state: StreamState, coins: _Coins, *, learns: bool
+) -> PassResult:
+    """The sampler's joint pass, with gradients or without."""
+    is_noised = coins.toss() and setup.profile.mci_noise
+    setup = replace(setup, profile=replace(setup.profile, mci_noise=is_noised))
+    learns = learns and torch.is_grad_enabled()
+    if learns:
+        state = replace(state, cache=state.cache.snapshot())
+    with torch.set_grad_enabled(learns):
+        return window_pass(setup, state)
+
+
+def _roll_main(setup: StreamSetup, state: StreamState, plan: RolloutPlan, coins: _Coins) -> Rollout:
+    """The sampler's loop, and the blocks of the learning iterations collected on the way."""
+    outputs: dict[int, Tensor] = {}
+    levels: dict[int, int] = {}
+    while len(outputs) < plan.num_blocks:
+        with torch.no_grad():
+            admit_block(setup, state)
+        learns = state.iteration + 1 in plan.learning
+        result = _training_pass(setup, state, coins, learns=learns)
+        if learns:
+            parts = split_blocks(result.clean, len(state.window))
+            for block, x0 in zip(state.window, parts, strict=True):
+                start = setup.profile.block_start(block.index)
+                outputs[block.index] = with_first_frame(setup, start, x0)
+                levels[block.index] = block.level
+        with torch.no_grad():
+            finish_iteration(setup, state, replace(result, clean=result.clean.detach()))
+    return _joined([outputs[i] for i in sorted(outputs)], [levels[i] for i in sorted(levels)])
+
+
+def _roll_auxiliary(
+    setup: StreamSetup, state: StreamState, plan: RolloutPlan, coins: _Coins
+) -> Rollout:
+    """Block by block, a window of one; all blocks leave at the same level (Self-Forcing)."""
+    profile, outputs = setup.profile, []
+    for index in range(plan.num_blocks):
+        block = WindowBlock(index, setup.noise.initial(index, profile.block_frames), level=0)
+        for next_level in plan.levels[1:]:
+            state.window = [block]
+            clean = _training_pass(setup, state, coins, learns=False).clean
+            block = move_block(setup, block, clean, next_level)
+        state.window = [block]
+        result = _training_pass(setup, state, coins, learns=True)
+        check_finite(result.clean, (block,))
+        outputs.append(with_first_frame(setup, profile.block_start(index), result.clean))
+        state.base = result.positions.base
+        if index + 1 < plan.num_blocks:
+            with torch.no_grad():
+                clean_block = move_block(setup, block, result.clean.detach(), profile.clean_level)
+                store_clean_block(setup, state, clean_block, result)
+    return _joined(outputs, [plan.levels[-1]] * plan.num_blocks)
+
+
+def _joined(blocks: Sequence[Tensor], levels: Sequence[int]) -> Rollout:
+    return Rollout(torch.cat(list(blocks), dim=1), tuple(levels))

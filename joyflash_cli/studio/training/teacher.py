@@ -1,0 +1,230 @@
+"""The bidirectional teacher: flow matching on encoded clips, one noise level per clip (§3.2).
+
+Conditioning kinds are dropped independently, so that the teacher can be guided. Full clips, plain
+loss: this is the score network that ODE pairs and DMD need. ``generator`` trains the quicker
+weighted denoiser from which it may start.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from joyflash_cli.errors import ConfigError
+from joyflash_cli.model.config import TransformerConfig
+from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.sampler.noise import SeededNoise
+from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.studio.training.batches import (
+    ReferencePlace,
+    fixed_conditioning,
+    image_channels,
+    start_clips,
+)
+from joyflash_cli.studio.training.generator import output_scale
+from joyflash_cli.studio.training.latents import LatentClips
+from joyflash_cli.studio.training.losses import flow_matching_loss
+from joyflash_cli.studio.training.ode_pairs import given_frames
+from joyflash_cli.studio.training.scores import Segment, draw_sigmas, noised, predict
+from joyflash_cli.studio.training.trainer import OptimiserConfig
+from joyflash_cli.types import Conditioning
+
+
+@dataclass(frozen=True)
+class ConditionDropout:
+    """Share of clips that lose a kind of conditioning; the paper gives no values.
+
+    Attributes:
+        text: Text states become zero.
+        audio: Audio features become zero.
+        face: The face embedding becomes zero and gives no tokens.
+        reference: The reference latents become zero; the mask beside them stays.
+    """
+
+    text: float = 0.1
+    audio: float = 0.1
+    face: float = 0.1
+    reference: float = 0.0
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """How the teacher is trained.
+
+    Attributes:
+        optimiser: Steps and rates.
+        batch: Clips per step, over all processes.
+        accumulate: Parts that a process splits its clips into, to save memory.
+        num_frames: Latent frames of a clip; 21 are 81 video frames.
+        start_share: Share of the steps with clips that begin at their reference.
+        dropout: Of conditioning kinds.
+        timestep_limits: Least and greatest timestep. A model that predicts the clean latent has
+            its error divided by the noise level; the least one keeps that bounded.
+        seed: Of data order and noise.
+        bf16: Whether the network runs in bfloat16.
+        log_every: Steps between two lines of the log.
+    """
+
+    optimiser: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(steps=4000, learning_rate=5e-4, ema_decay=0.998)
+    )
+    batch: int = 4
+    accumulate: int = 1
+    num_frames: int = 21
+    start_share: float = 0.5
+    dropout: ConditionDropout = field(default_factory=ConditionDropout)
+    timestep_limits: tuple[float, float] = (50.0, 1000.0)
+    seed: int = 0
+    bf16: bool = True
+    log_every: int = 50
+
+
+def fresh_teacher(sizes: TransformerConfig, clips: LatentClips, *, seed: int) -> CausalTransformer:
+    """A teacher to be trained from nothing; a clean prediction gets the latents' energy.
+
+    Raises:
+        ConfigError: If the transformer predicts other latents than the clips have.
+    """
+    channels = clips.latents.shape[2]
+    if sizes.out_channels != channels:
+        raise ConfigError(
+            f"out_channels is {sizes.out_channels}; the encoded clips have {channels} channels",
+            hint=f"set out_channels = {channels} and in_channels = {2 * channels + 1}",
+        )
+    teacher = CausalTransformer(sizes).initialise(torch.Generator().manual_seed(seed))
+    if sizes.prediction == "clean":
+        with torch.no_grad():
+            teacher.output_scale.copy_(output_scale(clips, sizes.patch_size[1:]))
+    return teacher
+
+
+def drop_conditioning(
+    conditioning: Conditioning,
+    dropout: ConditionDropout,
+    rng: np.random.Generator,
+    *,
+    latent_channels: int,
+    batch: int | None = None,
+    streams: Sequence[int] | None = None,
+) -> Conditioning:
+    """The conditioning with random samples of each kind at zero.
+
+    Args:
+        conditioning: Of a batch, or of some of its samples.
+        dropout: Shares.
+        rng: Source of the choices; the same number of draws whatever kinds are present.
+        latent_channels: Leading channels of the image conditioning that are the reference.
+        batch: Samples of the whole batch, where only some are given.
+        streams: Which samples of the batch are given.
+    """
+    kinds = {"text": "text", "audio": "audio", "face": "face", "image": "reference"}
+    present = {kind: x for kind in kinds if (x := getattr(conditioning, kind)) is not None}
+    num_given = len(next(iter(present.values()))) if present else 0
+    own = list(range(num_given) if streams is None else streams)
+    changes = {}
+    for kind, share_name in kinds.items():
+        stays = rng.random(num_given if batch is None else batch) >= getattr(dropout, share_name)
+        if kind not in present:
+            continue
+        value = present[kind]
+        kept = torch.from_numpy(stays[own]).to(value).view(-1, *[1] * (value.ndim - 1))
+        if kind == "image":
+            reference, mask = value[:, :, :latent_channels], value[:, :, latent_channels:]
+            changes[kind] = torch.cat([reference * kept, mask], dim=2)
+        else:
+            changes[kind] = value * kept
+    return conditioning.with_frames(**changes)
+
+
+def draw_clip_segment(
+    clips: LatentClips,
+    config: TeacherConfig,
+    profile: SamplerProfile,
+    rng: np.random.Generator,
+    *,
+    streams: Sequence[int] | None = None,
+    place: ReferencePlace = "every-frame",
+) -> Segment:
+    """Random clips: from their reference on, or from the middle with a reference from elsewhere.
+
+    Args:
+        clips: To choose from.
+        config: Length and batch.
+        profile: Whether frame 0 is given.
+        rng: The same in every process.
+        streams: Samples of the batch that are wanted; all by default. Only they are read.
+        place: Where the reference stands.
+
+    Raises:
+        ConfigError: If the clips are shorter than the configuration wants.
+    """
+    length = clips.latents.shape[1]
+    if length < config.num_frames:
+        raise ConfigError(
+            f"num_frames is {config.num_frames}; the clips have {length} latent frames"
+        )
+    from_start = rng.random() < config.start_share or length == config.num_frames
+    pool = start_clips(clips) if from_start else np.arange(len(clips))
+    start = 0 if from_start else int(rng.integers(1, length - config.num_frames + 1))
+    chosen = torch.from_numpy(rng.choice(pool, config.batch))
+    if streams is not None:
+        chosen = chosen[list(streams)]
+    frames = slice(start, start + config.num_frames)
+    image = image_channels(
+        clips.references[chosen].float(), start, config.num_frames, place, from_start=from_start
+    )
+    return Segment(
+        latents=clips.latents[chosen][:, frames].float(),
+        conditioning=Conditioning(
+            image=image,
+            audio=clips.audio[chosen][:, frames].float(),
+            **fixed_conditioning(clips, chosen),
+        ),
+        positions=torch.arange(start, start + config.num_frames),
+        given=given_frames(profile, config.num_frames, start),
+    )
+
+
+@dataclass(frozen=True)
+class TeacherLoss:
+    """The teacher's loss as a function of network, step and samples.
+
+    Attributes:
+        config: How.
+        clips: Encoded clips.
+        profile: Gives the warp and whether frame 0 is given.
+        place: Where the reference stands.
+    """
+
+    config: TeacherConfig
+    clips: LatentClips
+    profile: SamplerProfile
+    place: ReferencePlace = "every-frame"
+
+    def __call__(
+        self, network: CausalTransformer, step: int, streams: Sequence[int]
+    ) -> torch.Tensor:
+        """Flow matching on these samples of the step's batch."""
+        config, own = self.config, list(streams)
+        rng = np.random.default_rng([config.seed, step])
+        segment = draw_clip_segment(
+            self.clips, config, self.profile, rng, streams=own, place=self.place
+        )
+        conditioning = drop_conditioning(
+            segment.conditioning, config.dropout, rng, batch=config.batch, streams=own,
+            latent_channels=network.config.out_channels,
+        )  # fmt: skip
+        seed = int(rng.integers(2**62))
+        sigmas = draw_sigmas(
+            config.batch, torch.Generator().manual_seed(seed), shift=self.profile.shift,
+            limits=config.timestep_limits,
+        )[own]  # fmt: skip
+        device = next(network.parameters()).device
+        channels, height, width = segment.latents.shape[2:]
+        source = SeededNoise(seed, (channels, height, width), streams=own, device=device)
+        noise = source.initial(0, config.num_frames)
+        segment = replace(segment, conditioning=conditioning).to(device)
+        noisy = noised(segment, noise, sigmas.to(device))
+        flow = predict(network, segment, noisy, sigmas.to(device)).flow
+        return flow_matching_loss(flow, segment.latents, noise, segment.learnt)

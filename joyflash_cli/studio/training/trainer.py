@@ -1,0 +1,315 @@
+"""What every training stage shares: schedule, precision, metrics on disk, resumable state."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from joyflash_cli.errors import ConfigError
+from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.studio.training.processes import Processes
+from joyflash_cli.studio.training.session import Session
+from joyflash_cli.studio.training.sharding import local_part, shard_transformer, whole_state
+from joyflash_cli.studio.training.state import (
+    load_module_state,
+    load_optimiser_state,
+    load_state,
+    save_state,
+)
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """AdamW and its schedule.
+
+    Attributes:
+        steps: Optimiser steps in all.
+        learning_rate: Peak value.
+        warmup_steps: Linear rise from zero.
+        flat_share: Share of the steps at the peak, before a linear or cosine fall.
+        schedule: How the rate ends: ``linear`` or ``cosine`` to zero, or ``constant``.
+        betas: Of AdamW.
+        weight_decay: On matrices and kernels only.
+        clip_norm: Largest gradient norm.
+        ema_decay: Of the averaged weights that are kept as the result.
+        ema_from_step: Until then the average is the present weights (Self-Forcing: 200).
+    """
+
+    steps: int = 1000
+    learning_rate: float = 1e-3
+    warmup_steps: int = 50
+    flat_share: float = 0.4
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    betas: tuple[float, float] = (0.9, 0.97)
+    weight_decay: float = 0.02
+    clip_norm: float = 1.0
+    ema_decay: float = 0.998
+    ema_from_step: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no optimiser can follow."""
+        if self.steps < 1:
+            raise ConfigError(f"steps is {self.steps}; at least 1 is needed")
+        for name in ("learning_rate", "clip_norm"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; a positive number is needed")
+        for name in ("flat_share", "ema_decay"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; a share of 0..1 is needed")
+
+
+def learning_rate_scale(step: int, config: OptimiserConfig) -> float:
+    """Factor of the peak learning rate at a step: warm-up, flat, then as ``schedule`` says."""
+    warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    progress = step / config.steps
+    if config.schedule == "constant" or progress < config.flat_share:
+        return warmup
+    left = max(0.0, 1 - (progress - config.flat_share) / max(1 - config.flat_share, 1e-9))
+    return warmup * (left if config.schedule == "linear" else 0.5 - 0.5 * math.cos(math.pi * left))
+
+
+def make_optimiser(module: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
+    """AdamW with weight decay on parameters of two or more axes."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
+
+
+def make_average(module: nn.Module, config: OptimiserConfig) -> torch.optim.swa_utils.AveragedModel:
+    """Exponential moving average of the weights with a short start-up bias correction."""
+
+    @torch.no_grad()
+    def update(averaged: Any, current: Any, count: Any) -> None:
+        decay = min(config.ema_decay, (1 + float(count)) / (10 + float(count)))
+        torch._foreach_lerp_(
+            [local_part(x) for x in averaged], [local_part(x) for x in current], 1 - decay
+        )
+
+    return torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=update, use_buffers=False)
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class TrainingRun(Generic[M]):
+    """One network's module, optimiser, average, generator and files.
+
+    With several processes a transformer is sharded here, and so are its average and moments.
+
+    Args:
+        directory: Where state, metrics and results go.
+        module: The network that is trained, on its device.
+        config: Optimiser and schedule.
+        seed: Of every random number of the run.
+        session: Processes, and how often a state is saved.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        module: M,
+        config: OptimiserConfig,
+        *,
+        seed: int,
+        session: Session | None = None,
+    ) -> None:
+        self.session = session if session is not None else Session()
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.module = module
+        self.config = config
+        self.average = make_average(module, config)
+        for network in (module, self.average.module):
+            if isinstance(network, CausalTransformer):
+                shard_transformer(network, self.processes)
+        self.optimiser = make_optimiser(module, config)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.step = 0
+        self.metrics = MetricsFile(directory, self.session)
+        self._sums: dict[str, float] = {}
+        self._count = 0
+
+    @property
+    def processes(self) -> Processes:
+        """Of the run."""
+        return self.session.processes
+
+    @property
+    def averaged(self) -> M:
+        """The module with the averaged weights; sharded in a run of several processes."""
+        return cast(M, self.average.module)
+
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """The average as whole tensors on the CPU; every process has to call it."""
+        return whole_state(self.average.module)
+
+    @torch.no_grad()
+    def restart_average(self) -> None:
+        """Begin the average at the module's present weights and buffers."""
+        targets = self.average.module.state_dict()
+        for name, value in self.module.state_dict().items():
+            local_part(targets[name]).copy_(local_part(value))
+        self.average.n_averaged.zero_()
+
+    def state(self) -> dict:
+        """Everything that ``load_state`` needs to go on bit for bit."""
+        return {
+            "module": self.module.state_dict(),
+            "average": self.average.module.state_dict(),
+            "num_averaged": int(self.average.n_averaged),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "step": self.step,
+            "figures": {"sums": self._sums, "count": self._count},
+        }
+
+    def load_state(self, state: dict) -> None:
+        """Put back what ``state`` gave, shared out anew where the processes have changed."""
+        load_module_state(self.module, state["module"])
+        load_module_state(self.average.module, state["average"])
+        self.average.n_averaged.fill_(state["num_averaged"])
+        load_optimiser_state(self.optimiser, state["optimiser"])
+        self.generator.set_state(state["generator"])
+        self.step = state["step"]
+        self._sums, self._count = dict(state["figures"]["sums"]), state["figures"]["count"]
+
+    def resume(self) -> bool:
+        """Go on from the saved state; false when there is none."""
+        state = load_state(self.directory, self.processes)
+        if state is None:
+            return False
+        self.load_state(state)
+        self.metrics.forget_after(self.step)
+        return True
+
+    def save(self) -> None:
+        """Write the resumable state: complete or absent."""
+        save_state(self.directory, self.state(), step=self.step, processes=self.processes)
+
+    def autocast(self, *, bf16: bool) -> torch.autocast:
+        """The precision that the network's passes run in."""
+        # Passes without gradients may come first; their cached casts of the weights have no graph
+        # and would be used again by the passes that learn.
+        device = next(self.module.parameters()).device.type
+        return torch.autocast(device, torch.bfloat16, enabled=bf16, cache_enabled=False)
+
+    def backward(self, loss: Tensor, *, share: float = 1.0) -> None:
+        """Gradients of ``share * loss``, added to those of other parts of the batch."""
+        (loss * share).backward()
+        self._add("loss", share * float(loss.detach()))
+
+    def apply(self, **figures: float) -> None:
+        """Clip, step and average with the gradients gathered since the last call."""
+        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip_norm)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        if math.isfinite(float(norm)):
+            scale = learning_rate_scale(self.step, self.config)
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.config.learning_rate * scale
+            self.optimiser.step()
+            if self.step < self.config.ema_from_step:
+                self.restart_average()
+            else:
+                self.average.update_parameters(self.module)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        self._count += 1
+        for name, value in {"norm": float(norm), **figures}.items():
+            self._add(name, value)
+
+    def _add(self, name: str, value: float) -> None:
+        self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def log(self, **figures: float | str) -> dict:
+        """Append the mean figures since the last call to ``metrics.jsonl`` and return them."""
+        rate = self.optimiser.param_groups[0]["lr"]
+        return self.metrics.write(
+            {"step": self.step, **self.take_means(), "learning_rate": rate, **figures}
+        )
+
+    def take_means(self) -> dict[str, float]:
+        """Mean of every figure over the steps since the last call and over the processes."""
+        means = {name: value / max(self._count, 1) for name, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return self.processes.mean(means)
+
+
+class MetricsFile:
+    """``metrics.jsonl`` of a run, and TensorBoard beside it where the session wants it.
+
+    Args:
+        directory: Of the run.
+        session: The first of its processes writes.
+    """
+
+    def __init__(self, directory: Path, session: Session) -> None:
+        self.directory = directory
+        self.session = session
+        self._started = time.monotonic()
+        self._board: Any = None
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.directory / "metrics.jsonl"
+
+    def write(self, figures: dict) -> dict:
+        """Append a line with the seconds since the start, and return it."""
+        elapsed = round(time.monotonic() - self._started, 1)
+        line = {"step": figures["step"], "elapsed_s": elapsed, **figures}
+        if self.session.processes.is_first:
+            with self.path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            self._write_board(line)
+        return line
+
+    def forget_after(self, step: int) -> None:
+        """Drop lines of steps that were lost with a killed process and will be taken again."""
+        if not (self.session.processes.is_first and self.path.exists()):
+            return
+        kept = [line for line in _whole_lines(self.path) if json.loads(line)["step"] <= step]
+        partial = self.path.with_suffix(".part")
+        partial.write_text("".join(f"{line}\n" for line in kept))
+        os.replace(partial, self.path)
+
+    def _write_board(self, line: dict) -> None:
+        if not self.session.tensorboard:
+            return
+        if self._board is None:
+            self._board = open_board(self.directory)
+        for name, value in line.items():
+            if isinstance(value, int | float) and name != "step":
+                self._board.add_scalar(name, value, line["step"])
+        self._board.flush()
+
+
+def open_board(directory: Path) -> Any:
+    """A TensorBoard writer into ``tensorboard/`` of a run.
+
+    Raises:
+        ConfigError: If TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "tensorboard = true, and TensorBoard is not installed",
+            hint="pip install 'joyflash[train]', or leave it out",
+        ) from error
+    return SummaryWriter(str(directory / "tensorboard"))
+
+
+def _whole_lines(path: Path) -> Iterable[str]:
+    """Lines that were written to their end; a kill may leave half of the last one."""
+    text = path.read_text()
+    return text[: text.rfind("\n") + 1].splitlines()

@@ -1,0 +1,217 @@
+"""Downloaded weights of a profile to a checkpoint directory that ``render`` loads.
+
+Pickles are opened here and nowhere else (``convert_sources``), everything is planned from names and
+shapes before a value is read (``convert_transformer``, ``convert_encoders``), and the result is
+written shard by shard, so that memory stays far below one copy of the model.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from joyflash_cli import __version__
+from joyflash_cli.config import from_dict, to_dict
+from joyflash_cli.errors import UsageError
+from joyflash_cli.model.config import TransformerConfig
+from joyflash_cli.weights.convert_encoders import (
+    PartPlan,
+    fingerprint,
+    plan_audio_encoder,
+    plan_codec,
+    plan_image_encoder,
+    plan_text_encoder,
+)
+from joyflash_cli.weights.convert_inputs import ProfileSources, find_sources
+from joyflash_cli.weights.convert_names import DIFFUSERS_NAMES, ORIGINAL_NAMES
+from joyflash_cli.weights.convert_outputs import take
+from joyflash_cli.weights.convert_quantised import refuse_quantised
+from joyflash_cli.weights.convert_sources import (
+    Generator,
+    TensorSource,
+    read_stated_config,
+    select_generator,
+)
+from joyflash_cli.weights.convert_transformer import (
+    detect_config,
+    detect_names,
+    from_public,
+    key_hash,
+    merge_adapters,
+    strip_prefixes,
+    to_public,
+    transformer_outputs,
+)
+from joyflash_cli.weights.convert_write import (
+    Part,
+    Progress,
+    check_dtype,
+    check_room,
+    write_parts,
+)
+from joyflash_cli.weights.manifest import find_profile
+from joyflash_cli.weights.prompt_cache import read_embedding
+from joyflash_cli.weights.publishing import published_directory
+
+__all__ = [
+    "DIFFUSERS_NAMES",
+    "ORIGINAL_NAMES",
+    "convert_weights",
+    "from_public",
+    "key_hash",
+    "merge_adapters",
+    "read_template",
+    "select_generator",
+    "strip_prefixes",
+    "to_public",
+]
+
+ADAPTER_SCALE = 0.5
+"""Alpha / rank of AvatarForcing's adapters: 64 / 128."""
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+def convert_weights(
+    profile_name: str,
+    *,
+    source: Path | None,
+    out_dir: Path,
+    dtype: str = "bf16",
+    on_progress: Progress | None = None,
+    generator: Generator = "auto",
+    overwrite: bool = False,
+) -> Path:
+    """The downloaded files of a profile as a checkpoint directory, complete or not at all.
+
+    Transformer, text and picture encoder are written in ``dtype``; the VAE and the audio encoder
+    stay in float32, in which they compute. A text encoder that was not downloaded is left out:
+    then only prompts whose embedding is at hand can be used.
+
+    Args:
+        profile_name: Of ``weights.toml``.
+        source: A directory of the profile's files, or the transformer's file. What is not there,
+            or everything for ``None``, is taken from what ``joyflash weights fetch`` downloaded.
+        out_dir: The checkpoint directory to make.
+        dtype: ``bf16``, ``fp16`` or ``fp32``.
+        on_progress: Called with a line of text before every shard.
+        generator: Which weights of a training checkpoint: ``auto`` prefers averaged ones.
+        overwrite: Whether an existing directory is replaced.
+
+    Returns:
+        ``out_dir``.
+
+    Raises:
+        UsageError: For an unknown profile or dtype.
+        CheckpointError: When files are missing, damaged, unsafe or of another layout.
+        OutputError: When the result exists, or there is no room for it.
+    """
+    kind = check_dtype(dtype)
+    template = read_template(profile_name)
+    sources = find_sources(profile_name, source)
+    parts, description = _plan(profile_name, template, sources, kind, generator)
+    check_room(out_dir, parts)
+    with published_directory(out_dir, overwrite=overwrite) as staging:
+        write_parts(staging, parts, on_progress)
+        for path in sources.get("tokenizer"):
+            if path.name == TOKENIZER_FILE:
+                shutil.copyfile(path, staging / TOKENIZER_FILE)
+        for path in sources.get("prompt_embedding"):
+            shutil.copyfile(path, staging / "prompt_embedding.safetensors")
+        (staging / "checkpoint.json").write_text(json.dumps(description, indent=1) + "\n")
+    return out_dir
+
+
+def read_template(profile_name: str) -> dict[str, Any]:
+    """What a profile's checkpoint says of itself beyond what the weights' shapes tell.
+
+    Raises:
+        UsageError: When the profile is not one that is converted.
+    """
+    path = Path(__file__).resolve().parents[1] / "assets" / "profiles" / f"{profile_name}.json"
+    find_profile(profile_name)
+    if not path.is_file():
+        raise UsageError(
+            f"profile {profile_name} is not converted from public files",
+            hint="joyflash weights list shows where each comes from",
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _plan(
+    profile_name: str,
+    template: Mapping[str, Any],
+    sources: ProfileSources,
+    dtype: torch.dtype,
+    generator: Generator,
+) -> tuple[list[Part], dict[str, Any]]:
+    """Every part that the sources give, and the description of the result."""
+    parts = [_plan_transformer(template, sources, dtype, generator)]
+    parts += _plan_encoders(template, sources, dtype)
+    conditioning = dict(template.get("conditioning", {}))
+    for part in parts:
+        if part.name == "text_encoder":
+            conditioning["text_encoder"] = fingerprint(part.source, part.plan.outputs)
+    description: dict[str, Any] = {
+        "format": 1,
+        "name": profile_name,
+        "version": f"converted by JoyFlash {__version__}",
+        "licence": find_profile(profile_name).licence,
+        **{part.name: part.plan.section for part in parts},
+    }
+    for section in ("sampler", "framing"):
+        if section in template:
+            description[section] = template[section]
+    embedding = sources.get("prompt_embedding")
+    if embedding:
+        # Copied as it is: its own header says which prompt and which encoder it belongs to.
+        _, stated = read_embedding(embedding[0])
+        description["prompt_embedding"] = {"prompt": stated.prompt}
+        conditioning["default_prompt"] = stated.prompt
+        conditioning.setdefault("text_encoder", stated.encoder)
+    return parts, description | {"conditioning": conditioning}
+
+
+def _plan_transformer(
+    template: Mapping[str, Any], sources: ProfileSources, dtype: torch.dtype, generator: Generator
+) -> Part:
+    paths = sources.weights("transformer")
+    source = TensorSource(paths, generator=generator)
+    refuse_quantised(source.shapes, "transformer")
+    names = detect_names(source.shapes)
+    base = from_dict(TransformerConfig, template["transformer"], path="transformer")
+    config = detect_config(source.shapes, base, names=names, stated=read_stated_config(paths[0]))
+    outputs = transformer_outputs(source.shapes, config, names=names, adapter_scale=ADAPTER_SCALE)
+    return Part("transformer", source, PartPlan(to_dict(config), outputs), dtype)
+
+
+def _plan_encoders(
+    template: Mapping[str, Any], sources: ProfileSources, dtype: torch.dtype
+) -> Iterator[Part]:
+    """The parts beside the transformer that the profile has and the sources give."""
+    options = template.get("front_end", {}).get("options", {})
+    planners: dict[str, tuple[str, Callable[..., PartPlan]]] = {
+        "codec": ("codec", plan_codec),
+        "audio_encoder": ("front_end", lambda s, c: plan_audio_encoder(s, c, options)),
+        "text_encoder": ("text_encoder", plan_text_encoder),
+        "image_encoder": ("image_encoder", plan_image_encoder),
+        "fast_codec": ("fast_codec", _plan_fast_codec),
+    }
+    for role, (part, planner) in planners.items():
+        if not sources.has(role):
+            continue
+        paths = sources.weights(role)
+        source = TensorSource(paths)
+        if role != "text_encoder":
+            refuse_quantised(source.shapes, role.replace("_", " "))
+        plan = planner(source.shapes, read_stated_config(paths[0]))
+        yield Part(part, source, plan, dtype)
+
+
+def _plan_fast_codec(shapes: Mapping[str, tuple[int, ...]], _stated: Mapping[str, Any]) -> PartPlan:
+    """The tiny decoder keeps its published layout, without the encoder that nobody uses."""
+    outputs = [take(n, n, s) for n, s in shapes.items() if not n.startswith("encoder.")]
+    return PartPlan({"kind": "taehv"}, outputs)

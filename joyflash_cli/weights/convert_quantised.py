@@ -1,0 +1,104 @@
+"""Quantised sources: 8-bit floats with scales are read where that loses nothing more.
+
+The repackaged umT5 encoders keep their weights as ``float8`` with one scale beside each; the value
+is the product. Integer and block formats are refused with what to give instead.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from joyflash_cli.errors import CheckpointError
+from joyflash_cli.weights.convert_outputs import OutputTensor, Shape, take
+
+MARKER = "scaled_fp8"
+"""An empty tensor by which such files say that they have scales."""
+
+SCALE_LEAVES = (".scale_weight", ".weight_scale")
+ACTIVATION_LEAVES = (".scale_input", ".input_scale")
+"""Only for multiplying in 8 bits, which is not done."""
+
+FOREIGN_LEAVES = (
+    ".comfy_quant", ".absmax", ".quant_map", ".nested_absmax", ".SCB", ".qweight", ".qzeros",
+    ".scales", ".g_idx",
+)  # fmt: skip
+FOREIGN_PARTS = (".quant_state.",)
+
+
+def split_scales(shapes: Mapping[str, Shape]) -> tuple[dict[str, Shape], dict[str, str]]:
+    """The weights of a source without its scales, and each weight's scale by the weight's name.
+
+    Raises:
+        CheckpointError: ``E-CHECKPOINT-LAYOUT`` for another kind of quantisation, and for scales
+            that belong to nothing or are missing.
+    """
+    _refuse_foreign(shapes)
+    plain: dict[str, Shape] = {}
+    scales: dict[str, str] = {}
+    for name, shape in shapes.items():
+        leaf = next((leaf for leaf in SCALE_LEAVES if name.endswith(leaf)), None)
+        if leaf is not None:
+            scales[f"{name.removesuffix(leaf)}.weight"] = name
+        elif name != MARKER and not name.endswith(ACTIVATION_LEAVES):
+            plain[name] = shape
+    for weight, scale in scales.items():
+        if weight not in plain:
+            raise _refusal(f"has the scale {scale} of a weight that it lacks")
+        if not _is_scale(shapes[scale], plain[weight]):
+            raise _refusal(f"has a scale {scale} of the shape {shapes[scale]}")
+    if MARKER in shapes and not scales:
+        raise _refusal("says that it is scaled float8 and has no scales")
+    return plain, scales
+
+
+def take_scaled(name: str, source: str, shape: Shape, scales: Mapping[str, str]) -> OutputTensor:
+    """A tensor that changes its name, multiplied by its scale if it has one."""
+    if source not in scales:
+        return take(name, source, shape)
+    return OutputTensor(name, shape, (source, scales[source]), _times_scale)
+
+
+def refuse_quantised(shapes: Mapping[str, Shape], what: str) -> None:
+    """Refuse a quantised source of a part that is not read so.
+
+    Args:
+        shapes: Of the source.
+        what: The part, for the message.
+
+    Raises:
+        CheckpointError: ``E-CHECKPOINT-LAYOUT``.
+    """
+    _refuse_foreign(shapes)
+    marks = [n for n in shapes if n == MARKER or n.endswith((*SCALE_LEAVES, *ACTIVATION_LEAVES))]
+    if marks:
+        raise CheckpointError(
+            f"the {what} is scaled float8 ({marks[0]}), which is read of text encoders only",
+            hint="give its bf16, fp16 or fp32 file; rendering itself can use --quantize fp8",
+            code="E-CHECKPOINT-LAYOUT",
+        )
+
+
+def _refuse_foreign(shapes: Mapping[str, Shape]) -> None:
+    for name in shapes:
+        if name.endswith(FOREIGN_LEAVES) or any(part in name for part in FOREIGN_PARTS):
+            raise _refusal(f"is quantised in a form that is not read ({name})")
+
+
+def _is_scale(scale: Shape, weight: Shape) -> bool:
+    return scale in ((), (1,)) or (len(weight) == 2 and scale in (weight[:1], (weight[0], 1)))
+
+
+def _times_scale(weight: Tensor, scale: Tensor) -> Tensor:
+    factor = scale.to(torch.float32)
+    if factor.numel() > 1:
+        factor = factor.reshape(-1, 1)
+    return weight.to(torch.float32) * factor
+
+
+def _refusal(complaint: str) -> CheckpointError:
+    return CheckpointError(
+        f"the source {complaint}",
+        hint="give the bf16, fp16 or scaled fp8 (umt5_xxl_fp8_e4m3fn_scaled) file instead",
+        code="E-CHECKPOINT-LAYOUT",
+    )

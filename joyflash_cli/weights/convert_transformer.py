@@ -1,0 +1,343 @@
+"""Public Wan-style transformers to this project's names and shapes, and back.
+
+Nothing is guessed: a missing or an unexpected key is an error.
+"""
+
+import functools
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from joyflash_cli.errors import CheckpointError
+from joyflash_cli.model.config import AudioPackConfig, TransformerConfig
+from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.weights.convert_names import DIFFUSERS_NAMES, ORIGINAL_NAMES, rename
+from joyflash_cli.weights.convert_outputs import (
+    OutputTensor,
+    Shape,
+    check_outputs,
+    keep,
+    merged_adapter,
+)
+
+CONTAINER_PREFIXES = ("model.", "module.", "diffusion_model.", "base_model.", "_orig_mod.")
+"""What training containers and tools put in front of every name."""
+
+WRAPPER = "_fsdp_wrapped_module."
+"""What sharded training puts anywhere into a name."""
+
+HEAD_WIDTH = 128
+"""Of every published Wan model; shapes do not tell it."""
+
+_ADAPTER = re.compile(r"^(?P<linear>.+)\.lora_(?P<factor>[AB])(?:\.\w+)?\.weight$")
+
+
+def from_public(
+    state_dict: Mapping[str, Tensor],
+    config: TransformerConfig,
+    *,
+    names: Mapping[str, str] = ORIGINAL_NAMES,
+    adapter_scale: float = 0.5,
+) -> dict[str, Tensor]:
+    """A public state dict under our names and shapes, checked against ``config``.
+
+    Container prefixes (``model.``, ``_fsdp_wrapped_module.``) are removed and low-rank adapters
+    merged.
+
+    Args:
+        state_dict: As the checkpoint holds it.
+        config: The architecture it must fit.
+        names: ``ORIGINAL_NAMES`` or ``DIFFUSERS_NAMES``.
+        adapter_scale: Alpha / rank of the adapters; AvatarForcing's is 64 / 128.
+
+    Raises:
+        CheckpointError: If keys are missing or unexpected, or a shape differs.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
+    outputs = transformer_outputs(shapes, config, names=names, adapter_scale=adapter_scale)
+    return {
+        output.name: output.build(*(state_dict[name] for name in output.sources))
+        for output in outputs
+    }
+
+
+def to_public(
+    state_dict: Mapping[str, Tensor],
+    config: TransformerConfig,
+    *,
+    names: Mapping[str, str] = ORIGINAL_NAMES,
+) -> dict[str, Tensor]:
+    """Our state dict under public names and shapes.
+
+    Raises:
+        CheckpointError: If a key has no public name.
+    """
+    inverse = {ours: public for public, ours in names.items()}
+    unknown = [name for name in state_dict if rename(name, inverse) is None]
+    if unknown:
+        raise CheckpointError(
+            f"The checkpoint has parts without a public name: {', '.join(unknown[:5])}",
+            hint="only models of a public architecture have public names",
+        )
+    return {
+        _public_name(name, inverse): _to_public_shape(name, tensor, config)
+        for name, tensor in state_dict.items()
+    }
+
+
+def transformer_outputs(
+    shapes: Mapping[str, Shape],
+    config: TransformerConfig,
+    *,
+    names: Mapping[str, str],
+    adapter_scale: float,
+) -> list[OutputTensor]:
+    """The plan of ``from_public`` for a source with these names and shapes.
+
+    Raises:
+        CheckpointError: ``E-CHECKPOINT-LAYOUT`` when it does not give exactly the transformer.
+    """
+    plain, adapters = _split_adapters(shapes)
+    unexpected = [linear for linear in adapters if f"{linear}.weight" not in plain]
+    for linear, factors in adapters.items():
+        if set(factors) != {"A", "B"} or linear in unexpected:
+            raise CheckpointError(
+                f"The adapter of {linear} is incomplete",
+                hint="it needs lora_A, lora_B and the weight they are added to",
+                code="E-CHECKPOINT-LAYOUT",
+            )
+    outputs = []
+    for name, source in plain.items():
+        ours = rename(name, names)
+        if ours is None:
+            unexpected.append(name)
+            continue
+        factors = adapters.get(name.removesuffix(".weight"), {}) if name.endswith(".weight") else {}
+        outputs.append(_output(ours, source, shapes, factors, adapter_scale))
+    inverse = {ours: public for public, ours in names.items()}
+    check_outputs(
+        outputs,
+        module_shapes(config),
+        unexpected=unexpected,
+        public_name=functools.partial(_public_name, inverse=inverse),
+    )
+    return outputs
+
+
+def detect_names(shapes: Mapping[str, Shape]) -> Mapping[str, str]:
+    """Which of the two tables a source is named by."""
+    cleaned = strip_prefixes(dict.fromkeys(shapes))
+    is_diffusers = any(name.startswith("condition_embedder.") for name in cleaned)
+    return DIFFUSERS_NAMES if is_diffusers else ORIGINAL_NAMES
+
+
+def detect_config(
+    shapes: Mapping[str, Shape],
+    base: TransformerConfig,
+    *,
+    names: Mapping[str, str],
+    stated: Mapping[str, Any],
+) -> TransformerConfig:
+    """The architecture that a source's shapes show; ``base`` gives what shapes do not tell.
+
+    Heads are not visible in any shape: ``stated`` decides, then the width of 128 that every
+    published model has, then ``base``.
+
+    Args:
+        shapes: Of the source, under its own names.
+        base: The profile's published architecture.
+        names: The source's table.
+        stated: The ``config.json`` beside the source, empty without one.
+
+    Raises:
+        CheckpointError: ``E-CHECKPOINT-LAYOUT`` when a part that every model has is missing.
+    """
+    plain, _ = _split_adapters(shapes)
+    ours = {}
+    for name, source in plain.items():
+        new = rename(name, names)
+        if new is not None:
+            ours[new] = shapes[source]
+    try:
+        dim, in_patch = _patch_shape(ours["patch_embedding.weight"])
+        area = base.patch_area
+        # A configuration beside the file may be another model's: Wan's own states the width, that
+        # of diffusers the width of a head.
+        if stated.get("dim") != dim and "attention_head_dim" not in stated:
+            stated = {}
+        image = ours.get("image_embedding.input_norm.weight")
+        return replace(
+            base,
+            dim=dim,
+            num_layers=1 + max(int(n.split(".")[1]) for n in ours if n.startswith("layers.")),
+            num_heads=_num_heads(dim, base, stated),
+            ffn_dim=ours["layers.0.feed_forward.input.weight"][0],
+            in_channels=in_patch // area,
+            out_channels=ours["head.projection.weight"][0] // area,
+            freq_dim=ours["time_embedding.input.weight"][1],
+            text_dim=ours["text_embedding.input.weight"][1],
+            text_len=int(stated.get("text_len", base.text_len)),
+            image_token_dim=None if image is None else image[0],
+            audio_pack=_audio_pack(ours, base),
+            eps=float(stated.get("eps", base.eps)),
+        )
+    except (KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(
+            f"the source is no Wan-style transformer: {error} is not in it",
+            hint="check that the file is the profile's transformer",
+            code="E-CHECKPOINT-LAYOUT",
+        ) from error
+
+
+def strip_prefixes(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """The state dict without the prefixes that training containers add."""
+    return {clean_name(name): tensor for name, tensor in state_dict.items()}
+
+
+def clean_name(name: str) -> str:
+    """One name without container prefixes."""
+    name = name.replace(WRAPPER, "")
+    while name.startswith(CONTAINER_PREFIXES):
+        name = name.partition(".")[2]
+    return name
+
+
+def merge_adapters(state_dict: Mapping[str, Tensor], *, scale: float) -> dict[str, Tensor]:
+    """The state dict with low-rank adapters merged: ``W + scale * B @ A``.
+
+    The product is computed in float32 or better and cast back to the dtype of the weight.
+
+    Raises:
+        CheckpointError: If one factor of an adapter, or its base weight, is missing.
+    """
+    plain, adapters = _split_adapters({name: () for name in state_dict})
+    merged = {name: state_dict[source] for name, source in plain.items()}
+    for linear, factors in adapters.items():
+        weight = f"{linear}.weight"
+        if set(factors) != {"A", "B"} or weight not in merged:
+            raise CheckpointError(f"The adapter of {linear} is incomplete")
+        merged[weight] = merged_adapter(
+            merged[weight], state_dict[factors["A"]], state_dict[factors["B"]], scale=scale
+        )
+    return merged
+
+
+def key_hash(state_dict: Mapping[str, Tensor]) -> str:
+    """The md5 by which DiffSynth and LiveTalk recognise a layout: sorted names and shapes."""
+    entries = []
+    for name, tensor in state_dict.items():
+        shape = "_".join(str(size) for size in tensor.shape)
+        entries += [f"{name}:{shape}", name]
+    return hashlib.md5(",".join(sorted(entries)).encode(), usedforsecurity=False).hexdigest()
+
+
+def _split_adapters(
+    shapes: Mapping[str, Shape],
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Plain name to source name, and per linear map the source names of its adapter's factors."""
+    plain: dict[str, str] = {}
+    adapters: dict[str, dict[str, str]] = {}
+    for source in shapes:
+        name = clean_name(source)
+        match = _ADAPTER.match(name)
+        if match:
+            adapters.setdefault(match["linear"], {})[match["factor"]] = source
+            continue
+        name = name.replace(".base_layer.", ".")
+        if name in plain:
+            raise CheckpointError(
+                f"The checkpoint has {name} twice: as {plain[name]} and as {source}",
+                hint="give one that holds a single model",
+                code="E-CHECKPOINT-LAYOUT",
+            )
+        plain[name] = source
+    return plain, adapters
+
+
+def _output(
+    ours: str,
+    source: str,
+    shapes: Mapping[str, Shape],
+    factors: Mapping[str, str],
+    adapter_scale: float,
+) -> OutputTensor:
+    build = functools.partial(_to_our_shape, ours)
+    shape = tuple(torch.empty(shapes[source], device="meta").shape)
+    our_shape = tuple(build(torch.empty(shape, device="meta")).shape)
+    if not factors:
+        return OutputTensor(ours, our_shape, (source,), build)
+    down, up = shapes[factors["A"]], shapes[factors["B"]]
+    if len(down) != 2 or len(up) != 2 or (up[0], down[1]) != shape or up[1] != down[0]:
+        raise CheckpointError(
+            f"The adapter of {clean_name(source)} has the shapes {up} and {down}; its weight is "
+            f"{shape}",
+            hint="the adapter belongs to another model",
+            code="E-CHECKPOINT-LAYOUT",
+        )
+
+    def merge(weight: Tensor, lora_down: Tensor, lora_up: Tensor) -> Tensor:
+        return build(merged_adapter(weight, lora_down, lora_up, scale=adapter_scale))
+
+    return OutputTensor(ours, our_shape, (source, factors["A"], factors["B"]), merge)
+
+
+def _patch_shape(shape: Shape) -> tuple[int, int]:
+    """Width and flattened patch of a patch embedding, convolution or linear map."""
+    flat = 1
+    for size in shape[1:]:
+        flat *= size
+    return shape[0], flat
+
+
+def _num_heads(dim: int, base: TransformerConfig, stated: Mapping[str, Any]) -> int:
+    heads = stated.get("num_heads", stated.get("num_attention_heads"))
+    if heads is not None:
+        return int(heads)
+    if dim % HEAD_WIDTH == 0:
+        return dim // HEAD_WIDTH
+    # No published model has such a width; the nearest number that fits is stated in the result.
+    fitting = (n for n in range(base.num_heads, 0, -1) if dim % n == 0 and dim // n % 2 == 0)
+    return next(fitting, 1)
+
+
+def _audio_pack(ours: Mapping[str, Shape], base: TransformerConfig) -> AudioPackConfig | None:
+    projection = ours.get("audio_pack.projection.weight")
+    if projection is None:
+        return None
+    rows = (base.audio_pack or AudioPackConfig()).rows_per_latent
+    return AudioPackConfig(
+        audio_dim=projection[1] // rows, rows_per_latent=rows, hidden_dim=projection[0]
+    )
+
+
+def _public_name(name: str, inverse: Mapping[str, str]) -> str:
+    return rename(name, inverse) or name
+
+
+def _to_our_shape(name: str, tensor: Tensor) -> Tensor:
+    if name == "patch_embedding.weight":
+        # A convolution with stride = kernel is a linear map of (channel, row, column).
+        return tensor.flatten(1)
+    if name.endswith("modulation"):
+        return tensor.squeeze(0)
+    return keep(tensor)
+
+
+def _to_public_shape(name: str, tensor: Tensor, config: TransformerConfig) -> Tensor:
+    if name == "patch_embedding.weight":
+        return tensor.unflatten(1, (config.in_channels, *config.patch_size))
+    if name.endswith("modulation"):
+        return tensor.unsqueeze(0)
+    return tensor
+
+
+def module_shapes(config: TransformerConfig) -> dict[str, Shape]:
+    """Our names and shapes of a transformer, without memory for its weights."""
+    with torch.device("meta"):
+        model = CausalTransformer(config)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

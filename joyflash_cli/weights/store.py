@@ -1,0 +1,248 @@
+"""Where a checkpoint's files are: in the package, converted on this machine, or named by the user.
+
+A checkpoint is a directory of ``checkpoint.json`` (what the weights are) and safetensors files, one
+per part or, for large parts, several with an index. Nothing else is ever loaded, so nothing in a
+checkpoint can execute, and nothing is ever downloaded from here.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from joyflash_cli.errors import CheckpointError, UsageError
+from joyflash_cli.weights.integrity import check_safetensors
+from joyflash_cli.weights.manifest import WeightProfile, find_profile
+from joyflash_cli.weights.places import converted_directory
+from joyflash_cli.weights.shards import missing_files, part_files
+from joyflash_cli.weights.sources import convert_command, fetch_command, missing_sources
+
+__all__ = [
+    "CheckpointFiles",
+    "check_safetensors",
+    "converted_directory",
+    "embedded_directory",
+    "is_converted",
+    "resolve_checkpoint",
+]
+
+CHECKPOINT_FORMAT = 1
+PARTS = ("transformer", "codec", "front_end")
+"""Parts that every checkpoint has: ``<part>.safetensors`` and a section of ``checkpoint.json``."""
+
+OPTIONAL_PARTS = ("text_encoder", "image_encoder", "face_encoder", "fast_codec", "prompt_embedding")
+"""Parts that a checkpoint may have: those of full-size models."""
+
+SECTIONS = (*PARTS, "sampler", "framing")
+OPTIONAL_SECTIONS = ("conditioning", *OPTIONAL_PARTS)
+REQUIRED_FILES = ("checkpoint.json", *(f"{part}.safetensors" for part in PARTS))
+TEXT_ROLES = ("text_encoder", "tokenizer")
+"""Of downloads; a checkpoint can be made without them."""
+
+PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
+MAX_DESCRIPTION_BYTES = 1 << 20
+MAX_TEXT_CHARS = 500
+
+_DESCRIPTION_KEYS = ("format", "name", "version", "licence", "note")
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """A complete checkpoint directory whose description was read; no weights were.
+
+    Attributes:
+        directory: Holds ``checkpoint.json`` and the safetensors files of every part.
+        name: The checkpoint's own name.
+        version: The checkpoint's own version.
+        licence: Licence of the weights.
+        sections: Configuration by section name: ``SECTIONS`` and, empty where the description
+            leaves them out, ``OPTIONAL_SECTIONS``.
+    """
+
+    directory: Path
+    name: str
+    version: str
+    licence: str
+    sections: Mapping[str, Mapping[str, Any]]
+
+    def weights(self, part: str) -> Path:
+        """The safetensors file of a part that is in one file."""
+        return self.directory / f"{part}.safetensors"
+
+    def shards(self, part: str) -> tuple[Path, ...]:
+        """The safetensors files of a part, however many there are."""
+        return part_files(self.directory, part)
+
+    def has(self, part: str) -> bool:
+        """Whether the checkpoint holds the weights of a part."""
+        return bool(self.shards(part))
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """Configuration of one of ``SECTIONS`` or ``OPTIONAL_SECTIONS``."""
+        return self.sections[name]
+
+
+def resolve_checkpoint(profile: str, path: Path | None = None) -> CheckpointFiles:
+    """The checkpoint of a profile, checked for completeness but not loaded.
+
+    Args:
+        profile: A name of ``weights.toml``.
+        path: A checkpoint directory to use instead of the profile's own.
+
+    Raises:
+        UsageError: For an unknown profile, or one that is only a base for training.
+        CheckpointError: ``E-CHECKPOINT-MISSING`` nothing there (the hint is the command that
+            brings it), ``E-CHECKPOINT-INCOMPLETE`` files missing, ``E-CHECKPOINT-PICKLE`` refused
+            by design, ``E-CHECKPOINT-POINTER`` a Git LFS pointer instead of the file,
+            ``E-CHECKPOINT-DAMAGED`` unreadable.
+    """
+    entry = find_profile(profile)
+    if path is None:
+        path = _own_directory(profile, entry)
+    _check_complete(path, profile)
+    files = _read_description(path)
+    for part in (*PARTS, *OPTIONAL_PARTS):
+        for shard in files.shards(part):
+            check_safetensors(shard)
+    return files
+
+
+def embedded_directory(profile: str) -> Path:
+    """Where the package keeps an embedded checkpoint, whether or not it is there."""
+    return Path(__file__).resolve().parents[1] / "assets" / profile
+
+
+def is_converted(profile: str) -> bool:
+    """Whether a complete converted checkpoint of the profile is on this machine."""
+    return not _missing_files(converted_directory(profile))
+
+
+def _own_directory(profile: str, entry: WeightProfile) -> Path:
+    if entry.source == "embedded":
+        return embedded_directory(profile)
+    if entry.kind == "base":
+        raise UsageError(
+            f"profile {profile} is a base to train from, not an avatar model",
+            hint="joyflash weights list shows which profiles render",
+        )
+    directory = converted_directory(profile)
+    if directory.is_dir():
+        return directory
+    if entry.source == "none":
+        raise CheckpointError(
+            f"profile {profile} has no public weights: {entry.note}",
+            hint=f"give --checkpoint DIR with {', '.join(REQUIRED_FILES)}",
+            code="E-CHECKPOINT-MISSING",
+        )
+    missing = missing_sources(entry)
+    if any(file.role not in TEXT_ROLES for file in missing):
+        names = ", ".join(file.name for file in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise CheckpointError(
+            f"the weights of profile {profile} are not on this machine; missing: {names}{more}",
+            hint=f"{fetch_command(profile, entry)} && {convert_command(profile)}; "
+            "or give --checkpoint DIR",
+            code="E-CHECKPOINT-MISSING",
+        )
+    raise CheckpointError(
+        f"the weights of profile {profile} are downloaded but not converted yet",
+        hint=f"{convert_command(profile)}; or give --checkpoint DIR",
+        code="E-CHECKPOINT-MISSING",
+    )
+
+
+def _check_complete(path: Path, profile: str) -> None:
+    if path.suffix.lower() in PICKLE_SUFFIXES:
+        raise CheckpointError(
+            f"{path} is a pickle, which can execute code; only safetensors are loaded",
+            hint="give a checkpoint directory of safetensors files; joyflash weights convert "
+            "makes one",
+            code="E-CHECKPOINT-PICKLE",
+        )
+    if not path.is_dir():
+        raise CheckpointError(
+            f"{path} is not a checkpoint directory",
+            hint=f"give --checkpoint a directory with {', '.join(REQUIRED_FILES)}",
+            code="E-CHECKPOINT-MISSING",
+        )
+    missing = _missing_files(path)
+    if not missing:
+        return
+    pickles = sorted(p.name for p in path.iterdir() if p.suffix.lower() in PICKLE_SUFFIXES)
+    also = f"; {', '.join(pickles[:3])} is refused: pickles can execute code" if pickles else ""
+    more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
+    if path == embedded_directory(profile):
+        hint = "install the package again, or give a directory with --checkpoint"
+    elif path == converted_directory(profile):
+        hint = f"{convert_command(profile)} --overwrite; or give a directory with --checkpoint"
+    else:
+        hint = "complete the directory, or give another one with --checkpoint"
+    raise CheckpointError(
+        f"{path} lacks {', '.join(missing[:8])}{more}{also}",
+        hint=hint,
+        code="E-CHECKPOINT-INCOMPLETE",
+    )
+
+
+def _missing_files(path: Path) -> list[str]:
+    """Names that a checkpoint directory lacks, shards that its indexes name included."""
+    missing = [] if (path / "checkpoint.json").is_file() else ["checkpoint.json"]
+    for part in PARTS:
+        missing += missing_files(path, part)
+    for part in OPTIONAL_PARTS:
+        if part_files(path, part):
+            missing += missing_files(path, part)
+    return missing
+
+
+def _read_description(path: Path) -> CheckpointFiles:
+    file = path / "checkpoint.json"
+    try:
+        if file.stat().st_size > MAX_DESCRIPTION_BYTES:
+            raise _wrong_description(file, f"larger than {MAX_DESCRIPTION_BYTES} bytes")
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    except (ValueError, RecursionError) as error:
+        raise _wrong_description(file, f"not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise _wrong_description(file, "not a table of settings")
+    if values.get("format") != CHECKPOINT_FORMAT:
+        raise _wrong_description(
+            file, f"of format {values.get('format')!r:.40}; format {CHECKPOINT_FORMAT} is read"
+        )
+    absent = [name for name in SECTIONS if not isinstance(values.get(name), dict)]
+    unknown = sorted(set(values) - {*SECTIONS, *OPTIONAL_SECTIONS, *_DESCRIPTION_KEYS})
+    if unknown:
+        raise _wrong_description(file, f"with an unknown entry {unknown[0]!r:.80}")
+    absent += [name for name in OPTIONAL_SECTIONS if not isinstance(values.get(name, {}), dict)]
+    if absent:
+        raise _wrong_description(file, f"without {', '.join(absent)}")
+    for key in ("name", "version", "licence"):
+        text = str(values.get(key, ""))
+        if not text.isprintable() or len(text) > MAX_TEXT_CHARS:
+            raise _wrong_description(file, f"with a {key} that is no short line of text")
+    return CheckpointFiles(
+        directory=path,
+        name=str(values.get("name", path.name)),
+        version=str(values.get("version", "")),
+        licence=str(values.get("licence", "")),
+        sections={name: values.get(name, {}) for name in (*SECTIONS, *OPTIONAL_SECTIONS)},
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be read: {error.strerror or error}",
+        hint="check its permissions, or give another directory with --checkpoint",
+        code="E-CHECKPOINT-DAMAGED",
+    )
+
+
+def _wrong_description(file: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{file} is {what}",
+        hint="export the checkpoint again, or give another directory with --checkpoint",
+        code="E-CHECKPOINT-DAMAGED",
+    )

@@ -1,0 +1,176 @@
+"""The lock file: what it keeps, that writers do not lose each other's words, and damage."""
+
+import json
+import multiprocessing
+
+import pytest
+
+from joyflash_cli.errors import CheckpointError
+from joyflash_cli.weights import lock_file
+from joyflash_cli.weights.licences import is_accepted, require_acceptance
+from joyflash_cli.weights.lock_file import (
+    forget_copy,
+    read_lock,
+    record_acceptance,
+    record_download,
+)
+from joyflash_cli.weights.manifest import WeightFile, WeightProfile
+
+FILE = WeightFile("transformer", "a/b", "x.safetensors", "safetensors", "MIT", acceptance=True)
+PINNED = WeightFile("codec", "a/c", "y.pth", "pickle", "MIT", "c" * 40, 3, "d" * 64)
+COMMIT = "a" * 40
+PROFILE = WeightProfile("A model", "hub", "this or that", acceptance=True, files=(FILE, PINNED))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state" / "weights.lock.json"
+
+
+@pytest.fixture
+def local(tmp_path):
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(b"weights")
+    return file
+
+
+def test_what_was_downloaded_is_known_from_then_on(path, local):
+    assert read_lock(path).revision(FILE) == ""
+    record_download(path, FILE, COMMIT, local, "e" * 64)
+    lock = read_lock(path)
+    assert lock.revision(FILE) == COMMIT
+    assert (lock.size(FILE, COMMIT), lock.sha256(FILE, COMMIT)) == (7, "e" * 64)
+    assert lock.checked_sha256(local) == "e" * 64
+    # Of another commit nothing is known.
+    assert (lock.size(FILE, "b" * 40), lock.sha256(FILE, "b" * 40)) == (0, "")
+
+
+def test_the_manifest_wins_over_the_record(path, local):
+    record_download(path, PINNED, PINNED.revision, local, "e" * 64)
+    lock = read_lock(path)
+    assert lock.revisions == {}
+    assert lock.sha256(PINNED, PINNED.revision) == "d" * 64
+
+
+def test_other_content_of_the_same_commit_is_refused(path, local):
+    record_download(path, FILE, COMMIT, local, "e" * 64)
+    with pytest.raises(CheckpointError, match="recorded before") as caught:
+        record_download(path, FILE, COMMIT, local, "f" * 64)
+    assert caught.value.code == "E-WEIGHTS-CHANGED"
+    assert read_lock(path).sha256(FILE, COMMIT) == "e" * 64
+
+
+@pytest.mark.parametrize("content", [b"changed", b"longer than before"])
+def test_a_copy_that_changed_is_not_taken_for_checked(path, local, content):
+    record_download(path, FILE, COMMIT, local, "e" * 64)
+    local.write_bytes(content)
+    assert read_lock(path).checked_sha256(local) == ""
+
+
+def test_a_copy_can_be_forgotten(path, local):
+    record_download(path, FILE, COMMIT, local, "e" * 64)
+    forget_copy(path, local)
+    assert read_lock(path).checked_sha256(local) == ""
+    assert read_lock(path).sha256(FILE, COMMIT) == "e" * 64
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", '{"format": 2}', '{"format": 1, "files": 3}', "[" * 100_000,
+     '{"format": 1, "files": {"a": {"bytes": "1", "sha256": ""}}}',
+     '{"format": 1, "revisions": {"a": 1}}'],
+)  # fmt: skip
+def test_a_lock_that_cannot_be_read_is_never_taken_for_none(path, text):
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(CheckpointError) as caught:
+        read_lock(path)
+    assert caught.value.code == "E-LOCK-DAMAGED"
+    assert str(path) in caught.value.message
+
+
+def _record_many(path, name):
+    for number in range(10):
+        record_acceptance(path, f"{name}-{number}", "terms")
+
+
+@pytest.mark.parametrize("locks_work", [True, False])
+def test_writers_at_once_lose_nothing(path, monkeypatch, locks_work):
+    if not locks_work:
+        # As on network file systems where a lock is granted to everybody.
+        monkeypatch.setattr("fcntl.flock", lambda *_: None)
+    fork = multiprocessing.get_context("fork")
+    writers = [fork.Process(target=_record_many, args=(path, name)) for name in "abc"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    lock = read_lock(path)
+    if locks_work:
+        assert len(lock.accepted) == 30
+    # Without locks a record may be lost and is made again later; the file itself is always whole.
+    assert set(lock.accepted.values()) == {"terms"}
+
+
+def test_what_another_writer_removed_is_written_again(path, monkeypatch):
+    """Where locks do nothing, the last writer may have read before we wrote."""
+    record_acceptance(path, "theirs", "terms")
+    theirs = path.read_text()
+    write = lock_file._write
+    calls = []
+
+    def overwritten(target, lock):
+        write(target, lock)
+        if not calls:
+            target.write_text(theirs)
+        calls.append(lock)
+
+    monkeypatch.setattr(lock_file, "_write", overwritten)
+    record_acceptance(path, "ours", "terms")
+    assert set(read_lock(path).accepted) == {"theirs", "ours"}
+
+
+def test_a_writer_that_fails_leaves_the_lock_as_it_was(path, monkeypatch):
+    record_acceptance(path, "a", "terms")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        record_acceptance(path, "b", "terms")
+    assert set(read_lock(path).accepted) == {"a"}
+    assert {file.name for file in path.parent.iterdir()} == {path.name, "weights.lock.guard"}
+
+
+def test_terms_are_accepted_once_for_their_wording(path):
+    with pytest.raises(CheckpointError, match="this or that") as caught:
+        require_acceptance("model", PROFILE, PROFILE.files, accept=False, lock_path=path)
+    assert (caught.value.code, caught.value.exit_code) == ("E-LICENCE", 4)
+    assert "--accept-license" in caught.value.hint
+    assert require_acceptance("model", PROFILE, PROFILE.files, accept=True, lock_path=path) == ()
+    assert require_acceptance("model", PROFILE, PROFILE.files, accept=False, lock_path=path) == ()
+    other = WeightProfile("A model", "hub", "other words", acceptance=True, files=(FILE,))
+    assert not is_accepted("model", other, other.files, read_lock(path))
+    assert is_accepted("other", PROFILE, (PINNED,), read_lock(path))
+
+
+def test_an_acceptance_that_cannot_be_kept_still_holds(path):
+    path.parent.write_text("a file where the folder should be")
+    with pytest.raises(CheckpointError):
+        require_acceptance("model", PROFILE, PROFILE.files, accept=False, lock_path=path)
+
+
+def test_acceptance_on_a_read_only_home_is_a_warning(path, monkeypatch):
+    def fail(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("joyflash_cli.weights.licences.record_acceptance", fail)
+    (warning,) = require_acceptance("model", PROFILE, PROFILE.files, accept=True, lock_path=path)
+    assert "Read-only" in warning
+
+
+def test_the_lock_is_plain_json(path, local):
+    record_download(path, FILE, COMMIT, local, "e" * 64)
+    values = json.loads(path.read_text())
+    assert values["files"] == {f"a/b@{COMMIT}/x.safetensors": {"bytes": 7, "sha256": "e" * 64}}
