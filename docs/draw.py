@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
-from joyflash_cli.sampler.settings import PAPER, SamplerProfile
+from joyflash_cli.sampler.settings import PAPER, SamplerSettings
 from joyflash_cli.sampler.solver import flow_match_table
 from joyflash_cli.sampler.urcr import pass_positions
 
@@ -65,7 +65,7 @@ def noisy(sigma: float) -> str:
     )
 
 
-def draw_schedule(profile: SamplerProfile = PAPER, *, num_blocks: int = 9) -> str:
+def draw_schedule(profile: SamplerSettings = PAPER, *, num_blocks: int = 9) -> str:
     """Which block is in the window at which iteration, and how noisy it is there."""
     levels = noise_levels(profile)
     iterations = [it for it in scheduled_iterations(num_blocks, profile)]
@@ -99,7 +99,7 @@ def draw_schedule(profile: SamplerProfile = PAPER, *, num_blocks: int = 9) -> st
     return svg(width, height, parts, "Schedule of progressive step bootstrapping")
 
 
-def draw_motion(profile: SamplerProfile = PAPER) -> str:
+def draw_motion(profile: SamplerSettings = PAPER) -> str:
     """What one pass over the window sees: sink, context, condition frame, window."""
     levels = noise_levels(profile)
     steady = list(scheduled_iterations(14, profile))[12]
@@ -185,7 +185,7 @@ def draw_positions(*, num_blocks: int = 60) -> str:
     return svg(left + width + 24, top + height + 40, parts, "Rotary positions with a cache reset")
 
 
-def largest_indices(profile: SamplerProfile, num_blocks: int) -> list[int]:
+def largest_indices(profile: SamplerSettings, num_blocks: int) -> list[int]:
     """Of the joint pass over the window that starts at each block."""
     found, base, size = [], 0, profile.block_frames
     for block in range(num_blocks):

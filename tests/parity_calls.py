@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from joyflash_cli.model.attention import KeysValues, block_causal_mask
 from joyflash_cli.model.transformer import CausalTransformer, Context
 from joyflash_cli.sampler.cache import KeyValueCache
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.solver import clean_from_flow, flow_match_table
 from joyflash_cli.sampler.urcr import pass_positions
 
@@ -63,7 +63,7 @@ class CallSequence:
 
     def __init__(self, model: CausalTransformer, case: dict, report: Report) -> None:
         self.model, self.case, self.report = model, case, report
-        self.profile: SamplerProfile = sampler_profile(case)
+        self.profile: SamplerSettings = sampler_profile(case)
         self.conditioning = RecordedConditioning(report.io)
         self.frames = RecordedFrames(model, case)
         sizes = case["config"]

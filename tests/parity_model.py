@@ -17,7 +17,7 @@ from joyflash_cli.sampler.settings import (
     AVATARFORCING,
     LIVETALK,
     ROLLINGFORCING,
-    SamplerProfile,
+    SamplerSettings,
 )
 from joyflash_cli.types import Conditioning
 from joyflash_cli.weights.convert import from_public, select_generator
@@ -55,7 +55,7 @@ def load_transformer(directory: Path, case: dict) -> CausalTransformer:
     return model
 
 
-def sampler_profile(case: dict) -> SamplerProfile:
+def sampler_profile(case: dict) -> SamplerSettings:
     """The checkpoint's own profile with the sizes of the case."""
     sizes = case["config"]
     if "max_attention_frames" not in sizes:

@@ -17,13 +17,13 @@ from torch import Tensor
 from joyflash_cli.sampler.loop import Iteration, iterate, sample_blocks, start_stream
 from joyflash_cli.sampler.passes import StreamSetup, clean_pass, with_first_frame
 from joyflash_cli.sampler.psb import CLEAN, NoiseLevel, noise_levels
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 
 
 class RecordedNoise:
     """The recorded draws behind the sampler's noise protocol."""
 
-    def __init__(self, io: dict[str, Tensor], profile: SamplerProfile) -> None:
+    def __init__(self, io: dict[str, Tensor], profile: SamplerSettings) -> None:
         self._initial = io["noise"]
         levels = noise_levels(profile)
         self._renoise = {}

@@ -16,7 +16,7 @@ def write_toy_checkpoint(folder: Path) -> None:
     from joyflash_cli.media.inputs.framing import FramingRule
     from joyflash_cli.model.config import AudioAttentionConfig, TransformerConfig
     from joyflash_cli.model.transformer import CausalTransformer
-    from joyflash_cli.sampler.settings import SamplerProfile
+    from joyflash_cli.sampler.settings import SamplerSettings
     from joyflash_cli.weights.state_dict import save_state_dict
 
     front_end = FrontEndConfig(num_mels=8, stem_width=8, hidden=10, num_blocks=1)
@@ -43,7 +43,7 @@ def write_toy_checkpoint(folder: Path) -> None:
         "transformer": to_dict(transformer),
         "codec": to_dict(codec),
         "front_end": to_dict(front_end),
-        "sampler": to_dict(SamplerProfile(fps=25)),
+        "sampler": to_dict(SamplerSettings(fps=25)),
         "framing": to_dict(FramingRule(TOY_SIZE_PX, 0.5, 0.42, 0.25)),
     }
     (folder / "checkpoint.json").write_text(json.dumps(description))

@@ -35,7 +35,7 @@ from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint
 if TYPE_CHECKING:
     import torch
 
-    from joyflash_cli.sampler.settings import SamplerProfile
+    from joyflash_cli.sampler.settings import SamplerSettings
 
 
 class JoyFlash:
@@ -116,7 +116,7 @@ class JoyFlash:
         )
 
     @property
-    def sampler(self) -> "SamplerProfile":
+    def sampler(self) -> "SamplerSettings":
         """The checkpoint's sampler settings."""
         return self._parts.sampler
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from joyflash_cli.conditioning.audio_windows import AudioWindowRule
     from joyflash_cli.conditioning.stream import StreamGeometry
     from joyflash_cli.encoders.protocol import StreamingEncoder
-    from joyflash_cli.sampler.settings import SamplerProfile
+    from joyflash_cli.sampler.settings import SamplerSettings
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Latency:
 
 
 def compute_latency(
-    profile: "SamplerProfile",
+    profile: "SamplerSettings",
     rule: "AudioWindowRule",
     encoder: "StreamingEncoder",
     *,
@@ -84,7 +84,7 @@ def compute_latency(
     )
 
 
-def stream_geometry(profile: "SamplerProfile") -> "StreamGeometry":
+def stream_geometry(profile: "SamplerSettings") -> "StreamGeometry":
     """How the profile's blocks lie in time."""
     from joyflash_cli.conditioning.stream import StreamGeometry
 

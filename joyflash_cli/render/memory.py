@@ -7,7 +7,7 @@ compare them with the storages that a real pass keeps alive, on several geometri
 from dataclasses import dataclass
 
 from joyflash_cli.model.config import TransformerConfig
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.urcr import PassKind, attended_frames
 
 MAX_SCORES = 1 << 24
@@ -61,7 +61,7 @@ class StreamMemory:
 
 def stream_memory(
     config: TransformerConfig,
-    profile: SamplerProfile,
+    profile: SamplerSettings,
     grid: tuple[int, int],
     *,
     element_bytes: int,
@@ -118,7 +118,7 @@ def static_bytes(config: TransformerConfig, element_bytes: int) -> int:
     return states * element_bytes + keys_values_bytes(config, num_tokens, element_bytes)
 
 
-def window_pass_size(profile: SamplerProfile, tokens_per_frame: int) -> PassSize:
+def window_pass_size(profile: SamplerSettings, tokens_per_frame: int) -> PassSize:
     """The joint pass over a full window behind a full cache."""
     context = _attended(profile, "window", profile.window_frames)
     return PassSize(
@@ -128,7 +128,7 @@ def window_pass_size(profile: SamplerProfile, tokens_per_frame: int) -> PassSize
     )
 
 
-def clean_pass_size(profile: SamplerProfile, tokens_per_frame: int) -> PassSize:
+def clean_pass_size(profile: SamplerSettings, tokens_per_frame: int) -> PassSize:
     """The pass that makes a finished block's keys and values; nothing where there is none."""
     if profile.clean_kv != "extra-pass":
         return PassSize(0, 0, False)
@@ -136,7 +136,7 @@ def clean_pass_size(profile: SamplerProfile, tokens_per_frame: int) -> PassSize:
     return PassSize(profile.block_frames * tokens_per_frame, context * tokens_per_frame, True)
 
 
-def _attended(profile: SamplerProfile, kind: PassKind, num_own: int) -> int:
+def _attended(profile: SamplerSettings, kind: PassKind, num_own: int) -> int:
     """Frames that a pass attends of a full cache."""
     held = {"num_sink": profile.sink_frames, "num_context": profile.context_frames}
     return sum(attended_frames(profile, kind, num_own=num_own, **held))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from joyflash_cli.encoders.protocol import AudioEncoder, StreamingEncoder
     from joyflash_cli.model.config import TransformerConfig
     from joyflash_cli.model.transformer import CausalTransformer
-    from joyflash_cli.sampler.settings import SamplerProfile
+    from joyflash_cli.sampler.settings import SamplerSettings
 
 __all__ = ["DTYPES", "LoadedParts", "choose_device", "choose_dtype", "load_parts"]
 
@@ -43,7 +43,7 @@ class LoadedParts:
     transformer: "CausalTransformer"
     codec: "Codec"
     front_end: "StreamingEncoder"
-    sampler: "SamplerProfile"
+    sampler: "SamplerSettings"
     audio_windows: "AudioWindowRule"
     image_convention: "ImageConvention"
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from joyflash_cli.media.inputs.hearing import Hearing, SoundChoices
     from joyflash_cli.media.inputs.picture import Picture
     from joyflash_cli.media.inputs.sound import Sound
-    from joyflash_cli.sampler.settings import SamplerProfile
+    from joyflash_cli.sampler.settings import SamplerSettings
 
 MIN_OUTPUT_FPS, MAX_OUTPUT_FPS = 1, 240
 
@@ -318,18 +318,18 @@ def hears_text(files: CheckpointFiles) -> bool:
     return files.section("transformer").get("text_dim") is not None
 
 
-def read_sampler_profile(files: CheckpointFiles) -> "SamplerProfile":
+def read_sampler_profile(files: CheckpointFiles) -> "SamplerSettings":
     """The sampler settings that travel with a checkpoint.
 
     Raises:
         ConfigError: For an unknown key or a wrong value.
     """
-    from joyflash_cli.sampler.settings import SamplerProfile
+    from joyflash_cli.sampler.settings import SamplerSettings
 
-    return from_dict(SamplerProfile, files.section("sampler"), path="checkpoint.json: sampler")
+    return from_dict(SamplerSettings, files.section("sampler"), path="checkpoint.json: sampler")
 
 
-def plan_render(request: RenderRequest, profile: "SamplerProfile") -> RenderPlan:
+def plan_render(request: RenderRequest, profile: "SamplerSettings") -> RenderPlan:
     """Frames and blocks that the request takes under a sampler profile.
 
     Raises:

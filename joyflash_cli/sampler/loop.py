@@ -27,7 +27,7 @@ from joyflash_cli.sampler.passes import (
     with_first_frame,
 )
 from joyflash_cli.sampler.psb import admits_block, level_stride
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.solver import add_noise
 from joyflash_cli.sampler.window import WindowBlock, split_blocks
 from joyflash_cli.types import ConditioningSource, LatentBlock
@@ -56,7 +56,7 @@ class Iteration:
 def sample_blocks(
     transformer: CausalTransformer,
     source: ConditioningSource,
-    profile: SamplerProfile,
+    profile: SamplerSettings,
     *,
     latent_shape: LatentShape,
     noise: NoiseSource,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from joyflash_cli.errors import UsageError
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class SamplerOption:
     """
 
     title: str
-    change: Callable[[SamplerProfile], SamplerProfile]
+    change: Callable[[SamplerSettings], SamplerSettings]
 
 
-def rolling(profile: SamplerProfile) -> SamplerProfile:
+def rolling(profile: SamplerSettings) -> SamplerSettings:
     """A window of as many blocks as there are main steps, denoised together."""
     window = len(profile.main_steps) * profile.block_frames
     room = profile.sink_frames + profile.context_frames + window
@@ -33,29 +33,29 @@ def rolling(profile: SamplerProfile) -> SamplerProfile:
     return replace(profile, window_blocks=None, attention_span_frames=span)
 
 
-def progressive_steps(profile: SamplerProfile) -> SamplerProfile:
+def progressive_steps(profile: SamplerSettings) -> SamplerSettings:
     """A sub-step in the middle of each main step until the first block is clean (PSB)."""
     steps = (*profile.main_steps, 0)
     middle = tuple((high + low) // 2 for high, low in zip(steps, steps[1:], strict=False))
     return replace(profile, psb=True, sub_steps=profile.sub_steps or middle)
 
 
-def relative_positions(profile: SamplerProfile) -> SamplerProfile:
+def relative_positions(profile: SamplerSettings) -> SamplerSettings:
     """Positions laid out anew in every pass, the sink next to the context (URCR)."""
     return replace(profile, position_policy="relative")
 
 
-def condition_frame(profile: SamplerProfile) -> SamplerProfile:
+def condition_frame(profile: SamplerSettings) -> SamplerSettings:
     """A noised condition frame in front of the window (MCI)."""
     return replace(profile, mci=True, mci_noise=True)
 
 
-def exact_timesteps(profile: SamplerProfile) -> SamplerProfile:
+def exact_timesteps(profile: SamplerSettings) -> SamplerSettings:
     """The network is fed the timesteps of the schedule unrounded."""
     return replace(profile, timestep_dtype="float32")
 
 
-def rounded_timesteps(profile: SamplerProfile) -> SamplerProfile:
+def rounded_timesteps(profile: SamplerSettings) -> SamplerSettings:
     """The network is fed the timesteps of the schedule rounded to bfloat16; sigmas stay exact."""
     return replace(profile, timestep_dtype="bfloat16")
 
@@ -72,7 +72,7 @@ SAMPLER_OPTIONS: dict[str, SamplerOption] = {
 ``exact-timesteps`` (1000, 937.5, 833.3, 625) the other way."""
 
 
-def with_options(profile: SamplerProfile, names: Iterable[str]) -> SamplerProfile:
+def with_options(profile: SamplerSettings, names: Iterable[str]) -> SamplerSettings:
     """The profile with these options, in the order given.
 
     Raises:
@@ -88,7 +88,7 @@ def with_options(profile: SamplerProfile, names: Iterable[str]) -> SamplerProfil
     return profile
 
 
-def untrained_options(profile: SamplerProfile, names: Iterable[str]) -> tuple[str, ...]:
+def untrained_options(profile: SamplerSettings, names: Iterable[str]) -> tuple[str, ...]:
     """A sentence for each option that changes how the checkpoint was trained to be sampled.
 
     Args:

@@ -18,7 +18,7 @@ from joyflash_cli.sampler.cache import KeyValueCache
 from joyflash_cli.sampler.mci import condition_frame
 from joyflash_cli.sampler.noise import NoiseSource
 from joyflash_cli.sampler.psb import CLEAN, NoiseLevel, noise_levels
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.solver import clean_from_flow
 from joyflash_cli.sampler.urcr import (
     PassKind,
@@ -46,7 +46,7 @@ class StreamSetup:
     """
 
     transformer: CausalTransformer
-    profile: SamplerProfile
+    profile: SamplerSettings
     source: ConditioningSource
     noise: NoiseSource
     levels: dict[int, NoiseLevel]
@@ -57,7 +57,7 @@ class StreamSetup:
     def build(
         cls,
         transformer: CausalTransformer,
-        profile: SamplerProfile,
+        profile: SamplerSettings,
         *,
         source: ConditioningSource,
         noise: NoiseSource,

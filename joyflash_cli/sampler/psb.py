@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.solver import flow_match_table
 
 
@@ -34,7 +34,7 @@ CLEAN = NoiseLevel(timestep=0.0, sigma=0.0)
 """The level of finished latents."""
 
 
-def noise_levels(profile: SamplerProfile) -> dict[int, NoiseLevel]:
+def noise_levels(profile: SamplerSettings) -> dict[int, NoiseLevel]:
     """Fine level g to noise, nominal steps warped by the profile's shift (D2).
 
     Odd levels exist only where the profile has sub-steps; the last entry is clean.
@@ -51,14 +51,14 @@ def noise_levels(profile: SamplerProfile) -> dict[int, NoiseLevel]:
     return levels
 
 
-def admits_block(levels: Sequence[int], profile: SamplerProfile) -> bool:
+def admits_block(levels: Sequence[int], profile: SamplerSettings) -> bool:
     """Whether a new block may enter a window whose blocks are at ``levels``, oldest first."""
     if not levels:
         return True
     return len(levels) < profile.num_window_blocks and levels[-1] >= profile.entry_level
 
 
-def level_stride(num_emitted: int, profile: SamplerProfile) -> int:
+def level_stride(num_emitted: int, profile: SamplerSettings) -> int:
     """Levels that every block of the window moves in this iteration."""
     return 1 if profile.psb and num_emitted == 0 else 2
 
@@ -78,7 +78,7 @@ class ScheduledIteration:
     emitted: int | None
 
 
-def scheduled_iterations(num_blocks: int, profile: SamplerProfile) -> Iterator[ScheduledIteration]:
+def scheduled_iterations(num_blocks: int, profile: SamplerSettings) -> Iterator[ScheduledIteration]:
     """The whole schedule of a stream of ``num_blocks`` blocks, without running a model."""
     window: dict[int, int] = {}
     entered = emitted = index = 0
@@ -97,7 +97,7 @@ def scheduled_iterations(num_blocks: int, profile: SamplerProfile) -> Iterator[S
         yield ScheduledIteration(index, moves, clean)
 
 
-def block_timesteps(block_index: int, profile: SamplerProfile) -> tuple[float, ...]:
+def block_timesteps(block_index: int, profile: SamplerSettings) -> tuple[float, ...]:
     """Timesteps at which one block of an endless stream is denoised, noisiest first.
 
     Args:

@@ -10,7 +10,7 @@ from joyflash_cli.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class SamplerProfile:
+class SamplerSettings:
     """How a stream is sampled; travels with the checkpoint.
 
     Lengths are in latent frames. The defaults are the paper's.
@@ -202,22 +202,22 @@ class SamplerProfile:
         return strict.to_dict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "SamplerProfile":
+    def from_dict(cls, values: Mapping[str, Any]) -> "SamplerSettings":
         """The profile of ``to_dict``; unknown keys raise ``ConfigError``."""
         return strict.from_dict(cls, values)
 
 
-PAPER = SamplerProfile()
+PAPER = SamplerSettings()
 """JoyAvatar-Flash as read from the paper."""
 
-TINY = SamplerProfile(fps=25, first_frame_rule="replace", audio_guidance=2.0)
+TINY = SamplerSettings(fps=25, first_frame_rule="replace", audio_guidance=2.0)
 """The embedded model: the paper's sampler at 25 frames per second, from the picture itself.
 
 It is not distilled yet, so the audio is guided; the weight was chosen by the held-out lip
 correlation and by looking at frames.
 """
 
-LIVETALK = SamplerProfile(
+LIVETALK = SamplerSettings(
     window_blocks=1,
     sub_steps=(),
     psb=False,
@@ -232,7 +232,7 @@ LIVETALK = SamplerProfile(
 )
 """LiveTalk 1.3B: block-wise, nine sink frames, reference as latent frame 0."""
 
-AVATARFORCING = SamplerProfile(
+AVATARFORCING = SamplerSettings(
     block_frames=4,
     main_steps=(1000, 800, 400, 200),
     sub_steps=(),
@@ -248,7 +248,7 @@ AVATARFORCING = SamplerProfile(
 )
 """AvatarForcing 1.3B: rolling, the reference latent is the sink."""
 
-ROLLINGFORCING = SamplerProfile(
+ROLLINGFORCING = SamplerSettings(
     main_steps=(1000, 800, 600, 400, 200),
     sub_steps=(),
     psb=False,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 
 PassKind = Literal["window", "clean"]
 
@@ -32,7 +32,7 @@ class PassPositions:
 
 
 def attended_frames(
-    profile: SamplerProfile, kind: PassKind, *, num_own: int, num_sink: int, num_context: int
+    profile: SamplerSettings, kind: PassKind, *, num_own: int, num_sink: int, num_context: int
 ) -> tuple[int, int]:
     """How many sink and context frames of the cache a pass attends, within the attention span.
 
@@ -53,7 +53,7 @@ def attended_frames(
 
 
 def pass_positions(
-    profile: SamplerProfile,
+    profile: SamplerSettings,
     kind: PassKind,
     *,
     sink: Sequence[int],
@@ -83,7 +83,7 @@ def pass_positions(
     return PassPositions(tuple(front), tuple(frame - base for frame in own), base)
 
 
-def _next_base(profile: SamplerProfile, base: int, *, lowest: int, last: int) -> int:
+def _next_base(profile: SamplerSettings, base: int, *, lowest: int, last: int) -> int:
     """What to subtract so that the largest index stays below the threshold."""
     if profile.reset_threshold is None:
         return lowest

@@ -4,7 +4,7 @@ import pytest
 
 from joyflash_cli.conditioning.audio_windows import AudioWindowRule
 from joyflash_cli.render.latency import compute_latency
-from joyflash_cli.sampler.settings import LIVETALK, PAPER, TINY, SamplerProfile
+from joyflash_cli.sampler.settings import LIVETALK, PAPER, TINY, SamplerSettings
 
 MARGIN = AudioWindowRule("own-frames-margin", margin=2)
 VIDEO_ROWS = AudioWindowRule("video-rows")
@@ -63,7 +63,7 @@ def test_one_block_at_a_time_looks_no_block_ahead():
 
 
 def test_without_bootstrapping_the_first_block_takes_as_many_passes_as_steps():
-    profile = SamplerProfile(psb=False, fps=25)
+    profile = SamplerSettings(psb=False, fps=25)
     latency = compute_latency(profile, MARGIN, Encoder(640))
     assert latency.first_passes == 4
     assert latency.first_work == pytest.approx((1 + 2 + 3 + 4) / 4)

@@ -12,13 +12,13 @@ from joyflash_cli.sampler.settings import (
     PAPER,
     ROLLINGFORCING,
     TINY,
-    SamplerProfile,
+    SamplerSettings,
 )
 
 
 @pytest.mark.parametrize("profile", [PAPER, TINY, LIVETALK, AVATARFORCING, ROLLINGFORCING])
 def test_round_trip(profile):
-    assert SamplerProfile.from_dict(profile.to_dict()) == profile
+    assert SamplerSettings.from_dict(profile.to_dict()) == profile
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_contradictions(change, message):
 
 def test_unknown_key_suggests_the_right_one():
     with pytest.raises(ConfigError, match="sink_frames"):
-        SamplerProfile.from_dict({"sinc_frames": 3})
+        SamplerSettings.from_dict({"sinc_frames": 3})
 
 
 def test_window_is_as_long_as_the_steps():
@@ -69,7 +69,7 @@ def test_window_is_as_long_as_the_steps():
 @pytest.mark.parametrize("psb", [False, True])
 def test_every_window_that_is_accepted_is_filled(window_blocks, psb):
     steps = tuple(range(1000, 40, -80))
-    profile = SamplerProfile(
+    profile = SamplerSettings(
         main_steps=steps,
         sub_steps=tuple(step - 40 for step in steps),
         psb=psb,

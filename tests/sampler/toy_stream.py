@@ -11,7 +11,7 @@ from joyflash_cli.model.transformer import CausalTransformer, TransformerOutput
 from joyflash_cli.sampler.loop import start_stream
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.passes import StreamSetup, StreamState
-from joyflash_cli.sampler.settings import PAPER, SamplerProfile
+from joyflash_cli.sampler.settings import PAPER, SamplerSettings
 from joyflash_cli.types import Conditioning
 
 SHAPE = (4, 2, 4)
@@ -74,7 +74,9 @@ class FakeTransformer(CausalTransformer):
         return TransformerOutput(clean, ((tokens, tokens),) * self.config.num_layers)
 
 
-def toy_setup(profile: SamplerProfile, num_blocks: int, *, seed: int = 0, **changes) -> StreamSetup:
+def toy_setup(
+    profile: SamplerSettings, num_blocks: int, *, seed: int = 0, **changes
+) -> StreamSetup:
     """A stream of ``num_blocks`` blocks; ``changes`` go to ``StreamSetup.build``."""
     parts = {
         "transformer": toy_transformer(),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.rollout import RolloutConfig
 
 
@@ -40,7 +40,7 @@ class Ablation:
         if self.reset_threshold is not None and not self.relative_sink:
             raise ConfigError("reset_threshold needs relative_sink")
 
-    def profile(self, full: SamplerProfile) -> SamplerProfile:
+    def profile(self, full: SamplerSettings) -> SamplerSettings:
         """The sampler's profile without what is switched off."""
         changes: dict[str, object] = {}
         if not self.sub_steps:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.errors import DataError
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.latents import LatentClips
 from joyflash_cli.types import Conditioning
 
@@ -151,7 +151,7 @@ def draw_rollout_batch(
     *,
     size: int,
     num_blocks: int,
-    profile: SamplerProfile,
+    profile: SamplerSettings,
     streams: Sequence[int] | None = None,
     place: ReferencePlace = "every-frame",
 ) -> RolloutBatch:

@@ -15,7 +15,7 @@ from joyflash_cli.config import from_dict
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.clip_encoders import load_encoders, resolve_encoders
 from joyflash_cli.studio.training.dataset_latents import build_dataset
 from joyflash_cli.studio.training.denoising import train_network
@@ -59,7 +59,7 @@ class Geometry:
 
     student: TransformerConfig
     teacher: TransformerConfig
-    sampler: SamplerProfile
+    sampler: SamplerSettings
 
 
 def read_geometry(run: RunConfig) -> Geometry:
@@ -68,7 +68,7 @@ def read_geometry(run: RunConfig) -> Geometry:
     if run.weights.teacher_start == CHECKPOINT:
         files = resolve_encoders(run.dataset.checkpoint)
         student = from_dict(TransformerConfig, files.section("transformer"), path="transformer")
-        sampler = from_dict(SamplerProfile, files.section("sampler"), path="sampler")
+        sampler = from_dict(SamplerSettings, files.section("sampler"), path="sampler")
     return Geometry(student, run.weights.teacher_transformer or student, sampler)
 
 
@@ -252,7 +252,7 @@ def start_dmd(run: RunConfig, session: Session, *, out_dir: Path) -> DmdTraining
     )
 
 
-def exported_sampler(run: RunConfig) -> SamplerProfile:
+def exported_sampler(run: RunConfig) -> SamplerSettings:
     """The profile that goes with the exported weights: a distilled generator needs no guidance."""
     sampler = read_geometry(run).sampler
     is_distilled = run.weights.exported in (DMD_RESULT, ODE_RESULT)

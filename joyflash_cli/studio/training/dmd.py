@@ -22,7 +22,7 @@ from joyflash_cli.errors import CheckpointError, ConfigError
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.passes import StreamSetup
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.ablation import Ablation
 from joyflash_cli.studio.training.batches import ReferencePlace, draw_rollout_batch
 from joyflash_cli.studio.training.latent_reader import LatentReader, spoken_gradient
@@ -114,7 +114,7 @@ class DmdConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; at least 1 is needed")
 
 
-def student_profile(profile: SamplerProfile) -> SamplerProfile:
+def student_profile(profile: SamplerSettings) -> SamplerSettings:
     """The profile of a distilled generator: the real score's guidance is in its weights."""
     return replace(profile, audio_guidance=1.0, audio_free_weight=1.0)
 
@@ -155,7 +155,7 @@ class DmdTraining:
         fake_score: CausalTransformer,
         real_score: CausalTransformer,
         clips: LatentClips,
-        profile: SamplerProfile,
+        profile: SamplerSettings,
         out_dir: Path,
         session: Session | None = None,
         first_frame: FirstFrame | None = None,

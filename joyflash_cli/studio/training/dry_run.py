@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer, Context
 from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.distillation_stages import read_geometry
 from joyflash_cli.studio.training.dmd import DmdConfig, student_profile
 from joyflash_cli.studio.training.rollout import gradient_iterations
@@ -101,7 +101,7 @@ def estimate_costs(run: RunConfig) -> Costs:
     )
 
 
-def average_rollout(config: DmdConfig, profile: SamplerProfile) -> RolloutShapes:
+def average_rollout(config: DmdConfig, profile: SamplerSettings) -> RolloutShapes:
     """Pass shapes of a rollout, averaged over lengths, branches, phases and exits."""
     rollout = config.ablation.rollout(config.rollout)
     quiet: dict[PassShape, float] = {}
@@ -123,7 +123,7 @@ def average_rollout(config: DmdConfig, profile: SamplerProfile) -> RolloutShapes
 
 
 def _main_passes(
-    profile: SamplerProfile, num_blocks: int
+    profile: SamplerSettings, num_blocks: int
 ) -> Iterator[tuple[PassShape, float, float]]:
     """Shape, how often, and the share that carries gradients, of each pass of the main branch."""
     phases = [(phase, late) for phase in range(len(profile.main_steps)) for late in (False, True)]
@@ -143,7 +143,7 @@ def _main_passes(
 
 
 def _auxiliary_passes(
-    profile: SamplerProfile, num_blocks: int, sub_step_share: float
+    profile: SamplerSettings, num_blocks: int, sub_step_share: float
 ) -> Iterator[tuple[PassShape, float, float]]:
     levels = [level for level in sorted(noise_levels(profile)) if level < profile.clean_level]
     before = [
@@ -158,7 +158,7 @@ def _auxiliary_passes(
             yield _clean_shape(profile, block), 1.0, 0.0
 
 
-def _window_shape(profile: SamplerProfile, frames: int, emitted: int) -> PassShape:
+def _window_shape(profile: SamplerSettings, frames: int, emitted: int) -> PassShape:
     cached = emitted * profile.block_frames
     sink = min(cached, profile.sink_frames)
     context = min(cached - sink, profile.context_frames)
@@ -167,7 +167,7 @@ def _window_shape(profile: SamplerProfile, frames: int, emitted: int) -> PassSha
     return PassShape(frames + has_front, sink + max(min(context, room), 0))
 
 
-def _clean_shape(profile: SamplerProfile, emitted: int) -> PassShape:
+def _clean_shape(profile: SamplerSettings, emitted: int) -> PassShape:
     cached = emitted * profile.block_frames
     sink = min(cached, profile.sink_frames)
     context = min(cached - sink, profile.context_frames)
@@ -327,7 +327,7 @@ def _scored_frames(run: RunConfig) -> int:
 
 def _memory(
     run: RunConfig,
-    profile: SamplerProfile,
+    profile: SamplerSettings,
     student: _Measured,
     real: _Measured,
     shapes: RolloutShapes,

@@ -12,7 +12,7 @@ from joyflash_cli.config import to_dict
 from joyflash_cli.encoders.front_end import FrontEnd
 from joyflash_cli.media.inputs.framing import FramingRule
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.batches import IMAGE_CONVENTIONS
 from joyflash_cli.studio.training.run_config import RunConfig
 from joyflash_cli.weights.eight_bit import as_eight_bit
@@ -25,7 +25,7 @@ def export_checkpoint(
     transformer: CausalTransformer,
     codec: TinyCodec,
     front_end: FrontEnd,
-    sampler: SamplerProfile,
+    sampler: SamplerSettings,
     framing: FramingRule,
     version: str,
     half: bool = True,
@@ -75,7 +75,7 @@ def export_like(run: RunConfig, out_dir: Path) -> None:
     export_around(run, run.path(run.weights.exported), exported_sampler(run), out_dir)
 
 
-def export_around(run: RunConfig, weights: Path, sampler: SamplerProfile, out_dir: Path) -> None:
+def export_around(run: RunConfig, weights: Path, sampler: SamplerSettings, out_dir: Path) -> None:
     """Write a checkpoint of some weights.
 
     Codec, encoders and framing are copied from the checkpoint that encoded the clips; without

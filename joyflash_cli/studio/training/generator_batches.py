@@ -9,7 +9,7 @@ from torch import Tensor
 from joyflash_cli.model.config import TINY, TransformerConfig
 from joyflash_cli.sampler.psb import noise_levels
 from joyflash_cli.sampler.settings import TINY as TINY_SAMPLER
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.latents import LatentClips
 from joyflash_cli.studio.training.layouts import Layout, clip_layout, rolling_layout
 from joyflash_cli.studio.training.trainer import OptimiserConfig
@@ -56,7 +56,7 @@ class GeneratorTrainingConfig:
     """
 
     transformer: TransformerConfig = TINY
-    sampler: SamplerProfile = TINY_SAMPLER
+    sampler: SamplerSettings = TINY_SAMPLER
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(steps=5600, learning_rate=1.2e-3, ema_decay=0.9985)
     )

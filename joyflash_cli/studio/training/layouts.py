@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.sampler.psb import CLEAN, noise_levels, scheduled_iterations
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.urcr import attended_frames, pass_positions
 
 WARM_UP_SHARE = 0.25
@@ -51,7 +51,7 @@ def clip_layout(start: int, num_frames: int, sigma: float, *, has_still_first: b
 
 
 def rolling_layout(
-    rng: np.random.Generator, profile: SamplerProfile, *, num_blocks: int, mci_noise: float
+    rng: np.random.Generator, profile: SamplerSettings, *, num_blocks: int, mci_noise: float
 ) -> Layout:
     """A random iteration of the sampler over a clip that starts at its reference.
 
@@ -92,7 +92,7 @@ def rolling_layout(
 
 
 def _draw_window(
-    rng: np.random.Generator, profile: SamplerProfile, num_blocks: int
+    rng: np.random.Generator, profile: SamplerSettings, num_blocks: int
 ) -> dict[int, int]:
     """Block to level of an iteration of the schedule; one in four is from the warm-up (PSB)."""
     iterations = tuple(scheduled_iterations(num_blocks, profile))
@@ -103,7 +103,7 @@ def _draw_window(
 
 
 def _seen_frames(
-    profile: SamplerProfile, start: int, *, num_own: int
+    profile: SamplerSettings, start: int, *, num_own: int
 ) -> tuple[list[int], list[int]]:
     """Sink and context frames that a window from latent frame ``start`` on attends."""
     past = list(range(start))
@@ -118,7 +118,7 @@ def _seen_frames(
     return sink[len(sink) - num_sink :], rest[len(rest) - num_context :]
 
 
-def _cache_mask(frames: Tensor, num_cached: int, profile: SamplerProfile) -> Tensor:
+def _cache_mask(frames: Tensor, num_cached: int, profile: SamplerSettings) -> Tensor:
     """All see all, but clean frames in front see only clean frames up to their own block."""
     blocks = (frames - profile.first_block_frame).div(profile.block_frames, rounding_mode="floor")
     mask = torch.ones(len(frames), len(frames), dtype=torch.bool)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from joyflash_cli.model.embeddings import head_patches
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.heads.face_state import MOUTH_TRACKS
 from joyflash_cli.studio.training.latent_reader import LatentReader
 from joyflash_cli.studio.training.latents import LatentClips
@@ -49,7 +49,7 @@ def measure_lips(
     model: CausalTransformer,
     clips: LatentClips,
     reader: LatentReader,
-    profile: SamplerProfile,
+    profile: SamplerSettings,
     *,
     tracks: Sequence[str] = ("lip_gap", "lip_width"),
     num_clips: int = 15,

@@ -15,7 +15,7 @@ from torch import Tensor
 from joyflash_cli.model.attention import block_causal_mask
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.psb import noise_levels
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.solver import clean_from_flow
 from joyflash_cli.studio.training.batches import map_conditioning
 from joyflash_cli.studio.training.ode_pairs import OdePairs, given_frames
@@ -55,7 +55,7 @@ class OdeConfig:
 
 
 def draw_levels(
-    shape: Sequence[int], batch: int, profile: SamplerProfile, rng: np.random.Generator
+    shape: Sequence[int], batch: int, profile: SamplerSettings, rng: np.random.Generator
 ) -> Tensor:
     """Index of a random level for every block, clean included, as ``(batch, T)`` per frame.
 
@@ -89,7 +89,7 @@ def causal_clean(
     noisy: Tensor,
     timesteps: Tensor,
     conditioning: Conditioning,
-    profile: SamplerProfile,
+    profile: SamplerSettings,
 ) -> Tensor:
     """Clean prediction of a whole clip under the block-causal mask, without a cache."""
     num_frames = noisy.shape[1]
@@ -124,7 +124,7 @@ class OdeLoss:
 
     config: OdeConfig
     pairs: OdePairs
-    profile: SamplerProfile
+    profile: SamplerSettings
 
     def __call__(self, network: CausalTransformer, step: int, streams: Sequence[int]) -> Tensor:
         """Squared error of the clean prediction, over frames that are neither clean nor given.

@@ -18,7 +18,7 @@ from torch import Tensor
 from joyflash_cli.errors import ConfigError, DataError
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.noise import SeededNoise
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.solver import euler_step, flow_match_table
 from joyflash_cli.studio.training.batches import (
     ReferencePlace,
@@ -87,7 +87,7 @@ class OdePairs:
         return Conditioning(image=self.image, audio=self.audio, **self.fixed)
 
 
-def state_indices(profile: SamplerProfile, num_steps: int) -> tuple[int, ...]:
+def state_indices(profile: SamplerSettings, num_steps: int) -> tuple[int, ...]:
     """Euler steps before which the state lies at a level of the profile, noisiest first.
 
     Raises:
@@ -111,7 +111,7 @@ def teacher_states(
     segment: Segment,
     noise: Float[Tensor, "B T C H W"],
     *,
-    profile: SamplerProfile,
+    profile: SamplerSettings,
     num_steps: int,
     guidance: Guidance,
 ) -> Float[Tensor, "B S T C H W"]:
@@ -144,7 +144,7 @@ def build_ode_pairs(
     *,
     teacher: CausalTransformer,
     clips: LatentClips,
-    profile: SamplerProfile,
+    profile: SamplerSettings,
     out_dir: Path,
     on_shard: Callable[[int, int], None] | None = None,
     place: ReferencePlace = "every-frame",
@@ -206,7 +206,7 @@ class _Walk:
     config: OdePairsConfig
     teacher: CausalTransformer
     clips: LatentClips
-    profile: SamplerProfile
+    profile: SamplerSettings
     place: ReferencePlace
 
     def shard(self, shard: int, *, padded: bool) -> dict[str, Tensor]:
@@ -266,7 +266,7 @@ def _clips_of(numbers: range, pool: np.ndarray, seed: int) -> np.ndarray:
     return np.concatenate(rounds)[numbers.start - offset : numbers.stop - offset]
 
 
-def given_frames(profile: SamplerProfile, num_frames: int, start: int = 0) -> Tensor:
+def given_frames(profile: SamplerSettings, num_frames: int, start: int = 0) -> Tensor:
     """Which of the latent frames from ``start`` on are known: frame 0, if the profile gives it."""
     is_first = torch.arange(start, start + num_frames) == 0
     return is_first & (profile.first_frame_rule != "none")

@@ -20,7 +20,7 @@ from joyflash_cli.encoders.front_end import FrontEnd
 from joyflash_cli.errors import DataError
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.psb import noise_levels
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.clips.clips import ClipStore
 from joyflash_cli.studio.training.codec import box_weights, to_signed
 from joyflash_cli.studio.training.decoder_batches import (
@@ -60,7 +60,7 @@ def predict_latents(
     conditioning: Conditioning,
     *,
     positions: Tensor,
-    profile: SamplerProfile,
+    profile: SamplerSettings,
     first_step: int,
     generator: torch.Generator,
 ) -> Tensor:
@@ -92,7 +92,7 @@ def predict_clip(
     codec: TinyCodec,
     front_end: FrontEnd,
     transformer: CausalTransformer,
-    profile: SamplerProfile,
+    profile: SamplerSettings,
     config: PredictionsConfig,
 ) -> dict[str, Tensor]:
     """Predicted latents of a clip, the index of its reference frame and its own index."""
@@ -134,7 +134,7 @@ def build_predictions(
     codec: TinyCodec,
     front_end: FrontEnd,
     transformer: CausalTransformer,
-    profile: SamplerProfile,
+    profile: SamplerSettings,
     per_shard: int = 50,
     on_shard: Callable[[int, int], None] | None = None,
 ) -> None:

@@ -35,7 +35,7 @@ from joyflash_cli.sampler.passes import (
     with_first_frame,
 )
 from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.window import WindowBlock, split_blocks
 from joyflash_cli.types import Conditioning, ConditioningSource
 
@@ -119,7 +119,7 @@ class FirstBlocks:
 
 
 def gradient_iterations(
-    profile: SamplerProfile, num_blocks: int, exit_phase: int, *, late: bool
+    profile: SamplerSettings, num_blocks: int, exit_phase: int, *, late: bool
 ) -> frozenset[int]:
     """Iterations of the main branch that carry gradients.
 
@@ -146,7 +146,7 @@ def gradient_iterations(
 
 
 def auxiliary_levels(
-    profile: SamplerProfile, rng: np.random.Generator, sub_step_share: float
+    profile: SamplerSettings, rng: np.random.Generator, sub_step_share: float
 ) -> tuple[int, ...]:
     """Levels that the blocks of an auxiliary rollout visit: every level is equally often the exit.
 
@@ -161,7 +161,7 @@ def auxiliary_levels(
 
 
 def draw_plan(
-    rng: np.random.Generator, profile: SamplerProfile, config: RolloutConfig
+    rng: np.random.Generator, profile: SamplerSettings, config: RolloutConfig
 ) -> RolloutPlan:
     """A random plan."""
     least, greatest = config.num_blocks

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.codec.protocol import Codec
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.batches import ReferencePlace, RolloutBatch, image_channels
 from joyflash_cli.studio.training.ode_pairs import given_frames
 from joyflash_cli.studio.training.scores import Segment
@@ -19,7 +19,7 @@ the image conditioning of a clip that starts there, ``(B, T, C, H, W)``."""
 def score_segment(
     latents: Tensor,
     batch: RolloutBatch,
-    profile: SamplerProfile,
+    profile: SamplerSettings,
     *,
     max_frames: int,
     first_frame: FirstFrame | None = None,

@@ -15,7 +15,7 @@ from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.noise import SeededNoise
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.batches import (
     ReferencePlace,
     fixed_conditioning,
@@ -140,7 +140,7 @@ def drop_conditioning(
 def draw_clip_segment(
     clips: LatentClips,
     config: TeacherConfig,
-    profile: SamplerProfile,
+    profile: SamplerSettings,
     rng: np.random.Generator,
     *,
     streams: Sequence[int] | None = None,
@@ -199,7 +199,7 @@ class TeacherLoss:
 
     config: TeacherConfig
     clips: LatentClips
-    profile: SamplerProfile
+    profile: SamplerSettings
     place: ReferencePlace = "every-frame"
 
     def __call__(

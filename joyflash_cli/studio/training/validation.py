@@ -16,7 +16,7 @@ from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.loop import iterate, start_stream
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.passes import StreamSetup
-from joyflash_cli.sampler.settings import SamplerProfile
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.clips.clips import ClipStore
 from joyflash_cli.studio.training.batches import (
     ClipSource,
@@ -193,7 +193,7 @@ def comparison_sheet(made: np.ndarray, true: np.ndarray, *, columns: int) -> np.
 
 
 def stream_sampler(
-    profile: SamplerProfile, config: ValidationConfig, place: ReferencePlace
+    profile: SamplerSettings, config: ValidationConfig, place: ReferencePlace
 ) -> Sampler:
     """Samples as the product does: block by block through the rolling window."""
 
@@ -224,7 +224,7 @@ def stream_sampler(
 
 
 def teacher_sampler(
-    profile: SamplerProfile, config: ValidationConfig, place: ReferencePlace
+    profile: SamplerSettings, config: ValidationConfig, place: ReferencePlace
 ) -> Sampler:
     """Samples whole clips bidirectionally along the guided ODE."""
 

@@ -8,7 +8,7 @@ from joyflash_cli.model.config import AudioAttentionConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.passes import StreamSetup
-from joyflash_cli.sampler.settings import PAPER, TINY, SamplerProfile
+from joyflash_cli.sampler.settings import PAPER, TINY, SamplerSettings
 from joyflash_cli.studio.training.batches import ClipSource, rollout_batch
 from joyflash_cli.studio.training.latents import LatentClips
 
@@ -58,7 +58,7 @@ def toy_batch(num_blocks: int, batch: int = 1):
 
 
 def toy_setup(
-    profile: SamplerProfile, num_blocks: int, *, model: CausalTransformer | None = None, seed=0
+    profile: SamplerSettings, num_blocks: int, *, model: CausalTransformer | None = None, seed=0
 ) -> StreamSetup:
     """A generator with conditioning for ``num_blocks`` blocks."""
     batch = toy_batch(num_blocks)
