@@ -25,7 +25,12 @@ from joyflash_cli.studio.training.ode import OdeLoss
 from joyflash_cli.studio.training.ode_pairs import build_ode_pairs, load_ode_pairs
 from joyflash_cli.studio.training.parts_on_disk import lip_reader_of
 from joyflash_cli.studio.training.processes import Processes
-from joyflash_cli.studio.training.run_config import RunConfig
+from joyflash_cli.studio.training.run_config import (
+    DMD_RESULT,
+    ODE_RESULT,
+    TEACHER_RESULT,
+    RunConfig,
+)
 from joyflash_cli.studio.training.segments import FirstFrame, reencoded_first_frame
 from joyflash_cli.studio.training.session import Session
 from joyflash_cli.studio.training.sharding import load_frozen, load_weights, recompute_layers
@@ -42,9 +47,6 @@ from joyflash_cli.studio.training.validation import (
 from joyflash_cli.weights.shards import part_files
 
 CHECKPOINT = "checkpoint"
-TEACHER_RESULT = "teacher/teacher.safetensors"
-ODE_RESULT = "ode/student.safetensors"
-DMD_RESULT = "dmd/generator.safetensors"
 
 
 @dataclass(frozen=True)
@@ -255,8 +257,7 @@ def start_dmd(run: RunConfig, session: Session, *, out_dir: Path) -> DmdTraining
 def exported_sampler(run: RunConfig) -> SamplerSettings:
     """The profile that goes with the exported weights: a distilled generator needs no guidance."""
     sampler = read_geometry(run).sampler
-    is_distilled = run.weights.exported in (DMD_RESULT, ODE_RESULT)
-    return student_profile(sampler) if is_distilled else sampler
+    return student_profile(sampler) if run.weights.exports_distilled else sampler
 
 
 def _first_frame(run: RunConfig, processes: Processes) -> FirstFrame | None:

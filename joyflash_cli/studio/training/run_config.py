@@ -25,6 +25,11 @@ from joyflash_cli.studio.training.predictions import PredictionsConfig
 from joyflash_cli.studio.training.teacher import TeacherConfig
 from joyflash_cli.studio.training.validation import ValidationConfig
 
+TEACHER_RESULT = "teacher/teacher.safetensors"
+ODE_RESULT = "ode/student.safetensors"
+DMD_RESULT = "dmd/generator.safetensors"
+"""Weights that stages leave below the work directory."""
+
 
 @dataclass(frozen=True)
 class SpeechConfig:
@@ -50,16 +55,26 @@ class DistillationWeights:
         ode_start: What the ODE initialisation starts from.
         dmd_start: What DMD starts from.
         exported: What the stage ``export`` packs.
+        distilled: Whether those need no guidance, as it is in their weights. Where it is not said,
+            the results of the stages ``ode`` and ``dmd`` are.
     """
 
     generator_start: str = ""
     teacher_start: str = "generator/generator.safetensors"
-    teacher: str = "teacher/teacher.safetensors"
+    teacher: str = TEACHER_RESULT
     teacher_transformer: TransformerConfig | None = None
-    fake_score: str = "teacher/teacher.safetensors"
-    ode_start: str = "teacher/teacher.safetensors"
-    dmd_start: str = "ode/student.safetensors"
+    fake_score: str = TEACHER_RESULT
+    ode_start: str = TEACHER_RESULT
+    dmd_start: str = ODE_RESULT
     exported: str = "generator/generator.safetensors"
+    distilled: bool | None = None
+
+    @property
+    def exports_distilled(self) -> bool:
+        """``distilled``, or what it is by default."""
+        if self.distilled is None:
+            return self.exported in (ODE_RESULT, DMD_RESULT)
+        return self.distilled
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ group of its own, because a stream projects its static keys and values outside o
 The arithmetic is that of one process: parameters stay float32 and autocast does the rest.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -68,10 +69,8 @@ def release(network: nn.Module) -> None:
 
 def _show_dataclasses_to_torch() -> None:
     """Let FSDP find the tensors in what our modules take and give."""
-    from torch.utils import _pytree
-
     for kind in (StaticKeysValues, TransformerOutput):
-        if kind not in _pytree.SUPPORTED_NODES:
+        with contextlib.suppress(ValueError):  # known already
             torch.export.register_dataclass(kind)
 
 

@@ -13,9 +13,6 @@ from joyflash_cli.studio.training.ablation import Ablation
 from joyflash_cli.studio.training.batches import ReferencePlace
 from joyflash_cli.studio.training.distillation_stages import (
     CHECKPOINT,
-    DMD_RESULT,
-    ODE_RESULT,
-    TEACHER_RESULT,
     ode,
     ode_pairs,
     read_geometry,
@@ -25,7 +22,13 @@ from joyflash_cli.studio.training.distillation_stages import (
 )
 from joyflash_cli.studio.training.dmd import student_profile, train_dmd
 from joyflash_cli.studio.training.export import export_around
-from joyflash_cli.studio.training.run_config import DistillationWeights, RunConfig
+from joyflash_cli.studio.training.run_config import (
+    DMD_RESULT,
+    ODE_RESULT,
+    TEACHER_RESULT,
+    DistillationWeights,
+    RunConfig,
+)
 from joyflash_cli.studio.training.session import Session
 
 

@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim import swa_utils
 
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.transformer import CausalTransformer
@@ -85,17 +86,15 @@ def make_optimiser(module: nn.Module, config: OptimiserConfig) -> torch.optim.Ad
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
 
 
-def make_average(module: nn.Module, config: OptimiserConfig) -> torch.optim.swa_utils.AveragedModel:
+def make_average(module: nn.Module, config: OptimiserConfig) -> swa_utils.AveragedModel:
     """Exponential moving average of the weights with a short start-up bias correction."""
 
-    @torch.no_grad()
     def update(averaged: Any, current: Any, count: Any) -> None:
         decay = min(config.ema_decay, (1 + float(count)) / (10 + float(count)))
-        torch._foreach_lerp_(
-            [local_part(x) for x in averaged], [local_part(x) for x in current], 1 - decay
-        )
+        parts = [[local_part(x) for x in weights] for weights in (averaged, current)]
+        swa_utils.get_ema_multi_avg_fn(decay)(*parts, count)
 
-    return torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=update, use_buffers=False)
+    return swa_utils.AveragedModel(module, multi_avg_fn=update, use_buffers=False)
 
 
 M = TypeVar("M", bound=nn.Module)

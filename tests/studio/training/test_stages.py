@@ -11,6 +11,7 @@ from toy_run import toy_run
 
 from joyflash_cli.config import from_dict, to_dict
 from joyflash_cli.errors import CheckpointError, ConfigError, UsageError
+from joyflash_cli.studio.training.distillation_stages import exported_sampler
 from joyflash_cli.studio.training.run_config import RunConfig, load_run_config
 from joyflash_cli.studio.training.stages import run_stage
 
@@ -65,3 +66,20 @@ def test_a_run_configuration_survives_the_way_through_json(run_file):
     assert from_dict(RunConfig, json.loads(json.dumps(to_dict(run)))) == run
     assert dataclasses.is_dataclass(run.dmd.rollout)
     assert tomllib.loads(run_file.read_text())["dmd"]["steps"] == run.dmd.steps
+
+
+@pytest.mark.parametrize(
+    ("weights", "guidance"),
+    [
+        ({}, 2.0),
+        ({"exported": "generator/generator.safetensors"}, 2.0),
+        ({"exported": "ode/student.safetensors"}, 1.0),
+        ({"exported": "dmd/generator.safetensors"}, 1.0),
+        ({"exported": "start/transformer.safetensors"}, 2.0),
+        ({"exported": "start/transformer.safetensors", "distilled": True}, 1.0),
+        ({"exported": "dmd/generator.safetensors", "distilled": False}, 2.0),
+    ],
+)
+def test_the_run_says_whether_what_it_exports_needs_guidance(weights, guidance):
+    values = {"work_dir": ".", "assets_dir": ".", "version": "1", "weights": weights}
+    assert exported_sampler(from_dict(RunConfig, values)).audio_guidance == guidance
