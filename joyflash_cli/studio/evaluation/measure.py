@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from joyflash_cli.measures import sync
+from joyflash_cli.measures.drift import StreamTracks, drift_table
 from joyflash_cli.measures.identity import cosine, similarity_to_reference
 from joyflash_cli.measures.quality import (
     border_flicker,
@@ -17,7 +18,6 @@ from joyflash_cli.measures.quality import (
     still_background,
 )
 from joyflash_cli.measures.reader import Readers, face_box
-from joyflash_cli.studio.evaluation.drift import StreamTracks, drift_table
 from joyflash_cli.studio.evaluation.pack import HeldOutClip, LongSound
 from joyflash_cli.studio.heads.face_state import VISEMES
 

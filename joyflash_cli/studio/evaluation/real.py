@@ -10,12 +10,8 @@ from typing import Any
 import numpy as np
 
 from joyflash_cli.errors import DataError, JoyFlashError
-from joyflash_cli.measures.quality import rgb_to_lab
-from joyflash_cli.measures.reader import Readers, load_readers
-from joyflash_cli.studio.clips.clip_framing import ClipFraming
-from joyflash_cli.studio.evaluation.film import FilmReading, read_film
-from joyflash_cli.studio.evaluation.film_folder import Film, list_films
-from joyflash_cli.studio.evaluation.film_measures import (
+from joyflash_cli.measures.film import FilmReading, read_film
+from joyflash_cli.measures.film_figures import (
     Figures,
     check_length,
     combined,
@@ -23,6 +19,10 @@ from joyflash_cli.studio.evaluation.film_measures import (
     figures_of,
     mismatched_curve,
 )
+from joyflash_cli.measures.quality import rgb_to_lab
+from joyflash_cli.measures.reader import Readers, load_readers
+from joyflash_cli.studio.clips.clip_framing import ClipFraming
+from joyflash_cli.studio.evaluation.film_folder import Film, list_films
 from joyflash_cli.studio.evaluation.generation import CheckpointRenderer, Renderer
 from joyflash_cli.studio.evaluation.report import rounded
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ

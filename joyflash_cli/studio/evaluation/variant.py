@@ -7,10 +7,10 @@ readers.
 
 import numpy as np
 
+from joyflash_cli.measures.drift import StreamTracks, drift_at, window_frames
 from joyflash_cli.measures.quality import border_flicker, frame_changes, mean_colour
 from joyflash_cli.measures.reader import Readers
 from joyflash_cli.studio.evaluation.ablation import DRIFT_HORIZONS_S
-from joyflash_cli.studio.evaluation.drift import StreamTracks, drift_at, window_frames
 from joyflash_cli.studio.evaluation.generation import CheckpointRenderer
 from joyflash_cli.studio.evaluation.measure import FPS, face_sharpness, read_clip, summarise
 from joyflash_cli.studio.evaluation.pack import HeldOutClip, HeldOutPack

@@ -5,8 +5,8 @@ import pytest
 from synthetic import smooth_track
 
 from joyflash_cli.errors import DataError
-from joyflash_cli.studio.evaluation.film import MOUTH_SHAPE, FilmReading
-from joyflash_cli.studio.evaluation.film_measures import (
+from joyflash_cli.measures.film import MOUTH_SHAPE, FilmReading
+from joyflash_cli.measures.film_figures import (
     Figures,
     combined,
     compare,

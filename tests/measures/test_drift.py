@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from joyflash_cli.studio.evaluation.drift import StreamTracks, drift_at, drift_table
+from joyflash_cli.measures.drift import StreamTracks, drift_at, drift_table
 
 
 def steady(num_frames=1500):

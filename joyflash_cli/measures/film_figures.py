@@ -12,10 +12,10 @@ import numpy as np
 
 from joyflash_cli.errors import DataError
 from joyflash_cli.measures import sync
+from joyflash_cli.measures.drift import StreamTracks, drift_at
+from joyflash_cli.measures.film import FilmReading
 from joyflash_cli.measures.identity import similarity_to_reference
 from joyflash_cli.measures.quality import border_flicker, psnr_db
-from joyflash_cli.studio.evaluation.drift import StreamTracks, drift_at
-from joyflash_cli.studio.evaluation.film import FilmReading
 
 SMOOTHING_S = 0.028
 """Standard deviation by which tracks of lips are smoothed: 0.7 frames at 25 a second."""

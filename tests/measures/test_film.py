@@ -6,6 +6,7 @@ import torch
 from synthetic import draw_face, smooth_track
 
 from joyflash_cli.errors import DataError
+from joyflash_cli.measures import film
 from joyflash_cli.measures.reader import IdentityNet, MouthReader, Readers
 from joyflash_cli.media.inputs.face_points import (
     EYE_CORNERS,
@@ -16,7 +17,6 @@ from joyflash_cli.media.inputs.face_points import (
     RIGHT_LID,
 )
 from joyflash_cli.media.inputs.faces import Face
-from joyflash_cli.studio.evaluation import film
 
 NUM_FRAMES = 70
 EYES_APART = 46.0
