@@ -81,7 +81,8 @@ def evaluate(
             "--real",
             metavar="DIR",
             help="Films of real people, in place of --held-out; may be repeated. "
-            "points: people with recorded points.",
+            "points: people with recorded points; slope and r say how read openings follow "
+            "recorded ones, a slope below 1 that open lips or lids are read half shut.",
         ),
     ] = None,
     faceless: Annotated[

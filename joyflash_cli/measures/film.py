@@ -129,21 +129,18 @@ def _look(
     """One row of every attribute of ``FilmReading`` for each frame."""
     pairs = list(zip(frames, faces, strict=True))
     points = np.stack([face.points for face in faces]).astype(np.float64)
-    eyes_apart = _length(points[:, EYE_CORNERS[0]] - points[:, EYE_CORNERS[3]])
-    opening = _length(np.subtract(*points[:, _LIPS_MIDDLE].swapaxes(0, 1))) / eyes_apart
+    shapes = face_shapes(points)
     mouths = np.stack([_mouth(frame, face) for frame, face in pairs])
     cheeks = [_cheeks(frame, face) for frame, face in pairs]
     lights = [
         _between_lips(mouth, face) if gap > OPEN_MOUTH else (np.nan, np.nan)
-        for mouth, face, gap in zip(mouths, faces, opening, strict=True)
+        for mouth, face, gap in zip(mouths, faces, shapes["opening"], strict=True)
     ]
     upright = np.stack([cut(frame, _framed(face), FRAME_PX) for frame, face in pairs])
     before = [] if last is None else [last]
     return {
         "seen": np.array([face.confidence > MIN_CONFIDENCE for face in faces]),
-        "opening": opening,
-        "width": _length(np.subtract(*points[:, MOUTH_CORNERS].swapaxes(0, 1))) / eyes_apart,
-        "lids": _lid_opening(points),
+        **shapes,
         "mouths": mouths,
         "inside": np.array(lights),
         "skin": np.array([np.median(luma(patch)) for patch in cheeks]),
@@ -155,12 +152,23 @@ def _look(
     }
 
 
-def _lid_opening(points: np.ndarray) -> np.ndarray:
-    """``(F,)``: three distances an eye, because lids of few pixels are read roughly."""
+def face_shapes(points: np.ndarray) -> dict[str, np.ndarray]:
+    """How far lips and lids are apart in faces of points ``(F, P, 2)``, ``(F,)`` each.
+
+    Returns:
+        ``opening`` between the inner lips and ``width`` between the mouth's corners over the
+        distance of the outer eye corners; ``lids`` over the width of the eye, mean of both and of
+        three distances an eye, because lids of few pixels are read roughly.
+    """
+    eyes_apart = _length(points[:, EYE_CORNERS[0]] - points[:, EYE_CORNERS[3]])
     upper, lower = (points[:, lid] for lid in _LIDS)
     heights = _length(upper - lower).reshape(len(points), 2, 3).mean(-1)
     corners = points[:, EYE_CORNERS].reshape(len(points), 2, 2, 2)
-    return (heights / _length(corners[:, :, 0] - corners[:, :, 1])).mean(-1)
+    return {
+        "opening": _length(np.subtract(*points[:, _LIPS_MIDDLE].swapaxes(0, 1))) / eyes_apart,
+        "width": _length(np.subtract(*points[:, MOUTH_CORNERS].swapaxes(0, 1))) / eyes_apart,
+        "lids": (heights / _length(corners[:, :, 0] - corners[:, :, 1])).mean(-1),
+    }
 
 
 def _framed(face: Face) -> Similarity:

@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 
 from joyflash_cli.cli.app import run
-from joyflash_cli.media.inputs.face_points import CANONICAL
-from joyflash_cli.media.inputs.faces import find_faces
+from joyflash_cli.media.inputs.face_points import CANONICAL, NUM_POINTS, points_of
+from joyflash_cli.media.inputs.faces import Face, find_faces
 from joyflash_cli.studio.clips.clip_file import write_frames
+from joyflash_cli.studio.clips.real_faces import PointedPicture
+from joyflash_cli.studio.evaluation import points
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +46,33 @@ def test_figures(folders, capsys):
     assert report["frontal"]["london"] == pytest.approx(0, abs=1e-3)  # stored as 16-bit numbers
     assert report["frontal"]["clip"] < 0.02
     assert report["rolled_30_degrees"]["all"] < 0.05
+    assert report["frontal"]["shapes"]["london"] == {}  # one face has no slope
+    assert set(report["frontal"]["shapes"]["all"]) == {"opening", "width", "lids"}
     assert max(report["framed_spread"].values()) < 0.01
     assert report["ms_per_megapixel"] > 0
     assert report["faceless"] == {"pictures": 2, "accepted": 1, "names": "face.png"}
+
+
+def test_mouths_that_are_read_half_open_have_half_a_slope():
+    generator = np.random.default_rng(0)
+    reads = []
+    for opening in generator.uniform(0, 20, 12):
+        recorded, measured = (face_of_opening(part * opening) for part in (1.0, 0.5))
+        truth = PointedPicture(np.zeros((1, 1, 3), np.uint8), recorded, 0.0, True, "clip")
+        reads.append(points._Read(truth, Face(measured, 1.0)))
+    found = points._errors(reads)
+    assert found["all"] < 0.01
+    for shapes in (found["shapes"]["clip"], found["shapes"]["all"]):
+        assert shapes["opening"] == pytest.approx({"slope": 0.5, "r": 1.0}, abs=1e-3)
+        assert shapes["width"] == {"slope": None, "r": None}  # all faces have the same
+
+
+def face_of_opening(opening_px):
+    """Points of a face that differs from others in the distance of the inner lips alone."""
+    face = np.random.default_rng(7).uniform(0, 200, (NUM_POINTS, 2)).astype(np.float32)
+    upper, lower = points_of((13, 14))
+    face[lower] = face[upper] + [0, opening_px]
+    return face
 
 
 def test_what_is_missing_is_told(folders, tmp_path, capsys):
