@@ -4,49 +4,6 @@ The text of an error names the value, the limit and the next step. The command l
 one line; ``--debug`` adds the traceback.
 """
 
-import errno
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says where there is no more room: on the disk, in a quota, or in one file."""
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether the system refused to write for want of room."""
-    return isinstance(error, OSError) and error.errno in DISK_FULL
-
-
-def write_reason(error: BaseException) -> str:
-    """Why the system refused to write."""
-    number = error.errno if isinstance(error, OSError) else None
-    if number == errno.ENOSPC:
-        return "the disk is full"
-    if number == errno.EDQUOT:
-        return "the disk quota is used up"
-    if number == errno.EFBIG:
-        return _file_size_limit() or "the file system takes no larger file"
-    return getattr(error, "strerror", None) or str(error)
-
-
-def room_hint(error: BaseException) -> str:
-    """The next step where there is no more room."""
-    if isinstance(error, OSError) and error.errno == errno.EFBIG:
-        if _file_size_limit():
-            return "raise the limit with ulimit -f unlimited"
-        return "choose a place on another file system"
-    return "free some space or choose another place"
-
-
-def _file_size_limit() -> str:
-    """The size that this process may give a file, in words; empty where there is no limit."""
-    try:
-        import resource
-    except ImportError:  # a system without such limits
-        return ""
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    if limit == resource.RLIM_INFINITY:
-        return ""
-    return f"no file may be larger than {limit} bytes (ulimit -f)"
-
 
 class JoyFlashError(Exception):
     """A mistake or a condition outside the program, told in one line.

@@ -9,7 +9,6 @@ from joyflash_cli.errors import DataError, OutputError
 from joyflash_cli.render.sidecar import (
     SIDECAR_KEYS,
     RenderRecord,
-    file_sha256,
     read_sidecar,
     sidecar_path,
     weights_sha256,
@@ -101,9 +100,3 @@ def test_the_hash_of_a_checkpoint_follows_weights_and_settings(toy_checkpoint, t
     weights = folder / "codec.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x55")
     assert weights_sha256(resolve_checkpoint("tiny", folder)) not in (original, changed)
-
-
-def test_the_hash_of_a_file(tmp_path):
-    (tmp_path / "a").write_bytes(b"abc")
-    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert file_sha256(tmp_path / "a") == expected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections import OrderedDict
@@ -11,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from joyflash_cli.files import file_sha256
+
 KEY_FORMAT = 1
 """Changes when the same inputs are to be rendered anew because the program has changed."""
 
-_PIECE_BYTES = 1 << 22
 _MAX_REMEMBERED = 4096
 
 
@@ -94,12 +94,8 @@ class FileDigests:
             if found is not None and found.stamp == stamp:
                 self._remember(path, found)
                 return found
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            for piece in iter(functools.partial(file.read, _PIECE_BYTES), b""):
-                digest.update(piece)
-                self.on_piece()
-        found = InputDigest(digest.hexdigest(), stamp)
+        sha256 = file_sha256(path, on_bytes=lambda _: self.on_piece())
+        found = InputDigest(sha256, stamp)
         self._remember(path, found)
         return found
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from joyflash_cli.errors import JoyFlashError, is_disk_full, room_hint, write_reason
+from joyflash_cli.errors import JoyFlashError
+from joyflash_cli.files import is_disk_full, room_hint, write_reason
 
 
 @dataclass(frozen=True)

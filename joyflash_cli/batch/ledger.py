@@ -30,7 +30,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from joyflash_cli.errors import OutputError, is_disk_full, room_hint, write_reason
+from joyflash_cli.errors import OutputError
+from joyflash_cli.files import cannot_write, room_hint
 
 LEDGER_VERSION = 1
 _TEXTS = ("key", "settings", "id", "code", "error", "time")
@@ -74,11 +75,10 @@ class Ledger:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            full = is_disk_full(error)
-            raise OutputError(
-                f"{self.path} cannot be written: {write_reason(error)}",
+            raise cannot_write(
+                self.path,
+                error,
                 hint=f"{room_hint(error)}; the same command goes on where it stopped",
-                code="E-OUTPUT-FULL" if full else "E-OUTPUT-WRITE",
             ) from error
 
     def read_new(self) -> Iterator[tuple[int, dict[str, Any]]]:

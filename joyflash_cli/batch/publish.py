@@ -8,12 +8,9 @@ import shutil
 from pathlib import Path
 
 from joyflash_cli.errors import (
-    JoyFlashError,
     OutputError,
-    is_disk_full,
-    room_hint,
-    write_reason,
 )
+from joyflash_cli.files import cannot_write, flush, is_disk_full, room_hint
 from joyflash_cli.media.outputs.names import partial_path, sidecar_path
 
 
@@ -43,7 +40,7 @@ def publish(staged: Path, target: Path, *, overwrite: bool) -> None:
             os.replace(staged, target)
         else:
             _move_without_replacing(staged, target)
-        _flush_folder(target.parent)
+        flush(target.parent)
     except OSError as error:
         raise _cannot_write(target, error) from error
 
@@ -102,14 +99,6 @@ def _move_without_replacing(staged: Path, target: Path) -> None:
     staged.unlink()
 
 
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _exists(target: Path) -> OutputError:
     return OutputError(
         f"{target} appeared while the batch ran",
@@ -118,10 +107,6 @@ def _exists(target: Path) -> OutputError:
     )
 
 
-def _cannot_write(path: Path, error: OSError) -> JoyFlashError:
-    full = is_disk_full(error)
-    return OutputError(
-        f"{path} cannot be written: {write_reason(error)}",
-        hint=room_hint(error) if full else "choose another --out-dir",
-        code="E-OUTPUT-FULL" if full else "E-OUTPUT-WRITE",
-    )
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    hint = room_hint(error) if is_disk_full(error) else "choose another --out-dir"
+    return cannot_write(path, error, hint=hint)

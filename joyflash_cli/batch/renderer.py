@@ -101,8 +101,8 @@ class PipelineRenderer:
 
     def render(self, job: Job) -> dict[str, Any]:
         """Writes the video and its record; see ``RowRenderer``."""
+        from joyflash_cli.files import file_sha256
         from joyflash_cli.render import read_request
-        from joyflash_cli.render.sidecar import file_sha256
 
         staged = Path(job.staged)
         request = read_request(

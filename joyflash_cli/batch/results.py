@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from joyflash_cli.batch.table import RowState, RowTable
-from joyflash_cli.errors import OutputError, is_disk_full, room_hint, write_reason
+from joyflash_cli.files import cannot_write, room_hint, whole_file
 
 RESULTS_CSV = "results.csv"
 RESULTS_JSONL = "results.jsonl"
@@ -91,18 +90,15 @@ def _result(table: RowTable, found: RowState) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _replacing(path: Path, mark: str) -> Iterator[IO[str]]:
-    temporary = path.with_name(f".{path.name}.{mark}.part")
     try:
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        with (
+            whole_file(path, mark=mark, durable=True) as part,
+            part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+        ):
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path} cannot be written: {write_reason(error)}",
+        raise cannot_write(
+            path,
+            error,
             hint=f"{room_hint(error)} and run the same command again; the ledger has every row",
-            code="E-OUTPUT-FULL" if is_disk_full(error) else "E-OUTPUT-WRITE",
         ) from error

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from joyflash_cli.cli.signals import StopSignals
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import UsageError
+from joyflash_cli.files import write_whole
 
 if TYPE_CHECKING:
     from joyflash_cli.measures.reader import Readers
@@ -160,7 +160,5 @@ def _measure(
                 num_clips=request.clips,
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part")
-        partial.write_text(json.dumps(rounded(report)))
-        os.replace(partial, path)
+        write_whole(path, json.dumps(rounded(report)))
     return figures_of(json.loads(path.read_text()))

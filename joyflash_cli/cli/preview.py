@@ -221,7 +221,7 @@ class FilePreview:
         self._inner.event(name, **values)
 
     def _write(self) -> None:
-        from joyflash_cli.media.outputs.names import part_path
+        from joyflash_cli.files import write_whole
         from joyflash_cli.media.sheet import picture_bytes, tile
 
         if not self._thumbnails:
@@ -229,12 +229,9 @@ class FilePreview:
         per_row = 8
         starts = range(0, len(self._thumbnails), per_row)
         sheet = tile([self._thumbnails[start : start + per_row] for start in starts])
-        temporary = part_path(self._path)
         # A preview that cannot be written is no reason to lose the video.
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)  # never through a link
-            temporary.write_bytes(picture_bytes(sheet))
-            os.replace(temporary, self._path)
+            write_whole(self._path, picture_bytes(sheet))
 
 
 def cell_rows(strip: list["np.ndarray"]) -> list[str]:

@@ -164,7 +164,8 @@ def _run(options: RenderOptions, signals: StopSignals, events: EventStream | Non
 def _preview_files(options: RenderOptions, output: Path) -> list[Path]:
     """The picture file of a preview, where the terminal cannot show one."""
     from joyflash_cli.cli.preview import shown_in
-    from joyflash_cli.media.outputs.names import part_path, preview_path
+    from joyflash_cli.files import part_path
+    from joyflash_cli.media.outputs.names import preview_path
 
     if not options.preview or shown_in(sys.stderr, quiet=options.is_silent) is not None:
         return []

@@ -48,20 +48,19 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from joyflash_cli import __version__
-from joyflash_cli.errors import DataError, OutputError, is_disk_full, room_hint, write_reason
-from joyflash_cli.media.outputs.names import followed, part_path, sidecar_path
+from joyflash_cli.errors import DataError
+from joyflash_cli.files import cannot_write, file_sha256, room_hint, write_whole
+from joyflash_cli.media.outputs.names import followed, sidecar_path
 from joyflash_cli.weights.store import OPTIONAL_PARTS, PARTS, CheckpointFiles
 
 SIDECAR_FORMAT = 1
 MAX_SIDECAR_BYTES = 64 << 20
-_HASH_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -158,24 +157,15 @@ def write_sidecar(output: Path, record: RenderRecord) -> Path:
             none: that of an earlier video of this name goes, too.
     """
     path = sidecar_path(output)
-    temporary = part_path(path)
+    text = json.dumps(record.to_dict(), ensure_ascii=False, indent=1) + "\n"
     try:
-        temporary.unlink(missing_ok=True)  # never through a link
         # A name whose bytes are not UTF-8 is escaped as JSON can escape it.
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            json.dump(record.to_dict(), file, ensure_ascii=False, indent=1)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_whole(path, text.encode(errors="backslashreplace"), durable=True)
     except OSError as error:
-        for stale in (temporary, path):
-            with contextlib.suppress(OSError):
-                stale.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path} cannot be written: {write_reason(error)}",
-            hint=f"{room_hint(error)}; the video itself is there",
-            code="E-OUTPUT-FULL" if is_disk_full(error) else "E-OUTPUT-WRITE",
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise cannot_write(
+            path, error, hint=f"{room_hint(error)}; the video itself is there"
         ) from error
     return path
 
@@ -206,19 +196,6 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     if missing:
         raise _unreadable(path, f"lacks {', '.join(missing[:5])}")
     return values
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal.
-
-    Raises:
-        OSError: If it cannot be read.
-    """
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while piece := file.read(_HASH_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def weights_sha256(files: CheckpointFiles) -> str:

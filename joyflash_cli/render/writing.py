@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from joyflash_cli.errors import JoyFlashError, OutputError
+from joyflash_cli.files import file_sha256
 from joyflash_cli.media.outputs.discarding import DiscardedOnExit
 from joyflash_cli.media.outputs.names import followed
 from joyflash_cli.render.request import SILENCE_WARNING, RenderRequest
 from joyflash_cli.render.sidecar import (
     RenderRecord,
-    file_sha256,
     notice,
     weights_sha256,
     write_sidecar,

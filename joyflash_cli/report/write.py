@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from joyflash_cli import __version__
-from joyflash_cli.errors import OutputError, is_disk_full, room_hint, write_reason
+from joyflash_cli.errors import OutputError
+from joyflash_cli.files import cannot_write, room_hint, write_whole
 from joyflash_cli.report.columns import COLUMNS, gain, mean_gain
 from joyflash_cli.report.sources import ClipSource, find_clips
 from joyflash_cli.report.summary import cards, summarise
@@ -220,17 +221,10 @@ def _comparison_table(pairs: Sequence[tuple[ClipView, ClipView]]) -> list[dict[s
 def _write(page: Path, template: str, context: Mapping[str, Any]) -> None:
     """Renders a template and gives it its name when it is whole."""
     text = _render(template, context)
-    temporary = page.with_name(f".{page.name}.part")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, page)
+        write_whole(page, text)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"{page} cannot be written: {write_reason(error)}",
-            hint=f"{room_hint(error)}; -o chooses the place",
-            code="E-OUTPUT-FULL" if is_disk_full(error) else "E-OUTPUT-WRITE",
-        ) from error
+        raise cannot_write(page, error, hint=f"{room_hint(error)}; -o chooses the place") from error
 
 
 def _render(template: str, context: Mapping[str, Any]) -> str:

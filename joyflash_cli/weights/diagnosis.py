@@ -1,7 +1,6 @@
 """The state of what is on disk and of the way to the Hub, for a report on the machine."""
 
 import base64
-import hashlib
 import os
 import shutil
 import urllib.error
@@ -11,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from joyflash_cli.errors import CheckpointError
+from joyflash_cli.files import file_sha256
 from joyflash_cli.weights.integrity import CHECKSUMS, read_checksums
 from joyflash_cli.weights.manifest import read_manifest
 from joyflash_cli.weights.places import hub_cache, hub_endpoint, is_offline, public_url
@@ -48,36 +48,30 @@ def embedded_files() -> list[FileState]:
             continue
         exported = _exported_hashes(folder)
         for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name != CHECKSUMS):
-            digest = file_digest(path)
+            digest = file_sha256(path)
             known = (recorded.get(path.resolve()), exported.get(path.name))
             expected = [value for value in known if value is not None]
             states.append(
                 FileState(
                     name=f"{profile}/{path.name}",
                     num_bytes=path.stat().st_size,
-                    sha256=digest.hex(),
+                    sha256=digest,
                     is_as_installed=all(e == digest for e in expected) if expected else None,
                 )
             )
     return states
 
 
-def file_digest(path: Path) -> bytes:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def _exported_hashes(folder: Path) -> dict[str, bytes]:
+def _exported_hashes(folder: Path) -> dict[str, str]:
     """What the export wrote down about the files of a checkpoint, by name."""
     try:
-        return {n: bytes.fromhex(e["sha256"]) for n, e in read_checksums(folder).items()}
-    except (CheckpointError, ValueError):
+        return {name: entry["sha256"] for name, entry in read_checksums(folder).items()}
+    except CheckpointError:
         # A record that cannot be read agrees with nothing: every file is reported.
-        return {path.name: b"" for path in folder.iterdir()}
+        return {path.name: "" for path in folder.iterdir()}
 
 
-def _recorded_hashes() -> dict[Path, bytes]:
+def _recorded_hashes() -> dict[Path, str]:
     """What the installer wrote down about the package's files; empty where it did not."""
     try:
         files = metadata.files(DISTRIBUTION) or []
@@ -88,7 +82,7 @@ def _recorded_hashes() -> dict[Path, bytes]:
         if file.hash is not None and file.hash.mode == "sha256" and "assets" in file.parts:
             value = file.hash.value
             padded = value + "=" * (-len(value) % 4)
-            hashes[Path(str(file.locate())).resolve()] = base64.urlsafe_b64decode(padded)
+            hashes[Path(str(file.locate())).resolve()] = base64.urlsafe_b64decode(padded).hex()
     return hashes
 
 

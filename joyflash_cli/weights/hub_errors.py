@@ -1,9 +1,9 @@
 """What went wrong at the Hub, in one line a user can act on."""
 
-import errno
 from typing import Any
 
 from joyflash_cli.errors import CheckpointError, JoyFlashError
+from joyflash_cli.files import is_disk_full
 from joyflash_cli.weights.places import public_url
 
 PASSING_STATUSES = (408, 429, 500, 502, 503, 504)
@@ -160,7 +160,7 @@ def _local_problem(error: Exception, url: str) -> JoyFlashError | None:
             "try again; a proxy or mirror may have cut or replaced it",
             "E-HUB-CUT",
         )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return _problem(
             "the disk of the cache is full",
             "make room, or set HF_HOME to a larger disk",

@@ -1,17 +1,16 @@
 """Whether a file is what it should be: its kind at a glance, its size and its hash."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from joyflash_cli.errors import CheckpointError
+from joyflash_cli.files import file_sha256
 
 CHECKSUMS = "checksums.json"
 """Hashes of the other files of a converted checkpoint, by name."""
 
-_READ_BYTES = 8 << 20
 _LFS_POINTER = b"version https://git-lfs"
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
 
@@ -58,16 +57,10 @@ def hash_file(path: Path, *, on_bytes: Callable[[int], None] | None = None) -> s
     Raises:
         CheckpointError: ``E-CHECKPOINT-DAMAGED`` when it cannot be read.
     """
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while piece := file.read(_READ_BYTES):
-                digest.update(piece)
-                if on_bytes is not None:
-                    on_bytes(len(piece))
+        return file_sha256(path, on_bytes=on_bytes)
     except OSError as error:
         raise _unreadable(path, error) from error
-    return digest.hexdigest()
 
 
 def write_checksums(directory: Path) -> None:

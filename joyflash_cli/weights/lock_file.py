@@ -7,8 +7,7 @@ hashed already, so that 19 GB are not read again at every command.
 
 import contextlib
 import json
-import os
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from joyflash_cli.config import from_dict, to_dict
 from joyflash_cli.errors import CheckpointError, ConfigError
+from joyflash_cli.files import write_whole
 from joyflash_cli.weights.manifest import WeightFile
 
 LOCK_FORMAT = 1
@@ -183,16 +183,7 @@ def _update(path: Path, change: Callable[[Lock], Lock]) -> None:
 
 def _write(path: Path, lock: Lock) -> None:
     text = json.dumps({"format": LOCK_FORMAT, **_plain(lock)}, indent=1, sort_keys=True)
-    handle, name = tempfile.mkstemp(prefix=".weights-", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, text + "\n", mark=uuid.uuid4().hex, durable=True)
 
 
 @contextlib.contextmanager

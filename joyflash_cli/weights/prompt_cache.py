@@ -6,17 +6,17 @@ the user's cache. A checkpoint that was made without a text encoder does not kno
 embedding; it takes what states its prompt and has its width.
 """
 
-import contextlib
 import hashlib
-import os
-import tempfile
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from joyflash_cli.errors import CheckpointError
+from joyflash_cli.files import whole_file
 from joyflash_cli.weights.integrity import check_safetensors
 from joyflash_cli.weights.places import prompts_directory
+from joyflash_cli.weights.tensors import save_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,24 +141,14 @@ def write_prompt(
         path: A file to write instead of the cache's own.
         cache: Another cache than the user's.
     """
-    from safetensors.torch import save_file
-
     path = path or _cached(key, cache)
-    temporary = ""
+    metadata = {"key": key, "prompt": prompt, "encoder": encoder}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Two runs may encode the same prompt at once: each writes its own file, the last one stays.
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        os.close(descriptor)
-        save_file(
-            {_TENSOR: states.detach().cpu().contiguous()},
-            temporary,
-            metadata={"key": key, "prompt": prompt, "encoder": encoder},
-        )
-        Path(temporary).replace(path)
+        with whole_file(path, mark=uuid.uuid4().hex) as part:
+            save_tensors({_TENSOR: states.detach().cpu().contiguous()}, part, metadata=metadata)
     except OSError:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink(missing_ok=True)
         return None
     return path
 

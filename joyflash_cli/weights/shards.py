@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from joyflash_cli.errors import CheckpointError
+from joyflash_cli.files import whole_file
 from joyflash_cli.weights.tensors import save_tensors
 
 if TYPE_CHECKING:
@@ -127,9 +128,8 @@ def write_shards(
     weight_map: dict[str, str] = {}
     total_bytes = 0
     for name, tensors in _consume(shards):
-        temporary = directory / f".{name}.part"
-        save_tensors(tensors, temporary, metadata={"format": "pt"})
-        temporary.replace(directory / name)
+        with whole_file(directory / name) as part_file:
+            save_tensors(tensors, part_file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(tensors, name)
         total_bytes += sum(t.numel() * t.element_size() for t in tensors.values())
         tensors.clear()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from joyflash_cli.errors import CheckpointError
+from joyflash_cli.files import whole_file
 from joyflash_cli.weights.eight_bit import SCALE_SUFFIX, from_eight_bit, without_scales
 from joyflash_cli.weights.tensors import save_tensors, tensor_shapes
 
@@ -111,12 +112,8 @@ def save_state_dict(module: "nn.Module", path: Path, *, dtype: "torch.dtype | No
         .contiguous()
         for name, value in module.state_dict().items()
     }
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        save_tensors(tensors, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as part:
+        save_tensors(tensors, part)
 
 
 def _check_layout(

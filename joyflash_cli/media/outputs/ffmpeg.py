@@ -20,7 +20,8 @@ from typing import IO
 
 import numpy as np
 
-from joyflash_cli.errors import DISK_FULL, JoyFlashError, OutputError
+from joyflash_cli.errors import JoyFlashError, OutputError
+from joyflash_cli.files import DISK_FULL
 from joyflash_cli.media.outputs.clock import exact_fps
 from joyflash_cli.media.outputs.discarding import DiscardedOnExit
 from joyflash_cli.media.outputs.pending import PendingFile, write_error

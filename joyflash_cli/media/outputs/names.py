@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -18,9 +17,6 @@ PICTURE_NUMBER = re.compile(r"%0?[1-9]?d")
 
 Source = Path | int
 """A file that a run reads, or the descriptor that it reads from."""
-
-MAX_NAME_BYTES = 255
-"""Of a file name on the usual file systems."""
 
 
 def followed(path: Path) -> Path:
@@ -106,15 +102,6 @@ def partial_path(video: Path) -> Path:
     return video.with_name(f"{video.stem}.partial{video.suffix}")
 
 
-def part_path(path: Path) -> Path:
-    """What a file is called while it is written."""
-    hidden = path.with_name(f".{path.name}.part")
-    if name_bytes(hidden) <= MAX_NAME_BYTES:
-        return hidden
-    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()
-    return path.with_name(f".{digest[:32]}.part")
-
-
 def with_tmp(path: Path) -> Path:
     """What libavformat calls a file of a playlist while it writes it."""
     return path.with_name(f"{path.name}.tmp")
@@ -126,8 +113,3 @@ def is_same_file(path: Path, other: Source) -> bool:
         return os.path.samefile(path, other)
     except (OSError, ValueError):  # one of them is not there, or can be no name
         return False
-
-
-def name_bytes(path: Path) -> int:
-    """Length of a file name as the file system counts it."""
-    return len(os.fsencode(path.name))

@@ -13,13 +13,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-from joyflash_cli.errors import (
-    JoyFlashError,
-    OutputError,
-    is_disk_full,
-    room_hint,
-    write_reason,
-)
+from joyflash_cli.errors import JoyFlashError, OutputError
+from joyflash_cli.files import cannot_write, flush, is_disk_full, room_hint
 from joyflash_cli.media.outputs.fast_start import write_fast_start
 from joyflash_cli.media.outputs.names import PYAV_SUFFIXES
 from joyflash_cli.media.outputs.probe import MediaInfo, plays, probe
@@ -136,18 +131,13 @@ class PendingFile:
 
     def _rename(self, source: Path, target: Path) -> None:
         try:
-            with source.open("rb") as file:
-                os.fsync(file.fileno())
+            flush(source)
             os.replace(source, target)
             if source == self.temporary:
                 self._release()
             else:
                 self.discard()
-            folder = os.open(target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            flush(target.parent)
         except OSError as error:
             raise write_error(target, error) from error
 
@@ -201,15 +191,10 @@ def write_error(path: Path, error: Exception, *, partial: Path | None = None) ->
         error: What the system or the encoder said.
         partial: Where the playable part was kept, if it was.
     """
-    full = is_disk_full(error)
-    hint = room_hint(error) if full else "choose another place"
+    hint = room_hint(error) if is_disk_full(error) else "choose another place"
     if partial is not None:
         hint += f"; what was written is in {partial}"
-    return OutputError(
-        f"{path} cannot be written: {write_reason(error)}",
-        hint=hint,
-        code="E-OUTPUT-FULL" if full else "E-OUTPUT-WRITE",
-    )
+    return cannot_write(path, error, hint=hint)
 
 
 def _track_problem(

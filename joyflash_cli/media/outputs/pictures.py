@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from joyflash_cli.files import whole_file
 from joyflash_cli.media.inputs.audio import WavWriter
 from joyflash_cli.media.outputs.clock import SoundTrack, exact_fps
 from joyflash_cli.media.outputs.discarding import DiscardedOnExit
-from joyflash_cli.media.outputs.names import part_path
 from joyflash_cli.media.outputs.pending import write_error
 from joyflash_cli.media.outputs.targets import OutputNames
 from joyflash_cli.types import AudioClip, SoundFormat
@@ -138,13 +137,8 @@ class PictureMuxer(DiscardedOnExit):
             extra["exif"] = _exif(self._comment)
         else:
             extra["comment"] = self._comment.encode()
-        temporary = part_path(target)
-        try:
-            Image.fromarray(pixels).save(temporary, format=kind, **extra)
-            os.replace(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with whole_file(target) as part:
+            Image.fromarray(pixels).save(part, format=kind, **extra)
 
 
 @contextlib.contextmanager

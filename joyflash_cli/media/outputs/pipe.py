@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from joyflash_cli.errors import OutputError, is_disk_full, write_reason
+from joyflash_cli.files import cannot_write
 from joyflash_cli.media.outputs.clock import exact_fps
 from joyflash_cli.media.outputs.discarding import DiscardedOnExit
 from joyflash_cli.media.outputs.tracks import TrackOptions, TrackWriter, is_write_failure
@@ -110,8 +110,4 @@ class PipeMuxer(DiscardedOnExit):
         self._tracks.abandon()
         if isinstance(error, BrokenPipeError) or not is_write_failure(error):
             return error
-        return OutputError(
-            f"{self._name} cannot be written: {write_reason(error)}",
-            hint="write to a file with --output FILE.mp4",
-            code="E-OUTPUT-FULL" if is_disk_full(error) else "E-OUTPUT-WRITE",
-        )
+        return cannot_write(self._name, error, hint="write to a file with --output FILE.mp4")

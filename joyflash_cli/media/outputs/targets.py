@@ -24,9 +24,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from joyflash_cli.errors import OutputError, write_reason
+from joyflash_cli.errors import OutputError
+from joyflash_cli.files import MAX_NAME_BYTES, name_bytes, part_path, write_reason
 from joyflash_cli.media.outputs.names import (
-    MAX_NAME_BYTES,
     PICTURE_NUMBER,
     PICTURE_SUFFIXES,
     PLAYLIST_SUFFIX,
@@ -34,8 +34,6 @@ from joyflash_cli.media.outputs.names import (
     check_suffix,
     followed,
     is_same_file,
-    name_bytes,
-    part_path,
     partial_path,
     sidecar_path,
     with_tmp,

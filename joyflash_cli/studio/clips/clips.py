@@ -7,7 +7,6 @@ measures, boxes, sound) and ``shard-0000.json`` (who and what).
 
 import functools
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from joyflash_cli.errors import DataError
+from joyflash_cli.files import write_whole
 from joyflash_cli.studio.clips.motion import MotionConfig, MotionTracks, sample_motion
 from joyflash_cli.studio.clips.shards import build_shards
 from joyflash_cli.studio.heads.face_state import HELD_OUT_EVERY, FaceState, Head, Split
@@ -228,9 +228,7 @@ def write_shard(stem: Path, clips: list[dict]) -> None:
     names = ("visemes", "blink", "lips", "waveform", "mouth_box", "eyes_box")
     tensors = {name: np.stack([clip[name] for clip in clips]) for name in names}
     save_file(tensors, f"{stem}.safetensors")
-    partial = Path(f"{stem}.json.part")
-    partial.write_text(json.dumps([clip["about"] for clip in clips]))
-    os.replace(partial, f"{stem}.json")
+    write_whole(Path(f"{stem}.json"), json.dumps([clip["about"] for clip in clips]))
 
 
 @functools.cache

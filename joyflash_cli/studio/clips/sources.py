@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from joyflash_cli.errors import DataError
+from joyflash_cli.files import file_sha256
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def read_sources() -> tuple[Pack, ...]:
 def checksum(path: Path) -> str:
     """SHA-256 of a file, or of a folder's lines ``<sum>  <path>`` in order of path."""
     if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_sha256(path)
     total = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         total.update(f"{checksum(file)}  {file.relative_to(path).as_posix()}\n".encode())

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from joyflash_cli.config import to_dict
 from joyflash_cli.errors import ConfigError, DataError
+from joyflash_cli.files import whole_file
 from joyflash_cli.media.inputs.faces import find_faces
 from joyflash_cli.studio.clips.clip_framing import ClipFraming
 from joyflash_cli.studio.clips.datasets import DatasetClip, list_clips
@@ -165,9 +166,8 @@ def _build_shard(
         mark.touch()
         return {"stretches": 0}
     stacked = {name: torch.stack([view[name] for view in views]) for name in views[0]}
-    partial = path.with_suffix(".part")
-    save_file({name: value.contiguous() for name, value in stacked.items()}, partial)
-    partial.rename(path)
+    with whole_file(path) as part:
+        save_file({name: value.contiguous() for name, value in stacked.items()}, part)
     return {"stretches": len(views)}
 
 

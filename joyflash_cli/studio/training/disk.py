@@ -8,10 +8,8 @@ from joyflash_cli.errors import (
     ConfigError,
     DataError,
     OutputError,
-    is_disk_full,
-    room_hint,
-    write_reason,
 )
+from joyflash_cli.files import is_disk_full, room_hint, write_reason
 from joyflash_cli.weights.tensors import as_os_error
 
 

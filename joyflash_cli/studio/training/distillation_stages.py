@@ -13,6 +13,7 @@ from torch import Tensor
 from joyflash_cli.codec.protocol import Codec
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import ConfigError
+from joyflash_cli.files import whole_file
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.settings import SamplerSettings
@@ -112,9 +113,8 @@ def save_weights(state: dict[str, Tensor], path: Path, processes: Processes) -> 
 
     if processes.is_first:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part")
-        save_file(state, partial)
-        partial.rename(path)
+        with whole_file(path) as part:
+            save_file(state, part)
     processes.wait()
 
 

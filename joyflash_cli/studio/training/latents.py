@@ -14,6 +14,7 @@ from torch.nn import functional
 from joyflash_cli.codec.tiny import TinyCodec
 from joyflash_cli.encoders.front_end import FrontEnd
 from joyflash_cli.errors import DataError
+from joyflash_cli.files import whole_file
 from joyflash_cli.studio.clips.clips import MARGIN_FRAMES, ClipStore
 from joyflash_cli.studio.training.codec import to_signed
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
@@ -177,9 +178,8 @@ def build_latents(
             stacked = {
                 name: torch.stack([view[name] for view in views]).contiguous() for name in names
             }
-            partial = path.with_suffix(".part")
-            save_file(stacked, partial)
-            partial.rename(path)
+            with whole_file(path) as part:
+                save_file(stacked, part)
         if on_shard is not None:
             on_shard(shard + 1, num_shards)
     (out_dir / "about.json").write_text(json.dumps({"clips": len(store), "seed": seed}))

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from joyflash_cli.errors import ConfigError, DataError
+from joyflash_cli.files import whole_file
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.settings import SamplerSettings
@@ -179,9 +180,8 @@ def build_ode_pairs(
         if processes.any(wanted)[0]:
             joined = walk.shard(shard if wanted else 0, padded=processes.world_size > 1)
             if wanted:
-                partial = path.with_suffix(".part")
-                save_file(joined, partial)
-                partial.rename(path)
+                with whole_file(path) as part:
+                    save_file(joined, part)
         if on_shard is not None and processes.is_first:
             on_shard(min(round_start + processes.world_size, num_shards), num_shards)
     processes.wait()

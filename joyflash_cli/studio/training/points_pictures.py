@@ -4,7 +4,6 @@ Every face is kept once as a square around it, at one size, so that training onl
 A part of the collection is one ``NAME.npz`` without pixels and one ``NAME.npy`` with them.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from joyflash_cli.errors import DataError
+from joyflash_cli.files import whole_file
 from joyflash_cli.media.inputs.face_points import EYE_CORNERS, MOUTH_CORNERS
 from joyflash_cli.media.inputs.similarity import Similarity, cut
 from joyflash_cli.studio.clips.real_faces import PointedPicture
@@ -69,10 +69,9 @@ def write_part(directory: Path, name: str, pictures: Iterator[PointedPicture]) -
     columns = [np.stack(column) for column in zip(*rows, strict=True)]
     np.save(directory / f"{name}.npy", columns[0])
     names = ("points", "inside", "turned", "held_out", "kind")
-    partial = directory / f"{name}.part.npz"
     arrays: dict[str, Any] = dict(zip(names, columns[1:], strict=True))
-    np.savez(partial, **arrays)
-    os.replace(partial, directory / f"{name}.npz")
+    with whole_file(directory / f"{name}.npz") as part, part.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def load_parts(directory: Path, names: tuple[str, ...]) -> list[PictureStore]:

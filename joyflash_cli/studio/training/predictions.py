@@ -18,6 +18,7 @@ from joyflash_cli.codec.tiny import TinyCodec
 from joyflash_cli.codec.warp import FRAMES_PER_LATENT
 from joyflash_cli.encoders.front_end import FrontEnd
 from joyflash_cli.errors import DataError
+from joyflash_cli.files import whole_file
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.psb import noise_levels
 from joyflash_cli.sampler.settings import SamplerSettings
@@ -160,9 +161,8 @@ def build_predictions(
                 )
                 for index in chosen[shard * per_shard : (shard + 1) * per_shard]
             ]
-            partial = path.with_suffix(".part")
-            save_file({k: torch.stack([c[k] for c in clips]) for k in clips[0]}, partial)
-            partial.rename(path)
+            with whole_file(path) as part:
+                save_file({k: torch.stack([c[k] for c in clips]) for k in clips[0]}, part)
         if on_shard is not None:
             on_shard(shard + 1, num_shards)
 

@@ -7,7 +7,6 @@ rows of its process and can be put together again for another number of processe
 """
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from joyflash_cli.errors import CheckpointError
+from joyflash_cli.files import whole_file, write_whole
 from joyflash_cli.studio.training.processes import Processes
 from joyflash_cli.studio.training.sharding import is_sharded, local_part
 from joyflash_cli.weights.tensors import save_tensors
@@ -37,17 +37,15 @@ def save_state(directory: Path, tree: Any, *, step: int, processes: Processes) -
         OSError: If it cannot be written; the state before it stays the newest.
     """
     folder = directory / f"state-{step:08d}"
-    pointer, partial = directory / POINTER, directory / f"{POINTER}.part"
+    pointer = directory / POINTER
     about = json.dumps({"folder": folder.name, "processes": processes.world_size})
     try:
         save_tree(folder / f"{processes.rank:05d}.safetensors", tree)
         processes.wait()
         if processes.is_first:
-            partial.write_text(about)
-            os.replace(partial, pointer)
+            write_whole(pointer, about)
     except OSError:
         # The room goes to whatever is written next; the state before this one is untouched.
-        partial.unlink(missing_ok=True)
         if not (pointer.exists() and pointer.read_text() == about):
             shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -86,12 +84,8 @@ def save_tree(path: Path, tree: Any) -> None:
     tensors: dict[str, Tensor] = {}
     described = json.dumps(_describe(tree, tensors))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    try:
-        save_tensors(tensors or {"empty": torch.zeros(0)}, partial, metadata={"tree": described})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as part:
+        save_tensors(tensors or {"empty": torch.zeros(0)}, part, metadata={"tree": described})
 
 
 def load_tree(paths: Path | Sequence[Path], processes: Processes | None = None) -> Any:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import swa_utils
 
 from joyflash_cli.errors import ConfigError
+from joyflash_cli.files import write_whole
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.studio.training.processes import Processes
 from joyflash_cli.studio.training.session import Session
@@ -277,9 +277,7 @@ class MetricsFile:
         if not (self.session.processes.is_first and self.path.exists()):
             return
         kept = [line for line in _whole_lines(self.path) if json.loads(line)["step"] <= step]
-        partial = self.path.with_suffix(".part")
-        partial.write_text("".join(f"{line}\n" for line in kept))
-        os.replace(partial, self.path)
+        write_whole(self.path, "".join(f"{line}\n" for line in kept))
 
     def _write_board(self, line: dict) -> None:
         if not self.session.tensorboard:
