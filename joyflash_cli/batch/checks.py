@@ -9,7 +9,14 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from joyflash_cli.batch.rows import STATE_FOLDER, BatchRow, Problem, RawRow
+from joyflash_cli.batch.rows import (
+    REQUIRED_COLUMNS,
+    STATE_FOLDER,
+    RawRow,
+    Row,
+    absolute,
+    printable,
+)
 from joyflash_cli.media.inputs.kinds import is_url
 from joyflash_cli.media.outputs.names import FFMPEG_SUFFIXES, PYAV_SUFFIXES
 
@@ -46,8 +53,8 @@ class RowRules:
     hears_text: bool
 
 
-def check_row(raw: RawRow, rules: RowRules) -> tuple[BatchRow, list[Problem]]:
-    """The row, and everything that is wrong with it; only one without problems is for use.
+def check_row(raw: RawRow, rules: RowRules) -> Row:
+    """The row; one with anything wrong has failed, and its error tells all of that.
 
     Files must exist and be readable; what they hold is judged when the row is rendered. The output
     of a row whose output cannot be is empty.
@@ -55,39 +62,37 @@ def check_row(raw: RawRow, rules: RowRules) -> tuple[BatchRow, list[Problem]]:
     values = {key: str(value) for key, value in raw.values.items()}
     halves = {"image": _NO_BYTE, "audio": _NO_BYTE}
     broken = [key for key, text in values.items() if halves.get(key, _SURROGATE).search(text)]
-    if broken:  # a JSON escape that is half a character: no file and no prompt can hold it
-        text = f"{broken[0]} has a character that does not exist"
+    if raw.wrong or broken:  # a JSON escape that is half a character: nothing can hold it
         row_id = _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", values.get("id", ""))
-        return unusable_row(raw, row_id), [Problem(raw.number, raw.line, text)]
-    row_id = values.get("id", "")
-    output = values.get("output") or f"{row_id}.mp4"
+        text = raw.wrong or f"{broken[0]} has a character that does not exist"
+        return _failed(Row(raw.number, raw.line, row_id), [text])
+    row_id, image, audio = (values.get(column, "") for column in REQUIRED_COLUMNS)
+    output, prompt = values.get("output") or f"{row_id}.mp4", values.get("prompt", "")
     folder = os.fspath(rules.folder)
-    image, image_problem = _find_file("image", values.get("image", ""), folder)
-    audio, audio_problem = _find_file("audio", values.get("audio", ""), folder)
-    named = row_id or values.get("output")
-    texts = (
-        _id_problem(row_id),
-        image_problem,
-        audio_problem,
-        _output_problem(output) if named else "",
-    )
-    problems = [Problem(raw.number, raw.line, text) for text in texts if text]
-    prompt = values.get("prompt", "")
-    if prompt and not rules.hears_text:
-        text = f"profile {rules.profile} has no text control; leave the prompt empty"
-        problems.append(Problem(raw.number, raw.line, text, "E-PROMPT"))
+    named = bool(row_id or values.get("output"))
     seed = _seed(values.get("seed", ""))
+    texts = [
+        _id_problem(row_id),
+        _file_problem("image", image, folder),
+        _file_problem("audio", audio, folder),
+        _output_problem(output) if named else "",
+    ]
+    about_prompt = ""
+    if prompt and not rules.hears_text:
+        about_prompt = f"profile {rules.profile} has no text control; leave the prompt empty"
+    texts.append(about_prompt)
     if seed is None:
-        text = f"seed {values['seed'][:40]!r} is not an integer of 0 <= seed < 2**63"
-        problems.append(Problem(raw.number, raw.line, text))
-    place = "" if _leads_astray(output) or not named else posixpath.normpath(output)
-    row = BatchRow(raw.number, raw.line, row_id, image, audio, place, prompt, seed or 0)
-    return row, problems
+        texts.append(f"seed {values['seed'][:40]!r} is not an integer of 0 <= seed < 2**63")
+    place = posixpath.normpath(output) if named and not _leads_astray(output) else ""
+    row = Row(raw.number, raw.line, row_id, image, audio, place, prompt, seed or 0, folder)
+    found = [text for text in texts if text]
+    return _failed(row, found, "E-PROMPT" if found[:1] == [about_prompt] else "E-MANIFEST-ROW")
 
 
-def unusable_row(found: RawRow | Problem, row_id: str = "") -> BatchRow:
-    """A row of which nothing more is known than where it stands."""
-    return BatchRow(found.number, found.line, row_id, image="", audio="", output="")
+def _failed(row: Row, problems: list[str], code: str = "E-MANIFEST-ROW") -> Row:
+    if problems:
+        row.state, row.error_code, row.error = "failed", code, printable("; ".join(problems))
+    return row
 
 
 def _id_problem(row_id: str) -> str:
@@ -98,25 +103,24 @@ def _id_problem(row_id: str) -> str:
     return f"id {row_id!r} has a control character" if _CONTROL.search(row_id) else ""
 
 
-def _find_file(column: str, given: str, folder: str) -> tuple[str, str]:
-    """A file's absolute path, and why it cannot be read or nothing.
+def _file_problem(column: str, given: str, folder: str) -> str:
+    """Why a file cannot be read, or nothing.
 
     The path is a plain local one however it is spelled: ``http://x`` is a name like any other.
-    Strings rather than ``Path``: this runs for every row of tables of any length.
     """
     if not given:
-        return "", f"has no {column}"
-    path = os.path.normpath(os.path.join(folder, given))
+        return f"has no {column}"
+    path = absolute(folder, given)
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):  # ValueError: a null character
         url = "; URLs are not fetched" if is_url(given) else ""
-        return path, f"{column} {given!r:.{MAX_SHOWN_CHARS}} does not exist{url}"
+        return f"{column} {given!r:.{MAX_SHOWN_CHARS}} does not exist{url}"
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "not a plain file"
-        return path, f"{column} {given!r:.{MAX_SHOWN_CHARS}} is {what}"
+        return f"{column} {given!r:.{MAX_SHOWN_CHARS}} is {what}"
     readable = os.access(path, os.R_OK)
-    return path, "" if readable else f"{column} {given!r:.{MAX_SHOWN_CHARS}} may not be read"
+    return "" if readable else f"{column} {given!r:.{MAX_SHOWN_CHARS}} may not be read"
 
 
 def _output_problem(output: str) -> str:

@@ -6,9 +6,8 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from joyflash_cli.files import file_sha256
 
@@ -18,53 +17,24 @@ KEY_FORMAT = 1
 _MAX_REMEMBERED = 4096
 
 
-@dataclass(frozen=True)
-class FileStamp:
-    """What changes with a file's contents without reading them.
+class FileDigest(NamedTuple):
+    """SHA-256 of a file, and what changes with its contents without reading them.
+
+    As JSON it is a list, which is how it stands in the ledger.
 
     Attributes:
+        sha256: Of the contents.
         size: Bytes.
         mtime_ns: Time of the last change of the contents.
         ctime_ns: Time of the last change of anything; cannot be set back by ``touch``.
         inode: Differs when a file was replaced by another.
     """
 
+    sha256: str
     size: int
     mtime_ns: int
     ctime_ns: int
     inode: int
-
-    @classmethod
-    def of(cls, path: Path) -> FileStamp:
-        """The stamp of a file.
-
-        Raises:
-            OSError: If it cannot be asked for.
-        """
-        found = path.stat()
-        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-
-
-@dataclass(frozen=True)
-class InputDigest:
-    """SHA-256 of a file and the stamp it had when it was read."""
-
-    sha256: str
-    stamp: FileStamp
-
-    def to_list(self) -> list[Any]:
-        """As it stands in the ledger."""
-        stamp = self.stamp
-        return [self.sha256, stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode]
-
-    @classmethod
-    def from_list(cls, values: Any) -> InputDigest | None:
-        """From the ledger; ``None`` if it is none."""
-        if not isinstance(values, list) or len(values) != 5 or not isinstance(values[0], str):
-            return None
-        if not all(isinstance(value, int) for value in values[1:]):
-            return None
-        return cls(values[0], FileStamp(*values[1:]))
 
 
 class FileDigests:
@@ -77,33 +47,34 @@ class FileDigests:
 
     def __init__(self, on_piece: Callable[[], None] | None = None) -> None:
         self.on_piece = on_piece or _nothing
-        self._known: OrderedDict[Path, InputDigest] = OrderedDict()
+        self._known: OrderedDict[Path, FileDigest] = OrderedDict()
 
-    def digest(self, path: Path, known: InputDigest | None = None) -> InputDigest:
+    def digest(self, path: Path, known: Any = None) -> FileDigest:
         """The digest of a file.
 
         Args:
             path: The file.
-            known: From an earlier run; holds while the stamp is the same.
+            known: A ``FileDigest`` from the ledger, of any kind; holds while the file is the same.
 
         Raises:
             OSError: If it cannot be read.
         """
-        stamp = FileStamp.of(path)
+        status = path.stat()
+        stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         for found in (self._known.get(path), known):
-            if found is not None and found.stamp == stamp:
-                self._remember(path, found)
-                return found
+            if isinstance(found, list | tuple) and tuple(found[1:]) == stamp:
+                sha256 = found[0]
+                if isinstance(sha256, str):
+                    return self._remember(path, FileDigest(sha256, *stamp))
         sha256 = file_sha256(path, on_bytes=lambda _: self.on_piece())
-        found = InputDigest(sha256, stamp)
-        self._remember(path, found)
-        return found
+        return self._remember(path, FileDigest(sha256, *stamp))
 
-    def _remember(self, path: Path, digest: InputDigest) -> None:
+    def _remember(self, path: Path, digest: FileDigest) -> FileDigest:
         self._known[path] = digest
         self._known.move_to_end(path)
         if len(self._known) > _MAX_REMEMBERED:
             self._known.popitem(last=False)
+        return digest
 
 
 def row_key(image_sha256: str, audio_sha256: str, parameters: Mapping[str, Any]) -> str:

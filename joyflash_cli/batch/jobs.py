@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
+from joyflash_cli.batch.claims import Claim
+from joyflash_cli.batch.rows import Row
 from joyflash_cli.errors import JoyFlashError
 from joyflash_cli.files import is_disk_full, room_hint, write_reason
+
+WORKER_DIED = "E-WORKER-DIED"
 
 
 @dataclass(frozen=True)
@@ -18,27 +23,17 @@ class Job:
     """A row for a worker; plain values only, since it may travel to another machine.
 
     Attributes:
-        number: Row of data, from 1; names the job.
-        id: The user's own name of the row.
-        image: Picture, absolute.
-        audio: Sound, absolute.
+        row: As checked; its number names the job.
         staged: Where the worker writes the video: a folder of this attempt alone.
-        prompt: As given.
-        seed: As given.
-        image_sha256: Of the picture when the job was made.
-        audio_sha256: Of the sound when the job was made.
+        inputs: What the video is made of, see ``BatchPlan.inputs``.
+        claim: The run's own, on the row.
         attempt: 1, or 2 after a worker died.
     """
 
-    number: int
-    id: str
-    image: str
-    audio: str
-    staged: str
-    prompt: str = ""
-    seed: int = 0
-    image_sha256: str = ""
-    audio_sha256: str = ""
+    row: Row
+    staged: Path
+    inputs: Mapping[str, Any]
+    claim: Claim
     attempt: int = 1
 
 
@@ -79,20 +74,22 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended.
+    """How a job ended: the video is staged, or there is a failure.
 
     Attributes:
         job: Which one.
-        kind: ``done`` the video is staged, ``failed`` an error of this row, ``lost`` the worker
-            died under it.
         facts: Of a finished video: its SHA-256, size, length, times.
-        failure: Of the other two.
+        failure: Why there is none.
     """
 
     job: Job
-    kind: Literal["done", "failed", "lost"]
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the worker died under the job, which may succeed elsewhere."""
+        return self.failure is not None and self.failure.code == WORKER_DIED
 
     @property
     def may_spoil_gpu(self) -> bool:
@@ -163,5 +160,5 @@ def run_job(renderer: RowRenderer, job: Job) -> Outcome:
     try:
         facts = renderer.render(job)
     except Exception as error:  # noqa: BLE001 - one row's bug must not take the others with it
-        return Outcome(job, "failed", failure=Failure.of(error))
-    return Outcome(job, "done", {**facts, "host": socket.gethostname(), "pid": os.getpid()})
+        return Outcome(job, failure=Failure.of(error))
+    return Outcome(job, {**facts, "host": socket.gethostname(), "pid": os.getpid()})

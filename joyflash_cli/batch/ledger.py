@@ -23,12 +23,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from joyflash_cli.errors import OutputError
 from joyflash_cli.files import cannot_write, room_hint
@@ -42,31 +43,32 @@ SETTLED_STATES = ("publishing", "done", "failed")
 class Ledger:
     """A ledger file, which need not exist before the first line is written.
 
+    What it says last about each output stays in the file; only where that begins is kept in memory.
+
     Args:
         path: ``ledger.jsonl``.
-        owner: Name of this run, put into each line.
-        host: Name of this machine, put into each line.
     """
 
-    def __init__(self, path: Path, *, owner: str = "", host: str = "") -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._who = {"owner": owner, "host": host}
-        self._position = 0
-        self.num_damaged = 0
-
-    @property
-    def position(self) -> int:
+        self.position = 0
         """Byte up to which the file was read."""
-        return self._position
+        self._last: dict[str, tuple[int, str]] = {}
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def append(self, record: Mapping[str, Any], *, owner: str = "", host: str = "") -> None:
         """Adds a line; it is on the disk when this returns.
+
+        Args:
+            record: What the line says.
+            owner: Name of this run.
+            host: Name of this machine.
 
         Raises:
             OutputError: ``E-OUTPUT-FULL`` or ``E-OUTPUT-WRITE``.
         """
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"v": LEDGER_VERSION, "time": now, **self._who, **record})
+        head = {"v": LEDGER_VERSION, "time": now, "owner": owner, "host": host}
+        line = json.dumps({**head, **record})
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
             try:
@@ -81,24 +83,47 @@ class Ledger:
                 hint=f"{room_hint(error)}; the same command goes on where it stopped",
             ) from error
 
-    def read_new(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Settled lines since the last call, each with the byte where it begins.
+    def read_new(self) -> int:
+        """Takes in what was added since the last call; how many settled lines there were.
 
         Raises:
             OutputError: If the file is there but cannot be read.
         """
+        num_lines = 0
+        with self._reading(self.position) as file:
+            while (line := file.readline()).endswith(b"\n"):
+                start, self.position = self.position, self.position + len(line)
+                record = _parse(line)
+                if record is not None and record["state"] in SETTLED_STATES:
+                    num_lines += 1
+                    self._last[record["output"]] = (start, record["state"])
+        return num_lines
+
+    def last(self, output: str) -> dict[str, Any] | None:
+        """The last word about an output: the settled line, or ``None``.
+
+        Raises:
+            OutputError: If the file cannot be read.
+        """
+        if output not in self._last:
+            return None
+        with self._reading(self._last[output][0]) as file:
+            return _parse(file.readline())
+
+    def last_state(self, output: str) -> str:
+        """The state of that line, or nothing."""
+        return self._last[output][1] if output in self._last else ""
+
+    def last_position(self, output: str) -> int:
+        """The byte where that line begins, or -1."""
+        return self._last[output][0] if output in self._last else -1
+
+    @contextlib.contextmanager
+    def _reading(self, position: int) -> Iterator[BinaryIO]:
         try:
-            with self.path.open("rb") as file:
-                file.seek(self._position)
-                while (line := file.readline()).endswith(b"\n"):
-                    start, self._position = self._position, self._position + len(line)
-                    record = _parse(line)
-                    if record is None:
-                        self.num_damaged += bool(line.strip())
-                    elif record["state"] in SETTLED_STATES:
-                        yield start, record
-        except FileNotFoundError:
-            return
+            with self.path.open("rb") if self.path.exists() else io.BytesIO() as file:
+                file.seek(position)
+                yield file
         except OSError as error:
             raise OutputError(
                 f"{self.path} cannot be read: {error.strerror or error}",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from joyflash_cli.batch.csv_cells import ManifestError, read_cells
-from joyflash_cli.batch.rows import COLUMNS, REQUIRED_COLUMNS, Problem, RawRow
+from joyflash_cli.batch.rows import COLUMNS, REQUIRED_COLUMNS, RawRow
 
 MAX_LINE_CHARS = 1 << 20
 """Longest line that is read; a file without line ends must not fill the memory."""
@@ -46,8 +46,8 @@ def open_manifest(path: Path) -> BinaryIO:
 
 def read_rows(
     file: BinaryIO, name: str, *, note: Callable[[str], None] | None = None
-) -> Iterator[RawRow | Problem]:
-    """The rows of a manifest, and a problem for each row whose form is wrong.
+) -> Iterator[RawRow]:
+    """The rows of a manifest, also those whose form is wrong.
 
     UTF-8 with or without a byte order mark, or UTF-16 (the "Unicode text" of spreadsheets); any
     line ends. CSV begins with the names of its columns, separated by comma, semicolon or tab (told
@@ -113,7 +113,7 @@ class _Extras:
             self._note(f"{self._name}: {column!r:.80} is no column of a batch and is left out")
 
 
-def _rows(text: io.TextIOWrapper, name: str, extras: _Extras) -> Iterator[RawRow | Problem]:
+def _rows(text: io.TextIOWrapper, name: str, extras: _Extras) -> Iterator[RawRow]:
     lines = _Lines(text, name)
     first = next(iter(lines), None)
     while first is not None and not first.strip():
@@ -150,7 +150,7 @@ class _Lines:
         return line
 
 
-def _csv_rows(first: str, lines: _Lines, name: str, extras: _Extras) -> Iterator[RawRow | Problem]:
+def _csv_rows(first: str, lines: _Lines, name: str, extras: _Extras) -> Iterator[RawRow]:
     if first.lower().startswith("sep=") and len(first.strip()) == 5:
         delimiter = first.strip()[-1]  # a spreadsheet's own way to name it
         first = next(lines, "")
@@ -197,19 +197,17 @@ def _columns(header: list[str], delimiter: str, name: str, extras: _Extras) -> S
     return [column if column in COLUMNS else None for column in names]
 
 
-def _csv_row(
-    number: int, line: int, columns: Sequence[str | None], cells: list[str]
-) -> RawRow | Problem:
+def _csv_row(number: int, line: int, columns: Sequence[str | None], cells: list[str]) -> RawRow:
     while len(cells) > len(columns) and not cells[-1]:
         cells.pop()
     if len(cells) != len(columns):
         text = f"has {len(cells)} cells; the header has {len(columns)}"
-        return Problem(number, line, text)
+        return RawRow(number, line, {}, text)
     named = zip(columns, cells, strict=True)
     return RawRow(number, line, {column: cell for column, cell in named if column is not None})
 
 
-def _json_rows(first: str, lines: _Lines, extras: _Extras) -> Iterator[RawRow | Problem]:
+def _json_rows(first: str, lines: _Lines, extras: _Extras) -> Iterator[RawRow]:
     number = 0
     line: str | None = first
     while line is not None:
@@ -219,25 +217,25 @@ def _json_rows(first: str, lines: _Lines, extras: _Extras) -> Iterator[RawRow | 
         line = next(lines, None)
 
 
-def _json_row(number: int, line: int, text: str, extras: _Extras) -> RawRow | Problem:
+def _json_row(number: int, line: int, text: str, extras: _Extras) -> RawRow:
     try:
         values = json.loads(text, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
-        return Problem(number, line, f"is not JSON: {error}")
+        return RawRow(number, line, {}, f"is not JSON: {error}")
     if not isinstance(values, dict):
-        return Problem(number, line, "is not a JSON object")
+        return RawRow(number, line, {}, "is not a JSON object")
     for key, value in values.items():
         if key not in COLUMNS:
             if meant := extras.meant(key, values):
                 also = f"; did you mean {meant}?"
-                return Problem(number, line, f"has an unknown key {key!r:.80}{also}")
+                return RawRow(number, line, {}, f"has an unknown key {key!r:.80}{also}")
             extras.leave_out(key)
             continue
         allowed = (str, int) if key == "seed" else (str,)
         # bool is a subclass of int, but true is no seed.
         if value is not None and (isinstance(value, bool) or not isinstance(value, allowed)):
             kind = "an integer" if key == "seed" else "a text"
-            return Problem(number, line, f"{key} is {_shown(value)}; {kind} is needed")
+            return RawRow(number, line, {}, f"{key} is {_shown(value)}; {kind} is needed")
     given = {key: values[key] for key in COLUMNS if values.get(key) is not None}
     return RawRow(number, line, given)
 

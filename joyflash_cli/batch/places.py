@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import BinaryIO
 
-from joyflash_cli.batch.rows import STATE_FOLDER, Problem
+from joyflash_cli.batch.rows import STATE_FOLDER, Problem, Row, Rows
 from joyflash_cli.errors import OutputError
 from joyflash_cli.media.outputs.names import partial_path, sidecar_path
-
-if TYPE_CHECKING:
-    from joyflash_cli.batch.rows import BatchRow
-    from joyflash_cli.batch.table import RowTable
-
-Replaceable: TypeAlias = "Callable[[BatchRow], bool]"
 
 
 def real_place(out_dir: Path, output: str) -> Path:
@@ -47,17 +42,51 @@ def real_place(out_dir: Path, output: str) -> Path:
     return Path(place)
 
 
+class InputFiles:
+    """The files that a batch reads: none of them may ever be replaced.
+
+    Args:
+        rows: Their pictures and sounds are meant.
+        manifest: The table itself, unless it is a pipe.
+    """
+
+    def __init__(self, rows: Rows, manifest: BinaryIO) -> None:
+        self._rows = rows
+        self._identities: set[tuple[int, int]] | None = None  # asked for few batches
+        self._manifest: tuple[int, int] | None = None
+        with contextlib.suppress(OSError, ValueError):
+            self._manifest = _identity(os.fstat(manifest.fileno()))
+
+    def __contains__(self, path: Path) -> bool:
+        try:
+            wanted = _identity(path.stat())  # through whatever links
+        except OSError:
+            return False
+        if self._identities is None:
+            given = {name for row in self._rows for name in (row.image_path, row.audio_path)}
+            self._identities = set()
+            for name in given:
+                with contextlib.suppress(OSError, ValueError):  # or no name of a file at all
+                    self._identities.add(_identity(name.stat()))
+        return wanted == self._manifest or wanted in self._identities
+
+
 def target_problem(
-    table: RowTable, row: BatchRow, out_dir: Path, *, overwrite: bool, may_replace: Replaceable
+    row: Row,
+    out_dir: Path,
+    inputs: InputFiles,
+    *,
+    is_ours: bool,
+    may_replace: Callable[[Row], bool],
 ) -> tuple[str, str]:
     """Why a row's video, its record or a part of it may not be written, and a code; or nothing.
 
     Args:
-        table: All rows, with what they read and what was made of them.
         row: The row.
         out_dir: Folder of the batch.
-        overwrite: Whether whatever stands there may be replaced.
-        may_replace: Says whether the row's old video is this batch's own and as it was made.
+        inputs: What the batch reads.
+        is_ours: Whether the ledger knows of a video there.
+        may_replace: Says whether what stands there may go.
     """
     try:
         place = real_place(out_dir, row.output)
@@ -67,48 +96,52 @@ def target_problem(
     names = (place, sidecar_path(place), partial, sidecar_path(partial))
     taken = [path for path in names if os.path.lexists(path)]
     for path in taken:
-        shown = _shown(path, place, row)
-        if table.is_input(path):
-            return f"{shown} is a file that rows read", "E-OUTPUT-INPUT"
+        if path in inputs:
+            return f"{_shown(path, place, row)} is a file that rows read", "E-OUTPUT-INPUT"
         if path.is_dir():
-            return f"{shown} is a folder", "E-OUTPUT-EXISTS"
-    ours = table.settled(row.output) is not None
-    if not taken or overwrite:
+            return f"{_shown(path, place, row)} is a folder", "E-OUTPUT-EXISTS"
+    if not taken or may_replace(row):
         return "", ""
-    text = ""
     if place in taken:
-        what = "with other settings, or was changed since" if ours else "by something else"
-        if not may_replace(row):
-            text = f"output {row.output!r} exists already and was made {what}"
-    elif not ours:
+        what = "with other settings, or was changed since" if is_ours else "by something else"
+        text = f"output {row.output!r} exists already and was made {what}"
+    elif is_ours:
+        return "", ""
+    else:
         text = f"{_shown(taken[0], place, row)} exists without its video"
-    return (text, "E-OUTPUT-EXISTS") if text else ("", "")
+    return text, "E-OUTPUT-EXISTS"
 
 
-def shared_places(table: RowTable, out_dir: Path) -> Iterator[Problem]:
+def shared_places(rows: Rows, out_dir: Path) -> Iterator[Problem]:
     """Rows whose video, or the part of it that would be kept, is another row's video."""
     folder_of = lru_cache(4096)(os.path.realpath)
     home = folder_of(out_dir)
+    outputs = {row.output for row in rows}
     linked: dict[str, str] = {}
-    for number, line, output in table.outputs():
+    for row in rows:
+        output = row.output
         folder, name = posixpath.split(output)
         stem, suffix = posixpath.splitext(name)
         whole = f"{stem.removesuffix('.partial')}{suffix}"
-        if whole != name and table.has_output(posixpath.join(folder, whole)):
+        if whole != name and posixpath.join(folder, whole) in outputs:
             text = f"output {output!r} is what a part of output {whole!r} would be called"
-            yield Problem(number, line, text)
+            yield Problem(row.number, row.line, text)
         path = os.path.join(folder_of(os.path.join(out_dir, folder)), name)
         real = folder_of(path) if os.path.islink(path) else path
         if real == os.path.join(home, output):
             continue
         inside = os.path.relpath(real, home).replace(os.sep, "/")
-        other = inside if table.has_output(inside) else linked.setdefault(real, output)
+        other = inside if inside in outputs else linked.setdefault(real, output)
         if other != output:
             text = f"output {output!r} is the same file as output {other!r}"
-            yield Problem(number, line, text)
+            yield Problem(row.number, row.line, text)
 
 
-def _shown(path: Path, place: Path, row: BatchRow) -> str:
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _shown(path: Path, place: Path, row: Row) -> str:
     if path == place:
         return f"output {row.output!r}"
     what = "the record" if path == sidecar_path(place) else "a part that was kept"

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from joyflash_cli.batch.checks import RowRules, check_row, unusable_row
-from joyflash_cli.batch.digests import FileDigests, InputDigest, row_key, settings_key
+from joyflash_cli.batch.checks import RowRules, check_row
+from joyflash_cli.batch.digests import FileDigests, row_key, settings_key
 from joyflash_cli.batch.ledger import Ledger
 from joyflash_cli.batch.manifest import read_rows
-from joyflash_cli.batch.places import shared_places, target_problem
+from joyflash_cli.batch.places import InputFiles, shared_places, target_problem
 from joyflash_cli.batch.results import RESULT_FILES
-from joyflash_cli.batch.rows import STATE_FOLDER, BatchRow, Problem, RawRow, Shard
-from joyflash_cli.batch.table import RowState, RowTable, Settled, State
+from joyflash_cli.batch.rows import (
+    STATE_FOLDER,
+    Problem,
+    Row,
+    Rows,
+    Shard,
+    State,
+    printable,
+    same_everywhere,
+)
 from joyflash_cli.errors import OutputError, UsageError
 
 LEDGER_FILE = "ledger.jsonl"
 MAX_TOLD = 1000
 """Problems told in one message; all of them are counted."""
+
+MAX_TOLD_ROWS = 20
+"""Rows of one value that are told."""
 
 
 @dataclass(frozen=True)
@@ -52,63 +62,45 @@ class BatchChoices:
         return self.out_dir / STATE_FOLDER
 
 
-@dataclass(frozen=True)
-class RowInputs:
-    """A row's key and what it was made of.
-
-    Attributes:
-        key: Of everything that decides the video.
-        settings: Of what all rows have in common: weights and parameters.
-        image: The picture.
-        audio: The sound.
-    """
-
-    key: str
-    settings: str
-    image: InputDigest
-    audio: InputDigest
-
-    def to_record(self) -> dict[str, Any]:
-        """As it stands in the ledger."""
-        files = {"image": self.image.to_list(), "audio": self.audio.to_list()}
-        return {"key": self.key, "settings": self.settings, **files}
-
-
-@dataclass(frozen=True)
+@dataclass
 class BatchPlan:
     """A checked batch.
 
     Attributes:
         choices: As given.
-        table: Every row with its state.
+        rows: Every row with its state.
         ledger: Read to ``start``.
         start: Byte at which the ledger ended when the plan was made.
         digests: Remembers what was hashed.
         num_changed: Rows whose inputs have changed since this folder's batch made their videos.
-        num_refused: Rows of this run's shard that cannot be begun; they have failed.
-        refused: Those, the first ``MAX_TOLD`` of them.
+        refused: Rows of this run's shard that cannot be begun; they have failed.
         notes: What of the manifest is left out.
     """
 
     choices: BatchChoices
-    table: RowTable
+    rows: Rows
     ledger: Ledger
-    start: int
-    digests: FileDigests
+    start: int = 0
+    digests: FileDigests = field(default_factory=FileDigests)
     num_changed: int = 0
-    num_refused: int = 0
-    refused: tuple[RowState, ...] = ()
+    refused: tuple[Row, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def inputs(self, row: BatchRow, known: Settled | None) -> RowInputs:
-        """The row's key; files that are as the ledger knows them are not read again.
+    def inputs(self, row: Row) -> dict[str, Any]:
+        """What a row's video is made of, as it stands in the ledger.
+
+        Files that are as the ledger knows them are not read again.
+
+        Returns:
+            ``key`` of everything that decides the video, ``settings`` of what all rows have in
+            common, and ``image`` and ``audio``, each a ``FileDigest``.
 
         Raises:
             OSError: If a file cannot be read.
         """
-        record = known.record if known is not None else {}
-        image = self.digests.digest(Path(row.image), InputDigest.from_list(record.get("image")))
-        audio = self.digests.digest(Path(row.audio), InputDigest.from_list(record.get("audio")))
+        known = self.ledger.last(row.output) or {}
+        image = self.digests.digest(row.image_path, known.get("image"))
+        audio = self.digests.digest(row.audio_path, known.get("audio"))
         parameters = {
             "seed": row.seed,
             "prompt": row.prompt,
@@ -116,29 +108,69 @@ class BatchPlan:
             "settings": self.settings,
         }
         key = row_key(image.sha256, audio.sha256, parameters)
-        return RowInputs(key, self.settings, image, audio)
+        return {"key": key, "settings": self.settings, "image": image, "audio": audio}
 
     @property
     def settings(self) -> str:
         """SHA-256 of weights and parameters."""
         return settings_key(self.choices.weights_sha256, self.choices.parameters)
 
-    def may_replace(self, row: BatchRow) -> bool:
+    def known_videos(self, row: Row) -> list[list[str]]:
+        """Videos that earlier runs made at the row's place, each ``[settings, sha256]``.
+
+        A line about a video that was to replace another knows both: a run may have died in
+        between, or the new one may have failed.
+        """
+        record = self.ledger.last(row.output) or {}
+        sha256 = (record.get("facts") or {}).get("sha256")
+        own = [[record.get("settings", ""), sha256]] if sha256 else []
+        return [*own, *(record.get("replaces") or [])][:2]
+
+    def may_replace(self, row: Row) -> bool:
         """Whether what lies at the row's place may go when the new video is there.
 
         A batch brings its own videos up to date: a video that it made there, with these weights and
         parameters, and that nobody has changed since. Anything else stays unless the user says
         otherwise.
         """
-        if self.choices.overwrite:
-            return True
-        settled = self.table.settled(row.output)
-        known = [] if settled is None else known_videos(settled.record)
+        known = self.known_videos(row)
+        if self.choices.overwrite or not known:
+            return self.choices.overwrite
         try:
             digest = self.digests.digest(self.choices.out_dir / row.output)
         except OSError:
             return False
         return [self.settings, digest.sha256] in known
+
+    def judge(self, row: Row) -> tuple[State, str, str]:
+        """Where a row stands by the ledger: its state, and the code and text of a failure.
+
+        Raises:
+            OSError: If one of its files cannot be read.
+        """
+        record = self.ledger.last(row.output)
+        if record is None or self.inputs(row)["key"] != record.get("key"):
+            return "open", "", ""
+        if record["state"] == "failed":
+            # A failure of this very run, seen by another, is not one to try again.
+            is_old = self.ledger.last_position(row.output) < self.start
+            if self.choices.retry_failed and is_old:
+                return "open", "", ""
+            return "failed", str(record.get("code", "")), str(record.get("error", ""))
+        return ("done" if self._is_published(row, record) else "open"), "", ""
+
+    def _is_published(self, row: Row, record: Mapping[str, Any]) -> bool:
+        """Whether the video that the ledger speaks of has its name."""
+        target = self.choices.out_dir / row.output
+        facts = record.get("facts") or {}
+        try:
+            if not target.is_file() or target.stat().st_size != facts.get("bytes"):
+                return False
+            # A run that died while publishing may have left an older video of the same size.
+            known = record["state"] == "done"
+            return known or self.digests.digest(target).sha256 == facts.get("sha256")
+        except OSError:
+            return False
 
 
 _HINT = "nothing was rendered; put them right and run it again"
@@ -159,15 +191,12 @@ class BatchProblems(UsageError):
 
     code = "E-MANIFEST"
 
-    def __init__(self, name: str, problems: Iterable[Problem]) -> None:
-        remaining = iter(problems)
-        self.problems = tuple(itertools.islice(remaining, MAX_TOLD))
-        num_more, codes = 0, {problem.code for problem in self.problems}
-        for problem in remaining:
-            num_more += 1
-            codes.add(problem.code)
-        self.count = len(self.problems) + num_more
+    def __init__(self, name: str, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems[:MAX_TOLD])
+        self.count = len(problems)
+        codes = {problem.code for problem in problems}
         told = "; ".join(str(problem) for problem in self.problems)
+        num_more = self.count - len(self.problems)
         also = f"; and {num_more} more" if num_more else ""
         plural = "s" * (self.count > 1)
         super().__init__(
@@ -201,64 +230,28 @@ def prepare_batch(
         OutputError: If the output folder cannot be written.
     """
     check_out_dir(choices.out_dir)
-    table = RowTable()
     notes: list[str] = []
-    rows = read_rows(manifest, name, note=notes.append)
-    table.add_rows(_checked(rows, choices, rules))
-    table.add_input(manifest)
-    num_refused = table.count("failed")
-    refused = tuple(itertools.islice(table.rows("failed", mine=True), MAX_TOLD))
-    _find_repeated(table)
-    for problem in shared_places(table, choices.out_dir):
-        table.add_problem(problem)
-    ledger = Ledger(choices.state_dir / LEDGER_FILE)
-    table.settle(ledger.read_new())
+    rows = Rows(_checked(manifest, name, choices.shard, rules, notes))
     plan = BatchPlan(
-        choices, table, ledger, ledger.position, FileDigests(),
-        num_refused=num_refused, refused=refused, notes=tuple(notes),
-    )  # fmt: skip
-    plan = replace(plan, num_changed=_compare_with_ledger(plan))
-    problems = table.problems()
-    first = next(problems, None)
-    if first is not None:
-        raise BatchProblems(name, itertools.chain([first], problems))
-    if table.count(mine=False) == 0:
+        choices,
+        rows,
+        Ledger(choices.state_dir / LEDGER_FILE),
+        refused=tuple(rows.mine("failed")),
+        notes=tuple(notes),
+    )
+    plan.ledger.read_new()
+    plan.start = plan.ledger.position
+    problems = [*_repeated_values(rows), *shared_places(rows, choices.out_dir)]
+    if choices.out_dir.is_dir():
+        problems += _compare_with_folder(plan, InputFiles(rows, manifest))
+        plan.num_changed = sum((choices.out_dir / row.output).exists() for row in rows.mine("open"))
+    if problems:
+        raise BatchProblems(name, sorted(problems, key=lambda problem: problem.number))
+    if not len(rows):
         raise UsageError(
             f"{name} has no rows", hint="add one line for each video", code="E-MANIFEST"
         )
     return plan
-
-
-def judge(plan: BatchPlan, row: BatchRow) -> tuple[State, str, str]:
-    """Where a row stands by the ledger: its state, and the code and text of a failure.
-
-    Raises:
-        OSError: If one of its files cannot be read.
-    """
-    settled = plan.table.settled(row.output)
-    if settled is None:
-        return "open", "", ""
-    record = settled.record
-    if plan.inputs(row, settled).key != record.get("key"):
-        return "open", "", ""
-    if record["state"] == "failed":
-        # A failure of this very run, seen by another, is not one to try again.
-        old = settled.position < plan.start
-        if plan.choices.retry_failed and old:
-            return "open", "", ""
-        return "failed", str(record.get("code", "")), str(record.get("error", ""))
-    return ("done" if _is_published(plan, row, record) else "open"), "", ""
-
-
-def known_videos(record: Mapping[str, Any]) -> list[list[str]]:
-    """Videos that a line of the ledger knows at its place, each ``[settings, sha256]``.
-
-    A line about a video that was to replace another knows both: a run may have died in between, or
-    the new one may have failed.
-    """
-    facts = record.get("facts") or {}
-    own = [[record.get("settings", ""), facts["sha256"]]] if facts.get("sha256") else []
-    return [*own, *(record.get("replaces") or [])][:2]
 
 
 def check_out_dir(folder: Path) -> None:
@@ -277,90 +270,66 @@ def check_out_dir(folder: Path) -> None:
 
 
 def _checked(
-    rows: Iterable[RawRow | Problem], choices: BatchChoices, rules: RowRules
-) -> Iterator[tuple[BatchRow, bool, list[Problem]]]:
-    """Rows as they are read, with whether they belong to the shard, and what is wrong."""
-    for raw in rows:
-        if isinstance(raw, Problem):
-            row, problems = unusable_row(raw), [raw]
-        else:
-            row, problems = check_row(raw, rules)
-        yield row, choices.shard.has(row.number), problems
+    manifest: BinaryIO, name: str, shard: Shard, rules: RowRules, notes: list[str]
+) -> Iterator[Row]:
+    for raw in read_rows(manifest, name, note=notes.append):
+        row = check_row(raw, rules)
+        row.mine = shard.has(row.number)
+        yield row
 
 
-def _find_repeated(table: RowTable) -> None:
-    for value, rows in table.repeated("id"):
-        table.add_problem(_repeated("id", value, rows))
-    for _place, rows in table.repeated("place"):
+def _repeated_values(rows: Rows) -> Iterator[Problem]:
+    for group in rows.repeated(lambda row: row.id):
+        yield _repeated("id", group[0].id, group)
+    for group in rows.repeated(lambda row: same_everywhere(row.output)):
         # Rows of one id share the default output; telling it once is enough.
-        if len({row.id for row in rows}) > 1:
-            outputs = list(dict.fromkeys(row.output for row in rows))
+        if len({row.id for row in group}) > 1:
+            outputs = list(dict.fromkeys(row.output for row in group))
             also = f", one file with {outputs[1]!r} on some systems," if outputs[1:] else ""
-            table.add_problem(_repeated("output", outputs[0], rows, also))
+            yield _repeated("output", outputs[0], group, also)
 
 
-def _repeated(column: str, value: str, rows: list[BatchRow], also: str = "") -> Problem:
-    numbers = ", ".join(str(row.number) for row in rows)
-    lines = ", ".join(str(row.line) for row in rows)
-    first = rows[0]
+def _repeated(column: str, value: str, group: list[Row], also: str = "") -> Problem:
+    told = group[:MAX_TOLD_ROWS]
+    numbers = ", ".join(str(row.number) for row in told)
+    lines = ", ".join(str(row.line) for row in told)
     text = f"{column} {value!r}{also} stands in rows {numbers} (lines {lines})"
-    return Problem(first.number, first.line, text)
+    return Problem(group[0].number, group[0].line, printable(text))
 
 
-def _compare_with_ledger(plan: BatchPlan) -> int:
-    """Gives every row its state; a target that is something else becomes a problem.
-
-    Returns:
-        Rows whose videos will be replaced because their inputs have changed.
-    """
-    table, choices, num_changed = plan.table, plan.choices, 0
-    if not choices.out_dir.is_dir():
-        return num_changed
+def _compare_with_folder(plan: BatchPlan, inputs: InputFiles) -> Iterator[Problem]:
+    """Gives every row its state by the ledger; targets that are something else are problems."""
+    choices = plan.choices
     foreign = not choices.state_dir.is_dir() and not choices.overwrite
     for path in (choices.out_dir / name for name in RESULT_FILES):
-        if table.is_input(path):
+        if path in inputs:
             text = f"{path} is read by this batch, which would write a file of that name"
-            table.add_problem(Problem(0, 0, text, "E-OUTPUT-INPUT"))
+            yield Problem(0, 0, printable(text), "E-OUTPUT-INPUT")
         elif foreign and os.path.lexists(path):
             text = f"{path} exists already, and no batch wrote it"
-            table.add_problem(Problem(0, 0, text, "E-OUTPUT-EXISTS"))
-    for found in table.rows("open"):
-        text, code = _settle_row(plan, found.row)
-        if text and table.settle(plan.ledger.read_new()):
+            yield Problem(0, 0, printable(text), "E-OUTPUT-EXISTS")
+    for row in plan.rows:
+        if row.state != "open":
+            continue
+        text, code = _settle_row(plan, row, inputs)
+        if text and plan.ledger.read_new():
             # Another batch may have published it since the ledger was read.
-            text, code = _settle_row(plan, found.row)
+            text, code = _settle_row(plan, row, inputs)
         if text:
-            table.add_problem(Problem(found.row.number, found.row.line, text, code))
-    for found in table.rows("open", mine=True):
-        num_changed += (choices.out_dir / found.row.output).exists()
-    return num_changed
+            yield Problem(row.number, row.line, printable(text), code)
 
 
-def _settle_row(plan: BatchPlan, row: BatchRow) -> tuple[str, str]:
+def _settle_row(plan: BatchPlan, row: Row, inputs: InputFiles) -> tuple[str, str]:
     """Gives one row its state; why its video may not be written, and a code, or nothing."""
     try:
-        state, code, error = judge(plan, row)
+        state, code, error = plan.judge(row)
     except OSError:
         return "", ""  # it stays open, and fails alone when its turn comes
     if state != "open":
-        plan.table.set_state(row.number, state, error_code=code, error=error)
+        plan.rows.set_state(row, state, error_code=code, error=error)
     if state == "done":
         return "", ""
+    is_ours = plan.ledger.last(row.output) is not None
     return target_problem(
-        plan.table, row, plan.choices.out_dir,
-        overwrite=plan.choices.overwrite, may_replace=plan.may_replace,
-    )  # fmt: skip
-
-
-def _is_published(plan: BatchPlan, row: BatchRow, record: Any) -> bool:
-    """Whether the video that the ledger speaks of has its name."""
-    target = plan.choices.out_dir / row.output
-    facts = record.get("facts") or {}
-    try:
-        if not target.is_file() or target.stat().st_size != facts.get("bytes"):
-            return False
-        # A run that died while publishing may have left an older video of the same size.
-        known = record["state"] == "done"
-        return known or plan.digests.digest(target).sha256 == facts.get("sha256")
-    except OSError:
-        return False
+        row, plan.choices.out_dir, inputs, is_ours=is_ours, may_replace=plan.may_replace
+    )

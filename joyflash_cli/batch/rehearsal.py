@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 from joyflash_cli.batch.jobs import Failure
 from joyflash_cli.batch.plan import BatchPlan
@@ -51,17 +50,18 @@ def rehearse(
 
     sampler = read_sampler_profile(files)
     face_of = lru_cache(_REMEMBERED)(
-        lambda image: read_face(files, Path(image), needs_face=needs_face)[1]
+        lambda image: read_face(files, image, needs_face=needs_face)[1]
     )
-    sound_of = lru_cache(_REMEMBERED)(lambda audio: check_sound_file(Path(audio), choices=choices))
+    sound_of = lru_cache(_REMEMBERED)(lambda audio: check_sound_file(audio, choices=choices))
     num_renders, num_blocks, video_s = 0, 0, 0.0
     failures: list[dict[str, object]] = []
-    for found in plan.table.rows("open", mine=True):
-        row = found.row
+    for row in plan.rows.mine("open"):
         try:
             check_prompt(files, row.prompt)
-            check_not_exchanged(Path(row.image), Path(row.audio))
-            request = RenderRequest(face_of(row.image), sound_of(row.audio), seed=row.seed)
+            check_not_exchanged(row.image_path, row.audio_path)
+            request = RenderRequest(
+                face_of(row.image_path), sound_of(row.audio_path), seed=row.seed
+            )
         except JoyFlashError as error:
             failure = Failure.of(error)
             failures.append(

@@ -104,22 +104,22 @@ class PipelineRenderer:
         from joyflash_cli.files import file_sha256
         from joyflash_cli.render import read_request
 
-        staged = Path(job.staged)
+        row = job.row
         request = read_request(
             self._joyflash.files,
-            Path(job.image),
-            Path(job.audio),
-            seed=job.seed,
-            prompt=job.prompt,
+            row.image_path,
+            row.audio_path,
+            seed=row.seed,
+            prompt=row.prompt,
             needs_face=self._needs_face,
             choices=self._choices,
             frame=self._frame,
         ).at_output_fps(self._output_fps)
         # The folder is this attempt's own: whatever lies there is nobody's.
-        result = self._joyflash.render(request, staged, overwrite=True)
+        result = self._joyflash.render(request, job.staged, overwrite=True)
         _check_unchanged(job)
         warnings = [*request.warnings, *result.warnings]
-        size = {"sha256": file_sha256(staged), "bytes": staged.stat().st_size}
+        size = {"sha256": file_sha256(job.staged), "bytes": job.staged.stat().st_size}
         return {**_facts(result), **size, "warnings": warnings}
 
 
@@ -127,14 +127,11 @@ def _check_unchanged(job: Job) -> None:
     """Refuses a video whose inputs were not those that its row's key was made of."""
     from joyflash_cli.render.sidecar import read_sidecar
 
-    record = read_sidecar(Path(job.staged))
-    for path, name, expected in (
-        (job.image, "image_sha256", job.image_sha256),
-        (job.audio, "audio_sha256", job.audio_sha256),
-    ):
-        if expected and record[name] not in (None, expected):
+    record = read_sidecar(job.staged)
+    for name, given in (("image", job.row.image), ("audio", job.row.audio)):
+        if record[f"{name}_sha256"] not in (None, job.inputs[name].sha256):
             raise DataError(
-                f"{path} changed while the batch ran",
+                f"{given} changed while the batch ran",
                 hint="run the same command again with --retry-failed",
                 code="E-INPUT-CHANGED",
             )

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from joyflash_cli.batch.table import RowState, RowTable
+from joyflash_cli.batch.ledger import Ledger
+from joyflash_cli.batch.rows import Row, Rows
 from joyflash_cli.files import cannot_write, room_hint, whole_file
 
 RESULTS_CSV = "results.csv"
@@ -28,11 +29,12 @@ RESULT_COLUMNS = (
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-def write_results(table: RowTable, folder: Path, *, mark: str) -> None:
+def write_results(rows: Rows, ledger: Ledger, folder: Path, *, mark: str) -> None:
     """Writes both files anew, each whole or not at all.
 
     Args:
-        table: Every row of the manifest, whichever shard it belongs to.
+        rows: All of the manifest, whichever shard they belong to.
+        ledger: What it says last about each is told.
         folder: Where they go.
         mark: Makes the names of the temporary files this run's own.
 
@@ -42,10 +44,10 @@ def write_results(table: RowTable, folder: Path, *, mark: str) -> None:
     with _replacing(folder / RESULTS_CSV, mark) as file:
         writer = csv.DictWriter(file, RESULT_COLUMNS)
         writer.writeheader()
-        for result in _results(table):
+        for result in (_result(row, ledger) for row in rows):
             writer.writerow({name: as_cell(value) for name, value in result.items()})
     with _replacing(folder / RESULTS_JSONL, mark) as file:
-        for result in _results(table):
+        for result in (_result(row, ledger) for row in rows):
             file.write(json.dumps(result) + "\n")
 
 
@@ -58,25 +60,18 @@ def as_cell(value: Any) -> Any:
     return value
 
 
-def _results(table: RowTable) -> Iterator[dict[str, Any]]:
-    for found in table.rows():
-        yield _result(table, found)
-
-
-def _result(table: RowTable, found: RowState) -> dict[str, Any]:
+def _result(row: Row, ledger: Ledger) -> dict[str, Any]:
     """One row's result with all ``RESULT_COLUMNS``; what does not apply is ``None``."""
-    row = found.row
-    state = found.state if found.state in ("done", "failed") else "open"
-    settled = table.settled(row.output) if state != "open" else None
-    record = settled.record if settled is not None else {}
+    is_settled = row.state in ("done", "failed")
+    record = (ledger.last(row.output) if is_settled else None) or {}
     facts = record.get("facts") or {}
     values = {
         "row": row.number,
         "id": row.id,
-        "state": state,
+        "state": row.state if is_settled else "open",
         "output": row.output or None,
-        "error_code": found.error_code or None,
-        "error": found.error or None,
+        "error_code": row.error_code or None,
+        "error": row.error or None,
         "attempt": record.get("attempt"),
         "seed": row.seed,
         "image": row.image,

@@ -6,16 +6,15 @@ import contextlib
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from joyflash_cli.batch.claims import LEASE_S, Claim, Claims, owners_in
 from joyflash_cli.batch.jobs import Engine, Failure, Job, Outcome
-from joyflash_cli.batch.ledger import Ledger
 from joyflash_cli.batch.places import real_place
-from joyflash_cli.batch.plan import BatchPlan, RowInputs, judge, known_videos
+from joyflash_cli.batch.plan import BatchPlan
 from joyflash_cli.batch.publish import (
     discard,
     keep_partial,
@@ -24,7 +23,7 @@ from joyflash_cli.batch.publish import (
     remove_partial,
 )
 from joyflash_cli.batch.results import write_results
-from joyflash_cli.batch.rows import BatchRow
+from joyflash_cli.batch.rows import Row
 from joyflash_cli.errors import JoyFlashError, OutputError
 
 MAX_ATTEMPTS = 2
@@ -72,16 +71,6 @@ class BatchStatus:
         return self.num_rows - self.num_done - self.num_failed
 
 
-@dataclass
-class _Running:
-    """A row that a worker has."""
-
-    row: BatchRow
-    claim: Claim
-    inputs: RowInputs
-    job: Job
-
-
 class BatchRunner:
     """Runs a prepared batch once.
 
@@ -103,20 +92,19 @@ class BatchRunner:
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self._plan = plan
-        self._table = plan.table
+        self._rows = plan.rows
         self._choices = plan.choices
         self._engine = engine
         self._claims = Claims(self._choices.state_dir, lease_s=lease_s)
-        self._ledger = Ledger(plan.ledger.path, owner=self._claims.owner, host=self._claims.host)
         self._report = report or _nothing
         self._should_stop = should_stop or _never
-        self._running: dict[int, _Running] = {}
+        self._open = deque(plan.rows.mine("open"))
         self._lost: deque[Job] = deque()
-        self._after = 0
+        self._running: dict[int, Job] = {}
         self._looked_at = float("-inf")
         self._started = time.monotonic()
         self._num_rendered, self._video_s = 0, 0.0
-        self._failed_now = plan.num_refused > 0
+        self._failed_now = bool(plan.refused)
         self.stopped = False
 
     def run(self) -> BatchStatus:
@@ -125,32 +113,27 @@ class BatchRunner:
         Raises:
             JoyFlashError: When nothing more can be done: workers that cannot load, a full disk.
         """
-        plan = self._plan
         make_folder(self._choices.state_dir / "logs")
         self._claims.open()
-        plan.digests.on_piece = self._claims.renew
+        self._plan.digests.on_piece = self._claims.renew
         self._clean_up_after_others()
-        for row in self._table.unconfirmed():
-            settled = self._table.settled(row.output)
-            if settled is not None:
-                kept = ("key", "settings", "image", "audio", "facts", "attempt", "replaces")
-                self._write(row, "done", {k: v for k, v in settled.record.items() if k in kept})
+        self._confirm_published()
         try:
             self._loop()
         finally:
             self._close()
-        write_results(self._table, self._choices.out_dir, mark=self._claims.owner)
+        write_results(self._rows, self._plan.ledger, self._choices.out_dir, mark=self._claims.owner)
         return self.status()
 
     def status(self, last: tuple[str, str, Failure | None] | None = None) -> BatchStatus:
         """How far it is."""
         return BatchStatus(
-            num_rows=self._table.count(),
-            num_done=self._table.count("done"),
-            num_failed=self._table.count("failed"),
+            num_rows=self._rows.count(),
+            num_done=self._rows.count("done"),
+            num_failed=self._rows.count("failed"),
             num_rendered=self._num_rendered,
             num_running=len(self._running),
-            num_elsewhere=self._table.count("elsewhere"),
+            num_elsewhere=self._rows.count("elsewhere"),
             video_s=self._video_s,
             elapsed_s=time.monotonic() - self._started,
             num_idle=self._engine.num_idle,
@@ -164,20 +147,20 @@ class BatchRunner:
                 self.stopped = True
                 return
             self._look_elsewhere()
-            num_open = 0 if self._no_more() else self._table.count("open")
-            if not self._running and not self._lost and not num_open:
-                if self._no_more() or not self._table.count("elsewhere"):
+            num_open = 0 if self._no_more() else len(self._open)
+            if not self._running and not num_open:
+                if self._no_more() or not self._rows.count("elsewhere"):
                     return
                 self._engine.stop()  # others have the last rows; their GPUs are theirs to keep
                 time.sleep(WAKE_S)
             else:
-                self._work(num_open)
+                self._work(num_open + len(self._lost))
             self._report(self.status())
 
-    def _work(self, num_open: int) -> None:
+    def _work(self, num_jobs: int) -> None:
         """Hands rows out and takes in what has ended."""
         if self._engine.num_workers == 0:
-            self._engine.start(num_open + len(self._lost))
+            self._engine.start(num_jobs)
         while self._engine.num_idle:
             job = self._next_job()
             if job is None:
@@ -194,128 +177,113 @@ class BatchRunner:
         """A row for an idle worker: one whose worker died, or the next open one."""
         if self._lost:
             return self._lost.popleft()
-        while not self._no_more():
-            row = self._table.next_open(self._after)
-            if row is None and self._after:
-                self._after = 0  # rows that became open again stand further up
-                row = self._table.next_open(0)
-            if row is None:
-                return None
-            self._after = row.number
-            job = self._claim(row)
+        while self._open and not self._no_more():
+            job = self._claim(self._open.popleft())
             if job is not None:
                 return job
         return None
 
-    def _claim(self, row: BatchRow) -> Job | None:
+    def _claim(self, row: Row) -> Job | None:
         """The row as a job, or ``None`` if somebody else has it, had it, or it cannot be read."""
         claim = self._claims.take(_claim_name(row.output))
         if claim is None:
-            self._table.set_state(row.number, "elsewhere")
+            self._rows.set_state(row, "elsewhere")
             return None
-        self._read_ledger()
+        self._plan.ledger.read_new()
         try:
-            state, code, error = judge(self._plan, row)
+            state, code, error = self._plan.judge(row)
             if state != "open":
-                self._table.set_state(row.number, state, error_code=code, error=error)
+                self._rows.set_state(row, state, error_code=code, error=error)
                 self._claims.release(claim)
                 self._report(self.status())
                 return None
-            inputs = self._plan.inputs(row, self._table.settled(row.output))
+            inputs = self._plan.inputs(row)
         except OSError as error_:
             text = f"{error_.filename}: {error_.strerror or error_}"
             self._fail(row, claim, {"attempt": 1}, Failure("E-INPUT", text, 3))
             return None
-        job = self._stage(row, inputs)
-        self._running[row.number] = _Running(row, claim, inputs, job)
-        self._table.set_state(row.number, "running")
-        self._write(row, "started", {"key": inputs.key, "attempt": job.attempt})
+        job = self._stage(row, inputs, claim, attempt=1)
+        self._rows.set_state(row, "running")
+        self._write(row, "started", {"key": inputs["key"], "attempt": job.attempt})
         return job
 
-    def _stage(self, row: BatchRow, inputs: RowInputs, attempt: int = 1) -> Job:
+    def _stage(self, row: Row, inputs: Mapping[str, Any], claim: Claim, *, attempt: int) -> Job:
         """The job, with a folder of its own for what it writes."""
         folder = self._work_dir / f"{row.number}-{attempt}"
         discard(folder)
         make_folder(folder)
-        return Job(
-            number=row.number,
-            id=row.id,
-            image=row.image,
-            audio=row.audio,
-            staged=str(folder / Path(row.output).name),
-            prompt=row.prompt,
-            seed=row.seed,
-            image_sha256=inputs.image.sha256,
-            audio_sha256=inputs.audio.sha256,
-            attempt=attempt,
-        )
+        job = Job(row, folder / Path(row.output).name, inputs, claim, attempt)
+        self._running[row.number] = job
+        return job
 
     def _take_in(self, outcome: Outcome) -> None:
-        running = self._running[outcome.job.number]
-        row, claim = running.row, running.claim
-        if not self._claims.holds(claim):
+        job = self._running[outcome.job.row.number]
+        row, failure = job.row, outcome.failure
+        if not self._claims.holds(job.claim):
             # This machine slept for longer than the lease, and somebody took the row over.
             self._forget(row)
-            self._claims.release(claim)
-            self._table.set_state(row.number, "elsewhere")
-            return
-        if outcome.kind == "done":
-            self._finish(running, outcome)
-            return
-        failure = outcome.failure or Failure("E-INTERNAL", "no reason given")
-        if failure.code in _FATAL_CODES:
+            self._claims.release(job.claim)
+            self._rows.set_state(row, "elsewhere")
+        elif failure is None:
+            self._finish(job, outcome.facts)
+        elif failure.code in _FATAL_CODES:
             raise failure.to_error()
-        if outcome.kind == "lost" and outcome.job.attempt < MAX_ATTEMPTS:
-            self._write(row, "lost", {"attempt": outcome.job.attempt, "error": failure.text})
-            discard(Path(outcome.job.staged).parent)
-            running.job = self._stage(row, running.inputs, outcome.job.attempt + 1)
-            self._lost.append(running.job)
-            return
-        if outcome.kind == "lost":
-            failure = replace(failure, text=f"{failure.text}, {MAX_ATTEMPTS} times")
-        self._fail_running(running, failure)
+        elif outcome.is_lost and job.attempt < MAX_ATTEMPTS:
+            self._write(row, "lost", {"attempt": job.attempt, "error": failure.text})
+            discard(job.staged.parent)
+            again = self._stage(row, job.inputs, job.claim, attempt=job.attempt + 1)
+            self._lost.append(again)
+        else:
+            if outcome.is_lost:
+                failure = replace(failure, text=f"{failure.text}, {MAX_ATTEMPTS} times")
+            self._fail_job(job, failure)
 
-    def _finish(self, running: _Running, outcome: Outcome) -> None:
+    def _finish(self, job: Job, facts: Mapping[str, Any]) -> None:
         """Publishes a finished video."""
-        row, staged = running.row, Path(outcome.job.staged)
+        row = job.row
+        earlier = self._plan.ledger.last(row.output) or {}
         record = {
-            **running.inputs.to_record(), "facts": outcome.facts, "attempt": outcome.job.attempt
-        }  # fmt: skip
-        earlier = self._table.settled(row.output)
-        record["replaces"] = self._known_videos(row)
+            **job.inputs,
+            "facts": facts,
+            "attempt": job.attempt,
+            "replaces": self._plan.known_videos(row),
+        }
         overwrite = self._plan.may_replace(row)
         self._write(row, "publishing", record)
         try:
             target = real_place(self._choices.out_dir, row.output)
             make_folder(target.parent)
-            publish(staged, target, overwrite=overwrite)
-            if earlier is not None and earlier.record.get("partial"):
+            publish(job.staged, target, overwrite=overwrite)
+            if earlier.get("partial"):
                 remove_partial(target)
         except JoyFlashError as error:
             if error.code in _FATAL_CODES:
                 raise
-            self._fail_running(running, Failure.of(error))
+            self._fail_job(job, Failure.of(error))
             return
         self._write(row, "done", record)
         self._num_rendered += 1
-        self._video_s += float(outcome.facts.get("video_s") or 0.0)
-        self._table.set_state(row.number, "done")
-        self._end(row, running.claim, None)
+        self._video_s += float(facts.get("video_s") or 0.0)
+        self._rows.set_state(row, "done")
+        self._end(row, job.claim, None)
 
-    def _fail_running(self, running: _Running, failure: Failure) -> None:
-        staged = Path(running.job.staged)
-        target = self._choices.out_dir / running.row.output
-        record = {**running.inputs.to_record(), "attempt": running.job.attempt, "partial": False}
+    def _fail_job(self, job: Job, failure: Failure) -> None:
+        target = self._choices.out_dir / job.row.output
+        record = {**job.inputs, "attempt": job.attempt, "partial": False}
         with contextlib.suppress(OutputError):  # the failure itself is what must be told
-            place = real_place(self._choices.out_dir, running.row.output)
-            record["partial"] = keep_partial(staged, place)
-        text = failure.text.replace(str(staged.parent), str(target.parent))
-        self._fail(running.row, running.claim, record, replace(failure, text=text))
+            place = real_place(self._choices.out_dir, job.row.output)
+            record["partial"] = keep_partial(job.staged, place)
+        text = failure.text.replace(str(job.staged.parent), str(target.parent))
+        self._fail(job.row, job.claim, record, replace(failure, text=text))
 
-    def _fail(self, row: BatchRow, claim: Claim, record: dict[str, Any], failure: Failure) -> None:
-        record = {**record, "replaces": self._known_videos(row)}
+    def _fail(self, row: Row, claim: Claim, record: dict[str, Any], failure: Failure) -> None:
+        text = failure.text  # paths as the manifest has them: results are passed on
+        for path, given in ((row.image_path, row.image), (row.audio_path, row.audio)):
+            text = text.replace(str(path), given)
+        failure = replace(failure, text=text)
+        record = {**record, "replaces": self._plan.known_videos(row)}
         self._write(row, "failed", {**record, "code": failure.code, "error": failure.text})
-        self._table.set_state(row.number, "failed", error_code=failure.code, error=failure.text)
+        self._rows.set_state(row, "failed", error_code=failure.code, error=failure.text)
         if failure.trace:
             log = self._choices.state_dir / "logs" / "bugs.log"
             with contextlib.suppress(OSError), log.open("a", encoding="utf-8") as file:
@@ -323,41 +291,42 @@ class BatchRunner:
         self._failed_now = True
         self._end(row, claim, failure)
 
-    def _known_videos(self, row: BatchRow) -> list[list[str]]:
-        """What earlier runs made in the row's place."""
-        settled = self._table.settled(row.output)
-        return [] if settled is None else known_videos(settled.record)
-
-    def _end(self, row: BatchRow, claim: Claim, failure: Failure | None) -> None:
+    def _end(self, row: Row, claim: Claim, failure: Failure | None) -> None:
         """Clears up behind a row whose end is in the ledger."""
         self._forget(row)
         self._claims.release(claim)
-        self._read_ledger()
+        self._plan.ledger.read_new()
         self._report(self.status((row.id, row.output, failure)))
 
-    def _forget(self, row: BatchRow) -> None:
-        running = self._running.pop(row.number, None)
-        if running is not None:
-            discard(Path(running.job.staged).parent)
+    def _forget(self, row: Row) -> None:
+        job = self._running.pop(row.number, None)
+        if job is not None:
+            discard(job.staged.parent)
 
     def _look_elsewhere(self) -> None:
         """Takes back rows whose other run has ended or died, and settles those it has finished."""
         now = time.monotonic()
-        if now - self._looked_at < LOOK_ELSEWHERE_S or not self._table.count("elsewhere"):
+        if now - self._looked_at < LOOK_ELSEWHERE_S or not self._rows.count("elsewhere"):
             return
         self._looked_at = now
-        self._read_ledger()
-        for found in self._table.rows("elsewhere", mine=True):
-            if not self._claims.is_free(_claim_name(found.row.output)):
-                continue
-            self._table.set_state(found.row.number, "open")
+        for row in self._rows.mine("elsewhere"):
+            if self._claims.is_free(_claim_name(row.output)):
+                self._rows.set_state(row, "open")
+                self._open.append(row)
 
-    def _read_ledger(self) -> None:
-        self._table.settle(self._plan.ledger.read_new())
+    def _confirm_published(self) -> None:
+        """Says of videos that got their names in a run that died then that they are done."""
+        kept = ("key", "settings", "image", "audio", "facts", "attempt", "replaces")
+        for row in self._rows:
+            if row.state == "done" and self._plan.ledger.last_state(row.output) == "publishing":
+                record = self._plan.ledger.last(row.output) or {}
+                self._write(row, "done", {k: v for k, v in record.items() if k in kept})
 
-    def _write(self, row: BatchRow, state: str, record: dict[str, Any]) -> None:
+    def _write(self, row: Row, state: str, record: dict[str, Any]) -> None:
         head = {"state": state, "row": row.number, "id": row.id, "output": row.output}
-        self._ledger.append({**head, **record})
+        self._plan.ledger.append(
+            {**head, **record}, owner=self._claims.owner, host=self._claims.host
+        )
 
     @property
     def _work_dir(self) -> Path:
@@ -374,10 +343,10 @@ class BatchRunner:
     def _close(self) -> None:
         """Leaves a folder in which the next run can go on; errors on the way change nothing."""
         self._engine.stop()
-        for running in self._running.values():
+        for job in self._running.values():
             with contextlib.suppress(JoyFlashError):
-                self._write(running.row, "released", {"attempt": running.job.attempt})
-            self._table.set_state(running.row.number, "open")
+                self._write(job.row, "released", {"attempt": job.attempt})
+            self._rows.set_state(job.row, "open")
         self._running.clear()
         discard(self._work_dir)
         with contextlib.suppress(OSError):

@@ -250,7 +250,7 @@ def _run(options: BatchOptions, signals: StopSignals, events: EventStream | None
     report_plan(options, plan, events)
     if options.dry_run:
         return report_dry_run(options, plan, files)
-    if not plan.table.count("open"):
+    if not plan.rows.count("open"):
         say(options, "batch: nothing is left to do")
     from joyflash_cli.batch.runner import BatchRunner
     from joyflash_cli.weights.at_load import unverified
@@ -310,9 +310,9 @@ def _prepare(options: BatchOptions, files: "CheckpointFiles") -> "BatchPlan":
 
 def _make_engine(options: BatchOptions, plan: "BatchPlan", files: "CheckpointFiles") -> "Engine":
     load = options.settings.load
-    first, num_open = plan.table.next_open(0), plan.table.count("open")
+    left = plan.rows.mine("open")
     # Nothing left to do is no reason to start a cluster or to ask for GPUs.
-    if options.engine is EngineName.ray and num_open:
+    if options.engine is EngineName.ray and left:
         from joyflash_cli.batch.engines.ray import THIS_MACHINE, RayEngine
 
         # Ray sends figures about its use to its makers unless it is told not to.
@@ -325,9 +325,9 @@ def _make_engine(options: BatchOptions, plan: "BatchPlan", files: "CheckpointFil
     from joyflash_cli.batch.rows import STATE_FOLDER
 
     devices: tuple[str, ...] = (options.device,)
-    if first is not None:
-        wanted = worker_devices(options.device, options.workers)[:num_open]
-        devices, fewer = fit_workers(wanted, options.settings, files, prompt=first.prompt)
+    if left:
+        wanted = worker_devices(options.device, options.workers)[: len(left)]
+        devices, fewer = fit_workers(wanted, options.settings, files, prompt=left[0].prompt)
         if fewer:
             say(options, f"batch: {fewer}")
     logs = options.out_dir / STATE_FOLDER / "logs"

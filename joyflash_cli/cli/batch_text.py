@@ -77,15 +77,16 @@ def report_problems(options: BatchOptions, problems: "BatchProblems") -> None:
 
 def report_plan(options: BatchOptions, plan: "BatchPlan", events: EventStream | None) -> None:
     """What reading the table has shown: columns left out, rows that fail, videos to replace."""
+    from joyflash_cli.batch.plan import MAX_TOLD
+
     for note in plan.notes:
         say(options, f"batch: {note}")
-    for found in plan.refused:
-        row = found.row
-        say(options, f"batch: row {row.number} (line {row.line}) fails: {found.error}")
+    for row in plan.refused[:MAX_TOLD]:
+        say(options, f"batch: row {row.number} (line {row.line}) fails: {row.error}")
         if events is not None:
-            events.emit("error", job=row.id, code=found.error_code, text=found.error)
-    if plan.num_refused > len(plan.refused):
-        say(options, f"batch: and {plan.num_refused - len(plan.refused)} more rows")
+            events.emit("error", job=row.id, code=row.error_code, text=row.error)
+    if plan.refused[MAX_TOLD:]:
+        say(options, f"batch: and {len(plan.refused) - MAX_TOLD} more rows")
     if plan.num_changed:
         say(
             options,
@@ -96,15 +97,16 @@ def report_plan(options: BatchOptions, plan: "BatchPlan", events: EventStream | 
 
 def report_dry_run(options: BatchOptions, plan: "BatchPlan", files: "CheckpointFiles") -> int:
     """Reads every picture and sound as rendering would; writes nothing."""
+    from joyflash_cli.batch.plan import MAX_TOLD
     from joyflash_cli.batch.rehearsal import rehearse
 
     found = rehearse(
         plan, files, needs_face=options.settings.needs_face, choices=options.settings.choices
     )
-    num_failing = plan.num_refused + len(found.failures)
+    num_failing = len(plan.refused) + len(found.failures)
     refused = [
-        {"row": r.row.number, "id": r.row.id, "code": r.error_code, "error": r.error}
-        for r in plan.refused
+        {"row": row.number, "id": row.id, "code": row.error_code, "error": row.error}
+        for row in plan.refused[:MAX_TOLD]
     ]
     for failure in found.failures:
         say(options, f"batch: row {failure['id']!r} would fail: {failure['code']}: "
@@ -112,17 +114,17 @@ def report_dry_run(options: BatchOptions, plan: "BatchPlan", files: "CheckpointF
     say(
         options,
         f"would write {found.num_renders} videos, {found.video_s:.2f} s in {found.num_blocks} "
-        f"blocks, to {options.out_dir}; {plan.table.count('done')} of {plan.table.count()} are "
-        f"done already, {plan.table.count('failed') - plan.num_refused} failed earlier, "
+        f"blocks, to {options.out_dir}; {plan.rows.count('done')} of {plan.rows.count()} are "
+        f"done already, {plan.rows.count('failed') - len(plan.refused)} failed earlier, "
         f"{num_failing} would fail",
     )
     if options.as_json:
         summary: dict[str, Any] = {
             "dry_run": True,
             "out_dir": str(options.out_dir),
-            "rows": plan.table.count(),
-            "done": plan.table.count("done"),
-            "failed": plan.table.count("failed") - plan.num_refused,
+            "rows": plan.rows.count(),
+            "done": plan.rows.count("done"),
+            "failed": plan.rows.count("failed") - len(plan.refused),
             "would_render": found.num_renders,
             "would_fail": [*refused, *found.failures],
             "video_s": round(found.video_s, 6),
@@ -133,7 +135,7 @@ def report_dry_run(options: BatchOptions, plan: "BatchPlan", files: "CheckpointF
         typer.echo(json.dumps(summary))
     if num_failing:
         raise BatchError(
-            f"{num_failing} of {plan.table.count()} rows would fail",
+            f"{num_failing} of {plan.rows.count()} rows would fail",
             hint="put their files right, or run it without them",
         )
     return 0

@@ -45,32 +45,31 @@ class FakeRenderer:
         self.log = log
 
     def render(self, job: Job) -> dict:
-        note(self.log, "render", job.id)
+        note(self.log, "render", job.row.id)
         behave(job, self.log)
         digest = hashlib.sha256()
-        for path in (job.image, job.audio):
-            digest.update(Path(path).read_bytes())
-        digest.update(f"{job.seed} {job.prompt}".encode())
-        Path(job.staged).write_bytes(digest.digest() * 8)
-        Path(f"{job.staged}.json").write_text(json.dumps({"seed": job.seed}))
-        note(self.log, "finish", job.id)
+        for path in (job.row.image_path, job.row.audio_path):
+            digest.update(path.read_bytes())
+        digest.update(f"{job.row.seed} {job.row.prompt}".encode())
+        job.staged.write_bytes(digest.digest() * 8)
+        Path(f"{job.staged}.json").write_text(json.dumps({"seed": job.row.seed}))
+        note(self.log, "finish", job.row.id)
         return {"sha256": hashlib.sha256(digest.digest() * 8).hexdigest(), "bytes": 256,
                 "video_s": 1.0}  # fmt: skip
 
 
 def behave(job: Job, log: str) -> None:
     """What the prompt says: ``refuse``, ``bug``, ``full``, ``die``, ``die-once``, ``wait 2``."""
-    verb, _, amount = job.prompt.partition(" ")
-    once = Path(log) / f"died-{job.id}"
+    verb, _, amount = job.row.prompt.partition(" ")
+    once = Path(log) / f"died-{job.row.id}"
     if verb == "refuse":
-        raise AudioError(f"{Path(job.audio).name} has no samples", code="E-AUDIO-EMPTY")
+        raise AudioError(f"{job.row.audio_path.name} has no samples", code="E-AUDIO-EMPTY")
     if verb == "bug":
         raise ZeroDivisionError("nothing to divide")
     if verb == "full":
         raise OutputError("the disk is full", code="E-OUTPUT-FULL")
     if verb == "partial":
-        staged = Path(job.staged)
-        kept = staged.with_name(f"{staged.stem}.partial{staged.suffix}")
+        kept = job.staged.with_name(f"{job.staged.stem}.partial{job.staged.suffix}")
         kept.write_bytes(b"half")
         raise AudioError(f"cut off; 9 frames are kept in {kept}")
     if verb == "die" or (verb == "die-once" and not once.exists()):

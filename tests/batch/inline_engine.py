@@ -1,6 +1,6 @@
 """An engine without processes: jobs run where they are submitted."""
 
-from joyflash_cli.batch.jobs import Failure, Job, Outcome, run_job
+from joyflash_cli.batch.jobs import WORKER_DIED, Failure, Job, Outcome, run_job
 
 
 class InlineEngine:
@@ -26,10 +26,10 @@ class InlineEngine:
     def submit(self, job: Job) -> None:
         if self._on_submit is not None:
             self._on_submit(job)
-        if job.id in self._lose:
-            self._lose.remove(job.id)
-            failure = Failure("E-WORKER-DIED", "the worker died", 5)
-            self._ready.append(Outcome(job, "lost", failure=failure))
+        if job.row.id in self._lose:
+            self._lose.remove(job.row.id)
+            failure = Failure(WORKER_DIED, "the worker died", 5)
+            self._ready.append(Outcome(job, failure=failure))
         else:
             self._ready.append(run_job(self._renderer, job))
 

@@ -73,6 +73,6 @@ def test_the_older_files_stay_when_new_ones_cannot_be_written(bench, monkeypatch
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OutputError, match="the disk is full"):
-        write_results(plan.table, bench.out, mark="x")
+        write_results(plan.rows, plan.ledger, bench.out, mark="x")
     assert (bench.out / "results.csv").read_bytes() == before
     assert not [path for path in bench.files() if path.endswith(".part")]

@@ -43,10 +43,10 @@ def fakes(monkeypatch) -> list[str]:
 
     class Fake:
         def render(self, job: Job) -> dict:
-            rendered.append(job.id)
-            if "bad" in Path(job.audio).name:
-                raise AudioError(f"{Path(job.audio).name} has no samples", code="E-AUDIO-EMPTY")
-            Path(job.staged).write_bytes(b"video")
+            rendered.append(job.row.id)
+            if "bad" in job.row.audio:
+                raise AudioError(f"{job.row.audio} has no samples", code="E-AUDIO-EMPTY")
+            job.staged.write_bytes(b"video")
             return {"bytes": 5, "video_s": 2.0}
 
     monkeypatch.setattr(
@@ -271,7 +271,7 @@ def test_a_signal_stops_tidily_and_the_same_command_goes_on(
 
     def interrupted(*arguments):
         engine = make(*arguments)
-        engine._on_submit = lambda job: job.id == "b" and os.kill(os.getpid(), number)
+        engine._on_submit = lambda job: job.row.id == "b" and os.kill(os.getpid(), number)
         return engine
 
     monkeypatch.setattr(module, "_make_engine", interrupted)

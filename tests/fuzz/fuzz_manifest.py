@@ -17,7 +17,7 @@ from oracle import Oracle, Violation, line_problem
 
 from joyflash_cli.batch.checks import RowRules
 from joyflash_cli.batch.digests import row_key, settings_key
-from joyflash_cli.batch.plan import BatchChoices, BatchProblems, judge, prepare_batch
+from joyflash_cli.batch.plan import BatchChoices, BatchProblems, prepare_batch
 from joyflash_cli.batch.rows import COLUMNS
 from joyflash_cli.errors import UsageError
 
@@ -119,19 +119,16 @@ def check(data: bytes, folder: Path, oracle: Oracle) -> None:
                 if wrong := line_problem(str(problem)):
                     raise Violation(wrong) from error
             raise UsageError(error.summary, code=error.code) from error
-        try:
-            for found in plan.refused:
-                if wrong := line_problem(found.error):
-                    raise Violation(wrong)
-            refused = {found.row.number for found in plan.refused}
-            for found in plan.table.rows():
-                if found.row.number in refused:
-                    continue
-                _check_row(found.row, out)
-                judge(plan, found.row)
-                plan.may_replace(found.row)
-        finally:
-            plan.table.close()
+        for row in plan.refused:
+            if wrong := line_problem(row.error):
+                raise Violation(wrong)
+        refused = {row.number for row in plan.refused}
+        for row in plan.rows:
+            if row.number in refused:
+                continue
+            _check_row(row, out)
+            plan.judge(row)
+            plan.may_replace(row)
 
 
 def _check_row(row, out: Path) -> None:
@@ -140,7 +137,7 @@ def _check_row(row, out: Path) -> None:
         raise Violation("an output outside its folder")
     if not 0 <= row.seed < 1 << 63 or not row.id:
         raise Violation("an impossible row")
-    if not (Path(row.image).is_file() and Path(row.audio).is_file()):
+    if not (row.image_path.is_file() and row.audio_path.is_file()):
         raise Violation("a row without its files")
 
 

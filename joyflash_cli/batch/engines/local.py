@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from joyflash_cli.batch.engines.worker_process import serve
-from joyflash_cli.batch.jobs import Failure, Job, Outcome, RendererFactory
+from joyflash_cli.batch.jobs import WORKER_DIED, Failure, Job, Outcome, RendererFactory
 from joyflash_cli.errors import DeviceError
 
 MAX_LOADING_DEATHS = 2
@@ -176,7 +176,7 @@ class LocalEngine:
             text = f"the worker was killed by signal {-code}" if code < 0 else f"{text} ({code})"
         slot.clear()
         if job is not None:
-            outcomes.append(Outcome(job, "lost", failure=Failure("E-WORKER-DIED", text, 5)))
+            outcomes.append(Outcome(job, failure=Failure(WORKER_DIED, text, 5)))
         slot.loading_deaths += not was_loaded
         if slot.loading_deaths < MAX_LOADING_DEATHS:
             self._start(slot)

@@ -6,7 +6,15 @@ import contextlib
 import time
 from typing import Any, Self
 
-from joyflash_cli.batch.jobs import Failure, Job, Outcome, RendererFactory, RowRenderer, run_job
+from joyflash_cli.batch.jobs import (
+    WORKER_DIED,
+    Failure,
+    Job,
+    Outcome,
+    RendererFactory,
+    RowRenderer,
+    run_job,
+)
 from joyflash_cli.errors import DeviceError, UsageError
 
 MAX_LOADING_DEATHS = 4
@@ -183,7 +191,7 @@ class RayEngine:
             failure = Failure.of(error)
             if job is None:
                 raise failure.to_error() from error
-            outcomes.append(Outcome(job, "failed", failure=failure))
+            outcomes.append(Outcome(job, failure=failure))
             return
         except self._ray.exceptions.RayError as error:
             self._bury(slot, job, error, outcomes)
@@ -205,7 +213,7 @@ class RayEngine:
         self._kill(slot)
         text = f"the worker died: {type(error).__name__}"
         if job is not None:
-            outcomes.append(Outcome(job, "lost", failure=Failure("E-WORKER-DIED", text, 5)))
+            outcomes.append(Outcome(job, failure=Failure(WORKER_DIED, text, 5)))
         elif not self._has_loaded:
             self._loading_deaths += 1
             if self._loading_deaths >= MAX_LOADING_DEATHS:
