@@ -18,9 +18,8 @@ from joyflash_cli.batch.rows import (
     printable,
 )
 from joyflash_cli.media.inputs.kinds import is_url
-from joyflash_cli.media.outputs.names import FFMPEG_SUFFIXES, PYAV_SUFFIXES
+from joyflash_cli.media.outputs.formats import VIDEO_SUFFIXES as SUFFIXES
 
-SUFFIXES = PYAV_SUFFIXES + FFMPEG_SUFFIXES
 MAX_ID_CHARS = 200
 MAX_NAME_BYTES = 240
 """Longest file name of an output: temporary and record beside it have longer names, and file

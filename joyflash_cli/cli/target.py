@@ -103,7 +103,7 @@ def check_target(
         UsageError: For standard output that is a terminal, or that JSON is to be printed on.
         OutputError: See ``OutputNames.check``; when standard output is closed.
     """
-    from joyflash_cli.media.outputs.targets import check_names
+    from joyflash_cli.media.outputs.names import check_names
     from joyflash_cli.render.writing import check_output
 
     if not is_stream(output):

@@ -22,8 +22,8 @@ from joyflash_cli.types import AudioClip, FrameChunk, SoundFormat
 from joyflash_cli.weights.store import CheckpointFiles
 
 if TYPE_CHECKING:
-    from joyflash_cli.media.outputs.muxer import Muxer
     from joyflash_cli.media.outputs.names import Source
+    from joyflash_cli.media.outputs.writer import Writer
 
 STREAM = Path("-")
 """What stands for a stream where a path is expected."""
@@ -120,8 +120,7 @@ def check_output(
     Raises:
         OutputError: See :meth:`OutputNames.check`.
     """
-    from joyflash_cli.media.outputs.names import check_is_no_folder
-    from joyflash_cli.media.outputs.targets import OutputNames, check_names
+    from joyflash_cli.media.outputs.names import OutputNames, check_is_no_folder, check_names
 
     if not isinstance(output, str | Path):
         check_names(also, overwrite=overwrite, inputs=inputs)
@@ -146,7 +145,7 @@ class VideoWriter(DiscardedOnExit):
         self._path = followed(Path(output)) if isinstance(output, str | Path) else None
         self._facts = facts
         self._overwrite = overwrite
-        self._muxer: Muxer | None = None
+        self._muxer: Writer | None = None
         self._started = time.perf_counter()
         self._first_frame_s = 0.0
         self._block_s: list[float] = []
@@ -273,7 +272,7 @@ class VideoWriter(DiscardedOnExit):
         self._rate_hz = sound.sample_rate_hz
         self._peak = max(self._peak, float(np.abs(sound.samples).max(initial=0.0)))
 
-    def _open(self, sound: AudioClip | None) -> "Muxer":
+    def _open(self, sound: AudioClip | None) -> "Writer":
         from joyflash_cli.media.outputs.muxer import open_muxer
 
         facts = self._facts
@@ -281,19 +280,15 @@ class VideoWriter(DiscardedOnExit):
         if sound is not None:
             audio = SoundFormat(sound.sample_rate_hz, sound.samples.shape[1])
         comment = notice(facts.files.name, facts.files.version, facts.request.seed)
-        muxer = open_muxer(
+        return open_muxer(
             self._path or self._output,
             size=facts.request.size_px,
             fps=facts.video_fps,
+            given_fps=facts.fps,
             audio=audio,
             overwrite=self._overwrite,
             metadata={"comment": comment},
         )
-        if facts.video_fps == facts.fps:
-            return muxer
-        from joyflash_cli.media.outputs.retiming import RetimedMuxer
-
-        return RetimedMuxer(muxer, fps=facts.fps, output_fps=facts.video_fps)
 
     def _record(
         self,

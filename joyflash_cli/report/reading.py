@@ -20,7 +20,7 @@ from joyflash_cli.measures.quality import (
     rgb_to_lab,
     sharpness,
 )
-from joyflash_cli.media.inputs.playback import frame_levels, iterate_frames
+from joyflash_cli.media.outputs.playback import frame_levels, iterate_frames
 from joyflash_cli.media.outputs.probe import MediaInfo, probe
 from joyflash_cli.media.sheet import resized
 from joyflash_cli.report.scope import ReaderBoxes, blocks_are_known, reader_boxes

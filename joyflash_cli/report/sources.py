@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from joyflash_cli.errors import DataError
-from joyflash_cli.media.inputs.playback import VIDEO_SUFFIXES
+from joyflash_cli.media.outputs.formats import VIDEO_SUFFIXES
 from joyflash_cli.media.outputs.names import partial_path, sidecar_path
 from joyflash_cli.render.sidecar import read_sidecar
 

@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from joyflash_cli.media.outputs import fast_start
-from joyflash_cli.media.outputs.fast_start import write_fast_start
+from joyflash_cli.media.outputs import mp4_boxes
+from joyflash_cli.media.outputs.mp4_boxes import write_fast_start
 from joyflash_cli.media.outputs.muxer import open_muxer
 from joyflash_cli.media.outputs.probe import probe
 
@@ -48,7 +48,7 @@ def test_the_index_comes_first(tmp_path, suffix):
 
 def test_nothing_else_changes(tmp_path, monkeypatch):
     front = written(tmp_path / "front.mp4")
-    monkeypatch.setattr("joyflash_cli.media.outputs.pending.write_fast_start", lambda *_: False)
+    monkeypatch.setattr("joyflash_cli.media.outputs.file_writer.write_fast_start", lambda *_: False)
     behind = written(tmp_path / "behind.mp4")
     assert boxes(behind.read_bytes())[-1] == b"moov"
     assert front.stat().st_size == behind.stat().st_size
@@ -61,7 +61,7 @@ def test_nothing_else_changes(tmp_path, monkeypatch):
 
 def test_places_beyond_4_gb(tmp_path, monkeypatch):
     """Places of 64 bits: the index grows, and everything is still found."""
-    monkeypatch.setattr(fast_start, "_MAX_32_BIT", 1_000)
+    monkeypatch.setattr(mp4_boxes, "_MAX_32_BIT", 1_000)
     path = written(tmp_path / "a.mp4")
     index = path.read_bytes().partition(b"mdat")[0]
     assert index.count(b"co64") == 2
@@ -75,7 +75,7 @@ def test_no_room_for_both_keeps_the_one(tmp_path, monkeypatch):
         target.write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("joyflash_cli.media.outputs.pending.write_fast_start", full)
+    monkeypatch.setattr("joyflash_cli.media.outputs.file_writer.write_fast_start", full)
     path = written(tmp_path / "a.mp4")
     assert names(tmp_path) == ["a.mp4"]
     assert probe(path).num_frames == 50
@@ -111,17 +111,14 @@ def test_a_part_that_was_kept_has_it_too(tmp_path):
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm", ".m3u8", "-%d.png", "pipe"])
 @pytest.mark.parametrize("output_fps", [1, 1.5, 2, 23.98])
 def test_low_rates_keep_the_end_of_the_sound(tmp_path, suffix, output_fps):
-    from joyflash_cli.media.outputs.retiming import RetimedMuxer
     from joyflash_cli.types import AudioClip
 
     path = tmp_path / ("a.mp4" if suffix == "pipe" else f"a{suffix}")
     sound = tone(2.0)
     sound.samples[-800:] = 0.9
     target = path.open("wb") if suffix == "pipe" else path
-    inner = open_muxer(
-        target, size=(64, 48), fps=output_fps, audio=AudioClip(sound.samples[:0], 16_000)
-    )
-    with RetimedMuxer(inner, fps=25, output_fps=output_fps) as muxer:
+    options = {"size": (64, 48), "fps": output_fps, "given_fps": 25}
+    with open_muxer(target, audio=AudioClip(sound.samples[:0], 16_000), **options) as muxer:
         for start in range(0, 50, 12):
             piece = sound.samples[start * 640 : (start + 12) * 640]
             muxer.write(noise_frames(50)[start : start + 12], AudioClip(piece, 16_000))

@@ -10,7 +10,7 @@ import pytest
 
 from joyflash_cli.errors import OutputError
 from joyflash_cli.media.outputs.clock import SoundTrack, exact_fps, samples_until
-from joyflash_cli.media.outputs.fragments import drop_cut_fragment, whole_fragments_bytes
+from joyflash_cli.media.outputs.mp4_boxes import drop_cut_fragment, whole_fragments_bytes
 from joyflash_cli.media.outputs.muxer import open_muxer
 from joyflash_cli.types import AudioClip, SoundFormat
 

@@ -11,7 +11,7 @@ import pytest
 
 from joyflash_cli.errors import OutputError
 from joyflash_cli.media.outputs import mp4
-from joyflash_cli.media.outputs.mp4 import Mp4Muxer
+from joyflash_cli.media.outputs.muxer import open_muxer
 from joyflash_cli.media.outputs.probe import probe
 
 from .videos import check_flash_and_click, decode_frames, names, noise_frames
@@ -61,7 +61,7 @@ def test_killed_process_leaves_a_playable_part(tmp_path):
     info = probe(tmp_path / ".a.part.mp4")
     assert abs(info.audio_s - info.video_s) < 0.5
     # The next run takes the name over.
-    with Mp4Muxer(tmp_path / "a.mp4", size=(64, 48), fps=25, overwrite=True) as muxer:
+    with open_muxer(tmp_path / "a.mp4", size=(64, 48), fps=25, overwrite=True) as muxer:
         muxer.write(noise_frames(2))
         muxer.finish()
     assert names(tmp_path) == ["a.mp4"]
@@ -82,7 +82,7 @@ def test_disk_full_from_the_start_leaves_nothing(tmp_path):
 
 
 def test_failure_while_closing_is_not_swallowed(tmp_path, monkeypatch):
-    with Mp4Muxer(tmp_path / "a.mp4", size=(64, 48), fps=25) as muxer:
+    with open_muxer(tmp_path / "a.mp4", size=(64, 48), fps=25) as muxer:
         muxer.write(noise_frames(2))
 
         class Full:
@@ -92,7 +92,7 @@ def test_failure_while_closing_is_not_swallowed(tmp_path, monkeypatch):
             def close(self):
                 raise OSError(28, "No space left on device")
 
-        tracks = muxer._tracks
+        tracks = muxer.tracks
         whole, tracks._container = tracks._container, Full()
         with pytest.raises(OutputError) as caught:
             muxer.finish()
@@ -124,7 +124,7 @@ def test_pauses_between_frames_change_no_byte(tmp_path):
     clip = np.stack(frames).clip(0, 255).astype(np.uint8)
     written = set()
     for round_ in range(30):
-        with Mp4Muxer(tmp_path / f"{round_}.mp4", size=(64, 64), fps=25) as muxer:
+        with open_muxer(tmp_path / f"{round_}.mp4", size=(64, 64), fps=25) as muxer:
             for frame in clip:
                 muxer.write(frame[None])
                 time.sleep(rng.choice([0, 0.0005, 0.003]))

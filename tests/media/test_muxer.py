@@ -1,3 +1,4 @@
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,13 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joyflash_cli.errors import OutputError
-from joyflash_cli.media.outputs import targets
 from joyflash_cli.media.outputs.clock import exact_fps, samples_until
-from joyflash_cli.media.outputs.mp4 import Mp4Muxer
 from joyflash_cli.media.outputs.muxer import open_muxer
-from joyflash_cli.media.outputs.names import check_suffix
+from joyflash_cli.media.outputs.names import OutputNames, check_suffix
 from joyflash_cli.media.outputs.probe import probe
-from joyflash_cli.media.outputs.targets import OutputNames
 from joyflash_cli.media.outputs.tracks import even_frames
 from joyflash_cli.types import exact_rate
 
@@ -74,7 +72,7 @@ def test_file_holds_what_was_written(tmp_path, suffix):
 def test_mp4_keeps_the_rate_from_44_kilohertz_on(tmp_path):
     for rate_hz, expected_hz in ((8_000, 48_000), (44_100, 44_100), (96_000, 96_000)):
         path = tmp_path / f"{rate_hz}.mp4"
-        with Mp4Muxer(path, size=(32, 32), fps=25, audio=tone(0.2, rate_hz)) as muxer:
+        with open_muxer(path, size=(32, 32), fps=25, audio=tone(0.2, rate_hz)) as muxer:
             muxer.write(noise_frames(5, 32, 32))
             assert muxer.finish().audio_rate_hz == expected_hz
 
@@ -293,14 +291,14 @@ def test_targets_that_cannot_be_written(tmp_path, monkeypatch):
         with pytest.raises(OutputError) as caught:
             OutputNames(path).check(overwrite=True)
         assert (caught.value.code, caught.value.exit_code) == (code, 6)
-    monkeypatch.setattr(targets.os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(OutputError, match="not writable"):
         OutputNames(tmp_path / "a.mp4").check()
 
 
 def test_name_too_long(tmp_path):
     with pytest.raises(OutputError) as caught:
-        Mp4Muxer(tmp_path / ("a" * 250 + ".mp4"), size=(64, 48), fps=25)
+        open_muxer(tmp_path / ("a" * 250 + ".mp4"), size=(64, 48), fps=25)
     assert caught.value.code == "E-OUTPUT-WRITE"
     assert names(tmp_path) == []
 

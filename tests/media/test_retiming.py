@@ -8,31 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joyflash_cli.media.outputs.clock import samples_until
+from joyflash_cli.media.outputs.clock import exact_fps, samples_until
 from joyflash_cli.media.outputs.muxer import open_muxer
 from joyflash_cli.media.outputs.probe import probe
-from joyflash_cli.media.outputs.retiming import RetimedMuxer
+from joyflash_cli.media.outputs.retiming import Retiming
 from joyflash_cli.types import AudioClip
 
 from .videos import noise_frames, tone
 
 RATE_HZ = 16_000
-
-
-class Recorder:
-    """A muxer that only remembers what it is given."""
-
-    def __init__(self) -> None:
-        self.levels: list[int] = []
-        self.num_samples = 0
-
-    @property
-    def num_frames(self) -> int:
-        return len(self.levels)
-
-    def write(self, frames, sound=None) -> None:
-        self.levels += [int(frame[0, 0, 0]) for frame in frames]
-        self.num_samples += 0 if sound is None else len(sound.samples)
 
 
 def numbered(first: int, count: int) -> np.ndarray:
@@ -41,21 +25,25 @@ def numbered(first: int, count: int) -> np.ndarray:
     )
 
 
-def write_all(fps, output_fps, num_samples: int, blocks: list[int]) -> Recorder:
-    """Frames that cover so many samples, block by block, each with its sound."""
-    recorder = Recorder()
-    muxer = RetimedMuxer(recorder, fps=fps, output_fps=output_fps)
+def levels(frames: np.ndarray) -> list[int]:
+    return frames[:, 0, 0, 0].tolist()
+
+
+def shown(fps, output_fps, num_samples: int, blocks: list[int]) -> list[int]:
+    """Of frames that cover so many samples, given block by block, each with its sound."""
+    retiming = Retiming(exact_fps(fps), exact_fps(output_fps))
     total = math.ceil(Fraction(num_samples * Fraction(fps), RATE_HZ))
     given_frames, given_samples = 0, 0
+    found: list[int] = []
     while given_frames < total:
         count = min(blocks[min(given_frames, len(blocks) - 1)], total - given_frames)
         given_frames += count
         until = samples_until(given_frames, RATE_HZ, Fraction(fps))
         until = num_samples if given_frames == total else min(until, num_samples)
         sound = AudioClip(np.zeros((until - given_samples, 1), np.float32), RATE_HZ)
-        muxer.write(numbered(given_frames - count, count), sound)
+        found += levels(retiming.due(numbered(given_frames - count, count), sound))
         given_samples = until
-    return recorder
+    return found
 
 
 @given(
@@ -64,27 +52,24 @@ def write_all(fps, output_fps, num_samples: int, blocks: list[int]) -> Recorder:
     num_samples=st.integers(1, 5 * RATE_HZ),
 )
 def test_every_frame_is_the_newest_that_was_due(fps, output_fps, num_samples):
-    recorder = write_all(fps, output_fps, num_samples, [9, 12])
+    found = shown(fps, output_fps, num_samples, [9, 12])
     rate = Fraction(output_fps)
-    assert recorder.num_frames == math.ceil(num_samples * rate / RATE_HZ)
-    assert recorder.levels == [math.floor(j * fps / rate) for j in range(recorder.num_frames)]
-    assert recorder.num_samples == num_samples
+    assert len(found) == math.ceil(num_samples * rate / RATE_HZ)
+    assert found == [math.floor(j * fps / rate) for j in range(len(found))]
 
 
 def test_without_sound_every_given_frame_is_shown():
-    recorder = Recorder()
-    muxer = RetimedMuxer(recorder, fps=25, output_fps=50)
-    for first in (0, 3):
-        muxer.write(numbered(first, 3))
-    assert recorder.levels == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    retiming = Retiming(Fraction(25), Fraction(50))
+    found = [level for first in (0, 3) for level in levels(retiming.due(numbered(first, 3)))]
+    assert found == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
 
 
 @pytest.mark.parametrize(("output_fps", "num_frames"), [(30, 60), (10, 20), (29.97, 60), (60, 120)])
 def test_the_file_has_the_rate_and_the_length_of_the_sound(tmp_path, output_fps, num_frames):
     path = tmp_path / "a.mp4"
     audio = tone(1.99, 44_100, 1)
-    inner = open_muxer(path, size=(64, 48), fps=output_fps, audio=audio)
-    with RetimedMuxer(inner, fps=25, output_fps=output_fps) as muxer:
+    options = {"size": (64, 48), "fps": output_fps, "given_fps": 25, "audio": audio}
+    with open_muxer(path, **options) as muxer:
         muxer.write(noise_frames(50)[:20])
         muxer.write(noise_frames(50)[20:], None)
         # All of the sound was given when the file was opened, so its end cuts nothing here.
@@ -96,7 +81,6 @@ def test_the_file_has_the_rate_and_the_length_of_the_sound(tmp_path, output_fps,
 
 
 def test_what_is_left_midway_is_discarded(tmp_path):
-    inner = open_muxer(tmp_path / "a.mp4", size=(64, 48), fps=30)
-    with RetimedMuxer(inner, fps=25, output_fps=30) as muxer:
+    with open_muxer(tmp_path / "a.mp4", size=(64, 48), fps=30, given_fps=25) as muxer:
         muxer.write(noise_frames(5))
     assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ import pytest
 
 from joyflash_cli.measures import sync
 from joyflash_cli.measures.reader import load_readers
-from joyflash_cli.media.inputs.playback import frame_levels, iterate_frames
+from joyflash_cli.media.outputs.playback import frame_levels, iterate_frames
 from joyflash_cli.report.reading import figures_of, read_clip, rgb_to_lab
 from joyflash_cli.report.sources import ClipSource
 from joyflash_cli.studio.evaluation.pack import load_pack

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from joyflash_cli.errors import AudioError
+from joyflash_cli.media.inputs.containers import open_container
 from joyflash_cli.media.inputs.hearing import Hearing, no_such_track
 from joyflash_cli.media.inputs.holes import Hole
 from joyflash_cli.media.inputs.kinds import hint_for_missing
@@ -17,13 +18,6 @@ from joyflash_cli.media.inputs.padding import SoundPadding
 
 if TYPE_CHECKING:
     import av
-
-AUDIO_FORMATS = "wav,w64,aiff,caf,au,mp3,flac,ogg,aac,matroska,webm,mov,mp4,m4a"
-"""Containers that may be opened.
-
-A closed list, because playlists (``ffconcat``, ``m3u8``) hidden in a file called ``talk.wav`` would
-make libavformat open *other* files and addresses.
-"""
 
 MIN_SAMPLE_RATE_HZ = 2_000
 MAX_SAMPLE_RATE_HZ = 384_000
@@ -153,9 +147,7 @@ def _opened_container(file: BinaryIO, name: str, options: dict[str, str]) -> Ite
 
     pipe = None if file.seekable() else _Counted(file)
     try:
-        container = av.open(
-            pipe or file, mode="r", options={"format_whitelist": AUDIO_FORMATS, **options}
-        )
+        container = open_container(pipe or file, **options)
     except (av.error.FFmpegError, ValueError) as error:
         if _is_empty(file) if pipe is None else pipe.num_bytes == 0:
             raise empty_sound(name) from error

@@ -1,82 +1,19 @@
-"""Video out: what every writer of frames and sound offers, and which one writes a given file."""
+"""Video out: the writer of a given output."""
 
 from __future__ import annotations
 
+import pkgutil
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Protocol, Self
+from typing import BinaryIO
 
-import numpy as np
-
-from joyflash_cli.media.outputs.names import (
-    PICTURE_SUFFIXES,
-    PLAYLIST_SUFFIX,
-    PYAV_SUFFIXES,
-    check_is_no_folder,
-    check_suffix,
-    followed,
-)
-from joyflash_cli.media.outputs.probe import MediaInfo
+from joyflash_cli.media.outputs.clock import exact_fps
+from joyflash_cli.media.outputs.film import Film
+from joyflash_cli.media.outputs.formats import FORMATS
+from joyflash_cli.media.outputs.names import check_is_no_folder, check_suffix, followed
+from joyflash_cli.media.outputs.writer import Writer
 from joyflash_cli.types import AudioClip, SoundFormat
-
-
-class Muxer(Protocol):
-    """Frames and the original sound into one file, frame i at i / fps.
-
-    Used in a ``with`` statement; leaving it without :meth:`finish` or :meth:`keep_partial`
-    discards what was written.
-    """
-
-    @property
-    def num_frames(self) -> int:
-        """Frames written so far."""
-        ...
-
-    def write(self, frames: np.ndarray, sound: AudioClip | None = None) -> None:
-        """Appends ``(F, H, W, 3)`` uint8 RGB frames and the sound that belongs to them.
-
-        Args:
-            frames: Of the announced size.
-            sound: The sound that follows what was given before; nothing where all of it was given
-                when the file was opened.
-
-        Raises:
-            OutputError: Disk full or another failure; what plays was kept as partial.
-        """
-        ...
-
-    def finish(self) -> MediaInfo | None:
-        """Completes the file, reads it back and gives it its name.
-
-        Returns:
-            What it holds; ``None`` where it is no single file that could be read back.
-
-        Raises:
-            OutputError: If it cannot be written or its tracks differ by more than a frame.
-        """
-        ...
-
-    def keep_partial(self) -> Path | None:
-        """Completes what there is as ``<stem>.partial<suffix>``, sound cut to the video.
-
-        Returns:
-            The partial file, ``None`` if no frame was written or the output is a pipe.
-        """
-        ...
-
-    def discard(self) -> None:
-        """Removes every trace; safe to call at any time."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
 
 
 def open_muxer(
@@ -86,8 +23,11 @@ def open_muxer(
     fps: float | Fraction,
     audio: AudioClip | SoundFormat | None = None,
     overwrite: bool = False,
-    **encoding: Any,
-) -> Muxer:
+    metadata: Mapping[str, str] | None = None,
+    crf: int = 18,
+    preset: str | None = None,
+    given_fps: float | Fraction | None = None,
+) -> Writer:
     """The writer for an output by its suffix; for a binary stream, fragmented MP4.
 
     Args:
@@ -97,28 +37,26 @@ def open_muxer(
         audio: The original sound, or its format where the sound comes with the frames; ``None``
             for a silent film.
         overwrite: Whether a file already there may be replaced.
-        encoding: ``metadata`` (tags; containers keep well-known keys such as ``comment``), ``crf``
-            and ``preset``.
+        metadata: Tags; containers keep well-known keys such as ``comment``.
+        crf: See ``Film``.
+        preset: See ``Film``.
+        given_fps: Rate at which frames will be given, where it is another one: they are repeated
+            or left out.
 
     Raises:
-        OutputError: ``E-OUTPUT-SUFFIX`` for an unknown suffix; otherwise as the writer.
+        OutputError: ``E-OUTPUT-SUFFIX`` for an unknown suffix, ``E-OUTPUT-FPS`` for an impossible
+            rate; otherwise as the writer.
     """
-    common: dict[str, Any] = {"size": size, "fps": fps, "audio": audio, **encoding}
+    given = None if given_fps is None or given_fps == fps else exact_fps(given_fps)
+    film = Film(size, exact_fps(fps), audio, metadata or {}, crf, preset, given)
     if not isinstance(output, str | Path):
-        from joyflash_cli.media.outputs.pipe import PipeMuxer
+        from joyflash_cli.media.outputs.pipe import PipeWriter
 
-        return PipeMuxer(output, **common)
+        return PipeWriter(output, film)
     check_is_no_folder(str(output))
     path = followed(Path(output))
     check_suffix(path)
-    writer: Any
-    if path.suffix.lower() in PYAV_SUFFIXES:
-        from joyflash_cli.media.outputs.mp4 import Mp4Muxer as writer
-    elif path.suffix.lower() == PLAYLIST_SUFFIX:
-        from joyflash_cli.media.outputs.hls import HlsMuxer as writer
-    elif path.suffix.lower() in PICTURE_SUFFIXES:
-        from joyflash_cli.media.outputs.pictures import PictureMuxer as writer
-    else:
-        from joyflash_cli.media.outputs.ffmpeg import FfmpegMuxer as writer
-    muxer: Muxer = writer(path, overwrite=overwrite, **common)
+    # By its name: a writer is loaded when it is needed, and none has to know the others.
+    writer = pkgutil.resolve_name(f"{__package__}.{FORMATS[path.suffix.lower()].writer}")
+    muxer: Writer = writer(path, film, overwrite=overwrite)
     return muxer

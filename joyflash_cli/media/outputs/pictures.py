@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from fractions import Fraction
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ import numpy as np
 
 from joyflash_cli.files import whole_file
 from joyflash_cli.media.inputs.audio import WavWriter
-from joyflash_cli.media.outputs.clock import SoundTrack, exact_fps
-from joyflash_cli.media.outputs.discarding import DiscardedOnExit
-from joyflash_cli.media.outputs.pending import write_error
-from joyflash_cli.media.outputs.targets import OutputNames
-from joyflash_cli.types import AudioClip, SoundFormat
+from joyflash_cli.media.outputs.clock import SoundTrack
+from joyflash_cli.media.outputs.film import Film
+from joyflash_cli.media.outputs.names import OutputNames
+from joyflash_cli.media.outputs.writer import NamedWriter, write_error
+from joyflash_cli.types import AudioClip
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _QUALITY: dict[str, dict[str, Any]] = {
@@ -26,117 +25,96 @@ _QUALITY: dict[str, dict[str, Any]] = {
 }
 
 
-class PictureMuxer(DiscardedOnExit):
+class PictureWriter(NamedWriter):
     """Writes numbered pictures from 0, each under its name only when it is whole.
 
-    There is nothing to finish: what was written stays, whatever happens. Sizes are kept exactly.
-
-    Args:
-        path: With the place of the number, as ``%05d``.
-        size: Width and height of the frames.
-        fps: Frames per second.
-        audio: Original sound, or its format; written unchanged as 32-bit float WAV.
-        overwrite: Whether pictures already there may go, with their sound and record: all of them,
-            so that none of a longer sequence is left.
-        metadata: Tags; ``comment`` goes into PNG and WebP files.
-        encoding: Not used: PNG and WebP are lossless, JPEG has quality 95.
-
-    Raises:
-        OutputError: See :meth:`OutputNames.check`.
+    There is nothing to finish: what was written stays, whatever happens. Sizes are kept exactly,
+    and so is the sound, as 32-bit float WAV. PNG and WebP are lossless and hold the comment, JPEG
+    has quality 95. Of pictures that were there before, none of a longer sequence is left.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        size: tuple[int, int],
-        fps: float | Fraction,
-        audio: AudioClip | SoundFormat | None = None,
-        overwrite: bool = False,
-        metadata: Mapping[str, str] | None = None,
-        **encoding: int | str,
-    ) -> None:
-        self._names = OutputNames(path)
-        self._size = size
-        self._comment = (metadata or {}).get("comment", "")
-        self._num_frames = 0
-        self._sound = None if audio is None else SoundTrack(audio, exact_fps(fps))
-        self._wav: WavWriter | None = None
-        self._names.check(overwrite=overwrite)
-        self.sound_path = self._names.sound
-        with _failures(self._names.path):
-            self._names.remove_taken()
-        if self._sound is not None:
-            with _failures(self.sound_path):
-                self._wav = WavWriter(self.sound_path, self._sound.format)
+    def _begin(self) -> None:
+        with _failures(self.names.path):
+            self.names.remove_taken()
+        self.tracks = _PictureTracks(self.names, self.film)
 
-    @property
-    def num_frames(self) -> int:
-        """Frames written so far."""
-        return self._num_frames
+    def discard(self) -> None:
+        """Closes the sound file; pictures stay, an empty sound file does not."""
+        super().discard()
+        if self.tracks is not None and not self.num_frames and self.film.audio is not None:
+            self.names.sound.unlink(missing_ok=True)
+
+    def _keep(self) -> Path:
+        """Everything is there already, under its own name."""
+        return self.names.path
+
+    def _rescue(self) -> Path:
+        return self.names.path
+
+
+class _PictureTracks:
+    """A file per frame, and one for the sound.
+
+    Raises:
+        OutputError: From every method, naming the file that cannot be written.
+    """
+
+    is_open = True  # always: there is nothing to finish
+
+    def __init__(self, names: OutputNames, film: Film) -> None:
+        self.num_frames = 0
+        self._names, self._film = names, film
+        self._sound, self._wav = None, None
+        if film.audio is not None:
+            self._sound = SoundTrack(film.audio, film.fps)
+            with _failures(names.sound):
+                self._wav = WavWriter(names.sound, self._sound.format)
 
     def write(self, frames: np.ndarray, sound: AudioClip | None = None) -> None:
-        """Appends frames and their sound; see :meth:`Muxer.write`."""
+        """Appends frames and their sound."""
         if self._sound is not None and sound is not None:
             self._sound.add(sound)
-        width, height = self._size
+        width, height = self._film.size
         if frames.shape[1:] != (height, width, 3) or frames.dtype != np.uint8:
             raise ValueError(
                 f"frames are {frames.shape} {frames.dtype}; (F, {height}, {width}, 3) expected"
             )
         self._write_sound()  # what belongs to frames that were written before their sound was there
         for pixels in frames:
-            target = self._names.frame(self._num_frames)
+            target = self._names.frame(self.num_frames)
             with _failures(target):
                 self._save(pixels, target)
-            self._num_frames += 1
+            self.num_frames += 1
             self._write_sound()
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """Closes the sound file."""
-        if self._num_frames == 0:
-            self.discard()
-            raise ValueError("no frame was written")
-        self._close()
+        wav, self._wav = self._wav, None
+        if wav is not None:
+            with _failures(self._names.sound):
+                wav.close()
 
-    def keep_partial(self) -> Path | None:
-        """Everything is there already, under its own name."""
-        if self._num_frames == 0:
-            self.discard()
-            return None
-        self._close()
-        return self._names.path
-
-    def discard(self) -> None:
-        """Closes the sound file; pictures stay, an empty sound file does not."""
-        self._close()
-        if self._num_frames == 0 and self._sound is not None:
-            self.sound_path.unlink(missing_ok=True)
+    abandon = close
 
     def _write_sound(self) -> None:
         if self._sound is not None and self._wav is not None:
-            with _failures(self.sound_path):
-                self._wav.write(self._sound.take(self._num_frames))
-
-    def _close(self) -> None:
-        wav, self._wav = self._wav, None
-        if wav is not None:
-            with _failures(self.sound_path):
-                wav.close()
+            with _failures(self._names.sound):
+                self._wav.write(self._sound.take(self.num_frames))
 
     def _save(self, pixels: np.ndarray, target: Path) -> None:
         from PIL import Image
         from PIL.PngImagePlugin import PngInfo
 
-        kind = _FORMATS[target.suffix.lower()]
+        kind, comment = _FORMATS[target.suffix.lower()], self._film.metadata.get("comment", "")
         extra = dict(_QUALITY[kind])
         if kind == "PNG":
             extra["pnginfo"] = info = PngInfo()
-            info.add_itxt("Comment", self._comment)
+            info.add_itxt("Comment", comment)
         elif kind == "WEBP":
-            extra["exif"] = _exif(self._comment)
+            extra["exif"] = exif = Image.Exif()
+            exif[0x010E] = comment  # ImageDescription
         else:
-            extra["comment"] = self._comment.encode()
+            extra["comment"] = comment.encode()
         with whole_file(target) as part:
             Image.fromarray(pixels).save(part, format=kind, **extra)
 
@@ -148,11 +126,3 @@ def _failures(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise write_error(path, error) from error
-
-
-def _exif(comment: str) -> bytes:
-    from PIL import Image
-
-    exif = Image.Exif()
-    exif[0x010E] = comment  # ImageDescription
-    return exif.tobytes()

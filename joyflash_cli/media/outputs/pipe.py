@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from fractions import Fraction
-from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-
 from joyflash_cli.files import cannot_write
-from joyflash_cli.media.outputs.clock import exact_fps
-from joyflash_cli.media.outputs.discarding import DiscardedOnExit
-from joyflash_cli.media.outputs.tracks import TrackOptions, TrackWriter, is_write_failure
+from joyflash_cli.media.outputs.film import Film
+from joyflash_cli.media.outputs.tracks import TrackWriter
 from joyflash_cli.media.outputs.whole_writes import write_all
-from joyflash_cli.types import AudioClip, SoundFormat
+from joyflash_cli.media.outputs.writer import Writer
 
 
 class _Unseekable:
@@ -28,86 +22,45 @@ class _Unseekable:
         return len(data)
 
 
-class PipeMuxer(DiscardedOnExit):
+class PipeWriter(Writer):
     """Writes fragmented MP4 to a binary stream, which is left open.
 
     A slow reader makes ``write`` wait.
 
     Args:
         stream: Such as ``sys.stdout.buffer``.
-        size: Width and height of the frames; odd sides grow by one repeated row or column.
-        fps: Frames per second.
-        audio: Original sound, or its format.
-        metadata: Tags.
-        encoding: ``crf`` and ``preset`` of ``TrackOptions``.
+        film: What will be written.
 
     Raises:
         BrokenPipeError: From every method, when the reader has gone.
     """
 
-    def __init__(
-        self,
-        stream: BinaryIO,
-        *,
-        size: tuple[int, int],
-        fps: float | Fraction,
-        audio: AudioClip | SoundFormat | None = None,
-        metadata: Mapping[str, str] | None = None,
-        **encoding: int | str,
-    ) -> None:
-        container = {
+    def __init__(self, stream: BinaryIO, film: Film) -> None:
+        name = getattr(stream, "name", None)
+        self._stream = stream
+        super().__init__(name if isinstance(name, str) else "standard output", film)
+
+    def _begin(self) -> None:
+        options = {
             # Without a trailer no index of fragments is kept, which would grow for as long as
             # the stream lasts (75 bytes a frame) and which nobody can seek to.
             "movflags": "delay_moov+default_base_moof+skip_trailer",
             # A fragment per frame costs some hundred bytes and lets no frame wait for others.
             # (The flag frag_every_frame would lose the second frame.)
-            "frag_duration": str(round(1_000_000 / exact_fps(fps))),
+            "frag_duration": str(round(1_000_000 / self.film.fps)),
             "flush_packets": "1",
         }
-        name = getattr(stream, "name", None)
-        self._name = name if isinstance(name, str) else "standard output"
-        options = TrackOptions(
-            kind="live",
-            metadata=metadata or {},
-            container=container,
-            **encoding,  # type: ignore[arg-type]
-        )
-        self._tracks = TrackWriter(
-            _Unseekable(stream), "mp4", size=size, fps=fps, audio=audio, options=options
-        )
+        stream = _Unseekable(self._stream)
+        self.tracks = TrackWriter(stream, "mp4", self.film, kind="live", options=options)
 
-    @property
-    def num_frames(self) -> int:
-        """Frames written so far."""
-        return self._tracks.num_frames
+    def _keep(self) -> None:
+        """The stream ends properly where it is: a pipe has no name to change."""
 
-    def write(self, frames: np.ndarray, sound: AudioClip | None = None) -> None:
-        """Appends frames and their sound; see :meth:`Muxer.write`."""
-        try:
-            self._tracks.write(frames, sound)
-        except Exception as error:
-            raise self._failure(error) from error
+    def _rescue(self) -> None:
+        """What the reader has, it has."""
 
-    def finish(self) -> None:
-        """Writes the last fragment and the end of the file."""
-        if self._tracks.is_open:
-            try:
-                self._tracks.close()
-            except Exception as error:
-                raise self._failure(error) from error
-
-    def keep_partial(self) -> Path | None:
-        """Ends the stream properly where it is: a pipe has no name to change."""
-        if self._tracks.num_frames:
-            self.finish()
-        return None
-
-    def discard(self) -> None:
-        """Stops writing; what the reader has, it has."""
-        self._tracks.abandon()
-
-    def _failure(self, error: Exception) -> BaseException:
-        self._tracks.abandon()
-        if isinstance(error, BrokenPipeError) or not is_write_failure(error):
+    def _failure(self, error: Exception) -> Exception:
+        self.discard()
+        if isinstance(error, BrokenPipeError):
             return error
-        return cannot_write(self._name, error, hint="write to a file with --output FILE.mp4")
+        return cannot_write(self.name, error, hint="write to a file with --output FILE.mp4")

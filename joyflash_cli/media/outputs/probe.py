@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from joyflash_cli.errors import OutputError
-
-_VIDEO_FORMATS = "mov,mp4,m4a,matroska,webm"
+from joyflash_cli.media.inputs.containers import open_container
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def probe(path: Path) -> MediaInfo:
     import av
 
     try:
-        with Path(path).open("rb") as file, _open(file) as container:
+        with Path(path).open("rb") as file, open_container(file) as container:
             if not container.streams.video:
                 raise _unreadable(path, "it has no video track")
             return _media_info(container)
@@ -65,16 +64,10 @@ def plays(path: Path) -> bool:
     import av
 
     try:
-        with Path(path).open("rb") as file, _open(file) as container:
+        with Path(path).open("rb") as file, open_container(file) as container:
             return next(container.decode(video=0), None) is not None
     except (av.error.FFmpegError, OSError, ValueError, IndexError):
         return False
-
-
-def _open(file: BinaryIO) -> Any:
-    import av
-
-    return av.open(file, options={"format_whitelist": _VIDEO_FORMATS})
 
 
 def _media_info(container: Any) -> MediaInfo:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
 
 from joyflash_cli.media.inputs.audio import CHANNEL_LAYOUTS
-from joyflash_cli.media.outputs.clock import SoundTrack, exact_fps
+from joyflash_cli.media.outputs.clock import SoundTrack
+from joyflash_cli.media.outputs.film import Film
 from joyflash_cli.types import AudioClip, SoundFormat
 
 AAC_RATE_HZ = 48_000
@@ -38,36 +38,16 @@ _NO_FRAME_INSIDE = {"tune": "zerolatency", "sc_threshold": "0"}  # key frames by
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TrackOptions:
-    """How the tracks are encoded.
-
-    Attributes:
-        kind: ``"h264"``: H.264 and AAC. ``"live"``: the same without any delay. ``"raw"``: RGB
-            frames and float samples.
-        crf: x264's quality, 0 (lossless) to 51; 18 is visually clean.
-        preset: x264's speed; ``None`` chooses by the size of the frames.
-        metadata: Tags of the container.
-        container: Options of libavformat.
-    """
-
-    kind: Literal["h264", "live", "raw"] = "h264"
-    crf: int = 18
-    preset: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    container: Mapping[str, str] = field(default_factory=dict)
-
-
 class TrackWriter:
     """An open container with a video and, if there is sound, an audio track.
 
     Args:
         target: A path, or a binary stream that is only written.
         container_format: libavformat's name of the container.
-        size: Width and height of the frames; odd sides grow by one repeated row or column.
-        fps: Frames per second.
-        audio: The sound, or its format where it comes with the frames.
-        options: How to encode.
+        film: What is written.
+        kind: ``"h264"``: H.264 and AAC. ``"live"``: the same without any delay. ``"raw"``: RGB
+            frames and float samples, without tags.
+        options: Of libavformat.
 
     Raises:
         OSError: If it cannot be opened; ``av.FFmpegError`` likewise.
@@ -77,24 +57,22 @@ class TrackWriter:
         self,
         target: Any,
         container_format: str,
+        film: Film,
         *,
-        size: tuple[int, int],
-        fps: float | Fraction,
-        audio: AudioClip | SoundFormat | None,
-        options: TrackOptions,
+        kind: Literal["h264", "live", "raw"] = "h264",
+        options: Mapping[str, str],
     ) -> None:
         import av
 
-        self._size = size
-        self._options = options
-        self.fps = exact_fps(fps)
+        self._film, self._kind = film, kind
         self.num_frames = 0
-        self.sound = None if audio is None else SoundTrack(audio, self.fps)
+        self.sound = None if film.audio is None else SoundTrack(film.audio, film.fps)
         self._container: Any = av.open(
-            target, mode="w", format=container_format, options=dict(options.container)
+            target, mode="w", format=container_format, options=dict(options)
         )
         try:
-            self._container.metadata.update(options.metadata)
+            if kind != "raw":
+                self._container.metadata.update(film.metadata)
             self._video = self._add_video()
             self._audio = None if self.sound is None else self._add_audio(self.sound.format)
         except BaseException:
@@ -118,7 +96,7 @@ class TrackWriter:
         if self.sound is not None and sound is not None:
             self.sound.add(sound)
         self._write_sound()  # what belongs to frames that were written before their sound was there
-        for pixels in even_frames(frames, self._size):
+        for pixels in even_frames(frames, self._film.size):
             self._write_frame(pixels)
             self._write_sound()
 
@@ -141,32 +119,31 @@ class TrackWriter:
             logger.debug("closing an abandoned container: %s", error)
 
     def _add_video(self) -> Any:
-        options = self._options
-        codec = "rawvideo" if options.kind == "raw" else "libx264"
-        video = self._container.add_stream(codec, rate=self.fps)
-        width, height = self._size
+        film, is_raw = self._film, self._kind == "raw"
+        video = self._container.add_stream("rawvideo" if is_raw else "libx264", rate=film.fps)
+        width, height = film.size
         video.width, video.height = width + width % 2, height + height % 2
-        video.pix_fmt = "rgb24" if options.kind == "raw" else "yuv420p"
-        video.time_base = 1 / self.fps
+        video.pix_fmt = "rgb24" if is_raw else "yuv420p"
+        video.time_base = 1 / film.fps
         context = video.codec_context
-        context.time_base = 1 / self.fps
-        if options.kind == "raw":
+        context.time_base = 1 / film.fps
+        if is_raw:
             return video
         # A key frame every second: where players enter, and where segments are cut.
-        context.gop_size = max(1, round(self.fps))
-        delay = _NO_FRAME_INSIDE if options.kind == "live" else _FEW_FRAMES_INSIDE
-        preset = options.preset or ("veryfast" if width * height <= _SMALL_PIXELS else "superfast")
-        context.options = {"crf": str(options.crf), "preset": preset, **delay}
+        context.gop_size = max(1, round(film.fps))
+        delay = _NO_FRAME_INSIDE if self._kind == "live" else _FEW_FRAMES_INSIDE
+        preset = film.preset or ("veryfast" if width * height <= _SMALL_PIXELS else "superfast")
+        context.options = {"crf": str(film.crf), "preset": preset, **delay}
         # Stated, because players guess differently for small pictures.
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _BT709
         return video
 
     def _add_audio(self, sound: SoundFormat) -> Any:
-        if self._options.kind == "raw":
-            layout = CHANNEL_LAYOUTS[sound.channels]
-            return self._container.add_stream("pcm_f32le", rate=sound.sample_rate_hz, layout=layout)
         rate_hz = sound.sample_rate_hz
+        if self._kind == "raw":
+            layout = CHANNEL_LAYOUTS[sound.channels]
+            return self._container.add_stream("pcm_f32le", rate=rate_hz, layout=layout)
         if rate_hz not in _AAC_KEPT_RATES_HZ:
             rate_hz = AAC_RATE_HZ
         layout = "mono" if sound.channels == 1 else "stereo"
@@ -178,12 +155,12 @@ class TrackWriter:
         import av
 
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        if self._options.kind != "raw":
+        if self._kind != "raw":
             frame = frame.reformat(
                 format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
             )
         frame.pts = self.num_frames
-        frame.time_base = 1 / self.fps
+        frame.time_base = 1 / self._film.fps
         self._container.mux(self._video.encode(frame))
         self.num_frames += 1
 
@@ -198,7 +175,7 @@ class TrackWriter:
         if not len(samples):
             return
         rate_hz = self.sound.format.sample_rate_hz
-        packed = self._options.kind == "raw"
+        packed = self._kind == "raw"
         frame = av.AudioFrame.from_ndarray(
             np.ascontiguousarray(samples.reshape(1, -1) if packed else samples.T),
             format="flt" if packed else "fltp",
@@ -208,13 +185,6 @@ class TrackWriter:
         frame.pts = first
         frame.time_base = Fraction(1, rate_hz)
         self._container.mux(self._audio.encode(frame))
-
-
-def is_write_failure(error: BaseException) -> bool:
-    """Whether the system or libavformat refused a write."""
-    import av
-
-    return isinstance(error, OSError | av.error.FFmpegError)
 
 
 def even_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:

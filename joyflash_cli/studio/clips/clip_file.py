@@ -14,9 +14,10 @@ import numpy as np
 
 from joyflash_cli.errors import AudioError, DataError
 from joyflash_cli.media.inputs.audio import read_audio, to_model_waveform
+from joyflash_cli.media.inputs.containers import open_container
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 
-VIDEO_FORMATS = "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,ogg"
+_FILM_CONTAINERS = "3gp,3g2,mj2,avi,mpegts,mpeg"
 """Containers that may be opened: no playlists, which could make libavformat open other files."""
 
 
@@ -157,10 +158,8 @@ def read_talking_video(
 
 
 def _opened(video: Path | BinaryIO) -> Any:
-    import av
-
     source = str(video.absolute()) if isinstance(video, Path) else video
-    return av.open(source, options={"format_whitelist": VIDEO_FORMATS})
+    return open_container(source, also=_FILM_CONTAINERS)
 
 
 def _start_times(container: Any, name: str, *, has_sound: bool) -> tuple[float, float]:

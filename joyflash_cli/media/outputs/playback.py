@@ -12,12 +12,7 @@ from typing import Any
 import numpy as np
 
 from joyflash_cli.errors import DataError
-
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
-"""Files that count as videos in a folder."""
-
-_FORMATS = "mov,mp4,m4a,matroska,webm"
-"""A closed list, as for sound: playlists in disguise must not open other files."""
+from joyflash_cli.media.inputs.containers import open_container
 
 
 def iterate_frames(path: Path, *, batch: int = 64) -> Iterator[np.ndarray]:
@@ -33,7 +28,7 @@ def iterate_frames(path: Path, *, batch: int = 64) -> Iterator[np.ndarray]:
     kept: list[np.ndarray] = []
     num_frames = 0
     try:
-        with Path(path).open("rb") as file, _open(file) as container:
+        with Path(path).open("rb") as file, open_container(file) as container:
             if not container.streams.video:
                 raise _unreadable(path, "it has no video track")
             for frame in _decoded(container, container.streams.video[0]):
@@ -67,7 +62,7 @@ def frame_levels(path: Path, *, fps: float, num_frames: int) -> np.ndarray | Non
     import av
 
     try:
-        with Path(path).open("rb") as file, _open(file) as container:
+        with Path(path).open("rb") as file, open_container(file) as container:
             if not container.streams.audio:
                 return None
             meter = _LevelMeter(fps, num_frames)
@@ -104,12 +99,6 @@ class _LevelMeter:
     def levels(self) -> np.ndarray:
         """``(frames, 2)``: peak and mean square."""
         return np.stack([self._peak, self._power / np.maximum(self._count, 1.0)], axis=-1)
-
-
-def _open(file: Any) -> Any:
-    import av
-
-    return av.open(file, options={"format_whitelist": _FORMATS})
 
 
 def _decoded(container: Any, stream: Any) -> Iterator[Any]:

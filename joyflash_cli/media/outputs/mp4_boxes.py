@@ -1,7 +1,7 @@
-"""The index of an MP4 before its pictures, so that a player on a network begins at once.
+"""The boxes of an MP4: its index brought to the front, and a fragment that was cut off dropped.
 
-Only a finished file knows its index, so libavformat puts it at the end. It is written anew with the
-index in front; nothing else changes but the places of the samples that the index names.
+Only a finished file knows its index, so libavformat puts it at the end; with it in front, a player
+on a network begins at once.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _MAX_32_BIT = 0xFFFF_FFFF
 def write_fast_start(source: Path, target: Path) -> bool:
     """Writes an MP4 again, its index in front.
 
+    Nothing else changes but the places of the samples that the index names.
+
     Args:
         source: A finished file.
         target: Where the other one goes; on the disk when this returns.
@@ -35,7 +37,9 @@ def write_fast_start(source: Path, target: Path) -> bool:
         OSError: If a file cannot be read or written.
     """
     with source.open("rb") as file:
-        places = {kind: (start, length) for kind, start, length in _boxes(file)}
+        places: dict[bytes, tuple[int, int]] = {}
+        for kind, start, length in _boxes(file):
+            places.setdefault(kind, (start, length))
         if not {b"ftyp", b"moov", b"mdat"} <= places.keys():
             return False
         index_start, index_length = places[b"moov"]
@@ -59,24 +63,46 @@ def write_fast_start(source: Path, target: Path) -> bool:
     return True
 
 
+def drop_cut_fragment(path: Path) -> None:
+    """Shortens a fragmented MP4 to its last whole fragment; leaves any other file alone.
+
+    A write that failed half-way leaves half a fragment, and with it pictures that do not decode.
+
+    Raises:
+        OSError: If the file cannot be read or shortened.
+    """
+    whole = whole_fragments_bytes(path)
+    if whole is not None and whole < path.stat().st_size:
+        with path.open("r+b") as file:
+            file.truncate(whole)
+
+
+def whole_fragments_bytes(path: Path) -> int | None:
+    """Bytes up to the end of the last whole fragment; ``None`` where there is none."""
+    whole, in_fragment = None, False
+    with path.open("rb") as file:
+        for kind, start, length in _boxes(file):
+            in_fragment = in_fragment or kind == b"moof"
+            if kind == b"mdat" and in_fragment:
+                whole, in_fragment = start + length, False
+    return whole
+
+
 def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and length of the boxes of a file, the first of each kind only."""
+    """Kind, start and length of the whole boxes of a file."""
     size = os.fstat(file.fileno()).st_size
     position = 0
-    known: set[bytes] = set()
     for _ in range(_MOST_BOXES):
         file.seek(position)
         head = file.read(16)
         if len(head) < 8:
             return
         length, kind = int.from_bytes(head[:4], "big"), head[4:8]
-        if length == 1:
+        if length == 1 and len(head) == 16:
             length = int.from_bytes(head[8:16], "big")
         if length < 8 or position + length > size:
             return
-        if kind not in known:
-            known.add(kind)
-            yield kind, position, length
+        yield kind, position, length
         position += length
 
 

@@ -1,0 +1,201 @@
+"""A video file while it is being written: a hidden name first, the real name only when it is whole.
+
+Whoever watches the target path never sees a half-written file, and an earlier file under that
+name is untouched until the new one has been read back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from joyflash_cli.errors import OutputError
+from joyflash_cli.files import flush
+from joyflash_cli.media.outputs.mp4_boxes import write_fast_start
+from joyflash_cli.media.outputs.names import being_written
+from joyflash_cli.media.outputs.probe import MediaInfo, plays, probe
+from joyflash_cli.media.outputs.tracks import TrackWriter
+from joyflash_cli.media.outputs.writer import NamedWriter, write_error
+
+SOUND_SLACK_S = 0.05
+"""What an encoder may add to a sound or leave out: two of its frames at most."""
+
+
+class FileWriter(NamedWriter):
+    """Writes one file under a temporary name beside its target, which only this process writes."""
+
+    tracks: TrackWriter | None = None
+    _claim: int | None = None
+
+    def _begin(self) -> None:
+        self.final, self.temporary = self.names.path, self.names.part
+        try:
+            # Made now, so that an unwritable folder is known before any work is done.
+            self._claim = _claimed(self.temporary)
+        except BlockingIOError as error:
+            raise being_written(self.final) from error
+        self.tracks = self._open()
+
+    def _open(self) -> TrackWriter:
+        """The tracks of the temporary file."""
+        raise NotImplementedError
+
+    def discard(self) -> None:
+        """Removes the temporary file; safe to call at any time."""
+        super().discard()
+        if self._claim is not None:
+            self.temporary.unlink(missing_ok=True)
+            self._release()
+
+    def _publish(self) -> MediaInfo:
+        """Reads the temporary file back, then gives it the target's name.
+
+        Raises:
+            OutputError: ``E-OUTPUT-TRACKS`` if a track is missing or their lengths differ by
+                more than one frame (the file is kept as partial); otherwise as
+                :func:`write_error`.
+        """
+        try:
+            info = probe(self.temporary)
+            problem = self._track_problem(info)
+            if problem:
+                raise OutputError(
+                    f"{self.final.name}: {problem}",
+                    hint=f"what was written is in {self._keep()}",
+                    code="E-OUTPUT-TRACKS",
+                )
+            if not self.overwrite and self.final.exists():
+                raise OutputError(
+                    f"{self.final} appeared while the video was written",
+                    hint=f"what was written is in {self._keep()}",
+                    code="E-OUTPUT-EXISTS",
+                )
+            with self._indexed_in_front() as whole:
+                self._rename(whole, self.final)
+            return info
+        finally:
+            self.discard()
+
+    def _keep(self) -> Path | None:
+        """Renames what there is to ``<stem>.partial<suffix>`` if it plays, else removes it.
+
+        Returns:
+            Where it is; its temporary name if another partial file has appeared meanwhile.
+        """
+        if not plays(self.temporary):
+            self.discard()
+            return None
+        partial = self.names.partial
+        if not self.overwrite and os.path.lexists(partial):
+            self._release()
+            return self.temporary
+        with self._indexed_in_front() as whole:
+            self._rename(whole, partial)
+        return partial
+
+    def _rescue(self) -> Path | None:
+        """Keeps what reached the disk when nothing more can be written."""
+        if self.tracks is not None:
+            self.tracks.abandon()
+        return self._keep()
+
+    def _track_problem(self, info: MediaInfo) -> str:
+        """What is wrong with the tracks that were read back; empty where nothing is."""
+        num_frames, frame_s = self.num_frames, float(1 / self.film.fps)
+        written_s, slack_s = num_frames * frame_s, frame_s + 1e-6
+        if info.num_frames != num_frames:
+            return f"{info.num_frames} frames were read back, {num_frames} were written"
+        if abs(info.video_s - written_s) > slack_s:
+            return f"the video track is {info.video_s:.3f} s, {written_s:.3f} s were written"
+        sound = None if self.tracks is None else self.tracks.sound
+        if sound is None:
+            return ""
+        if info.audio_s is None:
+            return "the audio track is missing"
+        for length_s in (sound.duration_s, info.audio_s):
+            if abs(info.video_s - length_s) > slack_s:
+                return f"the video is {info.video_s:.3f} s and the audio {length_s:.3f} s long"
+        given_s = min(sound.duration_s, written_s)
+        if abs(info.audio_s - given_s) > SOUND_SLACK_S:
+            return f"the audio track is {info.audio_s:.3f} s, {given_s:.3f} s were given"
+        return ""
+
+    @contextlib.contextmanager
+    def _indexed_in_front(self) -> Iterator[Path]:
+        """The finished file; of an MP4, a second one that plays while it is fetched.
+
+        Where there is no room for both, the first one has to do.
+        """
+        second = self.names.second_part
+        try:
+            found = self.temporary
+            with contextlib.suppress(OSError):
+                second.unlink(missing_ok=True)  # never through a link
+                if write_fast_start(self.temporary, second):
+                    shutil.copymode(self.temporary, second)
+                    found = second
+            yield found
+        finally:
+            with contextlib.suppress(OSError):
+                second.unlink(missing_ok=True)
+
+    def _rename(self, source: Path, target: Path) -> None:
+        try:
+            flush(source)
+            os.replace(source, target)
+            if source == self.temporary:
+                self._release()
+            else:
+                self.discard()
+            flush(target.parent)
+        except OSError as error:
+            raise write_error(target, error) from error
+
+    def _release(self) -> None:
+        """What lies under the temporary name is somebody else's from here on."""
+        claim, self._claim = self._claim, None
+        if claim is not None:
+            os.close(claim)
+
+
+def _claimed(path: Path) -> int:
+    """An empty file that only this process writes; its descriptor holds the claim.
+
+    What a killed process has left under that name is taken over. Where the file system knows no
+    locks, nobody is kept out.
+
+    Raises:
+        BlockingIOError: If another process writes it.
+        OSError: If it cannot be made.
+    """
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o666)
+        try:
+            _lock(descriptor)
+            if _lies_at(path, descriptor):
+                os.ftruncate(descriptor, 0)
+                return descriptor
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # its writer has just given it its final name
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return  # a file system without locks
+
+
+def _lies_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

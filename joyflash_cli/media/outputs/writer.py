@@ -1,0 +1,211 @@
+"""The shell of every output: frames and the original sound go in, and it ends in one of four ways.
+
+It is finished, kept as far as it came, discarded, or it fails; what differs between containers is
+where their tracks lie and what those ends mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from joyflash_cli.errors import OutputError
+from joyflash_cli.files import cannot_write, is_disk_full, room_hint
+from joyflash_cli.media.outputs.discarding import DiscardedOnExit
+from joyflash_cli.media.outputs.film import Film
+from joyflash_cli.media.outputs.names import OutputNames
+from joyflash_cli.media.outputs.probe import MediaInfo
+from joyflash_cli.media.outputs.retiming import Retiming
+from joyflash_cli.types import AudioClip
+
+
+class Tracks(Protocol):
+    """Frames and sound while they are written."""
+
+    num_frames: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more can be written."""
+        ...
+
+    def write(self, frames: np.ndarray, sound: AudioClip | None = None) -> None:
+        """Appends frames ``(F, H, W, 3)`` uint8 RGB and the sound that belongs to them."""
+        ...
+
+    def close(self) -> None:
+        """Completes what was written."""
+        ...
+
+    def abandon(self) -> None:
+        """Closes without caring for what is inside; safe to call at any time."""
+        ...
+
+
+class Writer(DiscardedOnExit):
+    """Frames and the original sound into one output, frame i at i / fps.
+
+    Used in a ``with`` statement; leaving it without :meth:`finish` or :meth:`keep_partial`
+    discards what was written.
+
+    Args:
+        name: Of the output, for messages.
+        film: What will be written.
+
+    Raises:
+        OutputError: If the output cannot be opened.
+    """
+
+    tracks: Tracks | None = None
+
+    def __init__(self, name: Path | str, film: Film) -> None:
+        self.name, self.film = name, film
+        self._retiming = None if film.given_fps is None else Retiming(film.given_fps, film.fps)
+        try:
+            self._begin()
+        except BaseException as error:
+            self.discard()
+            if isinstance(error, Exception) and is_write_failure(error):
+                raise write_error(name, error) from error
+            raise
+
+    @property
+    def num_frames(self) -> int:
+        """Frames written so far, at the film's rate."""
+        return 0 if self.tracks is None else self.tracks.num_frames
+
+    def write(self, frames: np.ndarray, sound: AudioClip | None = None) -> None:
+        """Appends ``(F, H, W, 3)`` uint8 RGB frames and the sound that belongs to them.
+
+        Args:
+            frames: Of the announced size, at the rate at which they are given.
+            sound: The sound that follows what was given before; nothing where all of it was given
+                when the file was opened.
+
+        Raises:
+            OutputError: Disk full or another failure; what plays was kept as partial.
+        """
+        tracks = self._open_tracks()
+        if self._retiming is not None:
+            frames = self._retiming.due(frames, sound)
+        with self._failing():
+            tracks.write(frames, sound)
+
+    def finish(self) -> MediaInfo | None:
+        """Completes the file, reads it back and gives it its name.
+
+        Returns:
+            What it holds; ``None`` where it is no single file that could be read back.
+
+        Raises:
+            OutputError: If it cannot be written or its tracks differ by more than a frame.
+        """
+        if not self.num_frames:
+            self.discard()
+            raise ValueError("no frame was written")
+        self._close()
+        return self._publish()
+
+    def keep_partial(self) -> Path | None:
+        """Completes what there is as ``<stem>.partial<suffix>``, sound cut to the video.
+
+        Returns:
+            The partial file, ``None`` if no frame was written or the output is a pipe.
+        """
+        if self.tracks is None or not self.tracks.is_open or not self.num_frames:
+            self.discard()
+            return None
+        self._close()
+        return self._keep()
+
+    def discard(self) -> None:
+        """Removes every trace; safe to call at any time."""
+        if self.tracks is not None:
+            self.tracks.abandon()
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Makes place for the output and opens ``tracks``."""
+
+    def _end(self) -> None:
+        """Whatever is left to do once the tracks are closed."""
+
+    def _publish(self) -> MediaInfo | None:
+        """Names the completed output."""
+        return None
+
+    @abstractmethod
+    def _keep(self) -> Path | None:
+        """Names the completed beginning of an output."""
+
+    @abstractmethod
+    def _rescue(self) -> Path | None:
+        """What could be saved of an output that cannot be written any more."""
+
+    def _failure(self, error: Exception) -> Exception:
+        """The error to raise for one that the system or libavformat raised."""
+        return write_error(self.name, error, partial=self._rescue())
+
+    def _open_tracks(self) -> Tracks:
+        if self.tracks is None or not self.tracks.is_open:
+            raise ValueError("the file is closed")
+        return self.tracks
+
+    def _close(self) -> None:
+        tracks = self._open_tracks()
+        with self._failing():
+            tracks.close()
+            self._end()
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not is_write_failure(error):
+                raise
+            raise self._failure(error) from error
+
+
+class NamedWriter(Writer):
+    """Writes under the names of a path.
+
+    Args:
+        path: Where the output goes.
+        film: What will be written.
+        overwrite: Whether what lies under its names may be replaced.
+
+    Raises:
+        OutputError: See :meth:`OutputNames.check`; if the output cannot be opened.
+    """
+
+    def __init__(self, path: Path, film: Film, *, overwrite: bool = False) -> None:
+        self.names, self.overwrite = OutputNames(path), overwrite
+        self.names.check(overwrite=overwrite)
+        super().__init__(self.names.path, film)
+
+
+def is_write_failure(error: BaseException) -> bool:
+    """Whether the system or libavformat refused a write."""
+    import av
+
+    return isinstance(error, OSError | av.error.FFmpegError)
+
+
+def write_error(path: Path | str, error: Exception, *, partial: Path | None = None) -> OutputError:
+    """The error for a write that failed, with what was saved of it.
+
+    Args:
+        path: The target.
+        error: What the system or the encoder said.
+        partial: Where the playable part was kept, if it was.
+    """
+    hint = room_hint(error) if is_disk_full(error) else "choose another place"
+    if partial is not None:
+        hint += f"; what was written is in {partial}"
+    return cannot_write(path, error, hint=hint)
