@@ -113,48 +113,6 @@ RendererFactory = Callable[[str], RowRenderer]
 """Loads a model on a device; called once in each worker, so it must be importable there."""
 
 
-class Engine(Protocol):
-    """Runs jobs in workers; knows nothing of manifests, claims or retries.
-
-    Used in a ``with`` statement. Workers load first: only a loaded one counts as idle. A worker
-    that dies is replaced, and its job comes back as ``lost``.
-    """
-
-    @property
-    def num_idle(self) -> int:
-        """Loaded workers without a job."""
-        ...
-
-    @property
-    def num_workers(self) -> int:
-        """Workers that were asked for."""
-        ...
-
-    def start(self, num_workers: int) -> None:
-        """Begins to start workers; returns before they are loaded."""
-        ...
-
-    def submit(self, job: Job) -> None:
-        """Gives a job to an idle worker."""
-        ...
-
-    def wait(self, timeout_s: float) -> list[Outcome]:
-        """Jobs that ended; returns at once when there are some, else after ``timeout_s``.
-
-        Raises:
-            JoyFlashError: When workers cannot load: more jobs would not help.
-        """
-        ...
-
-    def stop(self) -> None:
-        """Ends all workers at once, whatever they do; ``start`` may follow."""
-        ...
-
-    def __enter__(self) -> Engine: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
 def run_job(renderer: RowRenderer, job: Job) -> Outcome:
     """One job in a worker; every error of the row becomes its outcome."""
     try:

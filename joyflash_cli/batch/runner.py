@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from joyflash_cli.batch.claims import LEASE_S, Claim, Claims, owners_in
-from joyflash_cli.batch.jobs import Engine, Failure, Job, Outcome
+from joyflash_cli.batch.engines.engine import Engine
+from joyflash_cli.batch.jobs import Failure, Job, Outcome
 from joyflash_cli.batch.places import real_place
 from joyflash_cli.batch.plan import BatchPlan
 from joyflash_cli.batch.publish import (

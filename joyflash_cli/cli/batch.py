@@ -43,7 +43,7 @@ from joyflash_cli.errors import UsageError
 from joyflash_cli.media.inputs.hearing import SoundChoices
 
 if TYPE_CHECKING:
-    from joyflash_cli.batch.jobs import Engine
+    from joyflash_cli.batch.engines.engine import Engine
     from joyflash_cli.batch.plan import BatchPlan
     from joyflash_cli.weights.store import CheckpointFiles
 
@@ -313,14 +313,14 @@ def _make_engine(options: BatchOptions, plan: "BatchPlan", files: "CheckpointFil
     left = plan.rows.mine("open")
     # Nothing left to do is no reason to start a cluster or to ask for GPUs.
     if options.engine is EngineName.ray and left:
-        from joyflash_cli.batch.engines.ray import THIS_MACHINE, RayEngine
+        from joyflash_cli.batch.engines.ray import THIS_MACHINE, ray_engine
 
         # Ray sends figures about its use to its makers unless it is told not to.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         address = options.ray_address or os.environ.get("RAY_ADDRESS") or THIS_MACHINE
-        return RayEngine(load, address=address, device=options.device, num_workers=options.workers)
+        return ray_engine(load, address=address, device=options.device, num_workers=options.workers)
     from joyflash_cli.batch.devices import worker_devices
-    from joyflash_cli.batch.engines.local import LocalEngine
+    from joyflash_cli.batch.engines.local import local_engine
     from joyflash_cli.batch.fitting import fit_workers
     from joyflash_cli.batch.rows import STATE_FOLDER
 
@@ -332,4 +332,4 @@ def _make_engine(options: BatchOptions, plan: "BatchPlan", files: "CheckpointFil
             say(options, f"batch: {fewer}")
     logs = options.out_dir / STATE_FOLDER / "logs"
     name = f"{socket.gethostname()}-{os.getpid()}"
-    return LocalEngine(load, devices=devices, logs=logs, name=name)
+    return local_engine(load, devices=devices, logs=logs, name=name)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from batch_fakes import Bench
 
-from joyflash_cli.batch.engines.local import LocalEngine
+from joyflash_cli.batch.engines.local import local_engine
 
 
 def main() -> None:
     folder, workers, lease_s = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
     bench = Bench(folder, rows)
-    engine = LocalEngine(bench.loader(), devices=["cpu"] * workers)
+    engine = local_engine(bench.loader(), devices=["cpu"] * workers)
     status = bench.run(engine, lease_s=lease_s)
     sys.stdout.write(json.dumps([status.num_done, status.num_failed, status.num_rendered]))
 

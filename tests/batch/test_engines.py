@@ -10,7 +10,7 @@ import pytest
 from batch_fakes import Bench, count
 from ray_fixtures import ray_address, ray_environment  # noqa: F401 - fixtures
 
-from joyflash_cli.batch.engines.local import LocalEngine
+from joyflash_cli.batch.engines.local import local_engine
 from joyflash_cli.errors import JoyFlashError
 
 ENGINES = ["local", pytest.param("ray", marks=pytest.mark.slow)]
@@ -23,11 +23,11 @@ def bench(tmp_path) -> Bench:
 
 def make_engine(kind: str, request, loader, num_workers: int = 2):
     if kind == "local":
-        return LocalEngine(loader, devices=["cpu"] * num_workers)
+        return local_engine(loader, devices=["cpu"] * num_workers)
     request.getfixturevalue("ray_address")
-    from joyflash_cli.batch.engines.ray import RayEngine
+    from joyflash_cli.batch.engines.ray import ray_engine
 
-    return RayEngine(loader, device="cpu", num_workers=num_workers)
+    return ray_engine(loader, device="cpu", num_workers=num_workers)
 
 
 def check_a_batch_with_every_kind_of_row(kind, bench, request):
@@ -77,7 +77,7 @@ def test_a_worker_with_a_gpu_begins_anew_after_an_error_of_the_device_or_a_bug(b
     """A CUDA context that has failed once answers every later call with the same error."""
     for row_id, prompt in (("bug", "bug"), ("bad", "refuse"), ("good", "")):
         bench.add(row_id, prompt)
-    bench.run(LocalEngine(bench.loader(), devices=["cuda:0"]))
+    bench.run(local_engine(bench.loader(), devices=["cuda:0"]))
     assert bench.states() == {"bug": "failed", "bad": "failed", "good": "done"}
     assert count(bench.log, "load") == 2
 
@@ -130,9 +130,9 @@ def test_stopping_kills_what_is_being_done_and_starting_again_works(kind, bench,
 def test_ray_that_is_not_installed_is_told(bench, monkeypatch):
     import sys
 
-    from joyflash_cli.batch.engines.ray import RayEngine
+    from joyflash_cli.batch.engines.ray import ray_engine
 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(JoyFlashError, match=r"pip install 'joyflash\[ray\]'") as caught:
-        RayEngine(bench.loader())
+        ray_engine(bench.loader())
     assert caught.value.exit_code == 2

@@ -43,7 +43,7 @@ def nodes_used(bench: Bench) -> set[str]:
 
 
 def test_a_node_killed_mid_job_loses_nothing_and_repeats_nothing(tmp_path, cluster):
-    from joyflash_cli.batch.engines.ray import RayEngine
+    from joyflash_cli.batch.engines.ray import ray_engine
 
     bench = Bench(tmp_path)
     for number in range(16):
@@ -58,7 +58,7 @@ def test_a_node_killed_mid_job_loses_nothing_and_repeats_nothing(tmp_path, clust
             cluster.remove_node(worker, allow_graceful=False)
             killed.append(status.num_done)
 
-    with RayEngine(bench.loader(), address=cluster.address, device="cpu") as engine:
+    with ray_engine(bench.loader(), address=cluster.address, device="cpu") as engine:
         assert engine.max_workers == 2
         status = BatchRunner(bench.plan(), engine, report=kill_a_node).run()
     assert killed

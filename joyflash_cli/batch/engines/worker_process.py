@@ -11,7 +11,6 @@ from pathlib import Path
 
 from joyflash_cli.batch.jobs import Failure, RendererFactory, run_job
 
-READY = "ready"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -20,8 +19,8 @@ def serve(
 ) -> None:
     """The life of a worker process.
 
-    Sends ``READY`` once the model is loaded, or a ``Failure`` if it cannot be; then an ``Outcome``
-    for each ``Job`` received, until ``None`` or the end of the pipe.
+    Sends ``None`` once the model is loaded, or a ``Failure`` if it cannot be; then an ``Outcome``
+    for each ``Job`` received, until the end of the pipe.
 
     Args:
         pipe: To the parent.
@@ -40,13 +39,11 @@ def serve(
     except Exception as error:  # noqa: BLE001 - the parent tells it and stops
         pipe.send(Failure.of(error))
         return
-    pipe.send(READY)
+    pipe.send(None)
     while True:
         try:
             job = pipe.recv()
         except EOFError:
-            return
-        if job is None:
             return
         pipe.send(run_job(renderer, job))
 
