@@ -3,8 +3,8 @@
     python docs/generate.py            writes them
     python docs/generate.py --check    exit status 1 if one of them is not as the code says
 
-``command-line.md`` is the help of every verb, the settings and the exit codes; the table between
-the marks of ``profiles.md`` is ``weights.toml``.
+``command-line.md`` is the help of every verb, the settings and the exit codes; between the marks of
+``profiles.md`` stands ``weights.toml``, between those of ``measurements.md`` the table of measures.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import io
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
@@ -187,14 +188,37 @@ def profile_table() -> str:
     return "\n".join(lines)
 
 
-def profiles() -> str:
-    """``profiles.md`` with its table renewed."""
-    text = (DOCS / "profiles.md").read_text(encoding="utf-8")
+def measure_tables() -> str:
+    """The table of measures, one part a command."""
+    from joyflash_cli.measures.table import DRIFT, FILM, HELD_OUT, PAGE
+
+    commands = {
+        "`joyflash report`": PAGE,
+        "`joyflash evaluate tiny --real`": FILM,
+        "`joyflash evaluate tiny --held-out` and the ablations": HELD_OUT,
+        "`drift` of the same": DRIFT,
+    }
+    parts = []
+    for command, measures in commands.items():
+        lines = [f"### {command}", "", "| name | unit | what it is |", "|---|---|---|"]
+        for measure in measures:
+            lines.append(f"| `{measure.name}` | {measure.unit} | {measure.meaning} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def renewed(page: str, part: Callable[[], str]) -> str:
+    """A page with what stands between its marks renewed."""
+    text = (DOCS / page).read_text(encoding="utf-8")
     pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", flags=re.S)
-    return pattern.sub(lambda _: f"{BEGIN}\n\n{profile_table()}\n\n{END}", text)
+    return pattern.sub(lambda _: f"{BEGIN}\n\n{part()}\n\n{END}", text)
 
 
-PAGES = {"command-line.md": command_line, "profiles.md": profiles}
+PAGES = {
+    "command-line.md": command_line,
+    "profiles.md": lambda: renewed("profiles.md", profile_table),
+    "measurements.md": lambda: renewed("measurements.md", measure_tables),
+}
 
 
 def main() -> None:

@@ -8,24 +8,7 @@ from typing import Any
 import typer
 
 from joyflash_cli.errors import BatchError
-
-COLUMNS = {
-    "lip_correlation_at_zero_lag": "lips",
-    "lip_correlation": "best",
-    "lip_lag_frames": "lag",
-    "lip_correlation_mismatched": "mismatched",
-    "mouth_amplitude": "amplitude",
-    "width_correlation_at_zero_lag": "width",
-    "open_mouth_psnr_db": "open dB",
-    "inside_lightness_p95": "inside",
-    "teeth": "teeth",
-    "blinks_per_min": "blinks",
-    "identity_similarity": "identity",
-    "sharpness_drift": "sharpness",
-}
-"""Figures of the text, and their headings."""
-
-_COUNTS = ("lip_lag_frames", "teeth", "blinks_per_min", "open_mouth_psnr_db")
+from joyflash_cli.measures.table import FILM_TEXT
 
 
 def evaluate_films(
@@ -61,9 +44,9 @@ def report_text(report: dict[str, Any]) -> str:
     if len(report["films"]) > len(report["people"]):
         rows += [("", {}), *report["films"].items()]
     first = max(len(name) for name, _ in rows)
-    lines = [_line("", list(COLUMNS.values()), first)]
+    lines = [_line("", [measure.head for measure in FILM_TEXT], first)]
     for name, figures in rows:
-        cells = [_cell(key, figures.get(key)) if figures else "" for key in COLUMNS]
+        cells = [measure.text(figures, missing="-") if figures else "" for measure in FILM_TEXT]
         lines.append(_line(name, cells, first))
     lines += [f"skipped: {entry['film']}: {entry['reason']}" for entry in report["skipped"]]
     summary = f"{report['num_films']} films of {report['num_people']} people"
@@ -71,12 +54,6 @@ def report_text(report: dict[str, Any]) -> str:
 
 
 def _line(name: str, cells: list[str], first: int) -> str:
-    pairs = zip(COLUMNS.values(), cells, strict=True)
-    shown = [f"{cell:>{max(len(heading), 5)}}" for heading, cell in pairs]
+    pairs = zip(FILM_TEXT, cells, strict=True)
+    shown = [f"{cell:>{max(len(measure.head), 5)}}" for measure, cell in pairs]
     return "  ".join([f"{name:<{first}}", *shown]).rstrip()
-
-
-def _cell(key: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.{0 if key == 'lip_lag_frames' else 1 if key in _COUNTS else 2}f}"

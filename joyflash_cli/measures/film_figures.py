@@ -1,7 +1,7 @@
 """Figures of a film of a speaking face, alone, with its sound, and beside the true film.
 
-All work at any size and frame rate. None of them is Sync-C, Sync-D, IDC or Q-Align, and none is
-comparable with scores of those names. A figure that does not apply is ``None``, never 0.
+All work at any size and frame rate; ``measures.table.FILM`` says what they mean. One that does not
+apply is ``None``, never 0.
 """
 
 import math
@@ -98,19 +98,7 @@ def figures_of(film: FilmReading, waveform: np.ndarray | None = None) -> Figures
         waveform: Its sound, 16 kHz from frame 0; ``None`` leaves the figures of sound out.
 
     Returns:
-        ``mouth_movement``: spread of the lips' opening, over the distance of the outer eye
-        corners; says how much, not how well, a mouth moves. ``blinks_per_min``: see
-        :func:`count_blinks`. ``inside_lightness_p95`` and ``inside_lightness_mean``: luma between
-        open lips over that of the cheeks; teeth that shine raise the first. ``face_seen``: share
-        of frames on which the face was made out. ``identity_similarity``: mean cosine with the
-        first frame of the small identity network, mouth hidden; over films of 12 people two films
-        of one person gave 0.75, of two people 0.25. ``sharpness_drift``: sharpness of the face in
-        the last ten seconds (or half) over that in the first, 1 is unchanged; ``colour_drift``:
-        the largest change of a mean colour in /255; ``identity_drift``: cosine of the mean
-        embeddings. ``border_flicker``: change of the picture at the borders of this project's
-        blocks over that elsewhere; of films made otherwise it says nothing.
-        ``sound_correlation`` at its best lag ``sound_lag_frames``: lips' opening with loudness,
-        well below 1 even in truth, because loudness is not articulation; with ``waveform`` only.
+        Figures that ``measures.table.FILM`` explains; those of sound with ``waveform`` only.
 
     Raises:
         DataError: If the film is too short.
@@ -153,12 +141,7 @@ def compare(made: FilmReading, true: FilmReading) -> Figures:
     """A film beside the true one of the same person, sound, length and frame rate.
 
     Returns:
-        ``lip_correlation`` and ``width_correlation``: of opening and width at the best lag of up
-        to 0.2 s, which is ``lip_lag_frames``, positive when the picture is late; with
-        ``_at_zero_lag`` without a lag. They say nothing of how large a movement is:
-        ``mouth_amplitude`` and ``width_amplitude`` are the spreads over the true ones; 1 is right,
-        and noise of the reader is part of both spreads. ``open_mouth_psnr_db``, ``teeth`` and
-        ``open_mouths``: see :func:`compare_open_mouths`.
+        Figures of lips, width and open mouths that ``measures.table.FILM`` explains.
     """
     values = compare_open_mouths(made, true)
     values["mouth_amplitude"] = _amplitude(made.opening, true.opening, made.fps)
@@ -195,10 +178,7 @@ def compare_open_mouths(made: FilmReading, true: FilmReading) -> dict[str, Value
     timing does not count. A mouth that opens further than the true one ever does finds no equal.
 
     Returns:
-        ``open_mouth_psnr_db``: of the picture of the mouth, of one scale, upright and placed by
-        its corners; a misplacement of the points by a pixel costs some dB in truth as well.
-        ``teeth``: by how many levels of 255 the 95th percentile of the luma between the lips is
-        too bright, where the true mouth is open as well. ``open_mouths``: frames compared.
+        ``open_mouth_psnr_db``, ``teeth`` and ``open_mouths``, see ``measures.table.FILM``.
     """
     open_frames = made.open_frames
     candidates = np.flatnonzero(true.seen)

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from joyflash_cli.measures.quality import FIRST_BLOCK_FRAMES, border_positions
+from joyflash_cli.measures.words import number, seconds
 from joyflash_cli.report import charts
 from joyflash_cli.report.charts import Chart, Range
 from joyflash_cli.report.reading import ClipReading, Tracks
-from joyflash_cli.report.words import number, seconds
 
 MAX_DOTS = 250
 """More block borders than this are drawn as a curve of means instead of single marks."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from joyflash_cli.measures.words import number, seconds
 from joyflash_cli.report.views import ClipView
-from joyflash_cli.report.words import number, seconds
 
 
 def summarise(clips: Sequence[ClipView]) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 import numpy as np
 
+from joyflash_cli.measures.table import PAGE
+from joyflash_cli.measures.words import plain, seconds
 from joyflash_cli.media.outputs.names import sidecar_path
 from joyflash_cli.media.sheet import picture_bytes
 from joyflash_cli.report.charts import Chart
-from joyflash_cli.report.columns import COLUMNS
 from joyflash_cli.report.figures import clip_charts
 from joyflash_cli.report.reading import ClipReading, figures_of
-from joyflash_cli.report.words import plain, seconds
 
 JPEG_QUALITY = 84
 CROP_ZOOM = 2
@@ -61,7 +61,7 @@ class ClipView:
         status: ``complete``, ``partial``, ``failed`` or ``found``.
         problem: What went wrong, empty if nothing did.
         code: The stable code of a failure.
-        cells: Of the table, in the order of ``COLUMNS``.
+        cells: Of the table, in the order of ``PAGE``.
         figures: The same as numbers.
         record: The record beside the video.
         video: Address of the video, ``None`` without one.
@@ -116,7 +116,7 @@ def clip_view(reading: ClipReading, *, anchor: str, page: Path, detailed: bool) 
         problem=reading.problem or source.error_text,
         code=source.error_code or ("E-VIDEO" if reading.problem and source.video else ""),
         cells=tuple(
-            Cell(column.text(figures), _order(figures.get(column.name))) for column in COLUMNS
+            Cell(column.text(figures), _order(figures.get(column.name))) for column in PAGE
         ),
         figures=figures,
         record=record,
@@ -134,7 +134,7 @@ def clip_view(reading: ClipReading, *, anchor: str, page: Path, detailed: bool) 
 
 
 def all_figures(reading: ClipReading) -> dict[str, Any]:
-    """Measured figures and those of the record, by the names of ``COLUMNS``."""
+    """Measured figures and those of the record, by the names of ``PAGE``."""
     record, info = reading.source.record, reading.info
     timings = {
         name: value
@@ -142,7 +142,7 @@ def all_figures(reading: ClipReading) -> dict[str, Any]:
         if isinstance(value := record.get(name), int | float)
     }
     length = {} if info is None else {"video_s": info.video_s}
-    return dict.fromkeys(column.name for column in COLUMNS) | figures_of(reading) | timings | length
+    return dict.fromkeys(column.name for column in PAGE) | figures_of(reading) | timings | length
 
 
 def data_address(data: bytes, kind: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from joyflash_cli import __version__
 from joyflash_cli.errors import OutputError
 from joyflash_cli.files import cannot_write, room_hint, write_whole
-from joyflash_cli.report.columns import COLUMNS, gain, mean_gain
+from joyflash_cli.measures.table import PAGE, gain, mean_gain
 from joyflash_cli.report.sources import ClipSource, find_clips
 from joyflash_cli.report.summary import cards, summarise
 from joyflash_cli.report.views import ClipView, clip_view
@@ -199,7 +199,7 @@ def _as_json(clips: Sequence[ClipView]) -> list[dict[str, Any]]:
 def _comparison_table(pairs: Sequence[tuple[ClipView, ClipView]]) -> list[dict[str, Any]]:
     """One row a figure: means over the clips that have it on both sides, and who is better."""
     rows = []
-    for column in COLUMNS:
+    for column in PAGE:
         both = [
             (float(a.figures[column.name]), float(b.figures[column.name]))
             for a, b in pairs
@@ -242,7 +242,7 @@ def _render(template: str, context: Mapping[str, Any]) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return environment.get_template(template).render(
         **context,
-        columns=COLUMNS,
+        columns=PAGE,
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
         script=script,
         script_sha256=digest,

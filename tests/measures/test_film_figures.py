@@ -14,6 +14,7 @@ from joyflash_cli.measures.film_figures import (
     figures_of,
     mismatched_curve,
 )
+from joyflash_cli.measures.table import FILM
 
 
 def reading(seed: int = 0, *, num_frames: int = 75, fps: float = 25.0) -> FilmReading:
@@ -127,6 +128,13 @@ def test_lips_that_follow_loudness_agree_with_the_sound():
     assert found["sound_correlation"] > 0.7
     assert abs(found["sound_lag_frames"]) <= 1
     assert "sound_correlation" not in figures_of(film).table()
+
+
+def test_every_figure_stands_in_the_table():
+    film = reading()
+    made = compare(film, film).joined(figures_of(film, np.ones(75 * 640)))
+    at_other_lags = {"width_correlation", "width_lag_frames", "sound_correlation_at_zero_lag"}
+    assert set(made.table()) <= {measure.name for measure in FILM} | at_other_lags
 
 
 def test_another_sentence_agrees_less():

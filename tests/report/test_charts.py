@@ -5,12 +5,12 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
+from joyflash_cli.measures.table import PAGE, gain, mean_gain
+from joyflash_cli.measures.words import number, plain, seconds
 from joyflash_cli.report import charts
 from joyflash_cli.report.charts import MAX_POINTS, Range
-from joyflash_cli.report.columns import COLUMNS, gain, mean_gain
-from joyflash_cli.report.words import number, plain, seconds
 
-COLUMN = {column.name: column for column in COLUMNS}
+COLUMN = {column.name: column for column in PAGE}
 
 
 def test_a_plot_is_well_formed():

@@ -7,37 +7,30 @@ and in sampling, and turns the reports of ``studio.evaluation.report`` into a ta
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from joyflash_cli.errors import UsageError
+from joyflash_cli.measures.table import DRIFT, HELD_OUT
 
 TABLES = (2, 3, 4)
 FULL = "Our full"
 
 DRIFT_HORIZONS_S = (60, 300)
+_HELD_OUT = {measure.name: measure for measure in HELD_OUT}
 FIGURES = {
-    "lip_correlation": "lip r",
-    "identity": "identity",
-    "sharpness": "sharpness",
-    "border_flicker": "flicker",
+    "lip_correlation": _HELD_OUT["lip_correlation"],
+    "identity": _HELD_OUT["identity_similarity"],
+    "sharpness": _HELD_OUT["sharpness"],
+    "border_flicker": _HELD_OUT["border_flicker"],
     **{
-        f"drift_{kind}_{horizon}": f"{kind} drift {horizon} s"
+        f"drift_{measure.name}_{horizon}": replace(measure, head=f"{measure.head} {horizon} s")
         for horizon in DRIFT_HORIZONS_S
-        for kind in ("colour", "sharpness", "identity")
+        for measure in DRIFT
     },
 }
-"""What is measured on every variant, and how the table calls it."""
+"""What is measured on every variant, by its name in the table's JSON."""
 
-
-@dataclass(frozen=True)
-class PaperScores:
-    """A row of the paper's table: large models, another test set, other measures."""
-
-    sync_c: float
-    sync_d: float
-    idc: float
-    q_score: float
-    q_face: float
+PAPER_COLUMNS = ("Sync-C", "Sync-D", "IDC", "Q_score", "Q_face")
 
 
 @dataclass(frozen=True)
@@ -46,38 +39,39 @@ class AblationRow:
 
     Attributes:
         name: The paper's.
-        paper: The paper's scores.
+        paper: The paper's scores in the order of ``PAPER_COLUMNS``: large models, another test set,
+            other measures.
         training: Switches of ``Ablation`` that the variant is trained with.
         sampling: Switches that it is sampled with.
         claims: Figures that the paper says get worse (§4.3, figures 6 to 8).
     """
 
     name: str
-    paper: PaperScores
+    paper: tuple[float, ...]
     training: Mapping[str, object] = field(default_factory=dict)
     sampling: Mapping[str, object] = field(default_factory=dict)
     claims: tuple[str, ...] = ()
 
 
 _LATER_QUALITY = ("drift_sharpness_300", "drift_identity_300")
-_OURS = AblationRow(FULL, PaperScores(5.25, 8.30, 0.72, 0.84, 0.53))
+_OURS = AblationRow(FULL, (5.25, 8.30, 0.72, 0.84, 0.53))
 _ROWS = {
     2: (
         AblationRow(
             "w/o main-branch",
-            PaperScores(4.09, 9.32, 0.76, 0.82, 0.52),
+            (4.09, 9.32, 0.76, 0.82, 0.52),
             training={"main_branch": False},
             claims=("lip_correlation", "sharpness", *_LATER_QUALITY),
         ),
         AblationRow(
             "w/o auxiliary-branch",
-            PaperScores(5.24, 8.35, 0.70, 0.80, 0.51),
+            (5.24, 8.35, 0.70, 0.80, 0.51),
             training={"auxiliary_branch": False},
             claims=("identity", "sharpness", "drift_colour_300"),
         ),
         AblationRow(
             "w/o sub-step",
-            PaperScores(5.24, 8.32, 0.71, 0.82, 0.51),
+            (5.24, 8.32, 0.71, 0.82, 0.51),
             training={"sub_steps": False},
             sampling={"sub_steps": False},
             claims=("sharpness", "identity"),
@@ -87,14 +81,14 @@ _ROWS = {
     3: (
         AblationRow(
             "w/o MCI training",
-            PaperScores(5.19, 8.33, 0.71, 0.83, 0.52),
+            (5.19, 8.33, 0.71, 0.83, 0.52),
             training={"mci": False},
             sampling={"mci": False},
             claims=("lip_correlation", "border_flicker"),
         ),
         AblationRow(
             "w/o add-noise",
-            PaperScores(5.19, 8.33, 0.72, 0.82, 0.52),
+            (5.19, 8.33, 0.72, 0.82, 0.52),
             sampling={"mci_noise": False},
             claims=("lip_correlation", "sharpness", "drift_sharpness_300"),
         ),
@@ -103,27 +97,23 @@ _ROWS = {
     4: (
         AblationRow(
             "w/o sink frames",
-            PaperScores(5.03, 8.43, 0.65, 0.58, 0.37),
+            (5.03, 8.43, 0.65, 0.58, 0.37),
             sampling={"sink": False},
             claims=("lip_correlation", "identity", "drift_colour_300", *_LATER_QUALITY),
         ),
         AblationRow(
             "w/o URC",
-            PaperScores(5.20, 8.32, 0.72, 0.83, 0.52),
+            (5.20, 8.32, 0.72, 0.83, 0.52),
             sampling={"relative_sink": False},
             claims=("lip_correlation", *_LATER_QUALITY),
         ),
         AblationRow(
             "N-thread=100",
-            PaperScores(5.24, 8.31, 0.72, 0.84, 0.53),
+            (5.24, 8.31, 0.72, 0.84, 0.53),
             sampling={"reset_threshold": 100},
         ),
         _OURS,
     ),
-}
-
-GREATER_IS_BETTER = {name: not name.startswith("drift_colour") for name in FIGURES} | {
-    "border_flicker": False
 }
 
 
@@ -150,8 +140,8 @@ def figures_of(report: Mapping) -> dict[str, float | None]:
     }
     for horizon in DRIFT_HORIZONS_S:
         drift = report["drift"].get(str(horizon), {})
-        for kind in ("colour", "sharpness", "identity"):
-            figures[f"drift_{kind}_{horizon}"] = drift.get(kind)
+        for measure in DRIFT:
+            figures[f"drift_{measure.name}_{horizon}"] = drift.get(measure.name)
     return figures
 
 
@@ -191,7 +181,7 @@ def compare(
 ) -> list[Comparison]:
     """Every figure of a row against the full method; runs of one seed are pairs."""
     comparisons = []
-    for figure in FIGURES:
+    for figure, measure in FIGURES.items():
         pairs = [
             (ours, theirs)
             for run, reference in zip(row, full, strict=False)
@@ -203,7 +193,7 @@ def compare(
             continue
         difference, noise = found
         negligible = NEGLIGIBLE * abs(statistics.fmean(theirs for _, theirs in pairs))
-        gain = difference if GREATER_IS_BETTER[figure] else -difference
+        gain = difference if measure.better == "high" else -difference
         if abs(difference) <= negligible:
             verdict = "no difference"
         elif math.isnan(noise):
@@ -222,11 +212,11 @@ def verdict_sentence(row: AblationRow, comparisons: Sequence[Comparison], place:
     # What a shorter study saw of a claim about five minutes is what it saw after one.
     claimed = [name if name in found else name.replace("_300", "_60") for name in row.claims]
     measured = [name for name in claimed if name in found]
-    told = ", ".join(f"{FIGURES[name]} {found[name]}" for name in measured)
+    told = ", ".join(f"{FIGURES[name].head} {found[name]}" for name in measured)
     where = f"{row.name} ({place})"
     if not row.claims:
         differing = [one for one in comparisons if one.verdict != "no difference"]
-        named = ", ".join(f"{FIGURES[one.figure]} {one.verdict}" for one in differing)
+        named = ", ".join(f"{FIGURES[one.figure].head} {one.verdict}" for one in differing)
         if any(one.verdict == "undecided" for one in differing):
             return f"{where}: the paper finds no difference; here one seed decides nothing."
         if differing:

@@ -5,10 +5,12 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from joyflash_cli.measures.words import NOT_MEASURED
 from joyflash_cli.studio.evaluation.ablation import (
     FIGURES,
     FULL,
     NEGLIGIBLE,
+    PAPER_COLUMNS,
     AblationRow,
     compare,
     mean_and_spread,
@@ -23,7 +25,6 @@ PLACES = {
     "every-frame": "reference beside every frame",
     "first-frame": "reference in block 1 only",
 }
-PAPER_COLUMNS = ("Sync-C", "Sync-D", "IDC", "Q_score", "Q_face")
 
 
 def table_report(
@@ -37,13 +38,7 @@ def table_report(
             runs = list(found[row.name])
             summary = {name: mean_and_spread([run.get(name) for run in runs]) for name in FIGURES}
             entries[row.name] = {
-                "paper": {
-                    "Sync-C": row.paper.sync_c,
-                    "Sync-D": row.paper.sync_d,
-                    "IDC": row.paper.idc,
-                    "Q_score": row.paper.q_score,
-                    "Q_face": row.paper.q_face,
-                },
+                "paper": dict(zip(PAPER_COLUMNS, row.paper, strict=True)),
                 "seeds": [dict(run) for run in runs],
                 "mean": {name: None if x is None else x[0] for name, x in summary.items()},
                 "spread": {
@@ -84,20 +79,25 @@ def as_markdown(report: Mapping) -> str:
         shown = [name for name in FIGURES if any(
             row["mean"][name] is not None for row in part["rows"].values()
         )]  # fmt: skip
-        header = ["", *(f"paper {name}" for name in PAPER_COLUMNS), *(FIGURES[n] for n in shown)]
+        header = [
+            "",
+            *(f"paper {name}" for name in PAPER_COLUMNS),
+            *(FIGURES[name].head for name in shown),
+        ]
         lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
         for name, row in part["rows"].items():
             cells = [name, *(f"{row['paper'][column]:.2f}" for column in PAPER_COLUMNS)]
-            cells += [_cell(row["mean"][figure], row["spread"][figure]) for figure in shown]
+            cells += [_cell(figure, row["mean"], row["spread"]) for figure in shown]
             lines.append("| " + " | ".join(cells) + " |")
         lines += ["", *(f"- {sentence}" for sentence in part["verdicts"])]
     return "\n".join(lines) + "\n"
 
 
-def _cell(mean: float | None, spread: float | None) -> str:
-    if mean is None:
-        return "–"
-    return f"{mean:.3f}" if spread is None else f"{mean:.3f} ± {spread:.3f}"
+def _cell(figure: str, mean: Figures, spread: Figures) -> str:
+    values = (mean[figure], spread[figure])
+    if values[0] is None:
+        return NOT_MEASURED
+    return " ± ".join(FIGURES[figure].show(value) for value in values if value is not None)
 
 
 def write_table(report: Mapping, folder: Path) -> tuple[Path, Path]:

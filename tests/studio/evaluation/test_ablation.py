@@ -35,7 +35,7 @@ def test_rows_are_the_papers():
         "w/o sink frames", "w/o URC", "N-thread=100", FULL,
     ]  # fmt: skip
     no_sink = ablation_rows(4)[0]
-    assert (no_sink.paper.sync_c, no_sink.paper.q_face) == (5.03, 0.37)
+    assert no_sink.paper == (5.03, 8.43, 0.65, 0.58, 0.37)
     assert no_sink.sampling == {"sink": False}
     assert not no_sink.training  # table 4 is about inference
     with pytest.raises(UsageError, match="table 5"):
