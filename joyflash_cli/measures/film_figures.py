@@ -12,10 +12,10 @@ import numpy as np
 
 from joyflash_cli.errors import DataError
 from joyflash_cli.measures import sync
-from joyflash_cli.measures.drift import StreamTracks, drift_at
 from joyflash_cli.measures.film import FilmReading
 from joyflash_cli.measures.identity import similarity_to_reference
 from joyflash_cli.measures.quality import border_flicker, psnr_db
+from joyflash_cli.measures.tracks import drift_at
 
 SMOOTHING_S = 0.028
 """Standard deviation by which tracks of lips are smoothed: 0.7 frames at 25 a second."""
@@ -104,10 +104,7 @@ def figures_of(film: FilmReading, waveform: np.ndarray | None = None) -> Figures
         DataError: If the film is too short.
     """
     check_length(film)
-    drift = drift_at(
-        StreamTracks(film.colour, film.sharpness, film.identity, film.fps),
-        len(film.sharpness) / film.fps,
-    )
+    drift = drift_at(film, len(film.sharpness) / film.fps)
     light = (film.inside / film.skin.clip(min=1)[:, None])[film.open_frames]
     values: dict[str, Value] = {
         "mouth_movement": float(smoothed(film.opening, film.fps).std()),

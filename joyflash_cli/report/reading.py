@@ -13,13 +13,8 @@ import numpy as np
 from joyflash_cli.errors import JoyFlashError
 from joyflash_cli.measures import sync
 from joyflash_cli.measures.identity import cosine
-from joyflash_cli.measures.quality import (
-    border_flicker,
-    frame_changes,
-    mean_colour,
-    rgb_to_lab,
-    sharpness,
-)
+from joyflash_cli.measures.quality import border_flicker, rgb_to_lab
+from joyflash_cli.measures.tracks import FrameMeter
 from joyflash_cli.media.outputs.playback import frame_levels, iterate_frames
 from joyflash_cli.media.outputs.probe import MediaInfo, probe
 from joyflash_cli.media.sheet import resized
@@ -154,10 +149,7 @@ class _Walk:
         self._moments = moments
         self._source, self._info, self._readers = source, info, readers
         self._boxes: ReaderBoxes | None = None
-        self._last: np.ndarray | None = None
-        self._parts: dict[str, list[np.ndarray]] = {
-            name: [] for name in ("colour", "sharpness", "changes", "mouth", "embeddings")
-        }
+        self._meter = FrameMeter()
 
     def add(self, frames: np.ndarray) -> None:
         """Measures the next frames ``(F, H, W, 3)`` uint8."""
@@ -168,18 +160,7 @@ class _Walk:
                 break
             picture = frames[moment - self.num_frames]
             self.pictures.append(resized(picture, height_px=MOMENT_HEIGHT_PX))
-        parts = self._parts
-        parts["colour"].append(mean_colour(frames))
-        parts["sharpness"].append(sharpness(frames, box=_face_region(self._boxes)))
-        before = frames[:0] if self._last is None else self._last[None]
-        parts["changes"].append(frame_changes(np.concatenate([before, frames])))
-        if self._boxes is not None and self._readers is not None:
-            boxes = self._boxes
-            heads = boxes.read_from(frames)
-            read = self._readers.read_mouth(heads, boxes.mouth, boxes.eyes)
-            parts["mouth"].append(read.visemes[:, 0])
-            parts["embeddings"].append(self._readers.embed(heads, boxes.mouth, boxes.eyes))
-        self._last = frames[-1]
+        self._meter.add(frames, None if self._boxes is None else self._boxes.read_from(frames))
         self.last_crop = _middle(frames[-1])
         self.num_frames += len(frames)
 
@@ -193,21 +174,27 @@ class _Walk:
             self.reasons |= {"mouth": reason, "identity": reason}
         else:
             self._boxes = reason
+            self._meter = FrameMeter(
+                face=reason.face,
+                readers=self._readers,
+                mouth_box=reason.mouth,
+                eyes_box=reason.eyes,
+            )
 
     def tracks(self, fps: float, levels: np.ndarray | None) -> Tracks:
         """The curves of all frames seen."""
         second = max(1, round(fps * _SECOND))
-        parts = {name: np.concatenate(found) for name, found in self._parts.items() if found}
-        lab = rgb_to_lab(parts["colour"])
-        embeddings = parts.get("embeddings")
+        read = self._meter.tracks(fps)
+        lab = rgb_to_lab(read.colour)
+        was_read = self._boxes is not None
         return Tracks(
             colour_change=np.linalg.norm(lab - lab[:second].mean(0), axis=-1),
-            sharpness=parts["sharpness"] / max(float(parts["sharpness"][:second].mean()), 1e-9),
-            changes=parts["changes"],
+            sharpness=read.sharpness / max(float(read.sharpness[:second].mean()), 1e-9),
+            changes=read.changes,
             peak=None if levels is None else levels[:, 0],
             level_db=None if levels is None else relative_db(levels[:, 1]),
-            mouth=parts.get("mouth"),
-            identity=None if embeddings is None else cosine(embeddings, embeddings[0]),
+            mouth=read.jaw if was_read else None,
+            identity=cosine(read.identity, read.identity[0]) if was_read else None,
         )
 
 
@@ -254,10 +241,6 @@ def relative_db(power: np.ndarray) -> np.ndarray:
     """Mean squares ``(F,)`` in dB relative to their 95th percentile."""
     loud = max(float(np.percentile(power, 95)), 1e-12)
     return 10.0 * np.log10(np.maximum(power, 1e-14) / loud)
-
-
-def _face_region(boxes: ReaderBoxes | None) -> tuple[int, int, int, int] | None:
-    return None if boxes is None else boxes.face
 
 
 def _middle(frame: np.ndarray) -> np.ndarray:

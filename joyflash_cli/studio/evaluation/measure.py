@@ -6,18 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from joyflash_cli.measures import sync
-from joyflash_cli.measures.drift import StreamTracks, drift_table
 from joyflash_cli.measures.identity import cosine, similarity_to_reference
-from joyflash_cli.measures.quality import (
-    border_flicker,
-    frame_changes,
-    mean_colour,
-    psnr_db,
-    sharpness,
-    speckle,
-    still_background,
-)
+from joyflash_cli.measures.quality import border_flicker, psnr_db, speckle, still_background
 from joyflash_cli.measures.reader import Readers, face_box
+from joyflash_cli.measures.tracks import FrameMeter, FrameTracks, drift_table
 from joyflash_cli.studio.evaluation.pack import HeldOutClip, LongSound
 from joyflash_cli.studio.heads.face_state import VISEMES
 
@@ -25,31 +17,41 @@ JAW = VISEMES.index("jaw")
 FPS = 25.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ClipReading:
     """What was read from one clip's frames.
 
     Attributes:
-        visemes: ``(F, 6)``.
-        blink: ``(F,)``.
-        embeddings: Identity embeddings, ``(F, D)``.
-        sharpness: In the face, ``(F,)``.
-        changes: Mean absolute difference to the frame before, ``(F - 1,)``.
+        tracks: What is read of every frame.
         first_frame_psnr_db: First frame against the reference picture.
         psnr_db: All frames against the truth; means little where the pose is free.
         mouth_psnr_db: The same in the mouth's box.
         speckle: Noise of the still background; ``None`` where nothing stands still.
     """
 
-    visemes: np.ndarray
-    blink: np.ndarray
-    embeddings: np.ndarray
-    sharpness: np.ndarray
-    changes: np.ndarray
+    tracks: FrameTracks
     first_frame_psnr_db: float
     psnr_db: float
     mouth_psnr_db: float
     speckle: float | None
+
+
+def meter_of(clip: HeldOutClip, readers: Readers) -> FrameMeter:
+    """What measures frames of a clip's person, where the clip's face is."""
+    left, top, right, bottom = face_box(clip.mouth_box, clip.eyes_box).round().astype(int).tolist()
+    return FrameMeter(
+        face=(left, top, right, bottom),
+        readers=readers,
+        mouth_box=clip.mouth_box,
+        eyes_box=clip.eyes_box,
+    )
+
+
+def read_tracks(frames: np.ndarray, clip: HeldOutClip, readers: Readers) -> FrameTracks:
+    """Tracks of frames ``(F, H, W, 3)`` of a clip's person."""
+    meter = meter_of(clip, readers)
+    meter.add(frames)
+    return meter.tracks(FPS)
 
 
 def read_clip(frames: np.ndarray, clip: HeldOutClip, readers: Readers) -> ClipReading:
@@ -60,14 +62,9 @@ def read_clip(frames: np.ndarray, clip: HeldOutClip, readers: Readers) -> ClipRe
     """
     if frames.shape != clip.frames.shape:
         raise ValueError(f"frames of shape {frames.shape} do not fit {clip.frames.shape}")
-    mouth = readers.read_mouth(frames, clip.mouth_box, clip.eyes_box)
     left, top, right, bottom = (int(edge) for edge in clip.mouth_box)
     return ClipReading(
-        visemes=mouth.visemes,
-        blink=mouth.blink,
-        embeddings=readers.embed(frames, clip.mouth_box, clip.eyes_box),
-        sharpness=face_sharpness(frames, clip),
-        changes=frame_changes(frames),
+        tracks=read_tracks(frames, clip, readers),
         first_frame_psnr_db=psnr_db(frames[0], clip.reference),
         psnr_db=psnr_db(frames, clip.frames),
         mouth_psnr_db=psnr_db(frames, clip.frames, box=(left, top, right, bottom)),
@@ -75,10 +72,14 @@ def read_clip(frames: np.ndarray, clip: HeldOutClip, readers: Readers) -> ClipRe
     )
 
 
-def face_sharpness(frames: np.ndarray, clip: HeldOutClip) -> np.ndarray:
-    """Sharpness ``(F,)`` of frames ``(F, H, W, 3)`` where the clip's face is."""
-    left, top, right, bottom = face_box(clip.mouth_box, clip.eyes_box).round().astype(int)
-    return sharpness(frames, box=(left, top, right, bottom))
+def flicker_figures(changes: list[np.ndarray]) -> dict[str, float | None]:
+    """``border_flicker`` of clips by the names of the report."""
+    found = border_flicker(changes)
+    return {
+        "border_flicker": found["all"],
+        "border_flicker_latent_steps": found["latent_steps"],
+        "border_flicker_local": found["local"],
+    }
 
 
 def summarise(
@@ -97,11 +98,10 @@ def summarise(
         truth: The true frames' readings, for ratios to the truth.
     """
     known = np.stack([clip.visemes for clip in clips])
-    read = np.stack([reading.visemes for reading in readings])
+    read = np.stack([reading.tracks.visemes for reading in readings])
     jaw = mean_score(read[..., JAW], known[..., JAW])
-    flicker = border_flicker([reading.changes for reading in readings])
     similarities = [
-        similarity_to_reference(reading.embeddings, reference_embedding(clip, readers))
+        similarity_to_reference(reading.tracks.identity, reference_embedding(clip, readers))
         for reading, clip in zip(readings, clips, strict=True)
     ]
     summary = {
@@ -115,11 +115,9 @@ def summarise(
         },
         "first_frame_psnr_db": _mean([r.first_frame_psnr_db for r in readings]),
         "identity_similarity": _mean(similarities),
-        "border_flicker": flicker["all"],
-        "border_flicker_latent_steps": flicker["latent_steps"],
-        "border_flicker_local": flicker["local"],
+        **flicker_figures([r.tracks.changes for r in readings]),
         "speckle": _mean([r.speckle for r in readings]),
-        "frame_change": _mean([float(r.changes.mean()) for r in readings]),
+        "frame_change": _mean([float(r.tracks.changes.mean()) for r in readings]),
         "psnr_db": _mean([r.psnr_db for r in readings]),
         "mouth_psnr_db": _mean([r.mouth_psnr_db for r in readings]),
     }
@@ -130,18 +128,17 @@ def summarise(
 
 def relative_to_truth(readings: Sequence[ClipReading], truth: Sequence[ClipReading]) -> dict:
     """Ratios to what the same readers see on the true frames."""
-    pairs = list(zip(readings, truth, strict=True))
+    pairs = [(r.tracks, t.tracks) for r, t in zip(readings, truth, strict=True)]
 
     def ratio(values: list[tuple[float, float]]) -> float | None:
         found = [ours / theirs for ours, theirs in values if theirs > 1e-6]
         return _mean(found)
 
-    flicker = border_flicker([r.changes for r in readings])["all"]
-    true_flicker = border_flicker([r.changes for r in truth])["all"]
+    flicker, true_flicker = (
+        border_flicker([r.tracks.changes for r in part])["all"] for part in (readings, truth)
+    )
     return {
-        "mouth_amplitude": ratio(
-            [(float(r.visemes[:, JAW].std()), float(t.visemes[:, JAW].std())) for r, t in pairs]
-        ),
+        "mouth_amplitude": ratio([(float(r.jaw.std()), float(t.jaw.std())) for r, t in pairs]),
         "sharpness": ratio(
             [(float(r.sharpness.mean()), float(t.sharpness.mean())) for r, t in pairs]
         ),
@@ -165,88 +162,58 @@ def reference_embedding(clip: HeldOutClip, readers: Readers) -> np.ndarray:
     return readers.embed(clip.reference[None], clip.mouth_box, clip.eyes_box)[0]
 
 
-class StreamMeter:
-    """Measures a long stream chunk by chunk; its memory is a few numbers per frame.
+def summarise_stream(
+    tracks: FrameTracks,
+    clip: HeldOutClip,
+    sound: LongSound,
+    readers: Readers,
+    *,
+    horizons_s: tuple[float, ...],
+) -> dict:
+    """Drift, stillness in silence and lip agreement over a long stream, as JSON."""
+    jaw = tracks.jaw
+    known = sound.visemes[: len(jaw), JAW]
+    silent = sync.silence_mask(sound.waveform, len(jaw))
+    movement = sync.movement_ratio(jaw, silent)
+    score = sync.score_curve(sync.lag_curve(jaw, known))
+    third = len(jaw) // 3
+    return {
+        "frames": len(jaw),
+        "drift": drift_table(tracks, horizons_s),
+        "silence_ratio": movement.ratio,
+        "silence_ratio_known_track": sync.movement_ratio(known, silent).ratio,
+        "silence_frames": movement.silence_frames,
+        "silence_opening": _mean_where(jaw, silent),
+        "speech_opening": _mean_where(jaw, ~silent),
+        "lip_correlation": score.correlation,
+        "lip_lag_frames": score.lag_frames,
+        "lip_correlation_first_third": sync.correlation(jaw[:third], known[:third]),
+        "lip_correlation_last_third": sync.correlation(jaw[-third:], known[-third:]),
+        **flicker_figures([tracks.changes]),
+        "timeline": _timeline(tracks, reference_embedding(clip, readers)),
+    }
 
-    Args:
-        clip: Whose reference picture is animated; gives boxes.
-        readers: The two networks.
-    """
 
-    def __init__(self, clip: HeldOutClip, readers: Readers) -> None:
-        self.clip = clip
-        self.readers = readers
-        self._last: np.ndarray | None = None
-        self._parts: dict[str, list[np.ndarray]] = {
-            name: [] for name in ("visemes", "identity", "colour", "sharpness", "changes")
-        }
-
-    def add(self, frames: np.ndarray) -> None:
-        """Measure the next frames ``(F, H, W, 3)`` uint8 of the stream."""
-        clip, parts = self.clip, self._parts
-        mouth = self.readers.read_mouth(frames, clip.mouth_box, clip.eyes_box)
-        parts["visemes"].append(mouth.visemes)
-        parts["identity"].append(self.readers.embed(frames, clip.mouth_box, clip.eyes_box))
-        parts["colour"].append(mean_colour(frames))
-        parts["sharpness"].append(face_sharpness(frames, clip))
-        before = frames[:0] if self._last is None else self._last[None]
-        parts["changes"].append(frame_changes(np.concatenate([before, frames])))
-        self._last = frames[-1]
-
-    def track(self, name: str) -> np.ndarray:
-        """``visemes``, ``identity``, ``colour``, ``sharpness`` or ``changes`` of all frames."""
-        return np.concatenate(self._parts[name])
-
-    def summary(self, sound: LongSound, *, horizons_s: tuple[float, ...]) -> dict:
-        """Drift, stillness in silence and lip agreement over the stream, as JSON."""
-        jaw = self.track("visemes")[:, JAW]
-        known = sound.visemes[: len(jaw), JAW]
-        silent = sync.silence_mask(sound.waveform, len(jaw))
-        movement = sync.movement_ratio(jaw, silent)
-        true_movement = sync.movement_ratio(known, silent)
-        tracks = StreamTracks(
-            self.track("colour"), self.track("sharpness"), self.track("identity"), FPS
+def _timeline(
+    tracks: FrameTracks, reference: np.ndarray, *, every_s: int = 5
+) -> list[dict[str, float]]:
+    second = round(tracks.fps)
+    rows = []
+    for stop in range(second, len(tracks.sharpness) + 1, every_s * second):
+        window = slice(stop - second, stop)
+        colour = tracks.colour[window].mean(0)
+        likeness = float(cosine(tracks.identity[window], reference).mean())
+        rows.append(
+            {
+                "s": stop / tracks.fps,
+                "red": float(colour[0]),
+                "green": float(colour[1]),
+                "blue": float(colour[2]),
+                "sharpness": float(tracks.sharpness[window].mean()),
+                "identity_to_reference": likeness,
+            }
         )
-        score = sync.score_curve(sync.lag_curve(jaw, known))
-        third = len(jaw) // 3
-        flicker = border_flicker([self.track("changes")])
-        return {
-            "frames": len(jaw),
-            "drift": drift_table(tracks, horizons_s),
-            "silence_ratio": movement.ratio,
-            "silence_ratio_known_track": true_movement.ratio,
-            "silence_frames": movement.silence_frames,
-            "silence_opening": _mean_where(jaw, silent),
-            "speech_opening": _mean_where(jaw, ~silent),
-            "lip_correlation": score.correlation,
-            "lip_lag_frames": score.lag_frames,
-            "lip_correlation_first_third": sync.correlation(jaw[:third], known[:third]),
-            "lip_correlation_last_third": sync.correlation(jaw[-third:], known[-third:]),
-            "border_flicker": flicker["all"],
-            "border_flicker_latent_steps": flicker["latent_steps"],
-            "border_flicker_local": flicker["local"],
-            "timeline": self._timeline(tracks),
-        }
-
-    def _timeline(self, tracks: StreamTracks, *, every_s: int = 5) -> list[dict[str, float]]:
-        reference = reference_embedding(self.clip, self.readers)
-        second = round(tracks.fps)
-        rows = []
-        for stop in range(second, len(tracks.sharpness) + 1, every_s * second):
-            window = slice(stop - second, stop)
-            colour = tracks.colour[window].mean(0)
-            likeness = float(cosine(tracks.identity[window], reference).mean())
-            rows.append(
-                {
-                    "s": stop / tracks.fps,
-                    "red": float(colour[0]),
-                    "green": float(colour[1]),
-                    "blue": float(colour[2]),
-                    "sharpness": float(tracks.sharpness[window].mean()),
-                    "identity_to_reference": likeness,
-                }
-            )
-        return rows
+    return rows
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

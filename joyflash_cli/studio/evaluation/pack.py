@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -48,8 +48,6 @@ class HeldOutClip:
         identity: Index of the person, held out from training.
         voice: ``engine/voice``, held out from training.
         text: What is said.
-        picture_path: The reference picture.
-        sound_path: The sound, as long as the frames.
         reference: ``(H, W, 3)`` uint8.
         frames: True frames, ``(F, H, W, 3)`` uint8.
         waveform: 16 kHz mono.
@@ -64,8 +62,6 @@ class HeldOutClip:
     identity: int
     voice: str
     text: str
-    picture_path: Path
-    sound_path: Path
     reference: np.ndarray
     frames: np.ndarray
     waveform: np.ndarray
@@ -80,13 +76,11 @@ class LongSound:
     """A minute of one held-out voice with stretches of silence.
 
     Attributes:
-        sound_path: The file.
         waveform: 16 kHz mono, ``num_frames * 640`` samples.
         visemes: ``(F, 6)``.
         voice: ``engine/voice``.
     """
 
-    sound_path: Path
     waveform: np.ndarray
     visemes: np.ndarray
     voice: str
@@ -105,15 +99,6 @@ class HeldOutPack:
     clips: tuple[HeldOutClip, ...]
     long: LongSound
     storage_psnr_db: float
-
-
-@dataclass(frozen=True)
-class _About:
-    name: str
-    kind: str
-    identity: int
-    voice: str
-    text: str
 
 
 def default_directory() -> Path:
@@ -139,10 +124,9 @@ def load_pack(directory: Path | None = None) -> HeldOutPack:
             f"{directory} holds no held-out pack.",
             hint="reinstall joyflash or build one from rendered held-out clips",
         ) from error
-    clips = tuple(_load_clip(directory, _About(**entry), tracks) for entry in about["clips"])
+    clips = tuple(_load_clip(directory, entry, tracks) for entry in about["clips"])
     long_path = directory / about["long"]["sound"]
     long = LongSound(
-        sound_path=long_path,
         waveform=_waveform(long_path, len(tracks["long.visemes"])),
         visemes=tracks["long.visemes"].astype(np.float32),
         voice=about["long"]["voice"],
@@ -150,20 +134,18 @@ def load_pack(directory: Path | None = None) -> HeldOutPack:
     return HeldOutPack(clips, long, float(about["storage_psnr_db"]))
 
 
-def _load_clip(directory: Path, about: _About, tracks: dict[str, np.ndarray]) -> HeldOutClip:
-    picture, sound = directory / f"{about.name}.png", directory / f"{about.name}.flac"
-    visemes = tracks[f"{about.name}.visemes"].astype(np.float32)
+def _load_clip(directory: Path, entry: dict, tracks: dict[str, np.ndarray]) -> HeldOutClip:
+    name = entry["name"]
+    visemes = tracks[f"{name}.visemes"].astype(np.float32)
     return HeldOutClip(
-        **asdict(about),
-        picture_path=picture,
-        sound_path=sound,
-        reference=read_picture(picture).pixels,
-        frames=read_frames(directory / f"{about.name}.mp4"),
-        waveform=_waveform(sound, len(visemes)),
+        **entry,
+        reference=read_picture(directory / f"{name}.png").pixels,
+        frames=read_frames(directory / f"{name}.mp4"),
+        waveform=_waveform(directory / f"{name}.flac", len(visemes)),
         visemes=visemes,
-        blink=tracks[f"{about.name}.blink"].astype(np.float32),
-        mouth_box=tracks[f"{about.name}.mouth_box"],
-        eyes_box=tracks[f"{about.name}.eyes_box"],
+        blink=tracks[f"{name}.blink"].astype(np.float32),
+        mouth_box=tracks[f"{name}.mouth_box"],
+        eyes_box=tracks[f"{name}.eyes_box"],
     )
 
 
@@ -209,9 +191,10 @@ def build_pack(
     for position, index in enumerate(chosen):
         name = f"clip-{position:02d}"
         losses.append(_write_clip(out_dir / name, store, index, tracks, crf=crf))
-        entry = store.about(index)
-        about = _About(name, entry["kind"], entry["identity"], entry["voice"], entry["text"])
-        entries.append(asdict(about))
+        about = store.about(index)
+        entries.append(
+            {"name": name} | {key: about[key] for key in ("kind", "identity", "voice", "text")}
+        )
     waveform, visemes, voice = long_speech(speech, long_s=long_s)
     write_sound(out_dir / "long.ogg", waveform, bit_rate=28_000)
     tracks["long.visemes"] = visemes.astype(np.float16)

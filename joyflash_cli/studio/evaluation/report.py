@@ -2,28 +2,29 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from joyflash_cli.errors import UsageError
 from joyflash_cli.measures import sync
-from joyflash_cli.measures.drift import StreamTracks, drift_at
 from joyflash_cli.measures.identity import other_people_similarity, recognition_rate
-from joyflash_cli.measures.quality import border_flicker, mean_colour
 from joyflash_cli.measures.reader import Readers, load_readers
+from joyflash_cli.measures.tracks import FrameTracks, drift_at
 from joyflash_cli.media.sheet import write_picture
 from joyflash_cli.studio.evaluation.generation import CheckpointRenderer, Renderer
 from joyflash_cli.studio.evaluation.measure import (
     FPS,
     JAW,
     ClipReading,
-    StreamMeter,
+    flicker_figures,
     mean_score,
+    meter_of,
     read_clip,
     reference_embedding,
     summarise,
+    summarise_stream,
 )
 from joyflash_cli.studio.evaluation.pack import HeldOutClip, HeldOutPack, LongSound, load_pack
 from joyflash_cli.studio.evaluation.sheets import clip_sheet, stream_sheet
@@ -133,14 +134,11 @@ def evaluate(
     shift = mismatch_shift(clips)
     wrong = [clips[(i + shift) % len(clips)] for i in range(len(clips))]
     mismatched = _read_generated(run, clips, wrong, "mismatched")
-    meter, long = _measure_long(run, clips[0], repeat_sound(pack.long, horizon_s))
-    changes = [reading.changes for reading in (*generated, *mismatched)]
-    flicker = border_flicker([*changes, meter.track("changes")])
+    stream, long = _measure_long(run, clips[0], repeat_sound(pack.long, horizon_s))
+    tracks = [*(reading.tracks for reading in (*generated, *mismatched)), stream]
     mismatch = _mismatch_scores(mismatched, clips, wrong)
     report = summarise(generated, clips, readers, truth=truth) | {
-        "border_flicker": flicker["all"],
-        "border_flicker_latent_steps": flicker["latent_steps"],
-        "border_flicker_local": flicker["local"],
+        **flicker_figures([each.changes for each in tracks]),
         "lip_correlation_mismatched": mismatch["lip_correlation_with_own_track"],
         "silence_ratio": long["silence_ratio"],
         "drift": long["drift"],
@@ -178,11 +176,10 @@ def repeat_sound(sound: LongSound, horizon_s: float) -> LongSound:
     num_frames = round(horizon_s * 25)
     times = -(-num_frames // len(sound.visemes))
     per_frame = len(sound.waveform) // len(sound.visemes)
-    return LongSound(
-        sound_path=sound.sound_path,
+    return replace(
+        sound,
         waveform=np.tile(sound.waveform, times)[: num_frames * per_frame],
         visemes=np.tile(sound.visemes, (times, 1))[:num_frames],
-        voice=sound.voice,
     )
 
 
@@ -239,8 +236,8 @@ def _read_generated(
     return readings
 
 
-def _measure_long(run: _Run, clip: HeldOutClip, sound: LongSound) -> tuple[StreamMeter, dict]:
-    meter = StreamMeter(clip, run.readers)
+def _measure_long(run: _Run, clip: HeldOutClip, sound: LongSound) -> tuple[FrameTracks, dict]:
+    meter = meter_of(clip, run.readers)
     total = len(sound.visemes)
     done, kept, render_s = 0, [], 0.0
     started = time.perf_counter()
@@ -253,9 +250,11 @@ def _measure_long(run: _Run, clip: HeldOutClip, sound: LongSound) -> tuple[Strea
         started = time.perf_counter()
     if run.sheets_dir is not None:
         write_picture(run.sheets_dir / "long.png", stream_sheet(np.stack(kept), clip))
-    summary = meter.summary(sound, horizons_s=horizons(total / FPS))
+    tracks = meter.tracks(FPS)
+    marks = horizons(total / FPS)
+    summary = summarise_stream(tracks, clip, sound, run.readers, horizons_s=marks)
     speed = {"frames_per_second": done / max(render_s, 1e-9), "voice": sound.voice}
-    return meter, summary | speed
+    return tracks, summary | speed
 
 
 def _mismatch_scores(
@@ -263,7 +262,7 @@ def _mismatch_scores(
 ) -> dict[str, float]:
     own = np.stack([clip.visemes[:, JAW] for clip in clips])
     fed = np.stack([clip.visemes[:, JAW] for clip in wrong])
-    read = np.stack([reading.visemes[:, JAW] for reading in readings])
+    read = np.stack([reading.tracks.jaw for reading in readings])
     return {
         "lip_correlation_with_own_track": mean_score(read, own).correlation,
         "lip_correlation_with_fed_track": mean_score(read, fed).correlation,
@@ -277,19 +276,16 @@ def _summarise_truth(
     """How well the readers themselves do, on true frames of people they never saw."""
     references = np.stack([reference_embedding(clip, readers) for clip in clips])
     return summarise(truth, clips, readers) | {
-        "recognition_rate": recognition_rate([t.embeddings for t in truth], references),
-        "drift_within_clip": _natural_variation(truth, clips),
+        "recognition_rate": recognition_rate(
+            [reading.tracks.identity for reading in truth], references
+        ),
+        "drift_within_clip": _natural_variation(truth),
     }
 
 
-def _natural_variation(
-    truth: Sequence[ClipReading], clips: Sequence[HeldOutClip]
-) -> dict[str, float]:
+def _natural_variation(truth: Sequence[ClipReading]) -> dict[str, float]:
     """Second against first half of the true clips: what pose and speech alone make of drift."""
-    rows = []
-    for reading, clip in zip(truth, clips, strict=True):
-        tracks = StreamTracks(mean_colour(clip.frames), reading.sharpness, reading.embeddings, FPS)
-        rows.append(drift_at(tracks, len(clip.frames) / FPS))
+    rows = [drift_at(each.tracks, len(each.tracks.colour) / FPS) for each in truth]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
@@ -312,8 +308,8 @@ def _per_clip(
 ) -> list[dict]:
     rows = []
     for reading, true, clip in zip(generated, truth, clips, strict=True):
-        score = sync.score_curve(sync.lag_curve(reading.visemes[:, JAW], clip.visemes[:, JAW]))
-        best = sync.score_curve(sync.lag_curve(true.visemes[:, JAW], clip.visemes[:, JAW]))
+        score = sync.score_curve(sync.lag_curve(reading.tracks.jaw, clip.visemes[:, JAW]))
+        best = sync.score_curve(sync.lag_curve(true.tracks.jaw, clip.visemes[:, JAW]))
         rows.append(
             {
                 "name": clip.name,

@@ -7,13 +7,13 @@ readers.
 
 import numpy as np
 
-from joyflash_cli.measures.drift import StreamTracks, drift_at, window_frames
-from joyflash_cli.measures.quality import border_flicker, frame_changes, mean_colour
+from joyflash_cli.measures.quality import border_flicker, frame_changes
 from joyflash_cli.measures.reader import Readers
+from joyflash_cli.measures.tracks import drift_at, window_frames
 from joyflash_cli.studio.evaluation.ablation import DRIFT_HORIZONS_S
 from joyflash_cli.studio.evaluation.generation import CheckpointRenderer
-from joyflash_cli.studio.evaluation.measure import FPS, face_sharpness, read_clip, summarise
-from joyflash_cli.studio.evaluation.pack import HeldOutClip, HeldOutPack
+from joyflash_cli.studio.evaluation.measure import FPS, read_clip, read_tracks, summarise
+from joyflash_cli.studio.evaluation.pack import HeldOutPack
 from joyflash_cli.studio.evaluation.report import repeat_sound
 
 
@@ -59,25 +59,14 @@ def measure_variant(
             *((stop - window, stop) for stop, window in zip(stops, windows, strict=True)),
         ],
     )
-    flicker = border_flicker([*(r.changes for r in readings), frame_changes(begin)])
+    flicker = border_flicker([*(r.tracks.changes for r in readings), frame_changes(begin)])
     return summarise(readings, clips, readers, truth=truth) | {
         "border_flicker": flicker["all"],
         "drift": {
-            str(round(stop / FPS)): _drift(begin[: len(end)], end, clips[0], readers)
+            str(round(stop / FPS)): drift_at(
+                read_tracks(np.concatenate([begin[: len(end)], end]), clips[0], readers),
+                2 * len(end) / FPS,
+            )
             for stop, end in zip(stops, ends, strict=True)
         },
     }
-
-
-def _drift(
-    first: np.ndarray, last: np.ndarray, clip: HeldOutClip, readers: Readers
-) -> dict[str, float]:
-    """``drift_at`` of two equally long parts of a stream."""
-    frames = np.concatenate([first, last])
-    tracks = StreamTracks(
-        mean_colour(frames),
-        face_sharpness(frames, clip),
-        readers.embed(frames, clip.mouth_box, clip.eyes_box),
-        FPS,
-    )
-    return drift_at(tracks, len(frames) / FPS)

@@ -1,12 +1,16 @@
 import numpy as np
 import pytest
 
-from joyflash_cli.measures.drift import StreamTracks, drift_at, drift_table
+from joyflash_cli.measures.tracks import FrameMeter, FrameTracks, drift_at, drift_table
 
 
 def steady(num_frames=1500):
-    return StreamTracks(
-        np.full((num_frames, 3), 100.0), np.full(num_frames, 0.05), np.ones((num_frames, 4))
+    return FrameTracks(
+        colour=np.full((num_frames, 3), 100.0),
+        sharpness=np.full(num_frames, 0.05),
+        changes=np.zeros(num_frames - 1),
+        visemes=np.zeros((num_frames, 6)),
+        identity=np.ones((num_frames, 4)),
     )
 
 
@@ -31,3 +35,16 @@ def test_horizons_beyond_the_stream_are_left_out_or_refused():
     assert set(drift_table(steady(), (5.0, 60.0, 300.0))) == {"5", "60"}
     with pytest.raises(ValueError, match="300"):
         drift_at(steady(), 300.0)
+
+
+def test_a_video_in_chunks_is_measured_as_in_one():
+    frames = np.random.default_rng(0).integers(0, 255, (9, 16, 16, 3)).astype(np.uint8)
+    whole, parts = FrameMeter(face=(2, 2, 12, 12)), FrameMeter(face=(2, 2, 12, 12))
+    whole.add(frames)
+    for part in (frames[:4], frames[4:5], frames[5:]):
+        parts.add(part)
+    ours, theirs = parts.tracks(), whole.tracks()
+    assert len(ours.changes) == 8
+    for name in ("colour", "sharpness", "changes"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+    assert ours.visemes.size == ours.identity.size == 0
