@@ -21,7 +21,7 @@ from joyflash_cli.model.config import (
     TransformerConfig,
 )
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.render import JoyFlash, plan_render, read_request, read_sampler_profile
+from joyflash_cli.render import JoyFlash, plan_render, read_request
 from joyflash_cli.render.sampling import with_sampler_options
 from joyflash_cli.weights.convert import convert_weights, read_template
 from joyflash_cli.weights.state_dict import save_state_dict
@@ -129,7 +129,7 @@ def test_every_profile_renders_by_its_settings_alone(
 ):
     joyflash = load(checkpoints, name)
     request = read_request(joyflash.files, toy_picture, toy_voice, prompt="a person talking")
-    plan = plan_render(request, read_sampler_profile(joyflash.files))
+    plan = plan_render(request, joyflash.sampler)
     num_frames = -(-13 * fps // 10)  # 1.3 s
     assert (plan.num_frames, plan.fps, plan.size_px) == (num_frames, fps, SIZE)
     chunks = list(joyflash.stream(request))
@@ -199,7 +199,7 @@ def test_prompts_are_encoded_once_and_then_the_encoder_is_not_needed(
         path.unlink()
     without = JoyFlash.load(LIVETALK, folder, device="cpu", dtype="float32")
     assert np.array_equal(first, first_frames(without, request))
-    assert encoded == [static.read_conditioning(joyflash.files).default_prompt]
+    assert encoded == [joyflash.files.description.conditioning.default_prompt]
     with pytest.raises(CheckpointError, match="'a smile'") as caught:
         read_request(without.files, toy_picture, toy_voice, prompt="a  smile")
     assert caught.value.code == "E-CHECKPOINT-TEXT"

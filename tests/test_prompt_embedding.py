@@ -161,9 +161,9 @@ def test_fetched_before_converting_it_goes_into_the_checkpoint(joyflash, hub, el
     joyflash("weights", "fetch", NAME, *without, "--accept-license", "-q")
     assert joyflash("weights", "convert", NAME, "--source", source, "-q")[0] == 0
     files = resolve_checkpoint(NAME)
-    assert files.section("prompt_embedding")["prompt"].startswith("A realistic video")
+    assert files.description.stated["prompt_embedding"]["prompt"].startswith("A realistic video")
     _, stated = read_embedding(files.directory / "prompt_embedding.safetensors")
-    assert files.section("conditioning")["text_encoder"] == stated.encoder
+    assert files.description.conditioning.text_encoder == stated.encoder
 
 
 def test_another_prompt_and_a_checkpoint_as_its_source(joyflash, hub, published, tmp_path):

@@ -53,7 +53,7 @@ def fit_workers(
 
     frame = settings.frame.resolved(files)
     side = frame.size_px or frame.max_size_px
-    size_px = largest_size(files.section("framing")) if side is None else (side, side)
+    size_px = largest_size(files.description.framing) if side is None else (side, side)
     run = PlannedRun(files, size_px, prompt)
     needs: dict[str, list[MemoryNeed]] = {}
     taken: Counter[str] = Counter()

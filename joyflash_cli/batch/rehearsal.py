@@ -44,11 +44,11 @@ def rehearse(
     Rows that share a picture or a sound are usual: neither is read again for every row.
     """
     from joyflash_cli.media.inputs.sound import check_sound_file
-    from joyflash_cli.render import RenderRequest, plan_render, read_sampler_profile
+    from joyflash_cli.render import RenderRequest, plan_render
     from joyflash_cli.render.request import check_not_exchanged, read_face
     from joyflash_cli.render.static import check_prompt
 
-    sampler = read_sampler_profile(files)
+    sampler = files.description.sampler
     face_of = lru_cache(_REMEMBERED)(
         lambda image: read_face(files, image, needs_face=needs_face)[1]
     )

@@ -273,7 +273,6 @@ def _prepare(options: BatchOptions, files: "CheckpointFiles") -> "BatchPlan":
     from joyflash_cli.batch.manifest import open_manifest
     from joyflash_cli.batch.plan import BatchChoices, BatchProblems, prepare_batch
     from joyflash_cli.batch.rows import parse_shard
-    from joyflash_cli.render.request import hears_text
     from joyflash_cli.render.sidecar import weights_sha256
 
     choices = BatchChoices(
@@ -293,7 +292,7 @@ def _prepare(options: BatchOptions, files: "CheckpointFiles") -> "BatchPlan":
             code="E-STDIN-TERMINAL",
         )
     folder = Path.cwd() if from_pipe else Path(options.manifest).absolute().parent
-    rules = RowRules(folder=folder, profile=files.name, hears_text=hears_text(files))
+    rules = RowRules(folder=folder, profile=files.name, hears_text=files.description.hears_text)
     name = "standard input" if from_pipe else Path(options.manifest).name
     try:
         if from_pipe:

@@ -255,9 +255,7 @@ def _open_progress(
     target: "Path | BinaryIO",
     events: EventStream | None,
 ) -> Progress:
-    from joyflash_cli.render import read_sampler_profile
-
-    fps = read_sampler_profile(files).fps
+    fps = files.description.sampler.fps
     num_frames = request.num_frames(fps)
     if options.preview:
         from joyflash_cli.cli.preview import open_preview
@@ -322,11 +320,11 @@ def _report_plan(
     options: RenderOptions, output: Path, files: "CheckpointFiles", request: "RenderRequest"
 ) -> None:
     from joyflash_cli.cli.execution import memory_line, memory_summary
-    from joyflash_cli.render import plan_render, read_sampler_profile
+    from joyflash_cli.render import plan_render
 
     plan = None
     if request.audio_s is not None:
-        plan = plan_render(request, read_sampler_profile(files))
+        plan = plan_render(request, files.description.sampler)
     memory = _preflight(options, files, request)
     if options.as_json:
         print_json(plan_summary(output, files, request, plan) | memory_summary(*memory))

@@ -24,15 +24,13 @@ def plan_summary(
     output: Path, files: "CheckpointFiles", request: "RenderRequest", plan: "RenderPlan | None"
 ) -> dict[str, Any]:
     """A dry run for a program that reads it; lengths are null for live sound."""
-    from joyflash_cli.render import read_sampler_profile
-
     width, height = request.size_px
     return {
         "dry_run": True,
         "output": str(output),
         "video_frames": None if plan is None else plan.num_frames,
         "blocks": None if plan is None else plan.num_blocks,
-        "fps": request.output_fps or read_sampler_profile(files).fps,
+        "fps": request.output_fps or files.description.sampler.fps,
         "width": width,
         "height": height,
         "audio_s": None if plan is None else round(plan.audio_s, 6),
@@ -48,15 +46,13 @@ def plan_line(
     output: Path, files: "CheckpointFiles", request: "RenderRequest", plan: "RenderPlan | None"
 ) -> str:
     """A dry run in one line."""
-    from joyflash_cli.render import read_sampler_profile
-
     width, height = request.size_px
     length = "as long as the sound"
     times = ""
     if plan is not None:
         length = f"{plan.num_frames} frames in {plan.num_blocks} blocks"
         times = f"{plan.video_s:.2f} s video / {plan.audio_s:.2f} s audio, "
-    fps = request.output_fps or read_sampler_profile(files).fps
+    fps = request.output_fps or files.description.sampler.fps
     return (
         f"would write {output}: {length}, {width} x {height} px at {fps:g} fps, {times}"
         f"profile {files.name} from {files.directory}"

@@ -181,7 +181,7 @@ def _from_checkpoint(
 
     from joyflash_cli.encoders.text import clean_prompt
     from joyflash_cli.render.devices import choose_device
-    from joyflash_cli.render.static import EncodeTarget, read_conditioning, text_states
+    from joyflash_cli.render.static import EncodeTarget, text_states
     from joyflash_cli.weights.prompt_encoding import EncodedPrompt
     from joyflash_cli.weights.store import resolve_checkpoint
 
@@ -194,7 +194,7 @@ def _from_checkpoint(
             hint="give one that has, or leave --checkpoint out to use the downloaded files",
             code="E-CHECKPOINT-TEXT",
         )
-    config = read_conditioning(files)
+    config = files.description.conditioning
     states = text_states(files, text, target=EncodeTarget(choose_device(device), torch.bfloat16))
     cleaned = clean_prompt(text or config.default_prompt)
     return EncodedPrompt(states.cpu(), cleaned, config.text_encoder)

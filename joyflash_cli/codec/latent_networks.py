@@ -10,13 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from joyflash_cli.codec.config import FOLD
 from joyflash_cli.codec.layers import ChannelNorm, ResidualLayer, start_at_zero
 
-FOLD = 4
-"""Pixels are folded 4 x 4 into channels; latents are half that grid again."""
-
 CELL_PX = 2 * FOLD
-"""Side of a latent's cell in pixels."""
+"""Side of a latent's cell in pixels: half the grid of folded pixels."""
 
 
 def _residual_layers(dim: int, count: int) -> nn.Sequential:

@@ -7,8 +7,7 @@ transformer sees of the reference are principal components of its patches, fitte
 """
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Num
@@ -23,11 +22,11 @@ from joyflash_cli.codec.composition import (
     open_canvas,
     read_fields,
 )
+from joyflash_cli.codec.config import FOLD, TinyCodecConfig
 from joyflash_cli.codec.latent_networks import ChangeEncoder, LatentDecoder
 from joyflash_cli.codec.restraint import draw_below
 from joyflash_cli.codec.seams import smooth_seam
 from joyflash_cli.codec.warp import (
-    FOLD,
     FRAMES_PER_LATENT,
     Drawing,
     Memory,
@@ -35,7 +34,6 @@ from joyflash_cli.codec.warp import (
     WarpSizes,
     move_reference,
 )
-from joyflash_cli.config import check_ranges
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.types import Scene, Square
 
@@ -45,85 +43,6 @@ def _in_full_precision(device: torch.device) -> AbstractContextManager:
     if not torch.amp.is_autocast_available(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
-
-
-@dataclass(frozen=True)
-class TinyCodecConfig:
-    """Sizes of the codec.
-
-    Attributes:
-        latent_channels: Numbers per position of the latents' grid, which has one for 8 x 8 pixels.
-        patch_px: Side of the patches whose components describe the reference: a token's side.
-        encoder_dim: Width of the encoder on the quarter-resolution grid.
-        latent_dim: Width of encoder and decoder on the latents' grid.
-        num_latent_layers: Residual layers there, of each of the two.
-        decoder_dim: Width of the networks that move and draw.
-        num_flow_layers: Residual layers that read the motion.
-        num_drawing_layers: Residual layers that draw what the reference lacks.
-        reference_dim: Width of the reference features kept in the stream state.
-        detail_scale: Reference pictures, and frames where no other picture is drawn into, are this
-            many times as large as what the networks see; see ``codec.composition``.
-        seam_limit: Jumps between two latents that are spread over frames; see ``codec.seams``.
-        flow_seam_limit: Likewise of the motion, in pixels as the networks see them.
-        blink_every_frames: Video frames from one blink to the next, on average; 0 never blinks.
-        draw_below: Share of the height above which the reference is only moved, but for lids, in
-            streams; 0 draws everywhere. See ``codec.restraint``.
-    """
-
-    latent_channels: int = 12
-    patch_px: int = 16
-    encoder_dim: int = 96
-    latent_dim: int = 128
-    num_latent_layers: int = 3
-    decoder_dim: int = 80
-    num_flow_layers: int = 4
-    num_drawing_layers: int = 4
-    reference_dim: int = 48
-    detail_scale: int = 1
-    seam_limit: float = 0.1
-    flow_seam_limit: float = 2.0
-    blink_every_frames: int = 0
-    draw_below: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            {
-                "patch_px": (1, 512),
-                "latent_channels": (1, 1 << 10),
-                **dict.fromkeys(("encoder_dim", "latent_dim"), (1, 1 << 14)),
-                **dict.fromkeys(("decoder_dim", "reference_dim"), (8, 1 << 14)),
-                **dict.fromkeys(
-                    ("num_latent_layers", "num_flow_layers", "num_drawing_layers"), (0, 256)
-                ),
-                "detail_scale": (1, 16),
-                "seam_limit": (0.0, 2.0),
-                "flow_seam_limit": (0.0, 64.0),
-                "blink_every_frames": (0, 1 << 20),
-                "draw_below": (0.0, 1.0),
-            },
-        )
-        if self.patch_px % (2 * FOLD):
-            raise ConfigError(f"patch_px {self.patch_px} must be a multiple of {2 * FOLD}.")
-        for name in ("decoder_dim", "reference_dim"):  # their layers normalise eight groups
-            if getattr(self, name) % 8:
-                raise ConfigError(f"{name} {getattr(self, name)} must be a multiple of 8.")
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TinyCodecConfig":
-        """The configuration of a checkpoint.
-
-        Raises:
-            ConfigError: For an unknown key.
-        """
-        unknown = set(values) - set(cls.__dataclass_fields__)
-        if unknown:
-            raise ConfigError(f"Unknown codec keys: {', '.join(sorted(unknown))}.")
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

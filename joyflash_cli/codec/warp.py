@@ -13,12 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from joyflash_cli.codec.config import FOLD
 from joyflash_cli.codec.layers import MemoryLayer, ResidualLayer, start_at_zero
 
 FRAMES_PER_LATENT = 4
-FOLD = 4
-"""The networks work on pixels folded 4 x 4 into channels."""
-
 FLOW_FOLD = 2
 """Displacements are given for every second pixel, then made smooth by interpolation."""
 

@@ -1,10 +1,90 @@
 """What a checkpoint's ``conditioning`` section says: how its inputs were made in training."""
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
-from joyflash_cli.conditioning.audio_windows import AudioWindowRule
-from joyflash_cli.conditioning.reference import ImageConvention
 from joyflash_cli.config import check_ranges
+from joyflash_cli.errors import ConfigError
+
+TEMPORAL_STRIDE = 4
+"""Video frames per latent frame after the first."""
+
+# FantasyTalking widens its half-window by this many rows on either side.
+_FANTASYTALKING_MARGIN = 4
+
+ImageConvention = Literal["avatar", "avatar-first-frame", "wan-i2v"]
+"""``"avatar"``: 16 reference channels, then one mask channel, 0 = known (OmniAvatar family).
+``"avatar-first-frame"``: the same, but the reference stands beside latent frame 0 only.
+``"wan-i2v"``: 4 mask channels, 1 = known, then 16 channels of the padded clip (Wan 2.1)."""
+
+
+@dataclass(frozen=True)
+class AudioWindowRule:
+    """How a checkpoint's training cut the audio rows into latent frames.
+
+    Attributes:
+        kind: One of the three rules of ``conditioning.audio_windows``.
+        margin: Rows on either side of a latent's own four, for ``"own-frames-margin"``.
+        rows_per_frame: Rows per video frame, for ``"fantasytalking"``: the encoder's rate over
+            the frame rate. The original takes it from the clip's length instead, which moves the
+            windows of the same second by a row or so from clip to clip.
+
+    Raises:
+        ConfigError: If a number is out of range.
+    """
+
+    kind: Literal["video-rows", "own-frames-margin", "fantasytalking"]
+    margin: int = 2
+    rows_per_frame: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"margin": (-math.inf, 1000), "rows_per_frame": (-math.inf, 1000)})
+        if self.margin < 0 or self.rows_per_frame <= 0:
+            raise ConfigError(
+                f"an audio window cannot have margin {self.margin} and {self.rows_per_frame:g} "
+                "rows per video frame",
+                hint="give a margin >= 0 and a rate > 0",
+            )
+
+    @property
+    def tokens_per_latent(self) -> int:
+        """Rows A that every latent frame hears."""
+        if self.kind == "fantasytalking":
+            return 2 * (self._half_width + _FANTASYTALKING_MARGIN) + 1
+        own = TEMPORAL_STRIDE
+        return own if self.kind == "video-rows" else own + 2 * self.margin
+
+    @property
+    def lead_rows(self) -> int:
+        """Rows before time zero that must be encoded from real silence."""
+        return 3 + self.margin if self.kind == "own-frames-margin" else 0
+
+    @property
+    def _half_width(self) -> int:
+        return int(2 * self.rows_per_frame)
+
+    def last_row(self, latent: int) -> int:
+        """Last row that a latent frame hears; row 0 is at time zero."""
+        if self.kind == "fantasytalking":
+            return self._fantasytalking_last_row(latent)
+        return TEMPORAL_STRIDE * latent + (self.margin if self.kind == "own-frames-margin" else 0)
+
+    def _fantasytalking_last_row(self, latent: int) -> int:
+        """Last row of a latent's window (FantasyTalking, ``split_audio_sequence``)."""
+        if latent == 0:
+            # The first latent is one frame: its window ends where the next one's centre begins.
+            return self._centre(1) - self._half_width + _FANTASYTALKING_MARGIN
+        return self._centre(latent) + self._half_width + _FANTASYTALKING_MARGIN
+
+    def _centre(self, latent: int) -> int:
+        first_frame = TEMPORAL_STRIDE * (latent - 1) + 1
+        last_frame = TEMPORAL_STRIDE * latent + 1
+        return int(self.rows_per_frame * (first_frame + last_frame) / 2) - 1
+
+    def num_rows(self, num_latents: int) -> int:
+        """Rows from time zero that ``num_latents`` latent frames hear, without the lead."""
+        return 0 if num_latents < 1 else max(0, self.last_row(num_latents - 1) + 1)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from joyflash_cli.conditioning.config import ImageConvention
 from joyflash_cli.errors import ConfigError
-
-ImageConvention = Literal["avatar", "avatar-first-frame", "wan-i2v"]
-"""``"avatar"``: 16 reference channels, then one mask channel, 0 = known (OmniAvatar family).
-``"avatar-first-frame"``: the same, but the reference stands beside latent frame 0 only.
-``"wan-i2v"``: 4 mask channels, 1 = known, then 16 channels of the padded clip (Wan 2.1)."""
 
 _WAN_MASK_CHANNELS = 4
 

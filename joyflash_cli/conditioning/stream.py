@@ -11,23 +11,22 @@ silence, even if the sound is there already, so that again file and stream agree
 meets its own sound only in its last n + 1 steps.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from joyflash_cli.conditioning.audio_windows import (
-    TEMPORAL_STRIDE,
-    AudioWindowRule,
     audio_window_mask,
     audio_windows,
-    num_blocks_for,
+    row_indices,
 )
+from joyflash_cli.conditioning.config import AudioWindowRule
 from joyflash_cli.conditioning.reference import assemble_image_channels
 from joyflash_cli.conditioning.source import StaticConditioning, check_rate
 from joyflash_cli.encoders.protocol import StreamingEncoder
 from joyflash_cli.errors import ConfigError
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, Conditioning
 
 _SILENCE_S = 2.0
@@ -59,46 +58,6 @@ class HeardSound(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class StreamGeometry:
-    """How blocks lie in time.
-
-    Attributes:
-        fps: Video frames per second.
-        block_frames: Latent frames per block.
-        window_blocks: Blocks of a full window.
-        first_block_frame: Latent frames given before block 0.
-    """
-
-    fps: float
-    block_frames: int
-    window_blocks: int
-    first_block_frame: int = 0
-
-    def block_start(self, block_index: int) -> int:
-        """First latent frame of a block."""
-        return self.first_block_frame + block_index * self.block_frames
-
-    def oldest_block(self, start: int) -> int:
-        """Block at or after latent frame ``start``: a condition frame belongs to what follows."""
-        return max(0, -(-(start - self.first_block_frame) // self.block_frames))
-
-    def block_of(self, latent: int) -> int:
-        """Block that a latent frame lies in; those given before block 0 count as its own."""
-        return max(0, (latent - self.first_block_frame) // self.block_frames)
-
-    def num_blocks(self, num_video_frames: int) -> int:
-        """Blocks that cover this many video frames."""
-        return num_blocks_for(
-            num_video_frames, self.block_frames, prefix_frames=self.first_block_frame
-        )
-
-    def video_start(self, block_index: int) -> int:
-        """First video frame that leaves with a block; given frames leave with block 0."""
-        latent = self.block_start(block_index)
-        return TEMPORAL_STRIDE * (latent - 1) + 1 if block_index else 0
-
-
 class StreamConditioning:
     """``ConditioningSource`` of sound whose end may not be known.
 
@@ -107,7 +66,7 @@ class StreamConditioning:
         encoder: Sound to rows.
         rule: Windows of the audio.
         static: Everything that does not change over time.
-        geometry: How blocks lie in time.
+        settings: Of the sampler: how blocks lie in time.
         look_ahead_blocks: Blocks heard beyond the oldest of a window; ``None`` for all of them.
         device: Where conditioning is handed out.
         dtype: Number format it is handed out in.
@@ -123,21 +82,21 @@ class StreamConditioning:
         rule: AudioWindowRule,
         *,
         static: StaticConditioning,
-        geometry: StreamGeometry,
+        settings: SamplerSettings,
         look_ahead_blocks: int | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         if look_ahead_blocks is not None and look_ahead_blocks < 0:
             raise ConfigError(f"a look-ahead of {look_ahead_blocks} blocks does not exist")
-        check_rate(encoder, rule, geometry.fps)
+        check_rate(encoder, rule, settings.fps)
         self.sound = sound
-        self.geometry = geometry
+        self.settings = settings
         self._encoder = encoder
         self._rule = rule
         self._static = static.to(device, dtype)
         self._device, self._dtype = device, dtype
-        most = geometry.window_blocks - 1
+        most = settings.num_window_blocks - 1
         self.look_ahead_blocks = most if look_ahead_blocks is None else min(look_ahead_blocks, most)
         self._binds_late = self.look_ahead_blocks < most
         self._first_row = -rule.lead_rows
@@ -151,9 +110,9 @@ class StreamConditioning:
         Under a short look-ahead it is not waited for: a block beyond it is taken to exist, and
         whoever reads the stream drops what lies beyond the end of the sound.
         """
-        geometry = self.geometry
-        frame = geometry.video_start(block_index)
-        heard_block = max(0, block_index - geometry.window_blocks + 1) + self.look_ahead_blocks
+        settings = self.settings
+        frame = settings.video_start(block_index)
+        heard_block = max(0, block_index - settings.num_window_blocks + 1) + self.look_ahead_blocks
         if block_index <= heard_block:
             while not self.sound.covers_frame(frame) and not self.sound.ended:
                 self.sound.pull()
@@ -190,16 +149,16 @@ class StreamConditioning:
 
     def _audio(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
         """Tokens of these frames, and which lie inside the sound where not all of them do."""
-        geometry = self.geometry
-        heard_block = geometry.block_of(stop - 1)
+        settings = self.settings
+        heard_block = settings.block_of(stop - 1)
         if self._binds_late:
-            heard_block = min(heard_block, geometry.oldest_block(start) + self.look_ahead_blocks)
+            heard_block = min(heard_block, settings.oldest_block(start) + self.look_ahead_blocks)
         self._encode_through(heard_block)
         rows = self._rows[: self._block_rows(heard_block)[1] - self._first_row]
         missing = self._rule.num_rows(stop) - (self._first_row + len(rows))
         if missing > 0:
             rows = torch.cat([rows, self._silent_row().expand(missing, -1)])
-        needed = int(self._rule.row_indices(start, start + 1).min())
+        needed = int(row_indices(self._rule, start, start + 1).min())
         if needed < self._first_row and self._first_row > -self._rule.lead_rows:
             raise ConfigError(f"the sound of latent frame {start} was forgotten already")
         lead_rows = -self._first_row
@@ -210,10 +169,10 @@ class StreamConditioning:
 
     def _block_rows(self, block_index: int) -> tuple[int, int]:
         """Rows that hearing this block adds to those of the blocks before it."""
-        stop = self._rule.num_rows(self.geometry.block_start(block_index + 1))
+        stop = self._rule.num_rows(self.settings.block_start(block_index + 1))
         if block_index == 0:
             return -self._rule.lead_rows, stop
-        return self._rule.num_rows(self.geometry.block_start(block_index)), stop
+        return self._rule.num_rows(self.settings.block_start(block_index)), stop
 
     def _encode_through(self, block_index: int) -> None:
         """Encodes what is missing of the rows up to this block, a run per block."""
@@ -231,8 +190,8 @@ class StreamConditioning:
     def _forget(self, start: int) -> None:
         """Drops rows that lie before the windows of the block before latent frame ``start``."""
         # A pass begins at most one block and a condition frame before the one that follows it.
-        oldest = max(start - self.geometry.block_frames - 1, 0)
-        keep_from = int(self._rule.row_indices(oldest, oldest + 1).min())
+        oldest = max(start - self.settings.block_frames - 1, 0)
+        keep_from = int(row_indices(self._rule, oldest, oldest + 1).min())
         surplus = min(keep_from - self._first_row, len(self._rows))
         if surplus > 0:
             self._rows = self._rows[surplus:].clone()

@@ -6,7 +6,7 @@ on nothing else, so that a stream gives the same rows as the whole file.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from joyflash_cli.config import check_ranges
-from joyflash_cli.errors import CheckpointError, ConfigError
+from joyflash_cli.encoders.config import FrontEndConfig
+from joyflash_cli.errors import CheckpointError
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 
 MEL_RATE_HZ = 100
@@ -32,36 +32,6 @@ _POWER_FLOOR = 1e-6
 _STEM_REACH = 2
 """Rows on either side that the convolutions before 25 Hz and the mel window can see, rounded up."""
 _ROWS_AT_ONCE = 1500
-
-
-@dataclass(frozen=True)
-class FrontEndConfig:
-    """Sizes of the audio front end.
-
-    Attributes:
-        num_mels: Mel bands, 60 to 7600 Hz.
-        stem_width: Channels at 100 Hz; twice as many at 50 Hz.
-        hidden: Channels at 25 Hz.
-        num_blocks: Residual blocks; each adds one row of reach on either side.
-        num_visemes: Mouth parameters of the head.
-    """
-
-    num_mels: int = 48
-    stem_width: int = 64
-    hidden: int = 160
-    num_blocks: int = 5
-    num_visemes: int = 6
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(
-                    f"front end: {name} is {value!r}, a whole number from 1 is needed",
-                    hint="correct the configuration",
-                )
-        width = (1, 1 << 16)
-        limits = {"num_mels": (1, 1024), "stem_width": width, "hidden": width}
-        check_ranges(self, {**limits, "num_blocks": (1, 256), "num_visemes": (1, 4096)})
 
 
 class ChannelNorm(nn.Module):

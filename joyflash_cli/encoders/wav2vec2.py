@@ -10,13 +10,14 @@ before a row and 0.28 s after it, unless ``with_context`` says otherwise.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from joyflash_cli.encoders.config import Wav2Vec2Options
 from joyflash_cli.encoders.convolutions import convolution_features
 from joyflash_cli.errors import AudioError, ConfigError
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
@@ -26,42 +27,6 @@ STREAM_LEFT_S = 8.0
 
 STREAM_RIGHT_S = 0.28
 """Sound after a row that a stream waits for: four features of 20 ms and 200 ms to spare."""
-
-
-@dataclass(frozen=True)
-class Wav2Vec2Options:
-    """How a checkpoint's training turned sound into rows.
-
-    Attributes:
-        rate_hz: Rows per second; the video's frame rate, or about 50 without resampling.
-        normalise: ``"whole"`` standardises the whole waveform and then cuts it to the rows asked
-            for (AvatarForcing); ``"cut"`` cuts first (LiveTalk).
-        span: Samples that R rows describe: ``"rows"`` is ``R * int(16000 / rate)``
-            (AvatarForcing), ``"intervals"`` is ``int((R-1) / rate * 16000)``, which puts the
-            first and last row on the first and last sample (LiveTalk).
-        resampling: ``"aligned"`` interpolates the convolution features linearly with aligned end
-            points; ``"none"`` keeps the native rate (FantasyTalking).
-        hidden_states: ``"all"`` concatenates last, 0, 1, ..., n; ``"last"`` keeps only the last.
-        leading_zero_row: Row 0 is zero and the sound begins at row 1 (AvatarForcing).
-        short_audio: ``"silence"`` continues sound that is too short with silence; ``"stretch"``
-            spreads what there is over all rows, as LiveTalk's reference does, which slows the
-            lips down.
-    """
-
-    rate_hz: float
-    normalise: Literal["whole", "cut"] = "cut"
-    span: Literal["rows", "intervals"] = "intervals"
-    resampling: Literal["aligned", "none"] = "aligned"
-    hidden_states: Literal["all", "last"] = "all"
-    leading_zero_row: bool = False
-    short_audio: Literal["silence", "stretch"] = "silence"
-
-    def __post_init__(self) -> None:
-        if self.resampling == "none" and self.short_audio == "stretch":
-            raise ConfigError(
-                "short audio cannot be stretched without resampling",
-                hint='use short_audio="silence" or resampling="aligned"',
-            )
 
 
 AVATAR_FORCING = Wav2Vec2Options(

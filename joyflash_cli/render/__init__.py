@@ -20,7 +20,6 @@ from joyflash_cli.render.request import (
     count_frames,
     plan_render,
     read_request,
-    read_sampler_profile,
 )
 from joyflash_cli.render.writing import RenderResult
 
@@ -38,5 +37,4 @@ __all__ = [
     "count_frames",
     "plan_render",
     "read_request",
-    "read_sampler_profile",
 ]

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from joyflash_cli.config import from_dict
-from joyflash_cli.render.foreign_sections import foreign_section
+from joyflash_cli.codec.config import WanCodecConfig
+from joyflash_cli.media.inputs.framing import FramingRule
 from joyflash_cli.render.memory import FLOAT32_BYTES, CodecCost, CodecMemory
 from joyflash_cli.render.placement import FAST_CODEC, Placement, fast_decoder_dtype
-from joyflash_cli.render.request import read_sampler_profile
 from joyflash_cli.streaming import QUEUE_CAPACITY
 from joyflash_cli.weights.store import CheckpointFiles
 from joyflash_cli.weights.tensors import num_parameters
@@ -48,8 +47,8 @@ class PlannedRun:
     @property
     def seen_px(self) -> tuple[int, int]:
         """``(width, height)`` of what the model sees: the framed square, or all of the video."""
-        side = self.files.section("framing").get("size_px")
-        return self.size_px if side is None else (side, side)
+        rule = self.files.description.framing
+        return (rule.size_px, rule.size_px) if isinstance(rule, FramingRule) else self.size_px
 
     @property
     def num_pixels(self) -> int:
@@ -59,20 +58,8 @@ class PlannedRun:
 
 def latent_grid(run: PlannedRun) -> tuple[int, int]:
     """Rows and columns of a latent frame."""
-    stride = _codec_stride(run.files)
+    stride = run.files.description.codec.spatial_stride
     return run.seen_px[1] // stride, run.seen_px[0] // stride
-
-
-def _codec_stride(files: CheckpointFiles) -> int:
-    """Pixels per latent row."""
-    from joyflash_cli.codec.tiny import TinyCodecConfig
-
-    section = dict(files.section("codec"))
-    if section.pop("kind", "tiny") == "wan":
-        with foreign_section("codec", section):
-            return 2 ** min(len(section.get("dim_mult", (1, 2, 4, 4))) - 1, 10)
-    config = from_dict(TinyCodecConfig, section, path="checkpoint.json: codec")
-    return config.detail_scale * config.patch_px // 2
 
 
 def codec_memory(run: PlannedRun, placement: Placement) -> CodecMemory:
@@ -82,12 +69,13 @@ def codec_memory(run: PlannedRun, placement: Placement) -> CodecMemory:
     weights = num_parameters(run.files.shards("codec")) * FLOAT32_BYTES
     per_pixel = run.num_pixels * FLOAT32_BYTES
     canvas = 0
-    if run.files.section("codec").get("kind", "tiny") != "wan":
+    codec = run.files.description.codec
+    if not isinstance(codec, WanCodecConfig):
         cost, encoding = TINY_DECODING, TINY_DECODING.work
         canvas = canvas_bytes(run.size_px)
     else:
-        width = _wan_width(run.files)
-        is_clip = run.files.section("conditioning").get("image_convention") == "wan-i2v"
+        width = codec.width_share
+        is_clip = run.files.description.conditioning.image_convention == "wan-i2v"
         cost = WAN_DECODING.times(width)
         encoding = (WAN_CLIP_WORK if is_clip else WAN_PICTURE_WORK) * width
     state, work = cost.state * per_pixel, cost.work * per_pixel
@@ -104,12 +92,6 @@ def frames_bytes(run: PlannedRun) -> int:
     from joyflash_cli.codec.warp import FRAMES_PER_LATENT
 
     width, height = run.size_px
-    per_block = FRAMES_PER_LATENT * read_sampler_profile(run.files).block_frames
+    per_block = FRAMES_PER_LATENT * run.files.description.sampler.block_frames
     num_frames = (QUEUE_CAPACITY + 2) * per_block + ENCODER_FRAMES
     return num_frames * RGB_BYTES * width * height
-
-
-def _wan_width(files: CheckpointFiles) -> float:
-    """Width of the VAE as a share of the published one's."""
-    with foreign_section("codec", files.section("codec")):
-        return float(files.section("codec").get("base_dim", 96)) / 96

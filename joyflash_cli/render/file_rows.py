@@ -8,7 +8,6 @@ moments, so that an hour takes no more memory than five minutes.
 
 from typing import TYPE_CHECKING
 
-from joyflash_cli.conditioning.stream import StreamGeometry
 from joyflash_cli.encoders.protocol import StreamingEncoder
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
@@ -16,10 +15,11 @@ from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 if TYPE_CHECKING:
     import torch
 
+    from joyflash_cli.conditioning.config import AudioWindowRule
     from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder
     from joyflash_cli.media.inputs.sound import OpenSound
-    from joyflash_cli.render.parts import LoadedParts
     from joyflash_cli.render.request import RenderRequest
+    from joyflash_cli.sampler.settings import SamplerSettings
 
 WHOLE_FILE_S = 300.0
 """The public models' own code ends after 164 and 256 s."""
@@ -29,24 +29,31 @@ MARGIN_S = 30.0
 
 
 def encoder_for(
-    request: "RenderRequest", parts: "LoadedParts", geometry: StreamGeometry
+    request: "RenderRequest",
+    encoder: StreamingEncoder,
+    rule: "AudioWindowRule",
+    settings: "SamplerSettings",
 ) -> StreamingEncoder:
     """The encoder of a request: one that knows the whole file, or the stream's.
 
     Sound of unknown length is heard as a stream, and so is a file under a chosen look-ahead, which
     stands for a stream. Encoders that hear only a little around each row are the same for both.
+
+    Args:
+        request: What is rendered.
+        encoder: Of the checkpoint.
+        rule: Which rows each latent frame hears.
+        settings: How blocks lie in time.
     """
     from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder
 
-    encoder = parts.front_end
-    num_frames = request.num_frames(geometry.fps)
+    num_frames = request.num_frames(settings.fps)
     is_stream = num_frames is None or request.look_ahead_blocks is not None
     if is_stream or not isinstance(encoder, Wav2Vec2Encoder):
         return encoder
     assert num_frames is not None
-    num_blocks = geometry.num_blocks(num_frames)
-    num_rows = parts.audio_windows.num_rows(geometry.block_start(num_blocks))
-    return FileRows(encoder, request.sound.open(), num_rows=num_rows)
+    num_latents = settings.block_start(settings.num_blocks(num_frames))
+    return FileRows(encoder, request.sound.open(), num_rows=rule.num_rows(num_latents))
 
 
 class FileRows:

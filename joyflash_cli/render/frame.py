@@ -39,9 +39,9 @@ class FrameOptions:
             UsageError: ``E-FRAME`` for an unknown value, options that exclude each other, or any
                 option for a profile that has sizes of its own.
         """
-        from joyflash_cli.media.inputs.sizing import is_by_face
+        from joyflash_cli.media.inputs.framing import FramingRule
 
-        if not is_by_face(files.section("framing")):
+        if not isinstance(files.description.framing, FramingRule):
             if self != DEFAULT_FRAME:
                 raise _refused(
                     f"profile {files.name} has a frame of its own",

@@ -118,7 +118,7 @@ class JoyFlash:
     @property
     def sampler(self) -> "SamplerSettings":
         """The checkpoint's sampler settings."""
-        return self._parts.sampler
+        return self.files.description.sampler
 
     def plan(self, request: RenderRequest) -> RenderPlan:
         """Frames and blocks that the request takes."""
@@ -126,11 +126,10 @@ class JoyFlash:
 
     def latency(self, look_ahead_blocks: int | None = None) -> Latency:
         """What a live picture must wait for, from the checkpoint's settings."""
-        parts = self._parts
         return compute_latency(
-            parts.sampler,
-            parts.audio_windows,
-            parts.front_end,
+            self.sampler,
+            self.files.description.conditioning.audio_windows,
+            self._parts.front_end,
             look_ahead_blocks=look_ahead_blocks,
         )
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
-    from joyflash_cli.conditioning.audio_windows import AudioWindowRule
-    from joyflash_cli.conditioning.stream import StreamGeometry
+    from joyflash_cli.conditioning.config import AudioWindowRule
     from joyflash_cli.encoders.protocol import StreamingEncoder
     from joyflash_cli.sampler.settings import SamplerSettings
 
@@ -44,62 +43,49 @@ class Latency:
 
 
 def compute_latency(
-    profile: "SamplerSettings",
+    settings: "SamplerSettings",
     rule: "AudioWindowRule",
     encoder: "StreamingEncoder",
     *,
     look_ahead_blocks: int | None = None,
 ) -> Latency:
-    """The latency of a live stream, from the profile.
+    """The latency of a live stream, from the checkpoint's settings.
 
     Args:
-        profile: Schedule and frame rate.
+        settings: Schedule and frame rate.
         rule: Windows of the audio.
         encoder: Its own look-ahead counts.
         look_ahead_blocks: As in ``StreamConditioning``.
     """
     from joyflash_cli.sampler.psb import scheduled_iterations
 
-    geometry = stream_geometry(profile)
-    most = geometry.window_blocks - 1
+    most = settings.num_window_blocks - 1
     ahead = most if look_ahead_blocks is None else min(look_ahead_blocks, most)
     passes, work = 0, 0.0
-    for iteration in scheduled_iterations(geometry.window_blocks + 1, profile):
+    for iteration in scheduled_iterations(settings.num_window_blocks + 1, settings):
         passes = iteration.index
-        work += len(iteration.levels) / geometry.window_blocks
+        work += len(iteration.levels) / settings.num_window_blocks
         if iteration.emitted is not None:
             break
     # By the time the first block is clean the window may not have filled up yet.
     in_window = min(len(iteration.levels) - 1, ahead)
     # Far from the beginning, where nothing is cut off.
-    block = 8 * geometry.window_blocks
+    block = 8 * settings.num_window_blocks
     return Latency(
         look_ahead_blocks=ahead,
-        look_ahead_s=_needed_s(geometry, rule, encoder, block + ahead)
-        - geometry.video_start(block + 1) / geometry.fps,
-        block_s=(geometry.video_start(block + 1) - geometry.video_start(block)) / geometry.fps,
-        first_sound_s=_needed_s(geometry, rule, encoder, in_window),
+        look_ahead_s=_needed_s(settings, rule, encoder, block + ahead)
+        - settings.video_start(block + 1) / settings.fps,
+        block_s=(settings.video_start(block + 1) - settings.video_start(block)) / settings.fps,
+        first_sound_s=_needed_s(settings, rule, encoder, in_window),
         first_passes=passes,
         first_work=work,
     )
 
 
-def stream_geometry(profile: "SamplerSettings") -> "StreamGeometry":
-    """How the profile's blocks lie in time."""
-    from joyflash_cli.conditioning.stream import StreamGeometry
-
-    return StreamGeometry(
-        fps=profile.fps,
-        block_frames=profile.block_frames,
-        window_blocks=profile.num_window_blocks,
-        first_block_frame=profile.first_block_frame,
-    )
-
-
 def _needed_s(
-    geometry: "StreamGeometry", rule: "AudioWindowRule", encoder: "StreamingEncoder", block: int
+    settings: "SamplerSettings", rule: "AudioWindowRule", encoder: "StreamingEncoder", block: int
 ) -> float:
     """Seconds of sound that hearing all of a block needs."""
-    start = rule.num_rows(geometry.block_start(block))
-    stop = rule.num_rows(geometry.block_start(block + 1))
+    start = rule.num_rows(settings.block_start(block))
+    stop = rule.num_rows(settings.block_start(block + 1))
     return encoder.span(start, stop)[1] / MODEL_SAMPLE_RATE_HZ

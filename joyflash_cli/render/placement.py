@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
-from joyflash_cli.config import from_dict
+from joyflash_cli.codec.config import WanCodecConfig
 from joyflash_cli.errors import CheckpointError, DeviceError, UsageError
 from joyflash_cli.render.devices import choose_device, choose_dtype, unusable_gpu
 from joyflash_cli.weights.store import CheckpointFiles
@@ -176,21 +176,17 @@ def check_checkpoint(files: CheckpointFiles, placement: Placement) -> None:
         DeviceError: When the attention kernel does not run with this device and head width.
         UsageError: When the fast decoder is asked for and the codec has one of its own.
     """
-    from joyflash_cli.model.config import TransformerConfig
     from joyflash_cli.model.kernels import check_backend
 
-    config = from_dict(
-        TransformerConfig, files.section("transformer"), path="checkpoint.json: transformer"
-    )
     check_backend(
         placement.options.attention,
         device=placement.device,
         dtype=placement.dtype,
-        head_dim=config.head_dim,
+        head_dim=files.description.transformer.head_dim,
     )
     if not placement.options.fast_decode:
         return
-    if files.section("codec").get("kind", "tiny") != "wan":
+    if not isinstance(files.description.codec, WanCodecConfig):
         raise UsageError(
             f"profile {files.name} has a small decoder of its own",
             hint="leave --fast-decode out",

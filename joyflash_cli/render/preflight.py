@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from joyflash_cli.config import from_dict
 from joyflash_cli.errors import DeviceError
 from joyflash_cli.render.codec_memory import (
     PlannedRun,
@@ -20,7 +19,6 @@ from joyflash_cli.render.codec_memory import (
 from joyflash_cli.render.devices import FreeMemory, free_memory, has_bfloat16
 from joyflash_cli.render.memory import FLOAT32_BYTES, StreamMemory, stream_memory
 from joyflash_cli.render.placement import FAST_CODEC, Placement
-from joyflash_cli.render.request import read_sampler_profile
 from joyflash_cli.weights.store import CheckpointFiles
 from joyflash_cli.weights.tensors import num_parameters, tensor_shapes
 
@@ -149,20 +147,16 @@ def heap_holes_bytes(activations: int) -> int:
 
 
 def _stream(run: PlannedRun, placement: Placement) -> StreamMemory:
-    from joyflash_cli.model.config import TransformerConfig
     from joyflash_cli.model.kernels import resolve_backend
 
-    config = from_dict(
-        TransformerConfig, run.files.section("transformer"), path="checkpoint.json: transformer"
-    )
     backend = resolve_backend(
         placement.options.attention,  # type: ignore[arg-type]
         placement.device,
         placement.dtype,
     )
     return stream_memory(
-        config,
-        read_sampler_profile(run.files),
+        run.files.description.transformer,
+        run.files.description.sampler,
         latent_grid(run),
         element_bytes=placement.dtype.itemsize,
         written_out=backend == "math",
@@ -208,12 +202,11 @@ def _encoder_bytes(run: PlannedRun) -> int:
 def _encodes_text(run: PlannedRun) -> bool:
     """Whether the prompt's states are not on disk yet, so that the text encoder is loaded."""
     from joyflash_cli.encoders.text import clean_prompt
-    from joyflash_cli.render.static import read_conditioning
     from joyflash_cli.weights.prompt_cache import has_prompt, prompt_key
 
     if not run.files.has("text_encoder"):
         return False
-    config = read_conditioning(run.files)
+    config = run.files.description.conditioning
     key = prompt_key(config.text_encoder, clean_prompt(run.prompt or config.default_prompt))
     return not has_prompt(run.files.directory, key)
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from joyflash_cli.config import from_dict
 from joyflash_cli.errors import ImageError, UsageError
 from joyflash_cli.render.frame import DEFAULT_FRAME, FrameOptions, notes_of, read_scene
 from joyflash_cli.render.sound_feed import frames_for
@@ -194,7 +193,7 @@ def read_request(
 
     if not 0 <= seed < 1 << 63:
         raise UsageError(f"seed {seed} is out of range", hint="0 <= seed < 2**63")
-    if prompt and not hears_text(files):
+    if prompt and not files.description.hears_text:
         raise UsageError(
             f"profile {files.name} has no text control",
             hint="leave --prompt out; the picture and the voice decide everything",
@@ -247,11 +246,9 @@ def read_face(
     from joyflash_cli.media.inputs.sizing import frame_picture
 
     picture = read_picture(image)
-    section = files.section("framing")
+    rule = files.description.framing
     try:
-        return picture, frame_picture(
-            picture, section, face_index=face_index, needs_face=needs_face
-        )
+        return picture, frame_picture(picture, rule, face_index=face_index, needs_face=needs_face)
     except ImageError as error:
         what = f"{error.message} in {_name_of(image)}"
         raise ImageError(what, hint=error.hint, code=error.code) from error
@@ -313,32 +310,14 @@ def _is_silent(sound: "AudioClip | Sound") -> bool:
     return bool(getattr(sound, "is_silent", False))
 
 
-def hears_text(files: CheckpointFiles) -> bool:
-    """Whether the checkpoint's transformer attends a text prompt."""
-    return files.section("transformer").get("text_dim") is not None
-
-
-def read_sampler_profile(files: CheckpointFiles) -> "SamplerSettings":
-    """The sampler settings that travel with a checkpoint.
-
-    Raises:
-        ConfigError: For an unknown key or a wrong value.
-    """
-    from joyflash_cli.sampler.settings import SamplerSettings
-
-    return from_dict(SamplerSettings, files.section("sampler"), path="checkpoint.json: sampler")
-
-
-def plan_render(request: RenderRequest, profile: "SamplerSettings") -> RenderPlan:
-    """Frames and blocks that the request takes under a sampler profile.
+def plan_render(request: RenderRequest, settings: "SamplerSettings") -> RenderPlan:
+    """Frames and blocks that the request takes under a checkpoint's sampler settings.
 
     Raises:
         UsageError: For live sound, whose length is not known.
     """
-    from joyflash_cli.conditioning.audio_windows import num_blocks_for
-
-    num_frames, audio_s = request.num_frames(profile.fps), request.audio_s
-    video_fps = request.output_fps or profile.fps
+    num_frames, audio_s = request.num_frames(settings.fps), request.audio_s
+    video_fps = request.output_fps or settings.fps
     num_written = request.num_frames(video_fps)
     if num_frames is None or num_written is None or audio_s is None:
         raise UsageError(
@@ -347,9 +326,7 @@ def plan_render(request: RenderRequest, profile: "SamplerSettings") -> RenderPla
         )
     return RenderPlan(
         num_frames=num_written,
-        num_blocks=num_blocks_for(
-            num_frames, profile.block_frames, prefix_frames=profile.first_block_frame
-        ),
+        num_blocks=settings.num_blocks(num_frames),
         fps=video_fps,
         size_px=request.size_px,
         audio_s=audio_s,

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from joyflash_cli.render.request import read_sampler_profile
 from joyflash_cli.weights.store import CheckpointFiles
 
 
@@ -23,7 +22,7 @@ def with_sampler_options(
     from joyflash_cli.sampler.options import untrained_options, with_options
 
     chosen = tuple(dict.fromkeys(names))
-    own = read_sampler_profile(files)
+    own = files.description.sampler
     changed = with_options(own, chosen)
-    sections = {**files.sections, "sampler": changed.to_dict()}
-    return replace(files, sections=sections), untrained_options(own, chosen)
+    description = files.description.with_sampler(changed)
+    return replace(files, description=description), untrained_options(own, chosen)

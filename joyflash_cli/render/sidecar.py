@@ -54,10 +54,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from joyflash_cli import __version__
+from joyflash_cli.description import OPTIONAL_PARTS, PARTS
 from joyflash_cli.errors import DataError
 from joyflash_cli.files import cannot_write, file_sha256, room_hint, write_whole
 from joyflash_cli.media.outputs.names import followed, sidecar_path
-from joyflash_cli.weights.store import OPTIONAL_PARTS, PARTS, CheckpointFiles
+from joyflash_cli.weights.store import CheckpointFiles
 
 SIDECAR_FORMAT = 1
 MAX_SIDECAR_BYTES = 64 << 20
@@ -203,7 +204,7 @@ def weights_sha256(files: CheckpointFiles) -> str:
 
     Files are hashed once per process, and again when their size or time changes.
     """
-    lines = [json.dumps(_plain(files.sections), sort_keys=True)]
+    lines = [json.dumps(_plain(files.description.stated), sort_keys=True)]
     for part in (*PARTS, *OPTIONAL_PARTS):
         for path in files.shards(part):
             status = path.stat()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.errors import DeviceError
-from joyflash_cli.render.latency import stream_geometry
 from joyflash_cli.render.parts import LoadedParts
 from joyflash_cli.render.placement import Placement
 from joyflash_cli.render.preflight import PlannedRun, is_out_of_memory, memory_ran_out
@@ -128,7 +127,8 @@ def _sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
     from joyflash_cli.sampler.noise import SeededNoise
 
     parts, request = job.parts, job.request
-    geometry = stream_geometry(parts.sampler)
+    description = job.files.description
+    settings, rule = description.sampler, description.conditioning.audio_windows
     channels, height, width = job.reference_latent.shape[1:]
     shape = (int(channels), int(height), int(width))
     text_device = None if job.placement is None else job.placement.text_device
@@ -144,28 +144,26 @@ def _sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
             parts.transformer,
             StreamConditioning(
                 feed,
-                encoder_for(request, parts, geometry),
-                parts.audio_windows,
+                encoder_for(request, parts.front_end, rule, settings),
+                rule,
                 static=static,
-                geometry=geometry,
+                settings=settings,
                 look_ahead_blocks=request.look_ahead_blocks,
                 device=job.device,
                 dtype=job.dtype,
             ),
-            parts.sampler,
+            settings,
             latent_shape=shape,
             noise=SeededNoise(request.seed, shape, device=job.device),
             reference_latent=job.reference_latent,
         )
         for block in blocks:
-            start = geometry.video_start(block.index)
-            stop = geometry.video_start(block.index + 1)
+            start = settings.video_start(block.index)
+            stop = settings.video_start(block.index + 1)
             while not feed.covers_frame(stop - 1) and not feed.ended:
                 feed.pull()
             total = (
-                feed.num_frames
-                if feed.num_frames is not None
-                else request.num_frames(parts.sampler.fps)
+                feed.num_frames if feed.num_frames is not None else request.num_frames(settings.fps)
             )
             if total is not None:
                 stop = min(stop, total)
@@ -175,7 +173,7 @@ def _sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
                 block=block,
                 first_frame=start,
                 num_frames=stop - start,
-                num_blocks=None if total is None else geometry.num_blocks(total),
+                num_blocks=None if total is None else settings.num_blocks(total),
                 sound=feed.take(stop),
                 event=_recorded_event(job.device),
             )
@@ -189,7 +187,11 @@ def _decode_stage(
     with device_errors(job.planned, job.placement), _own_stream(job.device) as stream:
         decoder = SceneDecoder(job.parts.codec, job.reference, job.request)
         # A profile that begins with the reference itself has its frames in front.
-        prefix = job.reference_latent[:, None] if job.parts.sampler.first_block_frame else None
+        prefix = (
+            job.reference_latent[:, None]
+            if job.files.description.sampler.first_block_frame
+            else None
+        )
         for sampled in blocks:
             decoding_started = time.perf_counter()
             latents = sampled.block.latents

@@ -7,7 +7,6 @@ freed before the next one.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from joyflash_cli.config import from_dict
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.weights.prompt_cache import (
     PROMPT_PART,
@@ -49,18 +48,6 @@ class EncodeTarget:
     text_device: "torch.device | None" = None
 
 
-def read_conditioning(files: CheckpointFiles) -> "ConditioningConfig":
-    """How the checkpoint's inputs are made.
-
-    Raises:
-        ConfigError: For an unknown key or a wrong value.
-    """
-    from joyflash_cli.conditioning.config import ConditioningConfig
-
-    section = files.section("conditioning")
-    return from_dict(ConditioningConfig, section, path="checkpoint.json: conditioning")
-
-
 def static_conditioning(
     files: CheckpointFiles,
     codec: "Codec",
@@ -85,17 +72,18 @@ def static_conditioning(
 
     from joyflash_cli.conditioning.source import StaticConditioning
 
-    config = read_conditioning(files)
-    transformer = files.section("transformer")
+    config, transformer = files.description.conditioning, files.description.transformer
     picture = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1.0
     picture = picture.to(target.device)
     text = image_tokens = face = None
-    if transformer.get("text_dim") is not None:
+    if transformer.text_dim is not None:
         text = text_states(files, prompt, target=target)
-    if transformer.get("image_token_dim") is not None:
+    if transformer.image_token_dim is not None:
         image_tokens = _image_tokens(files, picture, target)
-    if transformer.get("face_attention") is not None:
-        face = _face_embedding(config, pixels, transformer["face_attention"]).to(target.device)
+    if transformer.face_attention is not None:
+        face = _face_embedding(config, pixels, transformer.face_attention.face_dim).to(
+            target.device
+        )
     return StaticConditioning(
         reference_latents=_reference_latents(codec, picture, config),
         convention=config.image_convention,
@@ -112,9 +100,9 @@ def check_prompt(files: CheckpointFiles, prompt: str) -> None:
         CheckpointError: ``E-CHECKPOINT-TEXT`` when neither the text encoder nor an embedding of
             the prompt is there.
     """
-    if files.section("transformer").get("text_dim") is None or files.has("text_encoder"):
+    if not files.description.hears_text or files.has("text_encoder"):
         return
-    config = read_conditioning(files)
+    config = files.description.conditioning
     cleaned = _cleaned(prompt, config)
     if not has_prompt(files.directory, _key(files, config, cleaned)):
         raise _no_text_encoder(files, cleaned, config)
@@ -128,7 +116,7 @@ def text_states(files: CheckpointFiles, prompt: str, *, target: EncodeTarget) ->
     Raises:
         CheckpointError: ``E-CHECKPOINT-TEXT`` when there is no way to have them.
     """
-    config = read_conditioning(files)
+    config = files.description.conditioning
     cleaned = _cleaned(prompt, config)
     key = _key(files, config, cleaned)
     kept = read_prompt(files.directory, key)
@@ -150,7 +138,7 @@ def write_prompt_embedding(files: CheckpointFiles, prompt: str, *, target: Encod
     Raises:
         CheckpointError: When the prompt cannot be encoded, or the directory not be written.
     """
-    config = read_conditioning(files)
+    config = files.description.conditioning
     cleaned = _cleaned(prompt, config)
     path = files.directory / f"{PROMPT_PART}.safetensors"
     states = text_states(files, prompt, target=target)
@@ -162,17 +150,18 @@ def write_prompt_embedding(files: CheckpointFiles, prompt: str, *, target: Encod
 
 def find_face_models_for(files: CheckpointFiles) -> "FaceModels | None":
     """The face models of a checkpoint with face tokens; ``None`` for one without."""
-    if files.section("transformer").get("face_attention") is None:
+    if files.description.transformer.face_attention is None:
         return None
     from joyflash_cli.encoders.face import find_face_models
 
-    return find_face_models(read_conditioning(files).face_models)
+    return find_face_models(files.description.conditioning.face_models)
 
 
 def _key(files: CheckpointFiles, config: "ConditioningConfig", cleaned: str) -> str:
     """Of the prompt's embedding; by prompt alone where the checkpoint knows no text encoder."""
     if not config.text_encoder and not files.has("text_encoder"):
-        width = int(files.section("transformer")["text_dim"])
+        width = files.description.transformer.text_dim
+        assert width is not None
         found = find_unkeyed(files.directory, cleaned, width=width)
         if found is not None:
             return found
@@ -192,7 +181,7 @@ def _encode_text(files: CheckpointFiles, prompt: str, device: "torch.device") ->
     from joyflash_cli.weights.state_dict import load_state_dict
 
     with torch.device("meta"):
-        module = text_encoder_module(files.section("text_encoder")["config"])
+        module = text_encoder_module(files.description.text_encoder)
     load_state_dict(module, files.shards("text_encoder"), dtype=getattr(torch, ENCODER_DTYPE))
     encoder = TextEncoder(module.to(device), files.directory / TOKENIZER_FILE)
     states = encoder.encode(prompt)
@@ -216,7 +205,7 @@ def _image_tokens(
             code="E-CHECKPOINT-INCOMPLETE",
         )
     with torch.device("meta"):
-        module = image_encoder_module(files.section("image_encoder")["config"])
+        module = image_encoder_module(files.description.image_encoder)
     load_state_dict(module, files.shards("image_encoder"), dtype=target.dtype)
     encoder = ImageEncoder(module)
     module.to(target.device)
@@ -227,7 +216,7 @@ def _image_tokens(
 
 
 def _face_embedding(
-    config: "ConditioningConfig", pixels: "np.ndarray", section: Any
+    config: "ConditioningConfig", pixels: "np.ndarray", face_dim: int
 ) -> "torch.Tensor":
     """``(1, 512)``; zeros, which are no face, where models or a face are missing."""
     import torch
@@ -236,7 +225,7 @@ def _face_embedding(
 
     models = find_face_models(config.face_models)
     if models.directory is None:
-        embedding = no_face(section["face_dim"])
+        embedding = no_face(face_dim)
     else:
         embedding = FaceEncoder(models.directory).encode(pixels)
     return torch.from_numpy(embedding)[None]

@@ -279,7 +279,7 @@ class VideoWriter(DiscardedOnExit):
         audio = None
         if sound is not None:
             audio = SoundFormat(sound.sample_rate_hz, sound.samples.shape[1])
-        comment = notice(facts.files.name, facts.files.version, facts.request.seed)
+        comment = notice(facts.files.name, facts.files.description.version, facts.request.seed)
         return open_muxer(
             self._path or self._output,
             size=facts.request.size_px,
@@ -313,7 +313,7 @@ class VideoWriter(DiscardedOnExit):
             video_frames=num_frames,
             audio_s=self._audio_s,
             wall_s=wall_s,
-            checkpoint_version=facts.files.version,
+            checkpoint_version=facts.files.description.version,
             weights_sha256=weights_sha256(facts.files),
             image_sha256=None if origin is None else origin.image_sha256,
             audio_sha256=_audio_sha256(request),
@@ -326,7 +326,7 @@ class VideoWriter(DiscardedOnExit):
                 **request.frame.to_dict(),
                 "face_box": [round(value, 3) for value in request.face.box],
                 "square": None if request.scene is None else request.scene.square.rounded(),
-                "sampler": dict(facts.files.section("sampler")),
+                "sampler": facts.files.description.sampler.to_dict(),
             },
             device=facts.device,
             dtype=facts.dtype,

@@ -113,7 +113,6 @@ def blocks_are_known(source: ClipSource, info: MediaInfo) -> bool:
 
 def _shows_framed_face(first: np.ndarray) -> bool:
     """Whether the largest face lies where the embedded checkpoint's rule puts it."""
-    from joyflash_cli.config import from_dict
     from joyflash_cli.errors import CheckpointError
     from joyflash_cli.media.inputs.faces import find_faces
     from joyflash_cli.media.inputs.framing import FramingRule, is_framed
@@ -123,8 +122,9 @@ def _shows_framed_face(first: np.ndarray) -> bool:
     if not faces:
         return False
     try:
-        section = resolve_checkpoint(READER_PROFILES[0]).section("framing")
+        rule = resolve_checkpoint(READER_PROFILES[0]).description.framing
     except CheckpointError:
         return False
-    rule = from_dict(FramingRule, section)
-    return is_framed(faces[0], float(len(first)), rule, tolerance=SHIFT_TOLERANCE)
+    return isinstance(rule, FramingRule) and is_framed(
+        faces[0], float(len(first)), rule, tolerance=SHIFT_TOLERANCE
+    )

@@ -8,6 +8,9 @@ from typing import Any, Literal
 from joyflash_cli import config as strict
 from joyflash_cli.errors import ConfigError
 
+VIDEO_FRAMES_PER_LATENT = 4
+"""After the first latent frame, which stands for a single video frame."""
+
 
 @dataclass(frozen=True)
 class SamplerSettings:
@@ -196,6 +199,31 @@ class SamplerSettings:
     def block_start(self, block_index: int) -> int:
         """First latent frame of a block."""
         return self.first_block_frame + block_index * self.block_frames
+
+    def block_of(self, latent: int) -> int:
+        """Block that a latent frame lies in; those given before block 0 count as its own."""
+        return max(0, (latent - self.first_block_frame) // self.block_frames)
+
+    def oldest_block(self, start: int) -> int:
+        """Block at or after latent frame ``start``: a condition frame belongs to what follows."""
+        return max(0, -(-(start - self.first_block_frame) // self.block_frames))
+
+    def video_start(self, block_index: int) -> int:
+        """First video frame that leaves with a block; given frames leave with block 0."""
+        if block_index == 0:
+            return 0
+        return VIDEO_FRAMES_PER_LATENT * (self.block_start(block_index) - 1) + 1
+
+    def num_blocks(self, num_video_frames: int) -> int:
+        """Blocks to sample for this many video frames, at least one; the surplus is dropped.
+
+        Raises:
+            ConfigError: If the number is not positive.
+        """
+        if num_video_frames < 1:
+            raise ConfigError(f"A stream of {num_video_frames} video frames has no latents.")
+        num_latents = 1 + -(-(num_video_frames - 1) // VIDEO_FRAMES_PER_LATENT)
+        return -(-max(1, num_latents - self.first_block_frame) // self.block_frames)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

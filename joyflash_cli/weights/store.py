@@ -5,12 +5,10 @@ per part or, for large parts, several with an index. Nothing else is ever loaded
 checkpoint can execute, and nothing is ever downloaded from here.
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from joyflash_cli.description import OPTIONAL_PARTS, PARTS, Description, read_description
 from joyflash_cli.errors import CheckpointError, UsageError
 from joyflash_cli.weights.integrity import check_safetensors
 from joyflash_cli.weights.manifest import WeightProfile, find_profile
@@ -27,24 +25,11 @@ __all__ = [
     "resolve_checkpoint",
 ]
 
-CHECKPOINT_FORMAT = 1
-PARTS = ("transformer", "codec", "front_end")
-"""Parts that every checkpoint has: ``<part>.safetensors`` and a section of ``checkpoint.json``."""
-
-OPTIONAL_PARTS = ("text_encoder", "image_encoder", "face_encoder", "fast_codec", "prompt_embedding")
-"""Parts that a checkpoint may have: those of full-size models."""
-
-SECTIONS = (*PARTS, "sampler", "framing")
-OPTIONAL_SECTIONS = ("conditioning", *OPTIONAL_PARTS)
 REQUIRED_FILES = ("checkpoint.json", *(f"{part}.safetensors" for part in PARTS))
 TEXT_ROLES = ("text_encoder", "tokenizer")
 """Of downloads; a checkpoint can be made without them."""
 
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
-MAX_DESCRIPTION_BYTES = 1 << 20
-MAX_TEXT_CHARS = 500
-
-_DESCRIPTION_KEYS = ("format", "name", "version", "licence", "note")
 
 
 @dataclass(frozen=True)
@@ -53,18 +38,16 @@ class CheckpointFiles:
 
     Attributes:
         directory: Holds ``checkpoint.json`` and the safetensors files of every part.
-        name: The checkpoint's own name.
-        version: The checkpoint's own version.
-        licence: Licence of the weights.
-        sections: Configuration by section name: ``SECTIONS`` and, empty where the description
-            leaves them out, ``OPTIONAL_SECTIONS``.
+        description: What the weights are and how they are used.
     """
 
     directory: Path
-    name: str
-    version: str
-    licence: str
-    sections: Mapping[str, Mapping[str, Any]]
+    description: Description
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's own name."""
+        return self.description.name
 
     def weights(self, part: str) -> Path:
         """The safetensors file of a part that is in one file."""
@@ -77,10 +60,6 @@ class CheckpointFiles:
     def has(self, part: str) -> bool:
         """Whether the checkpoint holds the weights of a part."""
         return bool(self.shards(part))
-
-    def section(self, name: str) -> Mapping[str, Any]:
-        """Configuration of one of ``SECTIONS`` or ``OPTIONAL_SECTIONS``."""
-        return self.sections[name]
 
 
 def resolve_checkpoint(profile: str, path: Path | None = None) -> CheckpointFiles:
@@ -96,12 +75,13 @@ def resolve_checkpoint(profile: str, path: Path | None = None) -> CheckpointFile
             brings it), ``E-CHECKPOINT-INCOMPLETE`` files missing, ``E-CHECKPOINT-PICKLE`` refused
             by design, ``E-CHECKPOINT-POINTER`` a Git LFS pointer instead of the file,
             ``E-CHECKPOINT-DAMAGED`` unreadable.
+        ConfigError: When the description has an unknown or wrong entry.
     """
     entry = find_profile(profile)
     if path is None:
         path = _own_directory(profile, entry)
     _check_complete(path, profile)
-    files = _read_description(path)
+    files = CheckpointFiles(path, read_description(path / "checkpoint.json"))
     for part in (*PARTS, *OPTIONAL_PARTS):
         for shard in files.shards(part):
             check_safetensors(shard)
@@ -194,55 +174,3 @@ def _missing_files(path: Path) -> list[str]:
         if part_files(path, part):
             missing += missing_files(path, part)
     return missing
-
-
-def _read_description(path: Path) -> CheckpointFiles:
-    file = path / "checkpoint.json"
-    try:
-        if file.stat().st_size > MAX_DESCRIPTION_BYTES:
-            raise _wrong_description(file, f"larger than {MAX_DESCRIPTION_BYTES} bytes")
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise _unreadable(file, error) from error
-    except (ValueError, RecursionError) as error:
-        raise _wrong_description(file, f"not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise _wrong_description(file, "not a table of settings")
-    if values.get("format") != CHECKPOINT_FORMAT:
-        raise _wrong_description(
-            file, f"of format {values.get('format')!r:.40}; format {CHECKPOINT_FORMAT} is read"
-        )
-    absent = [name for name in SECTIONS if not isinstance(values.get(name), dict)]
-    unknown = sorted(set(values) - {*SECTIONS, *OPTIONAL_SECTIONS, *_DESCRIPTION_KEYS})
-    if unknown:
-        raise _wrong_description(file, f"with an unknown entry {unknown[0]!r:.80}")
-    absent += [name for name in OPTIONAL_SECTIONS if not isinstance(values.get(name, {}), dict)]
-    if absent:
-        raise _wrong_description(file, f"without {', '.join(absent)}")
-    for key in ("name", "version", "licence"):
-        text = str(values.get(key, ""))
-        if not text.isprintable() or len(text) > MAX_TEXT_CHARS:
-            raise _wrong_description(file, f"with a {key} that is no short line of text")
-    return CheckpointFiles(
-        directory=path,
-        name=str(values.get("name", path.name)),
-        version=str(values.get("version", "")),
-        licence=str(values.get("licence", "")),
-        sections={name: values.get(name, {}) for name in (*SECTIONS, *OPTIONAL_SECTIONS)},
-    )
-
-
-def _unreadable(path: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(
-        f"{path} cannot be read: {error.strerror or error}",
-        hint="check its permissions, or give another directory with --checkpoint",
-        code="E-CHECKPOINT-DAMAGED",
-    )
-
-
-def _wrong_description(file: Path, what: str) -> CheckpointError:
-    return CheckpointError(
-        f"{file} is {what}",
-        hint="export the checkpoint again, or give another directory with --checkpoint",
-        code="E-CHECKPOINT-DAMAGED",
-    )

@@ -8,6 +8,7 @@ import torch
 
 from joyflash_cli.codec.blinks import KnownBlinks
 from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
+from joyflash_cli.config import from_dict, to_dict
 from joyflash_cli.errors import ConfigError
 
 SMALL = TinyCodecConfig(
@@ -170,9 +171,9 @@ def test_encoding_groups_frames_as_the_wan_vae_does(codec):
 def test_wrong_sizes_are_refused(codec):
     with pytest.raises(ConfigError, match="8 frames are not 4T-3"):
         codec.encode(torch.zeros(1, 8, 3, 64, 64), torch.zeros(1, 3, 64, 64))
-    with pytest.raises(ConfigError, match="Unknown codec keys: widht"):
-        TinyCodecConfig.from_dict({"widht": 3})
-    assert TinyCodecConfig.from_dict(TinyCodecConfig().to_dict()) == TinyCodecConfig()
+    with pytest.raises(ConfigError, match="no key 'widht'"):
+        from_dict(TinyCodecConfig, {"widht": 3})
+    assert from_dict(TinyCodecConfig, to_dict(TinyCodecConfig())) == TinyCodecConfig()
 
 
 @torch.no_grad()

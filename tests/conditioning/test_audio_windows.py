@@ -11,6 +11,7 @@ from joyflash_cli.conditioning.audio_windows import (
     audio_windows,
     num_blocks_for,
     num_latents_for,
+    row_indices,
 )
 from joyflash_cli.errors import ConfigError
 
@@ -27,15 +28,15 @@ def numbered_rows(rule, num_latents):
 
 
 def test_video_rows():
-    assert VIDEO_ROWS.row_indices(0, 3).tolist() == [[0, 0, 0, 0], [1, 2, 3, 4], [5, 6, 7, 8]]
+    assert row_indices(VIDEO_ROWS, 0, 3).tolist() == [[0, 0, 0, 0], [1, 2, 3, 4], [5, 6, 7, 8]]
     assert VIDEO_ROWS.num_rows(3) == 9
     assert VIDEO_ROWS.lead_rows == 0
 
 
 def test_own_frames_with_margin():
     assert MARGIN.tokens_per_latent == 8
-    assert MARGIN.row_indices(0, 1).tolist() == [[-5, -4, -3, -2, -1, 0, 1, 2]]
-    assert MARGIN.row_indices(2, 3).tolist() == [list(range(3, 11))]
+    assert row_indices(MARGIN, 0, 1).tolist() == [[-5, -4, -3, -2, -1, 0, 1, 2]]
+    assert row_indices(MARGIN, 2, 3).tolist() == [list(range(3, 11))]
     assert MARGIN.lead_rows == 5
     assert MARGIN.num_rows(3) == 11
 
@@ -52,7 +53,7 @@ def test_own_frames_with_margin():
 def test_fantasytalking_table_of_81_frames(num_rows, tokens, ranges):
     """Ranges recorded from FantasyTalking's ``split_audio_sequence`` at three frame rates."""
     rule = AudioWindowRule("fantasytalking", rows_per_frame=num_rows / 81)
-    rows = rule.row_indices(0, 4)
+    rows = row_indices(rule, 0, 4)
     assert rule.tokens_per_latent == rows.shape[1] == tokens
     assert [(int(row[0]), int(row[-1])) for row in rows] == ranges
     assert (rows.diff(dim=1) == 1).all()
@@ -64,7 +65,7 @@ def test_truncation_widens_the_window_at_two_rows_per_frame():
 
 @given(rule=RULES, num_latents=st.integers(1, 200))
 def test_windows_tile_without_a_gap(rule, num_latents):
-    indices = rule.row_indices(0, num_latents)
+    indices = row_indices(rule, 0, num_latents)
     heard = set(indices.flatten().tolist())
     assert heard == set(range(int(indices.min()), rule.num_rows(num_latents)))
     assert int(indices.min()) <= 0
@@ -75,7 +76,7 @@ def test_windows_tile_without_a_gap(rule, num_latents):
 def test_own_frames_are_cut_once_each(num_latents, margin):
     """Without its margins, every row of the clip belongs to exactly one latent frame."""
     rule = AudioWindowRule("own-frames-margin", margin=margin)
-    own = rule.row_indices(0, num_latents)[:, margin : margin + 4].flatten().tolist()
+    own = row_indices(rule, 0, num_latents)[:, margin : margin + 4].flatten().tolist()
     assert own == list(range(-3, 4 * num_latents - 3))
 
 
@@ -96,7 +97,7 @@ def test_a_slice_is_the_slice_of_the_whole(rule, num_latents, data):
 
 def test_rows_arrive_by_time():
     windows = audio_windows(numbered_rows(MARGIN, 4), MARGIN, 0, 4, lead_rows=5)
-    assert torch.equal(windows[0, :, :, 0], MARGIN.row_indices(0, 4).float())
+    assert torch.equal(windows[0, :, :, 0], row_indices(MARGIN, 0, 4).float())
 
 
 def test_fantasytalking_rows_outside_are_zero_and_masked():
@@ -114,7 +115,7 @@ def test_missing_rows_are_an_error_not_zeros():
     with pytest.raises(ConfigError, match="outside"):
         audio_windows(rows, MARGIN, 0, 4, lead_rows=5)
     with pytest.raises(ConfigError, match="no range"):
-        VIDEO_ROWS.row_indices(3, 2)
+        row_indices(VIDEO_ROWS, 3, 2)
 
 
 @given(num_frames=st.integers(1, 5000))

@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 
 from joyflash_cli.conditioning.audio_windows import AudioWindowRule
 from joyflash_cli.conditioning.source import StaticConditioning, conditioning_from_audio
-from joyflash_cli.conditioning.stream import StreamConditioning, StreamGeometry
+from joyflash_cli.conditioning.stream import StreamConditioning
 from joyflash_cli.encoders.front_end import FrontEnd, FrontEndConfig
 from joyflash_cli.errors import ConfigError
+from joyflash_cli.sampler.settings import SamplerSettings
 
 MARGIN = AudioWindowRule("own-frames-margin", margin=2)
-GEOMETRY = StreamGeometry(fps=25, block_frames=3, window_blocks=4)
+SETTINGS = SamplerSettings(fps=25)
 REACH = 7  # rows that the default front end hears on either side
 STREAM_ERROR = 2e-5
 """Largest difference of a feature between a stream and the whole file, features being about 1."""
@@ -69,7 +70,7 @@ def speech(seconds: float) -> torch.Tensor:
 
 
 def stream_of(sound, encoder, **options):
-    options = {"static": StaticConditioning(), "geometry": GEOMETRY} | options
+    options = {"static": StaticConditioning(), "settings": SETTINGS} | options
     return StreamConditioning(sound, encoder, MARGIN, **options)
 
 
@@ -113,7 +114,7 @@ def test_how_the_sound_arrives_changes_no_bit(small, sizes, num_samples, look_ah
     waveform = speech(6.0)[:num_samples]
     at_once = stream_of(Heard(waveform, (100_000,)), small, look_ahead_blocks=look_ahead)
     piecewise = stream_of(Heard(waveform, sizes), small, look_ahead_blocks=look_ahead)
-    num_blocks = GEOMETRY.num_blocks(-(-num_samples // 640))
+    num_blocks = SETTINGS.num_blocks(-(-num_samples // 640))
     for block in range(num_blocks + 5):
         assert at_once.has_block(block) == piecewise.has_block(block), block
     at_once = stream_of(Heard(waveform, (100_000,)), small, look_ahead_blocks=look_ahead)
@@ -215,18 +216,18 @@ def test_impossible_settings(small):
     with pytest.raises(ConfigError, match="look-ahead"):
         stream_of(Heard(speech(1)), small, look_ahead_blocks=-1)
     with pytest.raises(ConfigError, match="rows per second"):
-        stream_of(Heard(speech(1)), small, geometry=StreamGeometry(16, 3, 4))
+        stream_of(Heard(speech(1)), small, settings=SamplerSettings(fps=16))
     long = stream_of(Heard(speech(1)), small, look_ahead_blocks=9)
     assert long.look_ahead_blocks == 3
 
 
 def test_given_frames_leave_with_the_first_block():
-    geometry = StreamGeometry(fps=25, block_frames=4, window_blocks=4, first_block_frame=1)
-    assert [geometry.video_start(i) for i in range(3)] == [0, 17, 33]
-    assert [geometry.block_of(i) for i in (0, 1, 4, 5)] == [0, 0, 0, 1]
-    assert [geometry.oldest_block(i) for i in (0, 1, 4, 5)] == [0, 0, 1, 1]
-    assert geometry.num_blocks(17) == 1
-    assert geometry.num_blocks(18) == 2
+    settings = SamplerSettings(fps=25, block_frames=4, first_frame_rule="prefix")
+    assert [settings.video_start(i) for i in range(3)] == [0, 17, 33]
+    assert [settings.block_of(i) for i in (0, 1, 4, 5)] == [0, 0, 0, 1]
+    assert [settings.oldest_block(i) for i in (0, 1, 4, 5)] == [0, 0, 1, 1]
+    assert settings.num_blocks(17) == 1
+    assert settings.num_blocks(18) == 2
 
 
 def test_rows_of_a_stretch_are_those_of_the_file(front_end):

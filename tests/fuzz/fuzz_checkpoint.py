@@ -15,12 +15,9 @@ from mutations import mutate_bytes, mutate_json
 from oracle import Oracle
 from toy_checkpoint import write_toy_checkpoint
 
-from joyflash_cli.config import from_dict
-from joyflash_cli.media.inputs.framing import FramingRule
 from joyflash_cli.render import JoyFlash
 from joyflash_cli.render.placement import choose_placement
 from joyflash_cli.render.preflight import PlannedRun, check_memory
-from joyflash_cli.render.request import hears_text
 from joyflash_cli.weights.integrity import read_checksums
 from joyflash_cli.weights.store import resolve_checkpoint
 from joyflash_cli.weights.tensors import num_parameters
@@ -98,8 +95,6 @@ def check(data: bytes, folder: Path, oracle: Oracle) -> None:
     with oracle.armed():
         files = resolve_checkpoint("tiny", checkpoint)
         read_checksums(checkpoint)
-        hears_text(files)
-        from_dict(FramingRule, files.section("framing"), path="checkpoint.json: framing")
         for part in PARTS:
             num_parameters(files.shards(part))
         placement = choose_placement("cpu", "float32")

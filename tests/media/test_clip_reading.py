@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from joyflash_cli.errors import DataError
+from joyflash_cli.media.inputs.framing import FramingRule
+from joyflash_cli.media.inputs.sizing import SizeRule
 from joyflash_cli.studio.clips.clip_file import read_talking_video
 from joyflash_cli.studio.clips.clip_framing import ClipFraming
 
@@ -108,7 +110,7 @@ def test_what_cannot_be_used_is_named(tmp_path):
 
 def test_every_frame_is_cut_as_the_first_one():
     """Without a face the middle is taken; a later frame may not move the cut."""
-    framing = ClipFraming({"size_px": 32, "eyes_x": 0.5, "eyes_y": 0.42, "eyes_to_mouth": 0.25})
+    framing = ClipFraming(FramingRule(32, eyes_x=0.5, eyes_y=0.42, eyes_to_mouth=0.25))
     wide = np.zeros((64, 96, 3), np.uint8)
     wide[:, 16:80] = 200
     assert framing(wide).shape == (32, 32, 3)
@@ -117,7 +119,7 @@ def test_every_frame_is_cut_as_the_first_one():
 
 
 def test_framing_by_size_covers_the_frame():
-    framing = ClipFraming({"sizes": [[64, 32]]})
+    framing = ClipFraming(SizeRule(sizes=((64, 32),)))
     pixels = np.zeros((80, 80, 3), np.uint8)
     pixels[20:60] = 200
     assert framing(pixels).shape == (32, 64, 3)

@@ -7,6 +7,7 @@ from joyflash_cli.errors import ConfigError
 from joyflash_cli.media.inputs import framing
 from joyflash_cli.media.inputs.face_points import EYE_CORNERS, MOUTH_CORNERS, NUM_POINTS
 from joyflash_cli.media.inputs.faces import Face
+from joyflash_cli.media.inputs.framing import FramingRule
 from joyflash_cli.media.inputs.picture import Picture
 from joyflash_cli.media.inputs.sizing import SizeRule, cover, frame_picture, largest_size
 
@@ -114,28 +115,21 @@ def test_impossible_rules(fields, words):
     assert words in str(caught.value)
 
 
-def test_the_section_decides_between_face_and_size():
+def test_the_rule_decides_between_face_and_size():
     picture = gradient(100, 80)
-    by_size = frame_picture(picture, {"sizes": [[64, 32]]})
+    by_size = frame_picture(picture, SizeRule(sizes=((64, 32),)))
     assert by_size.pixels.shape == (32, 64, 3)
-    by_face = frame_picture(
-        picture, {"size_px": 64, "eyes_x": 0.5, "eyes_y": 0.42, "eyes_to_mouth": 0.25}
-    )
+    by_face = frame_picture(picture, FramingRule(64, 0.5, 0.42, 0.25))
     assert by_face.pixels.shape == (64, 64, 3)
-    with pytest.raises(ConfigError, match="szies"):
-        frame_picture(picture, {"szies": [[64, 32]]})
 
 
 @pytest.mark.parametrize(
-    ("section", "expected"),
+    ("rule", "expected"),
     [
-        ({"sizes": [[64, 32], [48, 96], [32, 64]]}, (48, 96)),
-        ({"area_px": 64 * 64}, (64, 64)),
-        (
-            {"size_px": 128, "eyes_x": 0.5, "eyes_y": 0.42, "eyes_to_mouth": 0.25},
-            (128, 128),
-        ),
+        (SizeRule(sizes=((64, 32), (48, 96), (32, 64))), (48, 96)),
+        (SizeRule(area_px=64 * 64), (64, 64)),
+        (FramingRule(128, 0.5, 0.42, 0.25), (128, 128)),
     ],
 )
-def test_the_largest_size_of_a_profile(section, expected):
-    assert largest_size(section) == expected
+def test_the_largest_size_of_a_profile(rule, expected):
+    assert largest_size(rule) == expected

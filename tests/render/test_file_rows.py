@@ -8,7 +8,7 @@ transformers = pytest.importorskip("transformers")
 
 from joyflash_cli.conditioning.audio_windows import AudioWindowRule, audio_windows  # noqa: E402
 from joyflash_cli.conditioning.source import StaticConditioning  # noqa: E402
-from joyflash_cli.conditioning.stream import StreamConditioning, StreamGeometry  # noqa: E402
+from joyflash_cli.conditioning.stream import StreamConditioning  # noqa: E402
 from joyflash_cli.encoders.wav2vec2 import (  # noqa: E402
     AVATAR_FORCING,
     LIVETALK,
@@ -20,6 +20,7 @@ from joyflash_cli.media.inputs.sound import ClipSound  # noqa: E402
 from joyflash_cli.render import file_rows  # noqa: E402
 from joyflash_cli.render.file_rows import FileRows, encoder_for  # noqa: E402
 from joyflash_cli.render.sound_feed import SoundFeed  # noqa: E402
+from joyflash_cli.sampler.settings import SamplerSettings  # noqa: E402
 from joyflash_cli.types import AudioClip  # noqa: E402
 
 SIZES = {
@@ -46,13 +47,6 @@ class Request:
         return None if self._is_live else int(np.ceil(round(seconds * fps, 6)))
 
 
-class Parts:
-    audio_windows = RULE
-
-    def __init__(self, encoder):
-        self.front_end = encoder
-
-
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
@@ -65,18 +59,18 @@ def voice(seconds, rate=16_000):
     return AudioClip((0.2 * tones).astype(np.float32)[:, None], rate)
 
 
-def geometry(options):
+def settings_of(options):
     if options is LIVETALK:
-        return StreamGeometry(fps=16, block_frames=3, window_blocks=1)
-    return StreamGeometry(fps=25, block_frames=4, window_blocks=4, first_block_frame=1)
+        return SamplerSettings(window_blocks=1)
+    return SamplerSettings(fps=25, block_frames=4, first_frame_rule="prefix")
 
 
-def audio_of(request, parts, lay):
+def audio_of(request, encoder, lay):
     """Audio tokens of every block, as sampling asks for them."""
     feed = SoundFeed(request.sound.open(), lay.fps)
     source = StreamConditioning(
-        feed, encoder_for(request, parts, lay), RULE, static=StaticConditioning(),
-        geometry=lay, look_ahead_blocks=request.look_ahead_blocks,
+        feed, encoder_for(request, encoder, RULE, lay), RULE, static=StaticConditioning(),
+        settings=lay, look_ahead_blocks=request.look_ahead_blocks,
     )  # fmt: skip
     tokens, block = [], 0
     if lay.first_block_frame:
@@ -91,32 +85,32 @@ def audio_of(request, parts, lay):
 @pytest.mark.parametrize("options", [LIVETALK, AVATAR_FORCING], ids=["livetalk", "avatarforcing"])
 @pytest.mark.parametrize("seconds", [0.05, 2.0, 3.3, 11.0])
 def test_a_file_has_the_rows_of_the_whole_clip_bit_by_bit(model, options, seconds):
-    encoder, lay, clip = Wav2Vec2Encoder(model, options), geometry(options), voice(seconds)
+    encoder, lay, clip = Wav2Vec2Encoder(model, options), settings_of(options), voice(seconds)
     num_blocks = lay.num_blocks(Request(clip).num_frames(lay.fps))
     num_latents = lay.block_start(num_blocks)
     # As the checkpoint's own code has it: the sound as it is, and all rows at once.
     rows = encoder.encode(torch.from_numpy(clip.samples[:, 0]), RULE.num_rows(num_latents))
     expected = audio_windows(rows[None], RULE, 0, num_latents)
-    tokens = audio_of(Request(clip), Parts(encoder), lay)
+    tokens = audio_of(Request(clip), encoder, lay)
     assert torch.equal(tokens, expected)
 
 
 def test_a_stream_and_a_chosen_look_ahead_are_heard_piece_by_piece(model):
-    encoder, lay, clip = Wav2Vec2Encoder(model, LIVETALK), geometry(LIVETALK), voice(11.0)
-    assert encoder_for(Request(clip, is_live=True), Parts(encoder), lay) is encoder
-    assert encoder_for(Request(clip, 0), Parts(encoder), lay) is encoder
+    encoder, lay, clip = Wav2Vec2Encoder(model, LIVETALK), settings_of(LIVETALK), voice(11.0)
+    assert encoder_for(Request(clip, is_live=True), encoder, RULE, lay) is encoder
+    assert encoder_for(Request(clip, 0), encoder, RULE, lay) is encoder
     other = object()
-    assert encoder_for(Request(clip), Parts(other), lay) is other
-    whole = audio_of(Request(clip), Parts(encoder), lay)
-    streamed = audio_of(Request(clip, 0), Parts(encoder), lay)
+    assert encoder_for(Request(clip), other, RULE, lay) is other
+    whole = audio_of(Request(clip), encoder, lay)
+    streamed = audio_of(Request(clip, 0), encoder, lay)
     assert streamed.shape == whole.shape
     assert not torch.equal(streamed, whole)
 
 
 def test_the_rate_of_the_file_does_not_matter(model):
-    encoder, lay = Wav2Vec2Encoder(model, LIVETALK), geometry(LIVETALK)
-    here = audio_of(Request(voice(3.0, 48_000)), Parts(encoder), lay)
-    there = audio_of(Request(voice(3.0)), Parts(encoder), lay)
+    encoder, lay = Wav2Vec2Encoder(model, LIVETALK), settings_of(LIVETALK)
+    here = audio_of(Request(voice(3.0, 48_000)), encoder, lay)
+    there = audio_of(Request(voice(3.0)), encoder, lay)
     error = (here - there).square().mean() / there.square().mean()
     assert float(error.sqrt()) < 0.1
 

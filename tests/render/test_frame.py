@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from joyflash_cli.cli.app import app
 from joyflash_cli.errors import UsageError
+from joyflash_cli.media.inputs.sizing import SizeRule
 from joyflash_cli.render import FrameOptions, JoyFlash, read_request
 from joyflash_cli.render.sidecar import read_sidecar, sidecar_path
 from joyflash_cli.weights.store import resolve_checkpoint
@@ -152,8 +153,8 @@ def test_profiles_with_sizes_of_their_own_take_no_frame(toy_checkpoint, options)
     import dataclasses
 
     files = resolve_checkpoint("tiny", toy_checkpoint)
-    sections = {**files.sections, "framing": {"area_px": 399_360}}
-    large = dataclasses.replace(files, sections=sections)
+    described = dataclasses.replace(files.description, framing=SizeRule(area_px=399_360))
+    large = dataclasses.replace(files, description=described)
     assert FrameOptions().resolved(large) == FrameOptions()
     with pytest.raises(UsageError, match="has a frame of its own"):
         FrameOptions(*options).resolved(large)

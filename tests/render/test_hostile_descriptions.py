@@ -59,6 +59,7 @@ CASES = [
     ("codec", {"kind": "wan", "dim_mult": 5}, "codec"),
     ("codec", {"kind": "wan", "dim_mult": [1] * 5_000}, "dim_mult"),
     ("codec", {"kind": "wan", "num_res_blocks": HUGE}, "num_res_blocks"),
+    ("framing", {"szies": [[64, 32]]}, "szies"),
     ("front_end", {"num_mels": HUGE}, "num_mels"),
     ("front_end", {"hidden": 60_000}, "another layout"),
     ("front_end", {"num_blocks": HUGE}, "num_blocks"),
@@ -76,9 +77,8 @@ CASES = [
 
 @pytest.mark.parametrize(("section", "changes", "words"), CASES)
 def test_refused_in_one_line(copy, section, changes, words):
-    files = changed(copy, section, **changes)
     with pytest.raises(JoyFlashError) as caught:
-        JoyFlash.load(files, device="cpu", dtype="float32")
+        JoyFlash.load(changed(copy, section, **changes), device="cpu", dtype="float32")
     assert words in str(caught.value)
     assert len(str(caught.value)) < 1_000
     assert str(caught.value).isprintable()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from joyflash_cli.codec.config import WanCodecConfig
 from joyflash_cli.codec.placed import PlacedCodec
 from joyflash_cli.codec.taehv import FastDecodeCodec, TaehvConfig, TaehvDecoder
 from joyflash_cli.errors import CheckpointError, DeviceError, UsageError
@@ -118,8 +119,8 @@ def test_a_checkpoint_with_its_own_decoder_has_no_fast_one(files):
 
 
 def test_a_missing_fast_decoder_is_named_with_its_role(files):
-    sections = {**files.sections, "codec": {"kind": "wan"}}
-    files = dataclasses.replace(files, sections=sections)
+    description = dataclasses.replace(files.description, codec=WanCodecConfig({}))
+    files = dataclasses.replace(files, description=description)
     placement = choose_placement("cpu", "fp32", ExecutionOptions(fast_decode=True))
     with pytest.raises(CheckpointError, match=r"no fast_codec\.safetensors") as caught:
         check_checkpoint(files, placement)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from joyflash_cli.config import to_dict
+from joyflash_cli.description import parse_description
 from joyflash_cli.errors import CheckpointError, DeviceError
 from joyflash_cli.model.config import AVATAR_1_3B
 from joyflash_cli.model.transformer import CausalTransformer
@@ -54,12 +55,12 @@ def files(tmp_path, shapes) -> CheckpointFiles:
     sections = {
         "transformer": to_dict(AVATAR_1_3B),
         "codec": {"kind": "wan"},
-        "front_end": {"kind": "wav2vec2"},
+        "front_end": {"kind": "wav2vec2", "options": {"rate_hz": 16.0}},
         "sampler": to_dict(PAPER),
-        "framing": {},
+        "framing": {"area_px": 1 << 20},
         "conditioning": {"default_prompt": "a person talks"},
     }
-    return CheckpointFiles(tmp_path, "big", "1", "none", sections)
+    return CheckpointFiles(tmp_path, parse_description(sections, name="big"))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import torch
 from published import AVATAR, TEXT_DIM, random_transformer, with_adapters, write_profile
 from safetensors.torch import load_file, save_file
 
+from joyflash_cli.codec.config import WanCodecConfig
 from joyflash_cli.config import from_dict, to_dict
 from joyflash_cli.errors import CheckpointError, OutputError, UsageError
 from joyflash_cli.model.config import TransformerConfig
@@ -100,10 +101,10 @@ def test_the_result_describes_itself(converted):
     for name, out in converted.items():
         files = resolve_checkpoint(name, out)
         assert files.name == name
-        assert from_dict(TransformerConfig, files.section("transformer")) == AVATAR
-        assert files.section("codec") == {"kind": "wan", "base_dim": 4, "z_dim": 16}
-        assert files.section("front_end")["config"]["hidden_size"] == 16
-        assert files.section("text_encoder")["config"]["d_model"] == TEXT_DIM
+        assert files.description.transformer == AVATAR
+        assert files.description.codec == WanCodecConfig({"base_dim": 4, "z_dim": 16})
+        assert files.description.front_end.config["hidden_size"] == 16
+        assert files.description.text_encoder["d_model"] == TEXT_DIM
         assert (out / "tokenizer.json").is_file()
         assert not [path for path in out.rglob("*") if path.suffix in (".pt", ".pth")]
 

@@ -5,9 +5,10 @@ import shutil
 
 import pytest
 
+from joyflash_cli.conditioning.config import ConditioningConfig
+from joyflash_cli.description import PARTS
 from joyflash_cli.errors import CheckpointError, UsageError
 from joyflash_cli.weights.store import (
-    PARTS,
     REQUIRED_FILES,
     check_safetensors,
     converted_directory,
@@ -24,9 +25,10 @@ def copy(toy_checkpoint, tmp_path):
 
 def test_a_complete_directory(toy_checkpoint):
     files = resolve_checkpoint("tiny", toy_checkpoint)
-    assert (files.name, files.version, files.licence) == ("toy", "1", "CC0-1.0")
-    assert files.section("sampler")["fps"] == 25
-    assert files.section("conditioning") == {}
+    described = files.description
+    assert (files.name, described.version, described.licence) == ("toy", "1", "CC0-1.0")
+    assert described.sampler.fps == 25
+    assert described.conditioning == ConditioningConfig()
     for part in PARTS:
         assert files.weights(part).is_file()
 

@@ -8,13 +8,10 @@ do, moved only when the face would be cut.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from joyflash_cli.config import from_dict
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.media.inputs.faces import Face
 from joyflash_cli.media.inputs.framing import Framed, FramingRule, choose_upright_face, frame_face
@@ -69,16 +66,14 @@ class SizeRule:
         return _multiple(width * scale + 1e-6), _multiple(height * scale + 1e-6)
 
 
-def largest_size(section: Mapping[str, Any]) -> tuple[int, int]:
-    """Width and height of the largest video that a ``framing`` section allows, pixels.
+Framing = FramingRule | SizeRule
+"""How a checkpoint's pictures are cut: by the face, or by allowed sizes."""
 
-    Raises:
-        ConfigError: If the section is wrong.
-    """
-    if is_by_face(section):
-        side = from_dict(FramingRule, section, path="checkpoint.json: framing").size_px
-        return side, side
-    rule = from_dict(SizeRule, section, path="checkpoint.json: framing")
+
+def largest_size(rule: Framing) -> tuple[int, int]:
+    """Width and height of the largest video that a rule allows, pixels."""
+    if isinstance(rule, FramingRule):
+        return rule.size_px, rule.size_px
     if rule.sizes:
         return max(rule.sizes, key=lambda size: size[0] * size[1])
     return rule.frame_size(1, 1)
@@ -86,34 +81,25 @@ def largest_size(section: Mapping[str, Any]) -> tuple[int, int]:
 
 def frame_picture(
     picture: Picture,
-    section: Mapping[str, Any],
+    rule: Framing,
     *,
     face_index: int | None = None,
     needs_face: bool = False,
 ) -> Framed:
-    """A picture framed as the profile's ``framing`` section says, by face or by size.
+    """A picture framed as the profile was trained, by face or by size.
 
     Args:
         picture: As ``read_picture`` gives it.
-        section: Of ``checkpoint.json``.
+        rule: Of the checkpoint.
         face_index: Which face, 0 the largest; by default the largest.
         needs_face: Whether a picture without a face that can speak is refused.
 
     Raises:
-        ConfigError: For an unknown or wrong entry of the section.
         ImageError: ``E-IMAGE-FACE`` if there is no face, or none of that index.
     """
-    where = "checkpoint.json: framing"
-    if is_by_face(section):
-        rule = from_dict(FramingRule, section, path=where)
+    if isinstance(rule, FramingRule):
         return frame_face(picture, rule, face_index=face_index, needs_face=needs_face)
-    rule_of_size = from_dict(SizeRule, section, path=where)
-    return cover(picture, rule_of_size, face_index=face_index, needs_face=needs_face)
-
-
-def is_by_face(section: Mapping[str, Any]) -> bool:
-    """Whether a ``framing`` section places a face in a square; else it gives sizes."""
-    return "eyes_to_mouth" in section
+    return cover(picture, rule, face_index=face_index, needs_face=needs_face)
 
 
 def cover(

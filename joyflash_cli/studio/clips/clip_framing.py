@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
-from joyflash_cli.media.inputs.framing import cut_frame
+from joyflash_cli.media.inputs.framing import FramingRule, cut_frame
 from joyflash_cli.media.inputs.picture import Picture
-from joyflash_cli.media.inputs.sizing import frame_picture, is_by_face
+from joyflash_cli.media.inputs.sizing import Framing, frame_picture
 
 
 class ClipFraming:
     """Cuts every frame of a clip as the first one is framed.
 
     Args:
-        section: ``framing`` of a ``checkpoint.json``: by face, or by size.
+        rule: Of a checkpoint: by face, or by size.
         needs_face: Whether a first frame without a face that can speak is refused with an
             ``ImageError``.
     """
 
-    def __init__(self, section: Mapping[str, Any], *, needs_face: bool = False) -> None:
-        self._section = section
+    def __init__(self, rule: Framing, *, needs_face: bool = False) -> None:
+        self._rule = rule
         self._needs_face = needs_face
         self._cut: Callable[[np.ndarray], np.ndarray] | None = None
 
@@ -33,10 +32,10 @@ class ClipFraming:
         return self._cut(pixels)
 
     def _framed_by(self, first: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        framed = frame_picture(Picture(first), self._section, needs_face=self._needs_face)
+        framed = frame_picture(Picture(first), self._rule, needs_face=self._needs_face)
         height, width = framed.pixels.shape[:2]
         place = framed.place
-        if is_by_face(self._section):
+        if isinstance(self._rule, FramingRule):
             return lambda pixels: cut_frame(np.rot90(pixels, framed.quarters), place, width)
         right, bottom = place.to_picture(np.array([width, height])).tolist()
         box = (place.x, place.y, right, bottom)

@@ -120,7 +120,9 @@ class CheckpointRenderer:
 
     def _scale(self, size_px: int) -> int:
         """How many times larger the profile's pictures are than these."""
-        framed_px = int(self.files.section("framing")["size_px"])
+        from joyflash_cli.media.inputs.sizing import largest_size
+
+        framed_px = largest_size(self.files.description.framing)[0]
         if framed_px % size_px:
             raise DataError(
                 f"The profile's pictures are {framed_px} px; the clips have {size_px} px.",

@@ -21,6 +21,7 @@ from joyflash_cli.measures.film_figures import (
 )
 from joyflash_cli.measures.quality import rgb_to_lab
 from joyflash_cli.measures.reader import Readers, load_readers
+from joyflash_cli.media.inputs.sizing import Framing
 from joyflash_cli.studio.clips.clip_framing import ClipFraming
 from joyflash_cli.studio.evaluation.film_folder import Film, list_films
 from joyflash_cli.studio.evaluation.generation import CheckpointRenderer, Renderer
@@ -97,10 +98,10 @@ def evaluate_real(
     """
     films = list_films(folders, limit=num_clips)
     renderer = CheckpointRenderer(checkpoint, device=device, dtype=dtype)
-    framing = renderer.files.section("framing")
+    framing = renderer.files.description.framing
     report = measure_films(films, renderer, framing, load_readers(), seed=seed, progress=progress)
     return report | {
-        "checkpoint": {"name": renderer.files.name, "version": renderer.files.version},
+        "checkpoint": {"name": renderer.files.name, "version": renderer.files.description.version},
         "device": str(renderer.device),
         "dtype": str(renderer.dtype).removeprefix("torch."),
     }
@@ -109,7 +110,7 @@ def evaluate_real(
 def measure_films(
     films: Sequence[Film],
     renderer: Renderer,
-    framing: Mapping[str, Any],
+    framing: Framing,
     readers: Readers,
     *,
     seed: int = 0,
@@ -120,7 +121,7 @@ def measure_films(
     Args:
         films: What to measure; those that cannot be read or show no face are listed and skipped.
         renderer: Makes the films.
-        framing: ``framing`` of the checkpoint: how first frames are cut.
+        framing: Of the checkpoint: how first frames are cut.
         readers: Embed the people.
         seed: Of the noise.
         progress: Told where the run is.
@@ -172,7 +173,7 @@ def measure_films(
 
 
 def _read_pair(
-    film: Film, renderer: Renderer, framing: Mapping[str, Any], readers: Readers, *, seed: int
+    film: Film, renderer: Renderer, framing: Framing, readers: Readers, *, seed: int
 ) -> _Pair:
     video = film.clip.read(fps=FPS, framing=ClipFraming(framing, needs_face=True))
     frames = iter(video.frames)

@@ -93,7 +93,10 @@ def evaluate_tiny(
         sheets_dir=sheets_dir,
         progress=progress,
     )
-    report["checkpoint"] = {"name": renderer.files.name, "version": renderer.files.version}
+    report["checkpoint"] = {
+        "name": renderer.files.name,
+        "version": renderer.files.description.version,
+    }
     report["device"] = str(renderer.device)
     report["dtype"] = str(renderer.dtype).removeprefix("torch.")
     return report

@@ -1,17 +1,17 @@
 """What turns clips into training data: the codec and encoders of a checkpoint, loaded once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from joyflash_cli.codec.protocol import Codec
-from joyflash_cli.conditioning.audio_windows import AudioWindowRule
+from joyflash_cli.conditioning.config import AudioWindowRule
 from joyflash_cli.encoders.protocol import AudioEncoder
+from joyflash_cli.media.inputs.sizing import Framing
 from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint
 
 
@@ -24,7 +24,7 @@ class ClipEncoders:
         codec: Frames to latents.
         audio: Sound to feature rows.
         audio_windows: Which rows a latent frame hears.
-        framing: Section of ``checkpoint.json``: how pictures are cut.
+        framing: How pictures are cut.
         fps: Video frames per second.
         token_px: Pixels of a transformer token each way.
         device: Where codec and audio encoder compute.
@@ -37,7 +37,7 @@ class ClipEncoders:
     codec: Codec
     audio: AudioEncoder
     audio_windows: AudioWindowRule
-    framing: Mapping[str, Any]
+    framing: Framing
     fps: float
     token_px: int
     device: torch.device
@@ -86,12 +86,12 @@ def load_encoders(checkpoint: str, device: torch.device) -> ClipEncoders:
     parts = load_parts(files, device, torch.float32)
     sizes = parts.transformer.config
     return ClipEncoders(
-        name=f"{files.name} {files.version}",
+        name=f"{files.name} {files.description.version}",
         codec=parts.codec,
         audio=parts.front_end,
-        audio_windows=parts.audio_windows,
-        framing=dict(files.section("framing")),
-        fps=parts.sampler.fps,
+        audio_windows=files.description.conditioning.audio_windows,
+        framing=files.description.framing,
+        fps=files.description.sampler.fps,
         token_px=parts.codec.spatial_stride * sizes.patch_size[1],
         device=device,
         text=None if sizes.text_dim is None else _text(files, device),
@@ -108,7 +108,7 @@ def _text(files: CheckpointFiles, device: torch.device) -> Callable[[str], Tenso
     def encode(caption: str) -> Tensor:
         # Padded to one length, so that clips can be stacked; the transformer pads with zeros too.
         states = text_states(files, caption, target=target)[0]
-        length = files.section("transformer").get("text_len", 512)
+        length = files.description.transformer.text_len
         return torch.nn.functional.pad(states, (0, 0, 0, length - len(states)))
 
     return encode
@@ -119,7 +119,7 @@ def _image_tokens(files: CheckpointFiles, device: torch.device) -> Callable[[np.
     from joyflash_cli.weights.state_dict import load_state_dict
 
     with torch.device("meta"):
-        module = image_encoder_module(files.section("image_encoder")["config"])
+        module = image_encoder_module(files.description.image_encoder)
     load_state_dict(module, files.shards("image_encoder"), dtype=torch.float32)
     encoder = ImageEncoder(module.to(device))
 
@@ -132,9 +132,8 @@ def _image_tokens(files: CheckpointFiles, device: torch.device) -> Callable[[np.
 
 def _face(files: CheckpointFiles, face_dim: int) -> Callable[[np.ndarray], Tensor]:
     from joyflash_cli.encoders.face import FaceEncoder, find_face_models, no_face
-    from joyflash_cli.render.static import read_conditioning
 
-    models = find_face_models(read_conditioning(files).face_models)
+    models = find_face_models(files.description.conditioning.face_models)
     if models.directory is None:
         return lambda pixels: torch.from_numpy(no_face(face_dim))
     encoder = FaceEncoder(models.directory)

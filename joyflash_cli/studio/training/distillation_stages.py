@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.codec.protocol import Codec
-from joyflash_cli.config import from_dict
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.files import whole_file
 from joyflash_cli.model.config import TransformerConfig
@@ -70,8 +69,7 @@ def read_geometry(run: RunConfig) -> Geometry:
     student, sampler = run.generator.transformer, run.generator.sampler
     if run.weights.teacher_start == CHECKPOINT:
         files = resolve_encoders(run.dataset.checkpoint)
-        student = from_dict(TransformerConfig, files.section("transformer"), path="transformer")
-        sampler = from_dict(SamplerSettings, files.section("sampler"), path="sampler")
+        student, sampler = files.description.transformer, files.description.sampler
     return Geometry(student, run.weights.teacher_transformer or student, sampler)
 
 

@@ -59,7 +59,7 @@ def export_checkpoint(
         "version": version,
         "licence": "Apache-2.0",
         "transformer": to_dict(transformer.config),
-        "codec": codec.config.to_dict(),
+        "codec": to_dict(codec.config),
         "front_end": to_dict(front_end.config),
         "sampler": to_dict(sampler),
         "framing": to_dict(framing),

@@ -57,7 +57,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def framing():
-    return resolve_checkpoint("tiny").section("framing")
+    return resolve_checkpoint("tiny").description.framing
 
 
 @pytest.fixture(scope="module")

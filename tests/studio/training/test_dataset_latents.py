@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from joyflash_cli.conditioning.audio_windows import AudioWindowRule
 from joyflash_cli.errors import ConfigError, DataError
 from joyflash_cli.media.inputs.audio import write_wav
+from joyflash_cli.media.inputs.framing import FramingRule
 from joyflash_cli.studio.clips.clip_file import write_frames
 from joyflash_cli.studio.training.clip_encoders import ClipEncoders
 from joyflash_cli.studio.training.dataset_latents import (
@@ -53,9 +54,7 @@ def encoders(**changes):
     given = {
         "name": "toy 1", "codec": MeanCodec(), "audio": SecondsEncoder(),
         "audio_windows": AudioWindowRule("own-frames-margin", margin=2),
-        "framing": {
-            "size_px": SIZE, "eyes_x": 0.5, "eyes_y": 0.42, "eyes_to_mouth": 0.25,
-        },
+        "framing": FramingRule(SIZE, eyes_x=0.5, eyes_y=0.42, eyes_to_mouth=0.25),
         "fps": FPS, "token_px": 16, "device": torch.device("cpu"),
         "face": lambda pixels: torch.full((4,), float(pixels.mean()) / 255),
         "text": lambda caption: torch.full((2, 3), float(len(caption))),
