@@ -182,8 +182,9 @@ def open_hub_case(folder: Path, monkeypatch):
         manifest = "joyflash_cli.weights.manifest.manifest_path"
         monkeypatch.setattr(manifest, lambda: case.manifest)
         monkeypatch.setattr("joyflash_cli.weights.hub.RETRY_WAITS_S", (0.0, 0.0))
-        # The library waits a second before it goes on with a broken download.
-        monkeypatch.setattr(
-            "huggingface_hub.file_download.time", types.SimpleNamespace(sleep=lambda _: None)
-        )
+        # The library waits a second or more before it goes on with a broken download.
+        for module in ("file_download", "utils._http"):
+            monkeypatch.setattr(
+                f"huggingface_hub.{module}.time", types.SimpleNamespace(sleep=lambda _: None)
+            )
         yield case

@@ -253,7 +253,7 @@ def _run(options: BatchOptions, signals: StopSignals, events: EventStream | None
     if not plan.rows.count("open"):
         say(options, "batch: nothing is left to do")
     from joyflash_cli.batch.runner import BatchRunner
-    from joyflash_cli.weights.at_load import unverified
+    from joyflash_cli.weights.verify import unverified
 
     if not_verified := unverified(files):
         say(options, f"weights: {not_verified}")

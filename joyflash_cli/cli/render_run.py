@@ -188,7 +188,7 @@ def _preflight(
     """Where and how it is to be run, and what that needs; refused when it cannot be."""
     from joyflash_cli.cli.execution import preflight
     from joyflash_cli.render.placement import ExecutionOptions, choose_placement
-    from joyflash_cli.weights.at_load import unverified
+    from joyflash_cli.weights.verify import unverified
 
     execution = ExecutionOptions(**options.execution)
     placement = choose_placement(options.device, options.dtype, execution)

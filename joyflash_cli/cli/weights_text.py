@@ -18,8 +18,7 @@ from joyflash_cli.weights.sources import (
 from joyflash_cli.weights.store import is_converted
 
 if TYPE_CHECKING:
-    from joyflash_cli.weights.copies import PlannedFile
-    from joyflash_cli.weights.fetch_plan import FetchPlan
+    from joyflash_cli.weights.fetch_plan import FetchPlan, PlannedFile
     from joyflash_cli.weights.verify import Finding
 
 _STATES = {"ready": "here", "check": "here, to be checked", "download": "to download"}

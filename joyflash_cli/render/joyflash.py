@@ -29,8 +29,8 @@ from joyflash_cli.render.stages import (
 from joyflash_cli.render.writing import RenderResult, RunFacts, VideoWriter, check_output
 from joyflash_cli.streaming import Cancellation, RunAhead
 from joyflash_cli.types import FrameChunk
-from joyflash_cli.weights.at_load import verify_at_load
 from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint
+from joyflash_cli.weights.verify import verify_at_load
 
 if TYPE_CHECKING:
     import torch

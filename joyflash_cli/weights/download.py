@@ -5,22 +5,17 @@ deleted. Files are fetched side by side, each as a whole, so a second process th
 files finds every one complete or absent.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from joyflash_cli.errors import JoyFlashError
 from joyflash_cli.weights import places
-from joyflash_cli.weights.copies import PlannedFile, check_copy, discard_copy
-from joyflash_cli.weights.fetch_plan import FetchPlan
-from joyflash_cli.weights.hub import (
-    download,
-    drop_connections,
-    quiet_session,
-    remove_leftovers,
-)
+from joyflash_cli.weights.fetch_plan import FetchPlan, PlannedFile, check_copy
+from joyflash_cli.weights.hub import download, quiet_library
 from joyflash_cli.weights.lock_file import record_download
 
 NUM_PARALLEL = 4
@@ -53,16 +48,6 @@ class _Stopped(Exception):
     """Raised inside a download that is no longer wanted."""
 
 
-@dataclass
-class _Run:
-    """A fetch while it runs; the flag is how other threads learn that it is to end."""
-
-    plan: FetchPlan
-    lock_path: Path
-    report: Callable[[FetchProgress], None]
-    stopped: bool = False
-
-
 def fetch_files(
     plan: FetchPlan,
     *,
@@ -80,97 +65,111 @@ def fetch_files(
 
     Raises:
         CheckpointError: The first failure, when every file has had its turn.
-        KeyboardInterrupt: After the downloads under way were dropped.
+        KeyboardInterrupt: At once; the downloads under way end at their next piece.
     """
-    run = _Run(plan, places.lock_path(), on_progress)
-    repositories = {planned.file.repo for planned in plan.files}
-    with quiet_session(), ThreadPoolExecutor(num_parallel) as pool:
-        for repo in repositories:
-            remove_leftovers(plan.hub, repo)
-        futures = [pool.submit(_bring, run, index) for index in range(len(plan.files))]
+    run = _Run(plan, on_progress)
+    pool = ThreadPoolExecutor(num_parallel)
+    with quiet_library():
+        futures = [pool.submit(run.bring, index) for index in range(len(plan.files))]
         try:
             wait(futures)
-        except KeyboardInterrupt:
+        finally:
+            # After Ctrl-C the program ends when what is under way has removed its pieces.
             run.stopped = True
-            drop_connections()
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        for repo in repositories:
-            remove_leftovers(plan.hub, repo)
-    _raise_first(futures)
-    results = [future.result() for future in futures]
+    _raise_first([error for future in futures if (error := future.exception()) is not None], plan)
     return FetchResult(
-        files=tuple(planned for planned, _ in results),
-        warnings=tuple(dict.fromkeys(warning for _, warning in results if warning)),
+        files=tuple(future.result() for future in futures),
+        warnings=tuple(dict.fromkeys(run.warnings)),
     )
 
 
-def _bring(run: _Run, index: int) -> tuple[PlannedFile, str]:
-    """One file of the plan, here and proved; and a warning or an empty text."""
-    planned = run.plan.files[index]
-    try:
+class _Run:
+    """A fetch while it runs, each file in a thread of its own.
+
+    Attributes:
+        stopped: Set from outside: downloads under way end at their next piece.
+        warnings: What went wrong without stopping anything.
+    """
+
+    def __init__(self, plan: FetchPlan, on_progress: Callable[[FetchProgress], None]) -> None:
+        self._plan = plan
+        self._on_progress = on_progress
+        self.stopped = False
+        self.warnings: list[str] = []
+
+    def bring(self, index: int) -> PlannedFile:
+        """One file of the plan, here and proved."""
+        try:
+            return self._bring(index, self._plan.files[index])
+        except BaseException:
+            self._on_progress(FetchProgress(index, "failed"))
+            raise
+
+    def _bring(self, index: int, planned: PlannedFile) -> PlannedFile:
+        hub = self._plan.hub
         if planned.state == "ready":
-            return planned, ""
+            return planned
         if planned.local is not None:
             try:
-                return _prove(run, index, planned.local)
+                return self._prove(index, planned, planned.local)
             except JoyFlashError:
-                if run.plan.hub.offline or planned.local.exists():
+                if hub.offline or planned.local.exists():
                     raise
         # What was here was not right and went away; it is downloaded like any other.
-        return _prove(run, index, _download(run, index))
-    except BaseException:
-        run.report(FetchProgress(index, "failed"))
-        raise
+        local = download(
+            hub,
+            planned.file,
+            planned.revision,
+            on_bytes=lambda num_bytes: self._report(index, "download", num_bytes),
+            size=planned.bytes,
+        )
+        return self._prove(index, planned, local)
 
-
-def _download(run: _Run, index: int) -> Path:
-    planned = run.plan.files[index]
-
-    def count(num_bytes: int) -> None:
-        if run.stopped:
-            raise _Stopped
-        run.report(FetchProgress(index, "download", num_bytes))
-
-    return download(
-        run.plan.hub, planned.file, planned.revision, on_bytes=count, size=planned.bytes
-    )
-
-
-def _prove(run: _Run, index: int, local: Path) -> tuple[PlannedFile, str]:
-    """Checks a copy and records it; a wrong one is deleted."""
-    planned = run.plan.files[index]
-
-    def count(num_bytes: int) -> None:
-        if run.stopped:
-            raise _Stopped
-        run.report(FetchProgress(index, "check", num_bytes))
-
-    try:
-        sha256 = check_copy(planned, local, count)
-        warning = ""
+    def _prove(self, index: int, planned: PlannedFile, local: Path) -> PlannedFile:
+        """Checks a copy and records it; a wrong one is deleted."""
+        lock_path = places.lock_path()
         try:
-            record_download(run.lock_path, planned.file, planned.revision, local, sha256)
-        except OSError as error:
-            warning = (
-                f"{run.lock_path} cannot be written ({error.strerror or error}); "
-                "hashes of first downloads are not kept"
+            sha256 = check_copy(
+                planned, local, lambda num_bytes: self._report(index, "check", num_bytes)
             )
-    except JoyFlashError as error:
-        if error.code != "E-LOCK-DAMAGED":
-            discard_copy(local, run.plan.hub.cache)
-        raise
-    run.report(FetchProgress(index, "done"))
-    size = local.stat().st_size
-    return replace(planned, state="ready", local=local, bytes=size, sha256=sha256), warning
+            try:
+                record_download(lock_path, planned.file, planned.revision, local, sha256)
+            except OSError as error:
+                self.warnings.append(
+                    f"{lock_path} cannot be written ({error.strerror or error}); "
+                    "hashes of first downloads are not kept"
+                )
+        except JoyFlashError as error:
+            if error.code != "E-LOCK-DAMAGED":
+                _discard(local, self._plan.hub.cache)
+            raise
+        self._report(index, "done")
+        return replace(
+            planned, state="ready", local=local, bytes=local.stat().st_size, sha256=sha256
+        )
+
+    def _report(
+        self, index: int, stage: Literal["download", "check", "done"], num_bytes: int = 0
+    ) -> None:
+        if self.stopped:
+            raise _Stopped
+        self._on_progress(FetchProgress(index, stage, num_bytes))
 
 
-def _raise_first(futures: Sequence[Future[tuple[PlannedFile, str]]]) -> None:
-    """Raises the first failure, and says how many others there were."""
-    errors = [error for future in futures if (error := future.exception()) is not None]
+def _raise_first(errors: Sequence[BaseException], plan: FetchPlan) -> None:
+    """Raises the first failure, if there is any, and says how many others there were."""
     if not errors:
         return
     first = next((error for error in errors if not isinstance(error, JoyFlashError)), errors[0])
     if isinstance(first, JoyFlashError) and len(errors) > 1:
-        first.message += f" (and {len(errors) - 1} more of {len(futures)} files failed)"
+        first.message += f" (and {len(errors) - 1} more of {len(plan.files)} files failed)"
     raise first
+
+
+def _discard(local: Path, cache: Path) -> None:
+    """Deletes a file of the cache, and what its link leads to there."""
+    for path in (local.resolve(), local):
+        if path.is_relative_to(cache) or path.is_relative_to(cache.resolve()):
+            with contextlib.suppress(OSError):
+                path.unlink()

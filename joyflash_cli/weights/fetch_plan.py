@@ -4,22 +4,49 @@ A size or hash that contradicts ``weights.toml`` or the lock file is refused bef
 downloaded, and so is a plan that does not fit on the disk.
 """
 
-import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.weights import places
-from joyflash_cli.weights.copies import PlannedFile, wrong_hash
-from joyflash_cli.weights.hub import Hub, quiet_session, read_remote
+from joyflash_cli.weights.hub import (
+    Hub,
+    cached_path,
+    cached_revision,
+    quiet_library,
+    read_remote,
+)
+from joyflash_cli.weights.integrity import check_format, hash_file
 from joyflash_cli.weights.lock_file import Lock, read_lock
 from joyflash_cli.weights.manifest import WeightFile, WeightProfile
 from joyflash_cli.weights.sources import fetch_command
 
 MAIN_REVISION = "main"
 MAX_POINTER_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """One file of a fetch.
+
+    Attributes:
+        file: The manifest's entry.
+        revision: Full commit.
+        bytes: Size; 0 while unknown.
+        sha256: What it must be; empty while unknown.
+        state: ``ready`` is here and was hashed, ``check`` is here, ``download`` is not.
+        local: Where it is, unless it has to be downloaded.
+    """
+
+    file: WeightFile
+    revision: str
+    bytes: int
+    sha256: str
+    state: Literal["ready", "check", "download"]
+    local: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +95,7 @@ def plan_fetch(
     lock = read_lock(places.lock_path())
     planned: list[PlannedFile] = []
     missing = []
-    with quiet_session():
+    with quiet_library():
         for file in files:
             local = _planned_local(file, lock, hub)
             if local is None and hub.offline:
@@ -109,26 +136,47 @@ def free_disk_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
+def check_copy(planned: PlannedFile, local: Path, on_bytes: Callable[[int], None]) -> str:
+    """The SHA-256 of a local copy, once its kind, size and hash are found right.
+
+    Raises:
+        CheckpointError: Naming what differs; the copy is left where it is.
+    """
+    file = planned.file
+    try:
+        # Told first, because it explains a wrong size better than the size does.
+        check_format(local, file.format)
+    except CheckpointError as error:
+        raise CheckpointError(
+            error.message.replace(str(local), file.name),
+            hint="fetch it again; if that does not help, try another mirror with HF_ENDPOINT",
+            code=error.code,
+        ) from error
+    size = local.stat().st_size
+    if planned.bytes and size != planned.bytes:
+        raise CheckpointError(
+            f"{file.name} has {size} bytes; {planned.bytes} are expected",
+            hint="the file was cut or replaced; fetch it again",
+            code="E-WEIGHTS-SIZE",
+        )
+    sha256 = hash_file(local, on_bytes=on_bytes)
+    if planned.sha256 and sha256 != planned.sha256:
+        raise _wrong_hash(file, sha256, planned.sha256)
+    return sha256
+
+
 def _planned_local(file: WeightFile, lock: Lock, hub: Hub) -> PlannedFile | None:
     """The plan for a file that is here; ``None`` when it is not."""
     revision = lock.revision(file)
     if not revision and hub.offline:
-        revision = places.cached_revision(file, cache=hub.cache)
-    local = places.cached_path(file, revision, cache=hub.cache)
+        revision = cached_revision(file, cache=hub.cache)
+    local = cached_path(file, revision, cache=hub.cache) if revision else None
     if local is None:
         return None
-    sha256 = lock.sha256(file, revision) or _blob_sha256(local)
-    size = lock.size(file, revision)
-    checked = lock.checked_sha256(local)
-    is_ready = bool(checked) and checked == (sha256 or checked) and size in (0, _size(local))
-    return PlannedFile(
-        file,
-        revision,
-        size or _size(local),
-        sha256,
-        "ready" if is_ready else "check",
-        local,
-    )
+    is_ready = lock.is_checked(file, revision, local)
+    size = lock.size(file, revision) or local.stat().st_size
+    sha256 = lock.sha256(file, revision)
+    return PlannedFile(file, revision, size, sha256, "ready" if is_ready else "check", local)
 
 
 def _planned_download(
@@ -158,8 +206,8 @@ def _planned_download(
             code="E-WEIGHTS-SIZE",
         )
     if sha256 and remote.sha256 and sha256 != remote.sha256:
-        raise wrong_hash(file, remote.sha256, sha256)
-    local = places.cached_path(file, remote.revision, cache=hub.cache)
+        raise _wrong_hash(file, remote.sha256, sha256)
+    local = cached_path(file, remote.revision, cache=hub.cache)
     return PlannedFile(
         file,
         remote.revision,
@@ -170,11 +218,10 @@ def _planned_download(
     )
 
 
-def _blob_sha256(local: Path) -> str:
-    """The hash by which the cache itself names a large file; empty for others."""
-    name = Path(os.readlink(local)).name if local.is_symlink() else ""
-    return name if len(name) == 64 and set(name) <= set("0123456789abcdef") else ""
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
+def _wrong_hash(file: WeightFile, found: str, expected: str) -> CheckpointError:
+    """The error for a file, here or at the Hub, that is another one than is known."""
+    return CheckpointError(
+        f"{file.name} has the SHA-256 {found}; {expected} is expected",
+        hint="it was damaged or replaced, and is not kept; try again, or another mirror",
+        code="E-WEIGHTS-HASH",
+    )

@@ -1,12 +1,11 @@
 """The Hugging Face Hub through ``huggingface_hub``: what a file is there, and bringing it here.
 
-The library keeps the cache, resolves redirects, resumes within one download, and publishes a file
-only when it is whole. What it does not do is done here: every wait has an end, its log lines stay
-off the terminal, and its errors become one line that names address and status but never a token.
+The library keeps the shared cache and its locks, resolves redirects, resumes within one download,
+and shows a file only when it is whole. Its log lines stay off the terminal, and its errors become
+one line that names address and status but never a token.
 """
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,20 +14,14 @@ from typing import Any, TypeVar
 
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.weights import places
-from joyflash_cli.weights.hub_errors import (
-    PASSING_STATUSES,
-    hub_error,
-    is_passing,
-    refuse_bad_token,
-    scrub,
-)
+from joyflash_cli.weights.hub_errors import hub_error, passing_wait_s, refuse_bad_token, scrub
 from joyflash_cli.weights.manifest import WeightFile
 
 RETRY_WAITS_S = (1.0, 3.0)
 """Seconds before the second and the third try of a request that failed in passing."""
 
 MAX_WAIT_S = 30.0
-"""A server that asks for a longer wait than this is not waited for."""
+"""A server that asks for a longer wait than this is not asked again."""
 
 MAX_OVERHEAD = 3
 """A download that received this many times its size is cut again and again, and is given up."""
@@ -83,6 +76,42 @@ def open_hub(*, offline: bool = False) -> Hub:
     return Hub(places.hub_endpoint(), places.hub_cache(), offline or places.is_offline())
 
 
+def cached_path(file: WeightFile, revision: str, *, cache: Path | None = None) -> Path | None:
+    """The file in the Hub's cache, or ``None``; nothing is read and nothing asked for.
+
+    Args:
+        file: Names repository and path.
+        revision: Full commit; empty for the one that :func:`cached_revision` finds.
+        cache: Another cache than the environment's.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    cache = cache or places.hub_cache()
+    revision = revision or cached_revision(file, cache=cache)
+    if not revision:
+        return None
+    found = try_to_load_from_cache(file.repo, file.path, cache_dir=cache, revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def cached_revision(file: WeightFile, *, cache: Path | None = None) -> str:
+    """The commit of the copy that the cache has, for a file that nobody pinned; empty without one.
+
+    That is the commit the cache knows as ``main``, else the one that was downloaded last.
+    """
+    from huggingface_hub import constants
+
+    repository = constants.REPO_ID_SEPARATOR.join(("models", *file.repo.split("/")))
+    folder = (cache or places.hub_cache()) / repository
+    copies = {path.name: path / file.path for path in folder.glob("snapshots/*")}
+    changed = {name: copy.stat().st_mtime for name, copy in copies.items() if copy.is_file()}
+    with contextlib.suppress(OSError, ValueError):
+        main = (folder / "refs/main").read_text(encoding="ascii").strip()
+        if main in changed:
+            return main
+    return max(changed, key=lambda name: changed[name], default="")
+
+
 def read_remote(hub: Hub, file: WeightFile, revision: str) -> RemoteFile:
     """What the Hub has under this name; nothing is downloaded.
 
@@ -130,6 +159,20 @@ def download(
     Raises:
         CheckpointError: With the address and the status, when the file cannot be had.
     """
+    received = 0
+
+    def count(num_bytes: int) -> None:
+        nonlocal received
+        received += max(num_bytes, 0)
+        if size and received > MAX_OVERHEAD * size + _OVERHEAD_BYTES:
+            raise CheckpointError(
+                f"{hub.url(file, revision)} is cut short again and again: {received} bytes came "
+                f"for a file of {size}",
+                hint="try again later, or another mirror with HF_ENDPOINT",
+                code="E-HUB-CUT",
+            )
+        on_bytes(num_bytes)
+
     with _library(hub, file, revision) as library:
         return Path(
             _patiently(
@@ -140,49 +183,23 @@ def download(
                     cache_dir=hub.cache,
                     endpoint=hub.endpoint,
                     library_name="joyflash",
-                    tqdm_class=_progress_class(on_bytes, _limit(hub, file, revision, size)),
+                    tqdm_class=_progress_class(count),
                 )
             )
         )
 
 
-def drop_connections() -> None:
-    """Ends the downloads under way in other threads, as far as the library can."""
-    with contextlib.suppress(ImportError):
-        from huggingface_hub.utils import close_session
+@contextlib.contextmanager
+def quiet_library() -> Iterator[None]:
+    """While it lasts, ``huggingface_hub`` logs nothing; its level is global and is put back."""
+    from huggingface_hub.utils import logging
 
-        close_session()
-
-
-def remove_leftovers(hub: Hub, repo: str, *, min_age_s: float = 60.0) -> int:
-    """Deletes pieces that killed downloads left in the cache of a repository; how many.
-
-    A piece is a leftover when nobody holds the lock of its file and nobody wrote to it for a while;
-    the second matters on file systems where locks do nothing.
-    """
-    folder = places.repository_cache(repo, cache=hub.cache)
-    removed = 0
-    for piece in folder.glob("blobs/*.incomplete"):
-        lock = hub.cache / ".locks" / folder.name / f"{piece.name.partition('.')[0]}.lock"
-        with contextlib.suppress(OSError):
-            if time.time() - piece.stat().st_mtime >= min_age_s and not _is_locked(lock):
-                piece.unlink()
-                removed += 1
-    return removed
-
-
-def _is_locked(lock: Path) -> bool:
-    from filelock import FileLock, Timeout
-
-    if not lock.is_file():
-        return False
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL + 1)
     try:
-        with FileLock(lock, timeout=0, mode=0o664):
-            return False
-    except Timeout:
-        return True
-    except NotImplementedError:
-        return False
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _patiently(request: Callable[[], _T]) -> _T:
@@ -191,7 +208,7 @@ def _patiently(request: Callable[[], _T]) -> _T:
         try:
             return request()
         except Exception as error:  # noqa: BLE001 - raised again unless it may pass
-            asked_s = is_passing(error)
+            asked_s = passing_wait_s(error)
             if asked_s is None or asked_s > MAX_WAIT_S:
                 raise
             time.sleep(max(wait_s, asked_s))
@@ -200,15 +217,9 @@ def _patiently(request: Callable[[], _T]) -> _T:
 
 @contextlib.contextmanager
 def _library(hub: Hub, file: WeightFile, revision: str) -> Iterator[Any]:
-    """``huggingface_hub``, silent, and with its errors translated."""
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise CheckpointError(
-            "downloading needs huggingface_hub, which is not installed",
-            hint="pip install 'joyflash[full]'",
-            code="E-HUB-LIBRARY",
-        ) from error
+    """``huggingface_hub``, with its errors translated."""
+    import huggingface_hub
+
     if hub.offline:
         raise CheckpointError(
             f"{hub.url(file, revision)} cannot be asked: offline",
@@ -228,84 +239,24 @@ def _library(hub: Hub, file: WeightFile, revision: str) -> Iterator[Any]:
         raise problem from error
 
 
-@contextlib.contextmanager
-def quiet_session() -> Iterator[None]:
-    """While it lasts, the library logs nothing and a refusal of a download is not retried by it.
+def _progress_class(on_bytes: Callable[[int], None]) -> type:
+    """A bar of the library that shows nothing and only tells how many bytes came.
 
-    By itself it would sleep as long as a server's ``Retry-After`` says, an hour if need be, without
-    a word. Both settings are the library's global ones, so they are put back.
+    Transfers by Xet count what was received and what was written; ``update_transfer`` takes the
+    former, so that nothing is counted twice.
     """
-    try:
-        import huggingface_hub
-        from huggingface_hub.utils import hf_raise_for_status
-    except ImportError:
-        # The first request will say so.
-        yield
-        return
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    client = huggingface_hub.get_session()
+    from huggingface_hub.utils import tqdm
 
-    def refuse(response: Any) -> None:
-        if response.status_code in PASSING_STATUSES:
-            response.read()
-            hf_raise_for_status(response)
+    class Relay(tqdm):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **(settings | {"disable": True}))
 
-    hooks = client.event_hooks
-    client.event_hooks = {**hooks, "response": [*hooks.get("response", []), refuse]}
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        client.event_hooks = hooks
+        def update(self, n: float | None = 1) -> None:
+            on_bytes(int(n or 0))
 
+        def update_transfer(self, n: float | None = 1) -> None:
+            """Received, but not written yet."""
 
-def _limit(hub: Hub, file: WeightFile, revision: str, size: int) -> Callable[[int], None]:
-    """Hears every piece; raises when far more came than the file is long."""
-    received = 0
-
-    def count(num_bytes: int) -> None:
-        nonlocal received
-        received += max(num_bytes, 0)
-        if size and received > MAX_OVERHEAD * size + _OVERHEAD_BYTES:
-            raise CheckpointError(
-                f"{hub.url(file, revision)} is cut short again and again: {received} bytes came "
-                f"for a file of {size}",
-                hint="try again later, or another mirror with HF_ENDPOINT",
-                code="E-HUB-CUT",
-            )
-
-    return count
-
-
-def _progress_class(*listeners: Callable[[int], None]) -> type:
-    """A stand-in for tqdm's class that only tells the listeners how many bytes came.
-
-    The library looks for ``update_transfer`` on the class: with it, one bar gets both what was
-    received and what was written, and nothing is counted twice.
-    """
-
-    class Relay:
-        def __init__(self, **settings: Any) -> None:
-            self.total = settings.get("total")
-            self.n = 0
-
-        def update(self, num_bytes: float | None = 1) -> None:
-            self.n += int(num_bytes or 0)
-            for listener in listeners:
-                listener(int(num_bytes or 0))
-
-        def ignore(self, *_: Any, **__: Any) -> None:
-            return None
-
-        update_transfer = set_postfix_str = set_transfer_postfix_str = set_description = ignore
-        refresh = reset = close = ignore
-
-        def __enter__(self) -> "Relay":
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            return None
+        set_transfer_postfix_str = tqdm.set_postfix_str
 
     return Relay

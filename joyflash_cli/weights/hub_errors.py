@@ -9,6 +9,7 @@ from joyflash_cli.weights.places import public_url
 PASSING_STATUSES = (408, 429, 500, 502, 503, 504)
 
 _LOGIN = "run `hf auth login`, or set HF_TOKEN"
+_NO_HUB = "is HF_ENDPOINT right? a proxy or a login page may stand in between"
 _HIDDEN = "<token>"
 
 
@@ -24,61 +25,62 @@ def hub_error(error: Exception, url: str, repo: str, endpoint: str) -> JoyFlashE
     import huggingface_hub.errors as hub
 
     page = f"{public_url(endpoint)}/{repo}"
-    if isinstance(error, hub.GatedRepoError):
-        return _problem(
-            f"{_status(error)} for {url}: {repo} is gated",
-            f"ask for access at {page}, then {_LOGIN}",
-            "E-HUB-GATED",
-        )
-    if isinstance(error, hub.RevisionNotFoundError):
-        return _problem(
-            f"{_status(error)} for {url}: {repo} has no such revision",
-            f"look at {page}; the authors may have replaced it",
-            "E-HUB-REVISION",
-        )
-    if isinstance(error, hub.RemoteEntryNotFoundError):
-        return _problem(
-            f"{_status(error)} for {url}: {repo} has no such file",
-            f"look at {page}; the authors may have renamed it",
-            "E-HUB-FILE",
-        )
-    if isinstance(error, hub.RepositoryNotFoundError):
-        return _problem(
-            f"{_status(error)} for {url}: {repo} does not exist there, or it is private",
-            f"check HF_ENDPOINT; for a private repository {_LOGIN}",
-            "E-HUB-REPOSITORY",
-        )
+    refusals = {
+        hub.GatedRepoError: (
+            f"{repo} is gated", f"ask for access at {page}, then {_LOGIN}", "E-HUB-GATED"
+        ),
+        hub.RevisionNotFoundError: (
+            f"{repo} has no such revision",
+            f"look at {page}; the authors may have replaced it", "E-HUB-REVISION",
+        ),
+        hub.RemoteEntryNotFoundError: (
+            f"{repo} has no such file",
+            f"look at {page}; the authors may have renamed it", "E-HUB-FILE",
+        ),
+        # The last: a gated repository is one of these, too.
+        hub.RepositoryNotFoundError: (
+            f"{repo} does not exist there, or it is private",
+            f"check HF_ENDPOINT; for a private repository {_LOGIN}", "E-HUB-REPOSITORY",
+        ),
+    }  # fmt: skip
+    for kind, (what, hint, code) in refusals.items():
+        if isinstance(error, kind):
+            status = error.response.status_code
+            return CheckpointError(f"{status} for {url}: {what}", hint=hint, code=code)
     if isinstance(error, hub.HfHubHTTPError):
         return _status_problem(error, url)
     if isinstance(error, hub.LocalEntryNotFoundError | hub.FileMetadataError):
         cause = error.__cause__
         known = hub_error(cause, url, repo, endpoint) if isinstance(cause, Exception) else None
-        return known or _problem(
-            f"{url} was not answered by a Hub",
-            "is HF_ENDPOINT right? a proxy or a login page may stand in between",
-            "E-HUB-ANSWER",
+        return known or CheckpointError(
+            f"{url} was not answered by a Hub", hint=_NO_HUB, code="E-HUB-ANSWER"
         )
     if isinstance(error, hub.OfflineModeIsEnabled):
-        return _problem(f"{url} cannot be asked: offline", "unset HF_HUB_OFFLINE", "E-HUB-OFFLINE")
+        return CheckpointError(
+            f"{url} cannot be asked: offline", hint="unset HF_HUB_OFFLINE", code="E-HUB-OFFLINE"
+        )
     return _local_problem(error, url)
 
 
-def is_passing(error: Exception) -> float | None:
+def passing_wait_s(error: Exception) -> float | None:
     """Seconds that the server asks to wait (0 if it does not say) for an error that may pass.
 
     ``None`` means that the same request would fail again.
     """
+    import httpx2
     import huggingface_hub.errors as hub
 
     if isinstance(error, hub.LocalEntryNotFoundError):
-        return is_passing(error.__cause__) if isinstance(error.__cause__, Exception) else None
+        return passing_wait_s(error.__cause__) if isinstance(error.__cause__, Exception) else None
     response = getattr(error, "response", None)
     if response is not None:
         if response.status_code not in PASSING_STATUSES:
             return None
         asked = response.headers.get("Retry-After", "").strip()
         return float(asked) if asked.isdigit() else 0.0
-    return 0.0 if _is_quick(error) else None
+    # What breaks while it runs, the library tries again by itself.
+    is_quick = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+    return 0.0 if is_quick else None
 
 
 def refuse_bad_token(token: str | None) -> str | None:
@@ -111,37 +113,26 @@ def scrub(error: BaseException | None, token: str | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _is_quick(error: Any) -> bool:
-    """Whether trying again costs little: the library itself retries what broke while it ran."""
-    import httpx2
-
-    return isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
-
-
 def _status_problem(error: Any, url: str) -> JoyFlashError:
     """Refusals that are about the caller, the pace, or the server itself."""
-    status = error.response.status_code
-    where = _where(error, url)
-    if status == 401:
-        return _problem(f"401 for {where}: the token is refused", _LOGIN, "E-HUB-TOKEN")
-    if status == 403:
-        return _problem(
-            f"403 for {where}: access is refused",
+    response = error.response
+    status = response.status_code
+    request = getattr(response, "request", None)
+    # The Hub's address, or that of the storage behind it, without its signature.
+    where = public_url(str(request.url)) if request is not None else url
+    asked = response.headers.get("Retry-After", "").strip()
+    wait = f"in {asked} s" if asked.isdigit() else "later"
+    what = "the server failed" if status >= 500 else "the request is refused"
+    what, hint, code = {
+        401: ("the token is refused", _LOGIN, "E-HUB-TOKEN"),
+        403: (
+            "access is refused",
             f"the token may lack the right to read it: {_LOGIN}; or try without HF_ENDPOINT",
             "E-HUB-REFUSED",
-        )
-    if status == 429:
-        asked = error.response.headers.get("Retry-After", "").strip()
-        wait = f"in {asked} s" if asked.isdigit() else "later"
-        return _problem(
-            f"429 for {where}: too many requests", f"try again {wait}; {_LOGIN}", "E-HUB-BUSY"
-        )
-    what = "the server failed" if status >= 500 else "the request is refused"
-    return _problem(
-        f"{status} for {where}: {what}",
-        "try again later, or another mirror with HF_ENDPOINT",
-        "E-HUB-STATUS",
-    )
+        ),
+        429: ("too many requests", f"try again {wait}; {_LOGIN}", "E-HUB-BUSY"),
+    }.get(status, (what, "try again later, or another mirror with HF_ENDPOINT", "E-HUB-STATUS"))
+    return CheckpointError(f"{status} for {where}: {what}", hint=hint, code=code)
 
 
 def _local_problem(error: Exception, url: str) -> JoyFlashError | None:
@@ -149,49 +140,35 @@ def _local_problem(error: Exception, url: str) -> JoyFlashError | None:
     import httpx2
 
     if isinstance(error, httpx2.HTTPError | httpx2.InvalidURL):
-        return _problem(
+        return CheckpointError(
             f"{url} cannot be reached: {type(error).__name__}",
-            "check the network and HF_ENDPOINT; what is complete already stays",
-            "E-HUB-UNREACHABLE",
+            hint="check the network and HF_ENDPOINT; what is complete already stays",
+            code="E-HUB-UNREACHABLE",
         )
     if isinstance(error, OSError) and "Consistency check failed" in str(error):
-        return _problem(
+        return CheckpointError(
             f"{url} is not of the size that the server announced",
-            "try again; a proxy or mirror may have cut or replaced it",
-            "E-HUB-CUT",
+            hint="try again; a proxy or mirror may have cut or replaced it",
+            code="E-HUB-CUT",
         )
     if is_disk_full(error):
-        return _problem(
+        return CheckpointError(
             "the disk of the cache is full",
-            "make room, or set HF_HOME to a larger disk",
-            "E-WEIGHTS-DISK",
+            hint="make room, or set HF_HOME to a larger disk",
+            code="E-WEIGHTS-DISK",
         )
     if isinstance(error, OSError) and error.errno is not None:
         place = f" {error.filename}" if error.filename else ""
-        return _problem(
+        return CheckpointError(
             f"the cache{place} cannot be written: {error.strerror}",
-            "set HF_HOME to a folder that is yours",
-            "E-WEIGHTS-CACHE",
+            hint="set HF_HOME to a folder that is yours",
+            code="E-WEIGHTS-CACHE",
         )
     # The native transfer library raises these two, and its texts may hold signed addresses.
     if isinstance(error, OSError | RuntimeError):
-        return _problem(
+        return CheckpointError(
             f"{url} failed while it was downloaded: {type(error).__name__}",
-            "try again; HF_HUB_DISABLE_XET=1 takes the plain way",
-            "E-HUB-TRANSFER",
+            hint="try again; HF_HUB_DISABLE_XET=1 takes the plain way",
+            code="E-HUB-TRANSFER",
         )
     return None
-
-
-def _status(error: Any) -> int:
-    return error.response.status_code
-
-
-def _where(error: Any, url: str) -> str:
-    """The address that refused: the Hub's, or the storage behind it without its signature."""
-    request = getattr(error.response, "request", None)
-    return public_url(str(request.url)) if request is not None else url
-
-
-def _problem(message: str, hint: str, code: str) -> CheckpointError:
-    return CheckpointError(message, hint=hint, code=code)

@@ -1,42 +1,39 @@
 """The lock file: what first downloads were, and which terms the user accepted.
 
 Where ``weights.toml`` knows no revision, size or hash, the first download decides and is recorded
-here; every later download must be the same. Beside that the file remembers which local copies were
-hashed already, so that 19 GB are not read again at every command.
+here; every later download must be the same. A copy that was hashed is recorded with the time of its
+last change, so that 19 GB are not read again at every command.
 """
 
 import contextlib
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from joyflash_cli.config import from_dict, to_dict
+from joyflash_cli.config import from_dict
 from joyflash_cli.errors import CheckpointError, ConfigError
 from joyflash_cli.files import write_whole
 from joyflash_cli.weights.manifest import WeightFile
 
 LOCK_FORMAT = 1
-NUM_TRIES = 5
 
 
 @dataclass(frozen=True)
 class LockedFile:
-    """Size and SHA-256 of a file of one revision, as first downloaded."""
+    """A file of one revision, as first downloaded.
+
+    Attributes:
+        bytes: Its size.
+        sha256: Its hash.
+        checked_ns: Time of the last change of the copy here that was hashed; 0 if none was.
+    """
 
     bytes: int
     sha256: str
-
-
-@dataclass(frozen=True)
-class CheckedCopy:
-    """A local copy that was hashed: valid while its size and time of change stay."""
-
-    bytes: int
-    modified_ns: int
-    sha256: str
+    checked_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,13 +43,11 @@ class Lock:
     Attributes:
         files: By ``owner/repository@commit/path``.
         revisions: The commit of a repository that the manifest does not pin.
-        checked: By absolute path of the copy.
         accepted: By profile: the licence text that was accepted.
     """
 
     files: Mapping[str, LockedFile] = field(default_factory=dict)
     revisions: Mapping[str, str] = field(default_factory=dict)
-    checked: Mapping[str, CheckedCopy] = field(default_factory=dict)
     accepted: Mapping[str, str] = field(default_factory=dict)
 
     def revision(self, file: WeightFile) -> str:
@@ -69,15 +64,16 @@ class Lock:
         recorded = self.files.get(_key(file, revision))
         return file.sha256 or (recorded.sha256 if recorded else "")
 
-    def checked_sha256(self, path: Path) -> str:
-        """The hash of a local copy if it was taken and the copy has not changed; else empty."""
-        entry = self.checked.get(str(path))
-        try:
-            now = path.stat()
-        except OSError:
-            return ""
-        unchanged = entry and (entry.bytes, entry.modified_ns) == (now.st_size, now.st_mtime_ns)
-        return entry.sha256 if entry and unchanged else ""
+    def is_checked(self, file: WeightFile, revision: str, local: Path) -> bool:
+        """Whether a copy was hashed, found right, and has not changed since."""
+        recorded = self.files.get(_key(file, revision))
+        now = local.stat()
+        return (
+            recorded is not None
+            and (recorded.bytes, recorded.checked_ns) == (now.st_size, now.st_mtime_ns)
+            and recorded.bytes == self.size(file, revision)
+            and recorded.sha256 == self.sha256(file, revision)
+        )
 
 
 def read_lock(path: Path) -> Lock:
@@ -94,14 +90,13 @@ def read_lock(path: Path) -> Lock:
         raise _damaged(path, f"cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"is not JSON: {error}") from error
-    if not isinstance(values, dict) or values.pop("format", None) != LOCK_FORMAT:
+    if not isinstance(values, dict) or values.get("format") != LOCK_FORMAT:
         raise _damaged(path, f"is not a lock file of format {LOCK_FORMAT}")
     try:
-        return Lock(
-            files=_entries(values.pop("files", {}), LockedFile),
-            checked=_entries(values.pop("checked", {}), CheckedCopy),
-            **{name: _texts(values.pop(name, {})) for name in ("revisions", "accepted")},
+        files, revisions, accepted = (
+            values.get(name, {}) for name in ("files", "revisions", "accepted")
         )
+        return Lock(_files(files), _texts(revisions), _texts(accepted))
     except ConfigError as error:
         raise _damaged(path, f"has a wrong entry: {error.message}") from error
 
@@ -116,7 +111,6 @@ def record_download(path: Path, file: WeightFile, revision: str, local: Path, sh
     """
     stat = local.stat()
     key = _key(file, revision)
-    copy = CheckedCopy(stat.st_size, stat.st_mtime_ns, sha256)
 
     def change(lock: Lock) -> Lock:
         known = lock.files.get(key)
@@ -129,28 +123,26 @@ def record_download(path: Path, file: WeightFile, revision: str, local: Path, sh
         revisions = lock.revisions
         if not file.revision:
             revisions = {file.repo: revision, **revisions}
-        return replace(
-            lock,
-            files={**lock.files, key: LockedFile(stat.st_size, sha256)},
-            revisions=revisions,
-            checked={**lock.checked, str(local): copy},
-        )
+        entry = LockedFile(stat.st_size, sha256, stat.st_mtime_ns)
+        return replace(lock, files={**lock.files, key: entry}, revisions=revisions)
 
     _update(path, change)
 
 
-def forget_copy(path: Path, local: Path) -> None:
-    """Removes the record that a local copy was hashed, so that it is hashed again.
+def forget_copy(path: Path, file: WeightFile, revision: str) -> None:
+    """Removes the record that the copy of a file was hashed, so that it is hashed again.
 
     Raises:
         OSError: If the lock file cannot be written.
     """
-    _update(
-        path,
-        lambda lock: replace(
-            lock, checked={name: copy for name, copy in lock.checked.items() if name != str(local)}
-        ),
-    )
+    key = _key(file, revision)
+
+    def change(lock: Lock) -> Lock:
+        if key not in lock.files:
+            return lock
+        return replace(lock, files={**lock.files, key: replace(lock.files[key], checked_ns=0)})
+
+    _update(path, change)
 
 
 def record_acceptance(path: Path, profile: str, licence: str) -> None:
@@ -163,27 +155,15 @@ def record_acceptance(path: Path, profile: str, licence: str) -> None:
 
 
 def _update(path: Path, change: Callable[[Lock], Lock]) -> None:
-    """Applies ``change`` and replaces the file in one step.
-
-    An advisory lock keeps processes apart. Where it does nothing (some network file systems), the
-    file is read back and the change made again if another process wrote over it.
-    """
+    """Applies ``change`` and replaces the file in one step, one process at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _exclusive(path.with_suffix(".guard")):
-        for _ in range(NUM_TRIES):
-            before = read_lock(path)
-            after = change(before)
-            if after == before:
-                return
-            _write(path, after)
-            written = read_lock(path)
-            if change(written) == written:
-                return
-
-
-def _write(path: Path, lock: Lock) -> None:
-    text = json.dumps({"format": LOCK_FORMAT, **_plain(lock)}, indent=1, sort_keys=True)
-    write_whole(path, text + "\n", mark=uuid.uuid4().hex, durable=True)
+        before = read_lock(path)
+        after = change(before)
+        if after != before:
+            values = {"format": LOCK_FORMAT, **asdict(after)}
+            text = json.dumps(values, indent=1, sort_keys=True) + "\n"
+            write_whole(path, text, mark=uuid.uuid4().hex, durable=True)
 
 
 @contextlib.contextmanager
@@ -191,25 +171,16 @@ def _exclusive(path: Path) -> Iterator[None]:
     import fcntl
 
     with path.open("a") as file:
-        # Without working locks the read-back in _update keeps the content whole.
+        # Without locks a record may be lost, and is made again later; the file itself is whole.
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _plain(lock: Lock) -> dict[str, Any]:
-    return {
-        "files": {name: to_dict(entry) for name, entry in lock.files.items()},
-        "revisions": dict(lock.revisions),
-        "checked": {name: to_dict(entry) for name, entry in lock.checked.items()},
-        "accepted": dict(lock.accepted),
-    }
-
-
-def _entries(values: Any, kind: type) -> dict[str, Any]:
+def _files(values: Any) -> dict[str, LockedFile]:
     if not isinstance(values, dict):
         raise ConfigError("a table is needed")
-    return {name: from_dict(kind, entry, path=name) for name, entry in values.items()}
+    return {name: from_dict(LockedFile, entry, path=name) for name, entry in values.items()}
 
 
 def _texts(values: Any) -> dict[str, str]:

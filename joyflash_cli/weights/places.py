@@ -1,17 +1,14 @@
 """Where weights live on this machine, and how the Hub is reached: read from the environment.
 
 The names and defaults are those of ``huggingface_hub``, so that its cache is shared. They are read
-at every call, not once at import, and without importing that library: listing models and rendering
-with the embedded one must work where it is not installed.
+at every call; that library reads them once, when it is imported.
 """
 
-import contextlib
 import os
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from joyflash_cli.errors import UsageError
-from joyflash_cli.weights.manifest import WeightFile
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 
@@ -78,38 +75,6 @@ def converted_directory(profile: str) -> Path:
 def prompts_directory() -> Path:
     """Where embeddings of prompts are kept, whether or not it is there."""
     return _cache_home() / "joyflash" / "prompts"
-
-
-def cached_path(file: WeightFile, revision: str, *, cache: Path | None = None) -> Path | None:
-    """The file in the Hub's cache, or ``None``; nothing is read and nothing asked for.
-
-    Args:
-        file: Names repository and path.
-        revision: Full commit.
-        cache: Another cache than the environment's.
-    """
-    path = repository_cache(file.repo, cache=cache) / "snapshots" / revision / file.path
-    return path if revision and path.is_file() else None
-
-
-def cached_revision(file: WeightFile, *, cache: Path | None = None) -> str:
-    """The commit of the copy that the cache has, for a file that nobody pinned; empty without one.
-
-    That is the commit the cache knows as ``main``, else the one that was downloaded last.
-    """
-    folder = repository_cache(file.repo, cache=cache)
-    with contextlib.suppress(OSError, ValueError):
-        main = (folder / "refs/main").read_text(encoding="ascii").strip()
-        if cached_path(file, main, cache=cache):
-            return main
-    copies = {path: path / file.path for path in folder.glob("snapshots/*")}
-    found = [path for path, copy in copies.items() if copy.is_file()]
-    return max(found, key=lambda path: copies[path].stat().st_mtime_ns).name if found else ""
-
-
-def repository_cache(repo: str, *, cache: Path | None = None) -> Path:
-    """The folder of a repository in the Hub's cache, whether or not it is there."""
-    return (cache or hub_cache()) / f"models--{repo.replace('/', '--')}"
 
 
 def _environment(name: str) -> str:

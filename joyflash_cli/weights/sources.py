@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from joyflash_cli.errors import CheckpointError, UsageError
+from joyflash_cli.weights.hub import cached_path
 from joyflash_cli.weights.licences import is_accepted
 from joyflash_cli.weights.lock_file import Lock, read_lock
 from joyflash_cli.weights.manifest import (
@@ -13,7 +14,7 @@ from joyflash_cli.weights.manifest import (
     read_manifest,
     select_files,
 )
-from joyflash_cli.weights.places import cached_path, cached_revision, lock_path
+from joyflash_cli.weights.places import lock_path
 
 PROMPT_ROLE = "prompt_embedding"
 """States of the default prompt, small enough to be fetched instead of the text encoder."""
@@ -21,7 +22,7 @@ PROMPT_ROLE = "prompt_embedding"
 
 def local_source(file: WeightFile, lock: Lock) -> Path | None:
     """Where a downloaded file is, or ``None`` when it is absent or not of its known size."""
-    revision = lock.revision(file) or cached_revision(file)
+    revision = lock.revision(file)
     path = cached_path(file, revision)
     size = lock.size(file, revision)
     if path is None or (size and path.stat().st_size != size):

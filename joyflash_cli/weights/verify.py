@@ -1,5 +1,6 @@
-"""Reading every byte of a profile's files again, against what they must be."""
+"""Files of weights against what they must be: every byte on demand, what is quick at every load."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import Literal
 
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.weights import places
-from joyflash_cli.weights.copies import PlannedFile, check_copy
+from joyflash_cli.weights.fetch_plan import PlannedFile, check_copy
+from joyflash_cli.weights.hub import cached_path
 from joyflash_cli.weights.integrity import (
     CHECKSUMS,
     check_safetensors,
@@ -16,7 +18,10 @@ from joyflash_cli.weights.integrity import (
 )
 from joyflash_cli.weights.lock_file import Lock, forget_copy, read_lock
 from joyflash_cli.weights.manifest import WeightFile, WeightProfile
-from joyflash_cli.weights.store import embedded_directory
+from joyflash_cli.weights.store import CheckpointFiles, embedded_directory
+
+QUICK_BYTES = 64 << 20
+"""Files up to this size are hashed, in a tenth of a second; of larger ones only the size counts."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,48 @@ def verify_profile(
     return tuple(findings)
 
 
+def verify_at_load(files: CheckpointFiles) -> None:
+    """Compares sizes, and the hashes of files that are quick to read, with what was recorded.
+
+    Raises:
+        CheckpointError: ``E-CHECKPOINT-DAMAGED`` for the first file that differs.
+    """
+    known = read_checksums(files.directory)
+    for path in _loaded_files(files):
+        expected = known.get(path.name)
+        if expected is None:
+            continue
+        size = _size(path)
+        is_same = size == expected["bytes"]
+        if is_same and size <= QUICK_BYTES:
+            is_same = hash_file(path) == expected["sha256"]
+        if not is_same:
+            raise CheckpointError(
+                f"{path} is not what {CHECKSUMS} beside it says: its bytes have changed",
+                hint="install the package again"
+                if files.directory.parent == embedded_directory("any").parent
+                else "copy, convert or export the checkpoint again",
+                code="E-CHECKPOINT-DAMAGED",
+            )
+
+
+def unverified(files: CheckpointFiles) -> str:
+    """One line on the weights that are not verified at load, or nothing."""
+    known = read_checksums(files.directory)
+    if not known:
+        return f"the weights in {files.directory} are not verified: it holds no {CHECKSUMS}"
+    large = [p.name for p in _loaded_files(files) if p.name not in known or _size(p) > QUICK_BYTES]
+    if not large:
+        return ""
+    return (
+        f"not verified, only their sizes: {', '.join(large)} "
+        "(joyflash weights verify reads every byte)"
+    )
+
+
 def _verify_download(file: WeightFile, lock: Lock, *, needed: bool) -> Finding:
-    revision = lock.revision(file) or places.cached_revision(file)
-    local = places.cached_path(file, revision)
+    revision = lock.revision(file)
+    local = cached_path(file, revision)
     if local is None:
         is_failure = needed and not file.optional
         return Finding(file.name, file.role, "missing" if is_failure else "absent")
@@ -91,7 +135,9 @@ def _verify_download(file: WeightFile, lock: Lock, *, needed: bool) -> Finding:
     try:
         found = check_copy(planned, local, lambda _: None)
     except CheckpointError as error:
-        _forget(local)
+        # A lock file that cannot be written holds no record that this copy is right, either.
+        with contextlib.suppress(OSError):
+            forget_copy(places.lock_path(), file, revision)
         return Finding(file.name, file.role, "damaged", error.message, local)
     return Finding(file.name, file.role, "ok" if sha256 else "unknown", "", local, found)
 
@@ -125,9 +171,21 @@ def _verify_local(path: Path, expected: dict[str, object]) -> Finding:
     return Finding(str(path), "checkpoint", "ok", "", path, sha256)
 
 
-def _forget(local: Path) -> None:
+def _loaded_files(files: CheckpointFiles) -> list[Path]:
+    """All weights; also the description, where nobody is meant to change it."""
+    found = sorted(files.directory.glob("*.safetensors"))
+    own = (embedded_directory("any").parent, places.converted_directory("any").parent)
+    if files.directory.parent in own:
+        found.append(files.directory / "checkpoint.json")
+    return found
+
+
+def _size(path: Path) -> int:
     try:
-        forget_copy(places.lock_path(), local)
-    except OSError:
-        # A lock file that cannot be written holds no record that this copy is right, either.
-        return
+        return path.stat().st_size
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror or error}",
+            hint="check its permissions, or give another directory with --checkpoint",
+            code="E-CHECKPOINT-DAMAGED",
+        ) from error

@@ -1,7 +1,6 @@
 """Fetching from a Hub on loopback: what arrives, what is refused, and what is left behind."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,10 +11,9 @@ from hub_case import AUDIO, CODEC, NEEDED, TEXT, TRANSFORMER
 from hub_server import COMMIT, LFS_POINTER, safetensors, sha256
 
 from joyflash_cli.errors import CheckpointError
-from joyflash_cli.weights import places
 from joyflash_cli.weights.download import fetch_files
 from joyflash_cli.weights.fetch_plan import check_room, plan_fetch
-from joyflash_cli.weights.hub import open_hub, remove_leftovers
+from joyflash_cli.weights.hub import open_hub
 from joyflash_cli.weights.lock_file import read_lock
 from joyflash_cli.weights.manifest import find_profile, select_files
 from joyflash_cli.weights.sources import local_sources
@@ -300,14 +298,11 @@ def test_progress_counts_every_byte_once(hub_case):
     assert sorted(p.index for p in seen if p.stage == "done") == list(range(NEEDED))
 
 
-def test_a_lock_file_that_cannot_be_written_is_a_warning(hub_case, monkeypatch):
-    def fail(*_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("joyflash_cli.weights.download.record_download", fail)
+def test_a_lock_file_that_cannot_be_written_is_a_warning(hub_case):
+    hub_case.lock.with_suffix(".guard").mkdir(parents=True)  # where a file is to be
     result = fetch(roles=["codec"])
     assert len(result.warnings) == 1
-    assert "Permission denied" in result.warnings[0]
+    assert "hashes of first downloads are not kept" in result.warnings[0]
 
 
 def test_a_cache_that_cannot_be_written(hub_case, monkeypatch):
@@ -316,22 +311,6 @@ def test_a_cache_that_cannot_be_written(hub_case, monkeypatch):
     error = refused(roles=["codec"])
     assert error.code == "E-WEIGHTS-CACHE"
     assert "HF_HOME" in error.hint
-
-
-def test_leftovers_are_removed_unless_they_are_in_use(hub_case):
-    from filelock import FileLock
-
-    fetch(roles=["codec"])
-    blobs = places.repository_cache("base/wan") / "blobs"
-    old, fresh, locked = (blobs / f"{name}.12345678.incomplete" for name in ("a", "b", "c"))
-    for piece in (old, fresh, locked):
-        piece.write_bytes(b"x")
-    for piece in (old, locked):
-        os.utime(piece, (time.time() - 1000, time.time() - 1000))
-    lock = hub_case.cache / ".locks" / "models--base--wan" / "c.lock"
-    with FileLock(lock):
-        assert remove_leftovers(open_hub(), "base/wan") == 1
-    assert (old.exists(), fresh.exists(), locked.exists()) == (False, True, True)
 
 
 def start(hub_case, *arguments):
@@ -377,10 +356,8 @@ def test_a_fetch_that_was_ended_can_be_run_again(hub_case, ending):
     hub_case.hub.faults = {}
     result = fetch()
     assert result.files[0].local.read_bytes() == big
-    for piece in hub_case.pieces():
-        os.utime(piece, (0, 0))
-    fetch()
-    assert hub_case.pieces() == []
+    # What was killed had no time to clean up; the library never goes on with such a piece.
+    assert ending == signal.SIGKILL or hub_case.pieces() == []
 
 
 def test_two_processes_at_once(hub_case):
@@ -394,5 +371,5 @@ def test_two_processes_at_once(hub_case):
     assert local_sources("small", ["text_encoder"])["text_encoder"][0].read_bytes() == TEXT
     assert hub_case.pieces() == []
     lock = read_lock(hub_case.lock)
-    assert len(lock.checked) == NEEDED
+    assert sum(file.checked_ns > 0 for file in lock.files.values()) == NEEDED
     assert lock.accepted == {"small": "MIT here, non-commercial there"}

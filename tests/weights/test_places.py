@@ -1,13 +1,11 @@
 """Where weights are looked for, by the environment."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 from joyflash_cli.errors import UsageError
 from joyflash_cli.weights import places
-from joyflash_cli.weights.manifest import WeightFile
 
 NAMES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME",
          "HF_ENDPOINT", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # fmt: skip
@@ -36,34 +34,6 @@ def test_the_cache_is_the_one_that_every_hub_program_uses(monkeypatch, environme
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert places.hub_cache() == Path(cache)
-
-
-def test_the_library_agrees(monkeypatch, tmp_path):
-    """The same file is found by ``huggingface_hub`` itself."""
-    from huggingface_hub import try_to_load_from_cache
-
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    file = WeightFile("x", "owner/name", "folder/x.json", "json", "MIT")
-    commit = "a" * 40
-    assert places.cached_path(file, commit) is None
-    assert places.cached_revision(file) == ""
-    path = places.repository_cache(file.repo) / "snapshots" / commit / file.path
-    path.parent.mkdir(parents=True)
-    path.write_text("{}")
-    found = try_to_load_from_cache(
-        file.repo, file.path, cache_dir=places.hub_cache(), revision=commit
-    )
-    assert found == str(places.cached_path(file, commit)) == str(path)
-    assert places.cached_revision(file) == commit
-    newer = places.repository_cache(file.repo) / "snapshots" / ("b" * 40) / file.path
-    newer.parent.mkdir(parents=True)
-    newer.write_text("{}")
-    os.utime(path, (0, 0))
-    assert places.cached_revision(file) == "b" * 40
-    reference = places.repository_cache(file.repo) / "refs" / "main"
-    reference.parent.mkdir()
-    reference.write_text(commit)
-    assert places.cached_revision(file) == commit
 
 
 def test_our_own_folders(monkeypatch):
