@@ -15,6 +15,7 @@ import torch
 
 from joyflash_cli import __version__
 from joyflash_cli.config import from_dict, to_dict
+from joyflash_cli.description import parse_description
 from joyflash_cli.errors import UsageError
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.weights.convert_encoders import (
@@ -172,7 +173,10 @@ def _plan(
         description["prompt_embedding"] = {"prompt": stated.prompt}
         conditioning["default_prompt"] = stated.prompt
         conditioning.setdefault("text_encoder", stated.encoder)
-    return parts, description | {"conditioning": conditioning}
+    description["conditioning"] = conditioning
+    if find_profile(profile_name).kind != "base":
+        parse_description(description, name=profile_name)  # refuses before anything is written
+    return parts, description
 
 
 def _plan_transformer(
