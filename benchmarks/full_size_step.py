@@ -67,7 +67,7 @@ def measure(options: argparse.Namespace) -> dict:
     from joyflash_cli.model.attention import use_backend
     from joyflash_cli.model.config import CONFIGURATIONS
     from joyflash_cli.model.kernels import resolve_backend
-    from joyflash_cli.render.devices import keep_freed_memory
+    from joyflash_cli.render.device import keep_freed_memory
     from joyflash_cli.render.memory import stream_memory
     from joyflash_cli.render.preflight import heap_holes_bytes
     from joyflash_cli.sampler.loop import run_iteration

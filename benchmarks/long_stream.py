@@ -97,7 +97,7 @@ def measure_reading(options: argparse.Namespace) -> dict[str, Any]:
 
     from joyflash_cli.media.inputs.sound import LiveSound
     from joyflash_cli.render.latency import stream_geometry
-    from joyflash_cli.render.parts import load_parts
+    from joyflash_cli.render.load import load_parts
     from joyflash_cli.render.sound_feed import SoundFeed
     from joyflash_cli.weights.store import resolve_checkpoint
 

@@ -90,7 +90,7 @@ def render_once(options: argparse.Namespace) -> dict:
 
     from joyflash_cli import __version__
     from joyflash_cli.render import FrameOptions, JoyFlash, read_request
-    from joyflash_cli.render.devices import stage_threads
+    from joyflash_cli.render.device import stage_threads
     from joyflash_cli.weights.store import resolve_checkpoint
 
     torch.set_num_threads(stage_threads() if options.threads is None else options.threads)

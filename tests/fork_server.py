@@ -83,7 +83,7 @@ def main() -> None:
     import torch  # noqa: F401
 
     import joyflash_cli.media.outputs.mp4
-    import joyflash_cli.render.stages  # noqa: F401
+    import joyflash_cli.render.stream  # noqa: F401
 
     sys.path[:0] = [str(TESTS), str(TESTS / "batch")]
     say(0)

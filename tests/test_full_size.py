@@ -186,12 +186,14 @@ def test_prompts_are_encoded_once_and_then_the_encoder_is_not_needed(
 ):
     import shutil
 
-    from joyflash_cli.render import static
+    from joyflash_cli.render import encode_once
 
     folder = shutil.copytree(checkpoints[LIVETALK], tmp_path / "copy")
     encoded = []
-    original = static._encode_text
-    monkeypatch.setattr(static, "_encode_text", lambda *a: encoded.append(a[1]) or original(*a))
+    original = encode_once._encode_text
+    monkeypatch.setattr(
+        encode_once, "_encode_text", lambda *a: encoded.append(a[1]) or original(*a)
+    )
     joyflash = JoyFlash.load(LIVETALK, folder, device="cpu", dtype="float32")
     request = read_request(joyflash.files, toy_picture, toy_voice)
     first = first_frames(joyflash, request)
@@ -211,7 +213,7 @@ def test_a_checkpoint_may_bring_the_embedding_of_its_default_prompt_alone(
 ):
     import shutil
 
-    from joyflash_cli.render.static import EncodeTarget, write_prompt_embedding
+    from joyflash_cli.render.encode_once import EncodeTarget, write_prompt_embedding
 
     folder = shutil.copytree(checkpoints[AVATARFORCING], tmp_path / "copy")
     files = resolve_checkpoint(AVATARFORCING, folder)

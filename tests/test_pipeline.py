@@ -29,7 +29,7 @@ from joyflash_cli.render import (
     read_request,
 )
 from joyflash_cli.render.joyflash import StopRequested
-from joyflash_cli.render.sidecar import read_sidecar, weights_sha256
+from joyflash_cli.render.record import read_sidecar, weights_sha256
 from joyflash_cli.types import AudioClip
 from joyflash_cli.weights.store import resolve_checkpoint
 

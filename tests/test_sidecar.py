@@ -6,7 +6,7 @@ import pytest
 
 from joyflash_cli import __version__
 from joyflash_cli.errors import DataError, OutputError
-from joyflash_cli.render.sidecar import (
+from joyflash_cli.render.record import (
     SIDECAR_KEYS,
     RenderRecord,
     read_sidecar,
@@ -54,9 +54,9 @@ def test_a_record_of_an_earlier_version_is_read(tmp_path):
 
 
 def test_the_docstring_names_every_key():
-    from joyflash_cli.render import sidecar
+    from joyflash_cli.render import record as record_module
 
-    assert all(f"``{key}``" in sidecar.__doc__ for key in SIDECAR_KEYS)
+    assert all(f"``{key}``" in record_module.__doc__ for key in SIDECAR_KEYS)
 
 
 def test_a_pattern_has_one_record(tmp_path):

@@ -45,8 +45,8 @@ def rehearse(
     """
     from joyflash_cli.media.inputs.sound import check_sound_file
     from joyflash_cli.render import RenderRequest, plan_render
+    from joyflash_cli.render.encode_once import check_prompt
     from joyflash_cli.render.request import check_not_exchanged, read_face
-    from joyflash_cli.render.static import check_prompt
 
     sampler = files.description.sampler
     face_of = lru_cache(_REMEMBERED)(

@@ -49,7 +49,7 @@ class RendererSettings:
     @property
     def parameters(self) -> dict[str, Any]:
         """What of this decides the pictures, as it enters a row's key."""
-        from joyflash_cli.render.devices import SHORT_DTYPES
+        from joyflash_cli.render.device import SHORT_DTYPES
 
         execution = asdict(self.execution)
         for where in ("offload", "codec_device"):
@@ -125,7 +125,7 @@ class PipelineRenderer:
 
 def _check_unchanged(job: Job) -> None:
     """Refuses a video whose inputs were not those that its row's key was made of."""
-    from joyflash_cli.render.sidecar import read_sidecar
+    from joyflash_cli.render.record import read_sidecar
 
     record = read_sidecar(job.staged)
     for name, given in (("image", job.row.image), ("audio", job.row.audio)):

@@ -273,7 +273,7 @@ def _prepare(options: BatchOptions, files: "CheckpointFiles") -> "BatchPlan":
     from joyflash_cli.batch.manifest import open_manifest
     from joyflash_cli.batch.plan import BatchChoices, BatchProblems, prepare_batch
     from joyflash_cli.batch.rows import parse_shard
-    from joyflash_cli.render.sidecar import weights_sha256
+    from joyflash_cli.render.record import weights_sha256
 
     choices = BatchChoices(
         out_dir=options.out_dir,

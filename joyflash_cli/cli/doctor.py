@@ -115,7 +115,7 @@ def _importable(name: str, findings: list[Finding], exit_code: int) -> bool:
 
 
 def _devices(findings: list[Finding]) -> dict[str, Any]:
-    from joyflash_cli.render.devices import host_memory
+    from joyflash_cli.render.device import host_memory
 
     memory = host_memory()
     machine = {"memory": None if memory is None else asdict(memory)}

@@ -311,7 +311,7 @@ def _opened_stream(output: Path, *, quiet: bool) -> "Iterator[BinaryIO]":
 def _use_threads(threads: int | None) -> None:
     import torch
 
-    from joyflash_cli.render.devices import stage_threads
+    from joyflash_cli.render.device import stage_threads
 
     torch.set_num_threads(stage_threads() if threads is None else threads)
 

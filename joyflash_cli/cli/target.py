@@ -104,7 +104,7 @@ def check_target(
         OutputError: See ``OutputNames.check``; when standard output is closed.
     """
     from joyflash_cli.media.outputs.names import check_names
-    from joyflash_cli.render.writing import check_output
+    from joyflash_cli.render.writer import check_output
 
     if not is_stream(output):
         check_output(output, overwrite=overwrite, inputs=inputs, also=also)

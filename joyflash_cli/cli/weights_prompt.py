@@ -165,7 +165,7 @@ def _encoded(
             hint="give --checkpoint DIR, a checkpoint with a text encoder",
             code="E-CHECKPOINT-TEXT",
         )
-    from joyflash_cli.render.devices import choose_device
+    from joyflash_cli.render.device import choose_device
     from joyflash_cli.weights.convert import read_template
     from joyflash_cli.weights.prompt_encoding import encode_prompt
 
@@ -180,8 +180,8 @@ def _from_checkpoint(
     import torch
 
     from joyflash_cli.encoders.text import clean_prompt
-    from joyflash_cli.render.devices import choose_device
-    from joyflash_cli.render.static import EncodeTarget, text_states
+    from joyflash_cli.render.device import choose_device
+    from joyflash_cli.render.encode_once import EncodeTarget, text_states
     from joyflash_cli.weights.prompt_encoding import EncodedPrompt
     from joyflash_cli.weights.store import resolve_checkpoint
 

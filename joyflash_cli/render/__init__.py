@@ -13,7 +13,7 @@ loaded.
 from joyflash_cli.render.frame import FrameOptions
 from joyflash_cli.render.joyflash import JoyFlash
 from joyflash_cli.render.latency import Latency, compute_latency
-from joyflash_cli.render.parts import DTYPES, choose_device, choose_dtype
+from joyflash_cli.render.load import DTYPES, choose_device, choose_dtype
 from joyflash_cli.render.request import (
     RenderPlan,
     RenderRequest,
@@ -21,7 +21,7 @@ from joyflash_cli.render.request import (
     plan_render,
     read_request,
 )
-from joyflash_cli.render.writing import RenderResult
+from joyflash_cli.render.writer import RenderResult
 
 __all__ = [
     "DTYPES",

@@ -6,9 +6,9 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from joyflash_cli.render.devices import keep_freed_memory
+from joyflash_cli.render.device import keep_freed_memory
 from joyflash_cli.render.latency import Latency, compute_latency
-from joyflash_cli.render.parts import LoadedParts, load_parts
+from joyflash_cli.render.load import LoadedParts, load_parts
 from joyflash_cli.render.placement import (
     DEFAULT_EXECUTION,
     ExecutionOptions,
@@ -19,14 +19,14 @@ from joyflash_cli.render.placement import (
 )
 from joyflash_cli.render.request import RenderPlan, RenderRequest, plan_render
 from joyflash_cli.render.sound_feed import SoundFeed
-from joyflash_cli.render.stages import (
+from joyflash_cli.render.stream import (
     SampledBlock,
     StreamJob,
     decode_stage,
     device_errors,
     sample_stage,
 )
-from joyflash_cli.render.writing import RenderResult, RunFacts, VideoWriter, check_output
+from joyflash_cli.render.writer import RenderResult, RunFacts, VideoWriter, check_output
 from joyflash_cli.streaming import Cancellation, RunAhead
 from joyflash_cli.types import FrameChunk
 from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint

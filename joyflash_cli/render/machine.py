@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from joyflash_cli.render.devices import (
+from joyflash_cli.render.device import (
     FreeMemory,
     choose_device,
     choose_dtype,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from joyflash_cli.codec.config import WanCodecConfig
 from joyflash_cli.errors import CheckpointError, DeviceError, UsageError
-from joyflash_cli.render.devices import choose_device, choose_dtype, unusable_gpu
+from joyflash_cli.render.device import choose_device, choose_dtype, unusable_gpu
 from joyflash_cli.weights.store import CheckpointFiles
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from joyflash_cli.codec.protocol import Codec
     from joyflash_cli.codec.taehv import TaehvDecoder
     from joyflash_cli.model.transformer import CausalTransformer
-    from joyflash_cli.render.parts import LoadedParts
+    from joyflash_cli.render.load import LoadedParts
 
 Offload = Literal["none", "text", "all"]
 """``text``: the text encoder runs on the CPU. ``all``: the layers' weights stay there too."""

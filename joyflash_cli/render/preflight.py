@@ -16,7 +16,7 @@ from joyflash_cli.render.codec_memory import (
     frames_bytes,
     latent_grid,
 )
-from joyflash_cli.render.devices import FreeMemory, free_memory, has_bfloat16
+from joyflash_cli.render.device import FreeMemory, free_memory, has_bfloat16
 from joyflash_cli.render.memory import FLOAT32_BYTES, StreamMemory, stream_memory
 from joyflash_cli.render.placement import FAST_CODEC, Placement
 from joyflash_cli.weights.store import CheckpointFiles

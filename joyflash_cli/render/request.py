@@ -189,7 +189,7 @@ def read_request(
         ImageError: When the picture cannot be used.
     """
     from joyflash_cli.media.inputs.sound import FileSound
-    from joyflash_cli.render.static import check_prompt, find_face_models_for
+    from joyflash_cli.render.encode_once import check_prompt, find_face_models_for
 
     if not 0 <= seed < 1 << 63:
         raise UsageError(f"seed {seed} is out of range", hint="0 <= seed < 2**63")

@@ -9,7 +9,7 @@ from typing import Any
 from joyflash_cli.errors import DataError
 from joyflash_cli.media.outputs.formats import VIDEO_SUFFIXES
 from joyflash_cli.media.outputs.names import partial_path, sidecar_path
-from joyflash_cli.render.sidecar import read_sidecar
+from joyflash_cli.render.record import read_sidecar
 
 RESULTS_FILE = "results.jsonl"
 MAX_RESULTS_BYTES = 1 << 30

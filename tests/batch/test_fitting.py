@@ -6,8 +6,9 @@ import torch
 from joyflash_cli.batch.fitting import WORKER_BYTES, fit_workers, with_named_dtype
 from joyflash_cli.batch.renderer import RendererSettings
 from joyflash_cli.errors import DeviceError
-from joyflash_cli.render import devices, preflight
-from joyflash_cli.render.devices import FreeMemory
+from joyflash_cli.render import device as device_module
+from joyflash_cli.render import preflight
+from joyflash_cli.render.device import FreeMemory
 from joyflash_cli.render.frame import MAX_SIZE_PX
 from joyflash_cli.render.placement import choose_placement
 from joyflash_cli.render.preflight import PlannedRun, memory_needs
@@ -60,7 +61,7 @@ def test_rows_are_known_by_the_number_format_that_is_used(monkeypatch):
     auto = RendererSettings(dtype="auto")
     keys = []
     for has_bfloat16 in (False, True):
-        monkeypatch.setattr(devices, "has_bfloat16", lambda _device, has=has_bfloat16: has)
+        monkeypatch.setattr(device_module, "has_bfloat16", lambda _device, has=has_bfloat16: has)
         keys.append(with_named_dtype(auto, "cpu").parameters)
     assert [key["dtype"] for key in keys] == ["float32", "bfloat16"]
     assert with_named_dtype(RendererSettings(dtype="fp32"), "cpu").parameters == keys[0]

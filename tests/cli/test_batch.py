@@ -15,7 +15,7 @@ from joyflash_cli.batch.jobs import Job
 from joyflash_cli.cli.app import run
 from joyflash_cli.errors import AudioError
 from joyflash_cli.media.outputs.probe import probe
-from joyflash_cli.render.sidecar import read_sidecar
+from joyflash_cli.render.record import read_sidecar
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "batch"))
 
@@ -296,15 +296,15 @@ def test_settings_of_the_model_decide_what_is_done_again(place, toy_checkpoint, 
 
 
 def test_what_auto_means_here_is_what_is_done_already(place, toy_checkpoint, fakes, monkeypatch):
-    from joyflash_cli.render import devices
+    from joyflash_cli.render import device as device_module
 
-    monkeypatch.setattr(devices, "has_bfloat16", lambda _device: False)
+    monkeypatch.setattr(device_module, "has_bfloat16", lambda _device: False)
     manifest = write_manifest("a,face.png,one.wav,,,")
     options = [manifest, "--out-dir", "out", "--checkpoint", str(toy_checkpoint)]
     assert run(["batch", *options, "--device", "cpu"]) == 0
     assert run(["batch", *options, "--device", "cpu", "--dtype", "fp32"]) == 0
     assert fakes == ["a"]
-    monkeypatch.setattr(devices, "has_bfloat16", lambda _device: True)
+    monkeypatch.setattr(device_module, "has_bfloat16", lambda _device: True)
     assert run(["batch", *options, "--device", "cpu"]) == 6
     assert run(["batch", *options, "--device", "cpu", "--overwrite"]) == 0
     assert fakes == ["a", "a"]

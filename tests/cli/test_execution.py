@@ -12,8 +12,9 @@ from conftest import TOY_PICTURE_PX
 from joyflash_cli.cli.app import run
 from joyflash_cli.media.outputs.probe import probe
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.render import devices, preflight
-from joyflash_cli.render.devices import FreeMemory
+from joyflash_cli.render import device as device_module
+from joyflash_cli.render import preflight
+from joyflash_cli.render.device import FreeMemory
 
 NUM_FRAMES = 33  # ceil(1.3 s * 25)
 
@@ -128,7 +129,7 @@ def test_a_gpu_that_torch_cannot_use_is_named_in_one_line(base, monkeypatch, tmp
         pytest.skip("needs a machine without CUDA")
     driver = tmp_path / "driver"
     driver.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  2025\n")
-    monkeypatch.setattr(devices, "NVIDIA_DRIVER", driver)
+    monkeypatch.setattr(device_module, "NVIDIA_DRIVER", driver)
     monkeypatch.setattr(torch.version, "cuda", None)
     assert run([*base, "--device", "cuda", "--quiet"]) == 5
     error = capsys.readouterr().err

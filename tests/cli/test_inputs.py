@@ -14,7 +14,7 @@ import pytest
 
 from joyflash_cli.cli.app import run
 from joyflash_cli.cli.inputs import said_while_opening
-from joyflash_cli.render.sidecar import read_sidecar
+from joyflash_cli.render.record import read_sidecar
 
 NUM_SAMPLES = 16_000
 

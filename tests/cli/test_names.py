@@ -14,7 +14,7 @@ from PIL import Image
 from joyflash_cli.cli.app import run
 from joyflash_cli.media.outputs.probe import probe
 from joyflash_cli.render import JoyFlash, read_request
-from joyflash_cli.render.sidecar import read_sidecar
+from joyflash_cli.render.record import read_sidecar
 
 COMMAND = [sys.executable, "-c", "from joyflash_cli.cli.app import main; main()"]
 NUM_FRAMES = 33

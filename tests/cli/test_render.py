@@ -20,7 +20,7 @@ from joyflash_cli import __version__
 from joyflash_cli.cli.app import run
 from joyflash_cli.media.inputs.audio import read_audio
 from joyflash_cli.media.outputs.probe import probe
-from joyflash_cli.render.sidecar import read_sidecar
+from joyflash_cli.render.record import read_sidecar
 
 NUM_FRAMES = 33  # ceil(1.3 s * 25)
 COMMAND = [sys.executable, "-c", "from joyflash_cli.cli.app import main; main()"]

@@ -16,7 +16,7 @@ from conftest import write_tone
 
 from joyflash_cli.cli.app import run
 from joyflash_cli.media.outputs.probe import probe
-from joyflash_cli.render.sidecar import read_sidecar
+from joyflash_cli.render.record import read_sidecar
 
 COMMAND = [sys.executable, "-c", "from joyflash_cli.cli.app import main; main()"]
 NEEDS_FFMPEG = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")

@@ -12,7 +12,7 @@ NEEDED_GB = 6
 @pytest.mark.slow
 def test_peak_memory_is_within_a_tenth_of_the_prediction(repository):
     """Random bfloat16 weights at 256 x 256; takes minutes of one core and 4 GB."""
-    from joyflash_cli.render.devices import host_memory
+    from joyflash_cli.render.device import host_memory
 
     memory = host_memory()
     if memory is None or memory.free < NEEDED_GB * 1e9:

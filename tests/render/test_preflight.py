@@ -12,7 +12,7 @@ from joyflash_cli.errors import CheckpointError, DeviceError
 from joyflash_cli.model.config import AVATAR_1_3B
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.render import preflight
-from joyflash_cli.render.devices import FreeMemory
+from joyflash_cli.render.device import FreeMemory
 from joyflash_cli.render.placement import ExecutionOptions, Placement
 from joyflash_cli.render.preflight import (
     PlannedRun,

@@ -137,7 +137,7 @@ def test_large_parts_are_written_in_shards(published, tmp_path, monkeypatch):
         tensor.numel() * 2 for tensor in tensors(out, "transformer").values()
     )
     assert any("file 2 of" in step for step in steps)
-    from joyflash_cli.render.parts import load_parts
+    from joyflash_cli.render.load import load_parts
 
     files = resolve_checkpoint(LIVETALK, out)
     parts = load_parts(files, torch.device("cpu"), torch.float32)

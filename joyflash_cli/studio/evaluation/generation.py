@@ -48,7 +48,7 @@ class CheckpointRenderer:
         look_ahead_blocks: int | None = None,
     ) -> None:
         from joyflash_cli.render import JoyFlash, choose_device, choose_dtype
-        from joyflash_cli.render.parts import load_parts
+        from joyflash_cli.render.load import load_parts
         from joyflash_cli.weights.store import resolve_checkpoint
 
         self.files = resolve_checkpoint("tiny", checkpoint)

@@ -80,7 +80,7 @@ def load_encoders(checkpoint: str, device: torch.device) -> ClipEncoders:
     Raises:
         CheckpointError: If files are missing or damaged.
     """
-    from joyflash_cli.render.parts import load_parts
+    from joyflash_cli.render.load import load_parts
 
     files = resolve_encoders(checkpoint)
     parts = load_parts(files, device, torch.float32)
@@ -101,7 +101,7 @@ def load_encoders(checkpoint: str, device: torch.device) -> ClipEncoders:
 
 
 def _text(files: CheckpointFiles, device: torch.device) -> Callable[[str], Tensor]:
-    from joyflash_cli.render.static import EncodeTarget, text_states
+    from joyflash_cli.render.encode_once import EncodeTarget, text_states
 
     target = EncodeTarget(device, torch.float32)
 

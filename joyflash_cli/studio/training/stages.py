@@ -25,7 +25,7 @@ def _unpack(run: RunConfig, resume: bool, session: Session) -> None:
     import torch
 
     from joyflash_cli.encoders.front_end import FrontEnd, save_front_end
-    from joyflash_cli.render.parts import load_parts
+    from joyflash_cli.render.load import load_parts
     from joyflash_cli.studio.training.clip_encoders import resolve_encoders
 
     if not run.start:

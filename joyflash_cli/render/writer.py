@@ -11,13 +11,13 @@ from joyflash_cli.errors import JoyFlashError, OutputError
 from joyflash_cli.files import file_sha256
 from joyflash_cli.media.outputs.discarding import DiscardedOnExit
 from joyflash_cli.media.outputs.names import followed
-from joyflash_cli.render.request import SILENCE_WARNING, RenderRequest
-from joyflash_cli.render.sidecar import (
+from joyflash_cli.render.record import (
     RenderRecord,
     notice,
     weights_sha256,
     write_sidecar,
 )
+from joyflash_cli.render.request import SILENCE_WARNING, RenderRequest
 from joyflash_cli.types import AudioClip, FrameChunk, SoundFormat
 from joyflash_cli.weights.store import CheckpointFiles
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from joyflash_cli.errors import DeviceError, UsageError
-from joyflash_cli.render import devices
-from joyflash_cli.render.devices import (
+from joyflash_cli.render import device as device_module
+from joyflash_cli.render.device import (
     FreeMemory,
     choose_device,
     choose_dtype,
@@ -22,11 +22,11 @@ NVIDIA = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
     """A machine without GPU, driver or container limits; tests add what they need."""
-    monkeypatch.setattr(devices, "NVIDIA_DRIVER", tmp_path / "nvidia")
-    monkeypatch.setattr(devices, "AMD_DRIVER", tmp_path / "kfd")
-    monkeypatch.setattr(devices, "CGROUP", tmp_path / "cgroup")
-    monkeypatch.setattr(devices, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(devices.shutil, "which", lambda name: None)
+    monkeypatch.setattr(device_module, "NVIDIA_DRIVER", tmp_path / "nvidia")
+    monkeypatch.setattr(device_module, "AMD_DRIVER", tmp_path / "kfd")
+    monkeypatch.setattr(device_module, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(device_module, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(device_module.shutil, "which", lambda name: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", None)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -167,13 +167,15 @@ def test_free_memory_of_a_gpu(monkeypatch):
 def test_a_stage_takes_half_of_the_cores_it_may_use(monkeypatch):
     for cores, threads in ((1, 1), (2, 1), (8, 4)):
         allowed = set(range(cores))
-        monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _, a=allowed: a, raising=False)
-        assert devices.stage_threads() == threads
+        monkeypatch.setattr(
+            device_module.os, "sched_getaffinity", lambda _, a=allowed: a, raising=False
+        )
+        assert device_module.stage_threads() == threads
 
 
 def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
     import platform
 
-    assert devices.keep_freed_memory() is (platform.libc_ver()[0] == "glibc")
+    assert device_module.keep_freed_memory() is (platform.libc_ver()[0] == "glibc")
     monkeypatch.setattr(platform, "libc_ver", lambda: ("musl", "1.2"))
-    assert devices.keep_freed_memory() is False
+    assert device_module.keep_freed_memory() is False

@@ -10,7 +10,7 @@ from joyflash_cli.codec.config import TinyCodecConfig, WanCodecConfig
 from joyflash_cli.description import SAME_EXPORT, Description
 from joyflash_cli.encoders.config import FrontEndConfig, Wav2Vec2FrontEnd
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.render.devices import DTYPES, choose_device, choose_dtype
+from joyflash_cli.render.device import DTYPES, choose_device, choose_dtype
 from joyflash_cli.weights.store import CheckpointFiles
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.errors import DeviceError
-from joyflash_cli.render.parts import LoadedParts
+from joyflash_cli.render.load import LoadedParts
 from joyflash_cli.render.placement import Placement
 from joyflash_cli.render.preflight import PlannedRun, is_out_of_memory, memory_ran_out
 from joyflash_cli.render.request import RenderRequest
@@ -121,8 +121,8 @@ def decode_stage(
 
 def _sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
     from joyflash_cli.conditioning.stream import StreamConditioning
+    from joyflash_cli.render.encode_once import EncodeTarget, static_conditioning
     from joyflash_cli.render.file_rows import encoder_for
-    from joyflash_cli.render.static import EncodeTarget, static_conditioning
     from joyflash_cli.sampler.loop import sample_blocks
     from joyflash_cli.sampler.noise import SeededNoise
 
