@@ -153,14 +153,16 @@ def help_of(verb: tuple[str, ...]) -> str:
 
 def settings_table() -> str:
     """Every setting with its variable and default."""
+    from typer.main import get_command
+
     from joyflash_cli.cli.app import app
-    from joyflash_cli.cli.settings_catalog import known_settings
+    from joyflash_cli.cli.settings import known_settings
 
     rows = []
-    for setting in known_settings(app):
-        default = "" if setting.default in (None, "") else f"`{_shown(setting.default)}`"
-        text = setting.help.replace("|", "\\|")
-        rows.append(f"| `{setting.key}` | `{setting.variable}` | {default} | {text} |")
+    for setting in known_settings(get_command(app)):
+        default = "" if setting.value in (None, "") else f"`{_shown(setting.value)}`"
+        text = setting.option.help.rstrip(".").replace("|", "\\|")
+        rows.append(f"| `{setting.key}` | `{setting.variables[1]}` | {default} | {text} |")
     return SETTINGS + "\n".join(rows) + "\n"
 
 

@@ -18,10 +18,15 @@ from joyflash_cli.cli.evaluate import evaluate
 from joyflash_cli.cli.events import was_told
 from joyflash_cli.cli.exit_codes import ExitCode
 from joyflash_cli.cli.help_text import GroupedCommand
+from joyflash_cli.cli.options import option, say
 from joyflash_cli.cli.render import render
 from joyflash_cli.cli.report import report
-from joyflash_cli.cli.settings import read_settings
-from joyflash_cli.cli.settings_catalog import known_settings
+from joyflash_cli.cli.settings import (
+    default_map,
+    known_settings,
+    read_settings,
+    unknown_variables,
+)
 from joyflash_cli.cli.standard_streams import (
     flush_stdout,
     prepare_standard_streams,
@@ -63,12 +68,10 @@ def joyflash(
     context: typer.Context,
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
-        ),
+        option("--version", "Show the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
     no_config: Annotated[
-        bool, typer.Option("--no-config", help="Read no settings from files or environment.")
+        bool, option("--no-config", "Read no settings from files or environment.")
     ] = False,
 ) -> None:
     """A talking-head video from one picture and one voice, of any length, in real time.
@@ -96,11 +99,13 @@ def joyflash(
         typer.echo(context.get_help())
         return
     check_working_folder()
-    settings = read_settings(known_settings(app), use_files=not no_config)
-    for warning in settings.warnings:
-        typer.echo(f"joyflash: warning: {warning}", err=True)
-    context.default_map = settings.default_map()
-    context.ensure_object(dict)["settings"] = settings
+    settings = known_settings(context.command)
+    if not no_config:
+        warnings = unknown_variables(settings)
+        settings = read_settings(settings)
+        say(*(f"joyflash: warning: {text}" for text in warnings))
+    context.default_map = default_map(settings)
+    context.obj = settings
 
 
 def check_working_folder() -> None:

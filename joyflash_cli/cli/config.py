@@ -1,21 +1,24 @@
 """``joyflash config``: every setting, its value and where that comes from."""
 
 import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from joyflash_cli.cli.settings import DEFAULT, PROJECT_FILE, Settings, Value, user_file
+from joyflash_cli.cli.options import Debug, Json, option, print_json
+from joyflash_cli.cli.settings import DEFAULT, PROJECT_FILE, Setting, user_file
 
 
 def config(
     context: typer.Context,
     show_origin: Annotated[
-        bool, typer.Option("--show-origin", help="Also show where each value comes from.")
+        bool, option("--show-origin", "Also show where each value comes from.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Show every setting and its value.
 
@@ -40,35 +43,31 @@ def config(
       joyflash config --show-origin
       JOYFLASH_SEED=7 joyflash config --show-origin --json
     """  # noqa: D301 - \b tells the help not to fold what follows
-    settings: Settings = context.obj["settings"]
+    settings: tuple[Setting, ...] = context.obj
     if as_json:
-        typer.echo(json.dumps(_as_json(settings)))
+        print_json(_as_json(settings))
         return
-    shown = [(f"{value.setting.key} = {_as_toml(value.value)}", value) for value in settings.values]
-    width = max(len(text) for text, _ in shown)
-    for text, value in shown:
-        typer.echo(f"{text:<{width}}  # {value.origin}" if show_origin else text)
+    texts = [f"{setting.key} = {_as_toml(setting.value)}" for setting in settings]
+    width = max(map(len, texts))
+    for text, setting in zip(texts, settings, strict=True):
+        typer.echo(f"{text:<{width}}  # {setting.origin}" if show_origin else text)
 
 
-def _as_json(settings: Settings) -> dict[str, Any]:
-    import os
-
+def _as_json(settings: Iterable[Setting]) -> dict[str, Any]:
     return {
         "files": [
             {"path": str(path), "exists": path.is_file()}
             for path in (Path(PROJECT_FILE), user_file(os.environ))
         ],
-        "settings": {value.setting.key: _entry(value) for value in settings.values},
-    }
-
-
-def _entry(value: Value) -> dict[str, Any]:
-    plain = str(value.value) if isinstance(value.value, Path) else value.value
-    return {
-        "value": plain,
-        "origin": value.origin,
-        "set": value.origin != DEFAULT,
-        "variable": value.setting.variable,
+        "settings": {
+            setting.key: {
+                "value": str(setting.value) if isinstance(setting.value, Path) else setting.value,
+                "origin": setting.origin,
+                "set": setting.origin != DEFAULT,
+                "variable": setting.variables[1],
+            }
+            for setting in settings
+        },
     }
 
 

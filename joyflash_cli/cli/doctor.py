@@ -13,6 +13,7 @@ import typer
 
 from joyflash_cli import __version__
 from joyflash_cli.cli.exit_codes import ExitCode
+from joyflash_cli.cli.options import Json, option
 
 REPORT_FORMAT = 1
 LOW_DISK_BYTES = 20_000_000_000
@@ -47,10 +48,8 @@ class Finding:
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    online: Annotated[
-        bool, typer.Option("--online", help="Also try whether the Hub answers.")
-    ] = False,
+    as_json: Json = False,
+    online: Annotated[bool, option("--online", "Also try whether the Hub answers.")] = False,
 ) -> None:
     """Report what this machine has for rendering, and what is missing.
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from joyflash_cli.cli.ablation import AblationRequest, run_ablation
+from joyflash_cli.cli.options import Checkpoint, Debug, Json, Quiet, option
 from joyflash_cli.errors import UsageError
 
 
@@ -22,76 +23,63 @@ def evaluate(
         ),
     ],
     held_out: Annotated[
-        bool, typer.Option("--held-out", help="Use only identities and voices kept from training.")
+        bool, option("--held-out", "Use only identities and voices kept from training.")
     ] = False,
     horizon: Annotated[
-        float | None,
-        typer.Option("--horizon", min=1.0, metavar="S", help="Longest drift horizon in seconds."),
+        float | None, option("--horizon", "Longest drift horizon in seconds.", "S", min=1.0)
     ] = None,
     assets: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--assets",
-            metavar="DIR",
-            help="Another held-out pack than the recorded one; heads: folder of the head packs.",
+            "Another held-out pack than the recorded one; heads: folder of the head packs.",
+            "DIR",
         ),
     ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            "--checkpoint", metavar="DIR", help="Weights to use instead of the profile's."
-        ),
-    ] = None,
+    checkpoint: Checkpoint = None,
     sheets: Annotated[
-        Path | None,
-        typer.Option("--sheets", metavar="DIR", help="Write picture sheets to look at."),
+        Path | None, option("--sheets", "Write picture sheets to look at.", "DIR")
     ] = None,
     table: Annotated[
-        int | None,
-        typer.Option("--table", metavar="2|3|4", help="ablation: the paper's table to measure."),
+        int | None, option("--table", "ablation: the paper's table to measure.", "2|3|4")
     ] = None,
     config: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="FILE", help="ablation: run whose clips are trained on."),
+        Path | None, option("--config", "ablation: run whose clips are trained on.", "FILE")
     ] = None,
     steps: Annotated[
-        int, typer.Option("--steps", min=1, help="ablation: distillation steps of every variant.")
+        int, option("--steps", "ablation: distillation steps of every variant.", min=1)
     ] = 400,
     start_steps: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--start-steps",
+            "ablation: steps of what all variants share; the run's own by default.",
             min=1,
-            help="ablation: steps of what all variants share; the run's own by default.",
         ),
     ] = None,
-    seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="ablation: trainings of every variant.")
-    ] = 3,
+    seeds: Annotated[int, option("--seeds", "ablation: trainings of every variant.", min=1)] = 3,
     clips: Annotated[
-        int | None,
-        typer.Option("--clips", min=2, help="Measure only the first clips; heads: of each kind."),
+        int | None, option("--clips", "Measure only the first clips; heads: of each kind.", min=2)
     ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", metavar="DIR", help="ablation: folder of the table.")
-    ] = Path("runs"),
+    output: Annotated[Path, option("--output", "ablation: folder of the table.", "DIR")] = Path(
+        "runs"
+    ),
     real: Annotated[
         list[Path] | None,
-        typer.Option(
+        option(
             "--real",
-            metavar="DIR",
-            help="Films of real people, in place of --held-out; may be repeated. "
+            "Films of real people, in place of --held-out; may be repeated. "
             "points: people with recorded points; slope and r say how read openings follow "
             "recorded ones, a slope below 1 that open lips or lids are read half shut.",
+            "DIR",
         ),
     ] = None,
     faceless: Annotated[
-        Path | None,
-        typer.Option("--faceless", metavar="DIR", help="points: pictures that show no face."),
+        Path | None, option("--faceless", "points: pictures that show no face.", "DIR")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Measure lips, stillness, identity, sharpness and drift on held-out data.
 

@@ -10,11 +10,8 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Any, BinaryIO, TextIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
-import typer
-
-from joyflash_cli.cli.help_text import MESSAGES
 from joyflash_cli.errors import JoyFlashError, UsageError
 from joyflash_cli.media.outputs.whole_writes import write_all
 
@@ -23,16 +20,6 @@ JSON_VERSION = 1
 
 FIRST_FREE_DESCRIPTOR = 3
 
-ProgressFd = Annotated[
-    int | None,
-    typer.Option(
-        "--progress-fd",
-        min=0,
-        metavar="N",
-        help="Write the JSON lines to file descriptor N.",
-        rich_help_panel=MESSAGES,
-    ),
-]
 _TOLD = "_told_as_an_event"
 
 
@@ -40,11 +27,11 @@ class EventStream:
     """Writes events as they happen; a reader that has gone does not stop the run.
 
     Args:
-        stream: Where the lines go; standard error, or bytes of a descriptor of their own.
+        stream: Where the lines go: standard error, bytes of a descriptor of their own, or nowhere.
     """
 
-    def __init__(self, stream: TextIO | BinaryIO) -> None:
-        self._stream: TextIO | BinaryIO | None = stream
+    def __init__(self, stream: TextIO | BinaryIO | None = None) -> None:
+        self._stream = stream
         self.is_stderr = stream is sys.stderr
 
     def emit(self, name: str, **values: Any) -> None:
@@ -68,13 +55,10 @@ class EventStream:
 
     def fail(self, error: Exception) -> None:
         """``error``: why the run ends; on standard error it takes the place of the usual line."""
-        known = isinstance(error, JoyFlashError)
-        self.emit(
-            "error",
-            code=error.code if isinstance(error, JoyFlashError) else "E-INTERNAL",
-            text=" ".join(str(error).split()) if known else f"{type(error).__name__}: {error}",
-            exit_code=error.exit_code if isinstance(error, JoyFlashError) else 1,
-        )
+        code, text, exit_code = "E-INTERNAL", f"{type(error).__name__}: {error}", 1
+        if isinstance(error, JoyFlashError):
+            code, text, exit_code = error.code, " ".join(str(error).split()), error.exit_code
+        self.emit("error", code=code, text=text, exit_code=exit_code)
         if self.is_stderr:
             setattr(error, _TOLD, True)
 
@@ -85,7 +69,7 @@ def was_told(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def open_events(kind: str, descriptor: int | None) -> Iterator[EventStream | None]:
+def open_events(kind: str, descriptor: int | None) -> Iterator[EventStream]:
     """The event stream that was asked for; what ends the ``with`` block becomes its last event.
 
     Args:
@@ -96,14 +80,13 @@ def open_events(kind: str, descriptor: int | None) -> Iterator[EventStream | Non
         UsageError: ``E-PROGRESS-FD`` for a descriptor that cannot be written.
     """
     if descriptor is None:
-        opened = None if kind != "json" else EventStream(sys.stderr)
+        opened = EventStream(sys.stderr if kind == "json" else None)
     else:
         opened = EventStream(_open_descriptor(descriptor))
     try:
         yield opened
     except Exception as error:
-        if opened is not None:
-            opened.fail(error)
+        opened.fail(error)
         raise
 
 

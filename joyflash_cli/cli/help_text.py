@@ -10,19 +10,6 @@ CONTROL, WORKERS, MESSAGES = "Control", "Workers and machines", "Messages"
 GROUPS = (FILES, MODEL, CONTROL, WORKERS, DEVICE, EXPERT, MESSAGES)
 """The order in which groups are shown; options of no group stand between files and model."""
 
-GROUP_OF = {
-    "image": FILES, "audio": FILES, "output": FILES, "audio_format": FILES, "out_dir": FILES,
-    "overwrite": FILES, "skip_existing": FILES, "compare": FILES, "preview": FILES,
-    "profile": MODEL, "checkpoint": MODEL, "prompt": MODEL, "seed": MODEL, "face": MODEL,
-    "device": DEVICE, "dtype": DEVICE, "threads": DEVICE,
-    "dry_run": CONTROL, "resume": CONTROL, "retry_failed": CONTROL, "fail_fast": CONTROL,
-    "workers": WORKERS, "engine": WORKERS, "ray_address": WORKERS, "shard": WORKERS,
-    "look_ahead": EXPERT, "audio_guidance": EXPERT, "steps": EXPERT,
-    "as_json": MESSAGES, "quiet": MESSAGES, "verbose": MESSAGES, "debug": MESSAGES,
-    "progress": MESSAGES, "help": MESSAGES,
-}  # fmt: skip
-"""Group by parameter; a parameter's own ``rich_help_panel`` wins."""
-
 MIN_GROUPED = 9
 """Verbs with fewer options show one plain list."""
 
@@ -63,8 +50,9 @@ def _write_arguments(command: GroupedCommand, ctx: Any, formatter: Any) -> None:
 
 
 def _group(parameter: Any) -> str:
-    own = getattr(parameter, "rich_help_panel", None)
-    return own or GROUP_OF.get(parameter.name or "", "Options")
+    # Click makes the option --help itself.
+    own = MESSAGES if parameter.name == "help" else getattr(parameter, "rich_help_panel", None)
+    return own or "Options"
 
 
 def _rank(name: str) -> float:

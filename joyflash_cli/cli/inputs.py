@@ -5,12 +5,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-import typer
-
-from joyflash_cli.cli.help_text import FILES
-from joyflash_cli.cli.render_text import say
+from joyflash_cli.cli.options import say
 from joyflash_cli.errors import ImageError, UsageError
 from joyflash_cli.media.inputs.hearing import SoundChoices
 
@@ -20,29 +17,6 @@ if TYPE_CHECKING:
 STANDARD_INPUT = "-"
 STANDARD_INPUT_DESCRIPTOR = 0
 _SAID_AFTER_S = 1.0
-
-AudioTrack = Annotated[
-    int | None,
-    typer.Option(
-        "--audio-track",
-        min=0,
-        metavar="N",
-        help="Which of several sound tracks, from 0; default: the default one.",
-        rich_help_panel=FILES,
-    ),
-]
-SkipDamaged = Annotated[
-    bool,
-    typer.Option(
-        "--skip-damaged",
-        help="Make damaged places of compressed sound silent.",
-        rich_help_panel=FILES,
-    ),
-]
-Strict = Annotated[
-    bool,
-    typer.Option("--strict", help="Refuse sound that is cut off.", rich_help_panel=FILES),
-]
 
 
 def open_sound(
@@ -119,7 +93,7 @@ def said_while_opening(
     """
     does = "writes to" if to_read else "reads from"
     text = f"joyflash: waiting until a program {does} the pipe {path} ({option})"
-    timer = threading.Timer(_SAID_AFTER_S, say, (quiet, text))
+    timer = threading.Timer(_SAID_AFTER_S, say, (text,), {"quiet": quiet})
     timer.daemon = True
     timer.start()
     try:

@@ -12,11 +12,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, Self, TextIO, Unpack
 
-from joyflash_cli.cli.events import EventStream
-from joyflash_cli.cli.progress import EventProgress, Pace, Progress, open_progress
-from joyflash_cli.types import FrameChunk
+from joyflash_cli.cli.progress import Display, Standing, open_display
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +26,7 @@ ROWS = 12
 
 PICTURE_HEIGHT_PX = 192
 FILE_HEIGHT_PX = 128
+FILE_COLUMNS = 8
 MAX_THUMBNAILS = 24
 """A picture file thins its thumbnails out beyond this, so that it covers the whole video."""
 
@@ -36,35 +35,21 @@ _KITTY_PIECE = 4096
 _KITTY_ID = 7106
 
 
-def open_preview(
-    num_frames: int | None,
-    fps: float,
-    *,
-    output: Path,
-    quiet: bool,
-    stream: TextIO | None = None,
-    events: EventStream | None = None,
-) -> Progress:
+def open_preview(output: Path, *, quiet: bool, stream: TextIO | None = None) -> Display:
     """The preview that suits the stream; it stands in for the progress bar.
 
     Args:
-        num_frames: Frames of the whole video, ``None`` while unknown.
-        fps: Frames per second.
         output: The video; a picture file goes beside it.
         quiet: Nothing is written to the stream; the picture file is.
         stream: Standard error if ``None``.
-        events: Told everything as well.
     """
     from joyflash_cli.media.outputs.names import preview_path
 
     stream = stream or sys.stderr
-    kind = shown_in(stream, quiet=quiet)
-    if kind is not None:
-        shown: Progress = TerminalPreview(num_frames, fps, stream, kind)
-    else:
-        inner = open_progress(num_frames, fps, quiet=quiet, stream=stream)
-        shown = FilePreview(inner, preview_path(output))
-    return shown if events is None else EventProgress(num_frames, fps, events, shown)
+    pictures = shown_in(stream, quiet=quiet)
+    if pictures is not None:
+        return TerminalPreview(stream, pictures)
+    return FilePreview(open_display("render", quiet=quiet, stream=stream), preview_path(output))
 
 
 def shown_in(stream: TextIO, *, quiet: bool) -> "Pictures | None":
@@ -87,70 +72,37 @@ def terminal_pictures(environment: Mapping[str, str]) -> Pictures | None:
     return "cells" if environment.get("COLORTERM") in ("truecolor", "24bit") else None
 
 
-class TerminalPreview:
+class TerminalPreview(Display):
     """The latest blocks as a strip in the terminal, with one line of progress below.
 
     Args:
-        num_frames: Frames of the whole video, ``None`` while unknown.
-        fps: Frames per second.
         stream: The terminal.
         kind: How it shows pictures.
         columns: Its width in cells; asked for if ``None``.
     """
 
-    def __init__(
-        self,
-        num_frames: int | None,
-        fps: float,
-        stream: TextIO,
-        kind: Pictures,
-        *,
-        columns: int | None = None,
-    ) -> None:
-        self._pace = Pace(num_frames, fps)
+    def __init__(self, stream: TextIO, kind: Pictures, *, columns: int | None = None) -> None:
         self._stream = stream
         self._kind = kind
         self._columns = columns or shutil.get_terminal_size().columns
         self._strip: list[np.ndarray] = []
 
-    def __enter__(self) -> "TerminalPreview":
+    def __enter__(self) -> Self:
         # The lines are made now, so that drawing into them never scrolls the terminal.
-        self._stream.write("\n" * ROWS)
-        self._stream.flush()
+        self._write("\n" * ROWS)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stream.write("\r\x1b[K")
-        self._stream.flush()
+        self._write("\r\x1b[K")
 
-    def loading(self, what: str) -> None:
+    def show(self, text: str, **standing: Unpack[Standing]) -> None:
         """Says so below the strip."""
-        self._status(f"loading {what}")
+        self._write(f"\r\x1b[K{text[: self._columns - 1]}")
 
-    def update(self, chunk: FrameChunk) -> None:
-        """Adds the block's last frame and draws the strip again."""
-        self._pace.update(chunk)
-        if len(chunk.frames):
-            self._add(chunk.frames[-1])
-            above = f"\r\x1b[{ROWS}A"
-            if self._kind == "cells":
-                # Every row ends in a line feed, so the cursor is back on the progress line.
-                self._stream.write(above + "".join(row + "\n" for row in cell_rows(self._strip)))
-            else:
-                draw = kitty_picture if self._kind == "kitty" else iterm_picture
-                picture = draw(_side_by_side(self._strip))
-                self._stream.write(f"{above}\x1b7{picture}\x1b8\x1b[{ROWS}B")
-        self._status(self._pace.describe(chunk))
+    def show_frame(self, frame: "np.ndarray") -> None:
+        """Adds a thumbnail and draws the strip again."""
+        import numpy as np
 
-    def waiting(self, waited_s: float) -> None:
-        """Says so below the strip once it takes longer than a moment."""
-        if waited_s >= 2.0:
-            self._status(f"waiting, {waited_s:.0f} s; {self._pace.frames_done} frames written")
-
-    def event(self, name: str, **values: object) -> None:
-        """People are told in sentences."""
-
-    def _add(self, frame: "np.ndarray") -> None:
         from joyflash_cli.media.sheet import resized
 
         height = 2 * ROWS if self._kind == "cells" else PICTURE_HEIGHT_PX
@@ -159,13 +111,21 @@ class TerminalPreview:
         width_cells = max(1, round(2 * ROWS * thumbnail.shape[1] / thumbnail.shape[0])) + 1
         self._strip.append(thumbnail)
         del self._strip[: -max(1, (self._columns - 1) // width_cells)]
+        above = f"\r\x1b[{ROWS}A"
+        if self._kind == "cells":
+            # Every row ends in a line feed, so the cursor is back on the progress line.
+            self._write(above + "".join(row + "\n" for row in cell_rows(self._strip)))
+            return
+        draw = kitty_picture if self._kind == "kitty" else iterm_picture
+        picture = draw(np.concatenate(self._strip, axis=1))
+        self._write(f"{above}\x1b7{picture}\x1b8\x1b[{ROWS}B")
 
-    def _status(self, text: str) -> None:
-        self._stream.write(f"\r\x1b[K{text[: self._columns - 1]}")
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
         self._stream.flush()
 
 
-class FilePreview:
+class FilePreview(Display):
     """Thumbnails of the whole video so far in one picture file, and the usual progress.
 
     Args:
@@ -175,7 +135,7 @@ class FilePreview:
     """
 
     def __init__(
-        self, inner: Progress, path: Path, *, clock: Callable[[], float] = time.monotonic
+        self, inner: Display, path: Path, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._inner = inner
         self._path = path
@@ -185,7 +145,7 @@ class FilePreview:
         self._stride = 1
         self._num_blocks = 0
 
-    def __enter__(self) -> "FilePreview":
+    def __enter__(self) -> Self:
         self._inner.__enter__()
         return self
 
@@ -193,17 +153,16 @@ class FilePreview:
         self._write()
         self._inner.__exit__(*arguments)
 
-    def loading(self, what: str) -> None:
+    def show(self, text: str, **standing: Unpack[Standing]) -> None:
         """Passed on."""
-        self._inner.loading(what)
+        self._inner.show(text, **standing)
 
-    def update(self, chunk: FrameChunk) -> None:
+    def show_frame(self, frame: "np.ndarray") -> None:
         """Adds a thumbnail; writes the picture every two seconds at most."""
         from joyflash_cli.media.sheet import resized
 
-        self._inner.update(chunk)
-        if len(chunk.frames) and self._num_blocks % self._stride == 0:
-            self._thumbnails.append(resized(chunk.frames[-1], height_px=FILE_HEIGHT_PX))
+        if self._num_blocks % self._stride == 0:
+            self._thumbnails.append(resized(frame, height_px=FILE_HEIGHT_PX))
             if len(self._thumbnails) > MAX_THUMBNAILS:
                 self._thumbnails = self._thumbnails[::2]
                 self._stride *= 2
@@ -212,23 +171,14 @@ class FilePreview:
             self._next_s = self._clock() + FILE_EVERY_S
             self._write()
 
-    def waiting(self, waited_s: float) -> None:
-        """Passed on."""
-        self._inner.waiting(waited_s)
-
-    def event(self, name: str, **values: object) -> None:
-        """Passed on."""
-        self._inner.event(name, **values)
-
     def _write(self) -> None:
         from joyflash_cli.files import write_whole
         from joyflash_cli.media.sheet import picture_bytes, tile
 
         if not self._thumbnails:
             return
-        per_row = 8
-        starts = range(0, len(self._thumbnails), per_row)
-        sheet = tile([self._thumbnails[start : start + per_row] for start in starts])
+        starts = range(0, len(self._thumbnails), FILE_COLUMNS)
+        sheet = tile([self._thumbnails[start : start + FILE_COLUMNS] for start in starts])
         # A preview that cannot be written is no reason to lose the video.
         with contextlib.suppress(OSError):
             write_whole(self._path, picture_bytes(sheet))
@@ -272,9 +222,3 @@ def _png(pixels: "np.ndarray") -> str:
     from joyflash_cli.media.sheet import picture_bytes
 
     return base64.b64encode(picture_bytes(pixels)).decode("ascii")
-
-
-def _side_by_side(strip: list["np.ndarray"]) -> "np.ndarray":
-    import numpy as np
-
-    return np.concatenate(strip, axis=1)

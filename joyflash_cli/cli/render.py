@@ -1,179 +1,55 @@
 """``joyflash render``: one picture and one voice to one video, from files or through pipes."""
 
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import typer
 
-from joyflash_cli.cli.completion import complete_device, complete_dtype, complete_profile
-from joyflash_cli.cli.events import ProgressFd
-from joyflash_cli.cli.execution import (
-    AllowNoFace,
-    Attention,
-    Compile,
-    FastDecode,
-    Frame,
-    MaxSize,
-    Offload,
-    OutputFps,
-    Quantize,
-    Size,
-    VaeDevice,
+from joyflash_cli.cli.command_lines import RenderOptions
+from joyflash_cli.cli.events import EventStream, open_events
+from joyflash_cli.cli.inputs import (
+    STANDARD_INPUT,
+    STANDARD_INPUT_DESCRIPTOR,
+    open_picture,
+    open_sound,
+    said_while_opening,
 )
-from joyflash_cli.cli.help_text import EXPERT, FILES, MESSAGES
-from joyflash_cli.cli.inputs import AudioTrack, SkipDamaged, Strict
-from joyflash_cli.cli.render_run import RenderOptions, run_render
+from joyflash_cli.cli.options import print_json, takes
+from joyflash_cli.cli.progress import RenderProgress, check_progress_kind, open_display
+from joyflash_cli.cli.render_text import (
+    is_worth_telling,
+    memory_line,
+    memory_summary,
+    plan_line,
+    plan_summary,
+    result_line,
+    result_summary,
+)
 from joyflash_cli.cli.signals import StopSignals
-from joyflash_cli.cli.target import choose_inputs
-from joyflash_cli.media.inputs.hearing import SoundChoices
+from joyflash_cli.cli.target import (
+    check_target,
+    choose_inputs,
+    choose_output,
+    is_standard_output,
+    is_stream,
+)
+from joyflash_cli.errors import OutputError
+
+if TYPE_CHECKING:
+    from joyflash_cli.render import RenderRequest, RenderResult
+    from joyflash_cli.render.placement import Placement
+    from joyflash_cli.render.preflight import MemoryNeed
+    from joyflash_cli.weights.store import CheckpointFiles
 
 
-def render(
-    picture: Annotated[
-        str | None, typer.Argument(metavar="IMAGE", help="Short for --image.", show_default=False)
-    ] = None,
-    voice: Annotated[
-        str | None, typer.Argument(metavar="AUDIO", help="Short for --audio.", show_default=False)
-    ] = None,
-    image: Annotated[
-        Path | None,
-        typer.Option("--image", metavar="FILE", help="Picture: PNG, JPEG, HEIC, WebP, ..."),
-    ] = None,
-    audio: Annotated[
-        str | None,
-        typer.Option(
-            "--audio", metavar="FILE", help="Voice: any sound file, or - for WAV on stdin."
-        ),
-    ] = None,
-    output: Annotated[
-        str | None,  # a path forgets the slash of a folder
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="Video; default: IMAGE-AUDIO.mp4 right here; - for MP4 on stdout.",
-        ),
-    ] = None,
-    audio_format: Annotated[
-        str | None,
-        typer.Option(
-            "--audio-format",
-            metavar="FORMAT",
-            help="Sound without a header: s16le:16000, f32le:44100:2, ...",
-            rich_help_panel=FILES,
-        ),
-    ] = None,
-    audio_track: AudioTrack = None,
-    skip_damaged: SkipDamaged = False,
-    strict: Strict = False,
-    profile: Annotated[
-        str,
-        typer.Option(
-            "--profile",
-            metavar="NAME",
-            help="Model; see joyflash weights list.",
-            autocompletion=complete_profile,
-        ),
-    ] = "tiny",
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            "--checkpoint", metavar="DIR", help="Weights to use instead of the profile's."
-        ),
-    ] = None,
-    output_fps: OutputFps = None,
-    seed: Annotated[
-        int,
-        typer.Option("--seed", min=0, metavar="N", help="Same seed and number format, same video."),
-    ] = 0,
-    face: Annotated[
-        int | None,
-        typer.Option("--face", min=0, metavar="N", help="Which face, 0 the largest (default)."),
-    ] = None,
-    allow_no_face: AllowNoFace = False,
-    frame: Frame = None,
-    size: Size = None,
-    max_size: MaxSize = None,
-    look_ahead: Annotated[
-        int | None,
-        typer.Option(
-            "--look-ahead",
-            min=0,
-            metavar="N",
-            help="Blocks of sound heard beyond the one shown; fewer: a quicker live picture, "
-            "less exact lips. Default: the model's.",
-            rich_help_panel=EXPERT,
-        ),
-    ] = None,
-    sampling: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--sampling",
-            metavar="NAME",
-            help="Sample as the model was not trained to: rolling, psb, urcr, mci, "
-            "exact-timesteps or rounded-timesteps; may be given several times.",
-            rich_help_panel=EXPERT,
-        ),
-    ] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            "--device",
-            metavar="NAME",
-            help="auto, cpu, cuda, cuda:N or mps.",
-            autocompletion=complete_device,
-        ),
-    ] = "auto",
-    dtype: Annotated[
-        str,
-        typer.Option(
-            "--dtype",
-            metavar="NAME",
-            help="auto, bf16, fp16 or fp32.",
-            autocompletion=complete_dtype,
-        ),
-    ] = "auto",
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads", min=1, metavar="N", help="CPU threads of a stage; default: half the cores."
-        ),
-    ] = None,
-    attention: Attention = "auto",
-    compile_layers: Compile = False,
-    offload: Offload = "none",
-    fast_decode: FastDecode = False,
-    vae_device: VaeDevice = None,
-    quantize: Quantize = "none",
-    prompt: Annotated[
-        str, typer.Option("--prompt", metavar="TEXT", help="For profiles with text control.")
-    ] = "",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what exists, but never an input.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, say what would be done, and stop.")
-    ] = False,
-    preview: Annotated[
-        bool,
-        typer.Option("--preview", help="Show thumbnails in the terminal, or keep them in a file."),
-    ] = False,
-    progress: Annotated[
-        str,
-        typer.Option(
-            "--progress",
-            metavar="KIND",
-            help="On stderr: auto, bar, plain, json or none.",
-            rich_help_panel=MESSAGES,
-        ),
-    ] = "auto",
-    progress_fd: ProgressFd = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead of the path.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-) -> None:
+@takes(RenderOptions)
+def render(options: RenderOptions) -> None:
     """Make a talking-head video from one picture and one voice.
 
     The path of the video is printed on stdout, everything else on stderr; FILE.json beside the
@@ -191,45 +67,250 @@ def render(
       arecord -f S16_LE -r 16000 -t raw | joyflash render --image face.png --audio - \\
         --audio-format s16le:16000 --look-ahead 1 --output live.m3u8
     """  # noqa: D301 - \b tells the help not to fold the examples
-    given = [text for text in (picture, voice) if text is not None]
-    image_path, sound = choose_inputs(given, image, audio)
-    options = RenderOptions(
-        image=image_path,
-        audio=sound,
-        output=output,
-        audio_format=audio_format,
-        profile=profile,
-        checkpoint=checkpoint,
-        seed=seed,
-        face=face,
-        allow_no_face=allow_no_face,
-        frame=frame,
-        size=size,
-        max_size=max_size,
-        look_ahead=look_ahead,
-        sampling=tuple(sampling or ()),
-        choices=SoundChoices(audio_track, skip_damaged, strict),
-        device=device,
-        dtype=dtype,
-        threads=threads,
-        prompt=prompt,
-        execution={
-            "attention": attention,
-            "compile": compile_layers,
-            "offload": offload,
-            "fast_decode": fast_decode,
-            "codec_device": vae_device,
-            "quantize": quantize,
-        },
-        overwrite=overwrite,
-        dry_run=dry_run,
-        preview=preview,
-        progress=progress,
-        progress_fd=progress_fd,
-        output_fps=output_fps,
-        as_json=as_json,
-        quiet=quiet,
-    )
+    image, audio = choose_inputs((options.picture, options.voice), options.image, options.audio)
     with StopSignals() as signals:
-        exit_code = run_render(options, signals)
+        exit_code = _render_until_stopped(options, image, audio, signals)
     raise typer.Exit(exit_code)
+
+
+def _render_until_stopped(
+    options: RenderOptions, image: Path, audio: str, signals: StopSignals
+) -> int:
+    """Renders a picture and a sound, a path or ``-``; the exit code."""
+    from joyflash_cli.render.joyflash import StopRequested
+
+    check_progress_kind(options.progress)
+    with open_events(options.progress, options.progress_fd) as events:
+        try:
+            exit_code = _run(options, image, audio, signals, events)
+        except (KeyboardInterrupt, StopRequested):
+            options.say("joyflash: stopped")
+            exit_code = signals.exit_code
+        events.emit("done", exit_code=exit_code)
+    return exit_code
+
+
+def _run(
+    options: RenderOptions, image: Path, audio: str, signals: StopSignals, events: EventStream
+) -> int:
+    """Output, picture, sound, and only then weights."""
+    from joyflash_cli.render import read_request
+    from joyflash_cli.weights.store import resolve_checkpoint
+
+    output = choose_output(options.output, image, audio)
+    check_target(
+        output,
+        overwrite=options.overwrite,
+        as_json=options.as_json,
+        inputs=(image, Path(audio) if audio != STANDARD_INPUT else STANDARD_INPUT_DESCRIPTOR),
+        also=_preview_files(options, output),
+    )
+    choices = options.sound_choices
+    sound = open_sound(audio, options.audio_format, choices, quiet=options.is_silent)
+    files = resolve_checkpoint(options.profile, options.checkpoint)
+    if options.sampling:
+        files = _with_sampling(options, files)
+    with open_picture(image, quiet=options.is_silent) as picture:
+        request = read_request(
+            files,
+            picture,
+            sound,
+            seed=options.seed,
+            prompt=options.prompt,
+            face_index=options.face,
+            needs_face=not options.allow_no_face,
+            look_ahead_blocks=options.look_ahead,
+            choices=choices,
+            frame=options.frame_options,
+        ).at_output_fps(options.output_fps)
+    options.say(*(f"joyflash: warning: {warning}" for warning in request.warnings))
+    if options.dry_run:
+        _report_plan(options, output, files, request)
+        return 0
+    with _claimed_output(output, quiet=options.is_silent) as target:
+        result = _render(options, signals, files, request, target=target, events=events)
+    if not is_standard_output(output) and is_stream(output):
+        result = replace(result, output=output)  # a stream does not know its name
+    options.say(*(f"joyflash: warning: {warning}" for warning in result.warnings))
+    options.say(result_line(result))
+    if options.as_json:
+        print_json(result_summary(result))
+    elif not is_standard_output(output):
+        typer.echo(str(result.output))
+    return 0 if result.complete else signals.exit_code
+
+
+def _preview_files(options: RenderOptions, output: Path) -> list[Path]:
+    """The picture file of a preview, where the terminal cannot show one."""
+    from joyflash_cli.cli.preview import shown_in
+    from joyflash_cli.files import part_path
+    from joyflash_cli.media.outputs.names import preview_path
+
+    if not options.preview or shown_in(sys.stderr, quiet=options.is_silent) is not None:
+        return []
+    path = preview_path(Path(STANDARD_INPUT) if is_stream(output) else output)
+    return [path, part_path(path)]
+
+
+def _with_sampling(options: RenderOptions, files: "CheckpointFiles") -> "CheckpointFiles":
+    """The checkpoint sampled as asked, with a warning for each way it was not trained for."""
+    from joyflash_cli.render.sampling import with_sampler_options
+
+    files, notes = with_sampler_options(files, options.sampling or ())
+    options.say(*(f"joyflash: warning: {note}" for note in notes))
+    return files
+
+
+def _preflight(
+    options: RenderOptions, files: "CheckpointFiles", request: "RenderRequest"
+) -> "tuple[Placement, list[MemoryNeed]]":
+    """Where and how it is to be run, and what that needs.
+
+    Raises:
+        CheckpointError: When a part is missing.
+        DeviceError: When the memory is not free, or a kernel does not run.
+        UsageError: When an option does not fit the checkpoint.
+    """
+    from joyflash_cli.render.placement import check_checkpoint, choose_placement
+    from joyflash_cli.render.preflight import PlannedRun, check_memory
+    from joyflash_cli.weights.verify import unverified
+
+    placement = choose_placement(options.device, options.dtype, options.execution)
+    check_checkpoint(files, placement)
+    needs = check_memory(PlannedRun(files, request.size_px, options.prompt), placement)
+    options.say(*(f"joyflash: warning: {text}" for text in placement.warnings))
+    if not_verified := unverified(files):
+        options.say(f"weights: {not_verified}")
+    return placement, needs
+
+
+def _render(
+    options: RenderOptions,
+    signals: StopSignals,
+    files: "CheckpointFiles",
+    request: "RenderRequest",
+    *,
+    target: "Path | BinaryIO",
+    events: EventStream,
+) -> "RenderResult":
+    from joyflash_cli.render import JoyFlash
+
+    _use_threads(options.threads)
+    placement, needs = _preflight(options, files, request)
+    if is_worth_telling(needs):
+        options.say(memory_line(placement, needs))
+    announcement: list[str] = []
+    with _open_progress(options, files, request, target=target, events=events) as progress:
+        for warning in request.warnings:
+            events.emit("warn", text=warning)
+        progress.loading(files.name)
+        joyflash = JoyFlash.load(
+            files, device=options.device, dtype=options.dtype, execution=placement.options
+        )
+        if request.audio_s is None:
+            latency = joyflash.latency(options.look_ahead)
+            events.emit("latency", **vars(latency))
+            announcement.append(latency.describe())
+        signals.be_graceful()
+
+        def announced(show: Callable[[Any], None], value: object) -> None:
+            # Only once sound is awaited: what is no sound at all is told by its error alone.
+            if announcement:
+                options.say(announcement.pop())
+            show(value)
+
+        result = joyflash.render(
+            request,
+            target,
+            overwrite=options.overwrite,
+            on_chunk=partial(announced, progress.update),
+            on_wait=partial(announced, progress.waiting),
+            should_stop=signals.requested,
+        )
+        events.emit("saved" if result.complete else "stopped", **result_summary(result))
+    return result
+
+
+def _open_progress(
+    options: RenderOptions,
+    files: "CheckpointFiles",
+    request: "RenderRequest",
+    *,
+    target: "Path | BinaryIO",
+    events: EventStream,
+) -> RenderProgress:
+    fps = files.description.sampler.fps
+    num_frames = request.num_frames(fps)
+    if options.preview:
+        from joyflash_cli.cli.preview import open_preview
+
+        output = target if isinstance(target, Path) else Path(STANDARD_INPUT)
+        display = open_preview(output, quiet=options.is_silent)
+    else:
+        display = open_display("render", quiet=options.quiet, kind=options.progress)
+    return RenderProgress(num_frames, fps, display, events)
+
+
+@contextlib.contextmanager
+def _claimed_output(output: Path, *, quiet: bool) -> "Iterator[Path | BinaryIO]":
+    """The path, or standard output for the video alone.
+
+    Whatever a library may print meanwhile goes to standard error: one stray byte would break the
+    video.
+    """
+    if not is_stream(output):
+        yield output
+        return
+    if not is_standard_output(output):
+        with _opened_stream(output, quiet=quiet) as stream:
+            yield stream
+        return
+    sys.stdout.flush()
+    descriptor = sys.stdout.fileno()
+    video = os.dup(descriptor)
+    os.dup2(sys.stderr.fileno(), descriptor)
+    try:
+        with open(video, "wb", buffering=0, closefd=False) as stream:
+            yield cast("BinaryIO", stream)
+    finally:
+        os.dup2(video, descriptor)
+        os.close(video)
+
+
+@contextlib.contextmanager
+def _opened_stream(output: Path, *, quiet: bool) -> "Iterator[BinaryIO]":
+    """A pipe or device by its name; a pipe's reader is waited for."""
+    try:
+        with said_while_opening(output, "--output", quiet=quiet, to_read=False):
+            stream = output.open("wb", buffering=0)
+    except OSError as error:
+        raise OutputError(
+            f"{output} cannot be written: {error.strerror or error}",
+            hint="choose another place with --output",
+            code="E-OUTPUT-WRITE",
+        ) from error
+    with stream:
+        yield cast("BinaryIO", stream)
+
+
+def _use_threads(threads: int | None) -> None:
+    import torch
+
+    from joyflash_cli.render.device import stage_threads
+
+    torch.set_num_threads(stage_threads() if threads is None else threads)
+
+
+def _report_plan(
+    options: RenderOptions, output: Path, files: "CheckpointFiles", request: "RenderRequest"
+) -> None:
+    from joyflash_cli.render import plan_render
+
+    plan = None
+    if request.audio_s is not None:
+        plan = plan_render(request, files.description.sampler)
+    memory = _preflight(options, files, request)
+    if options.as_json:
+        print_json(plan_summary(output, files, request, plan) | memory_summary(*memory))
+    else:
+        options.say(plan_line(output, files, request, plan), memory_line(*memory))

@@ -1,23 +1,18 @@
 """What ``joyflash render`` says: the plan of a dry run, and what came of a render."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import typer
 
 from joyflash_cli import __version__
 
 if TYPE_CHECKING:
     from joyflash_cli.render import RenderPlan, RenderRequest, RenderResult
+    from joyflash_cli.render.placement import Placement
+    from joyflash_cli.render.preflight import MemoryNeed
     from joyflash_cli.weights.store import CheckpointFiles
 
-
-def say(quiet: bool, *lines: str) -> None:
-    """Lines for people, on stderr."""
-    if not quiet:
-        for line in lines:
-            typer.echo(line, err=True)
+WORTH_TELLING_BYTES = 1_000_000_000
+"""A run that takes less memory is not worth a line."""
 
 
 def plan_summary(
@@ -93,6 +88,28 @@ def result_summary(result: "RenderResult") -> dict[str, Any]:
     }
 
 
-def print_json(values: dict[str, Any]) -> None:
-    """One object on stdout."""
-    typer.echo(json.dumps(values))
+def memory_line(placement: "Placement", needs: "list[MemoryNeed]") -> str:
+    """``device cuda:0 bfloat16, needs 9.1 of 23.4 GB free on cuda:0``."""
+    return f"device {placement.describe()}; {', '.join(need.describe() for need in needs)}"
+
+
+def is_worth_telling(needs: "list[MemoryNeed]") -> bool:
+    """Whether a run is large enough for a line about its memory."""
+    return any(need.total >= WORTH_TELLING_BYTES for need in needs)
+
+
+def memory_summary(placement: "Placement", needs: "list[MemoryNeed]") -> dict[str, Any]:
+    """The same for a program that reads it."""
+    return {
+        "device": str(placement.device),
+        "dtype": str(placement.dtype).removeprefix("torch."),
+        "memory": [
+            {
+                "device": need.device,
+                "needed_bytes": need.total,
+                "free_bytes": None if need.free is None else need.free.free,
+                "parts_bytes": need.binding,
+            }
+            for need in needs
+        ],
+    }

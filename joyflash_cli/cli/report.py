@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from joyflash_cli.cli.help_text import FILES, MESSAGES
+from joyflash_cli.cli.options import Debug, Quiet, option
 from joyflash_cli.errors import UsageError
 
 
@@ -16,24 +18,22 @@ def report(
     ] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
-        typer.Option("--compare", metavar="A B", help="Two folders, clip by clip side by side."),
+        option("--compare", "Two folders, clip by clip side by side.", "A B", group=FILES),
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Page; default: DIR/report.html."),
+        Path | None, option("-o --output", "Page; default: DIR/report.html.", "FILE", group=FILES)
     ] = None,
     details: Annotated[
-        int,
-        typer.Option("--details", min=0, metavar="N", help="Clips shown with pictures and curves."),
+        int, option("--details", "Clips shown with pictures and curves.", "N", min=0)
     ] = 60,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file that is no earlier report.")
+        bool, option("--overwrite", "Replace a file that is no earlier report.", group=FILES)
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the figures as one JSON object.")
+        bool, option("--json", "Print the figures as one JSON object.", group=MESSAGES)
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Show a folder of videos as one self-contained page, report.html.
 

@@ -15,18 +15,20 @@ if TYPE_CHECKING:
 STANDARD_OUTPUT = "-"
 
 
-def choose_inputs(given: Sequence[str], image: Path | None, audio: str | None) -> tuple[Path, str]:
+def choose_inputs(
+    given: Iterable[str | None], image: Path | None, audio: str | None
+) -> tuple[Path, str]:
     """Picture and voice, from options or without them in this order.
 
     Args:
-        given: What stands on the command line without an option.
+        given: What stands on the command line without an option; ``None`` for nothing.
         image: As given with ``--image``.
         audio: As given with ``--audio``.
 
     Raises:
         UsageError: When one is missing, or more is given than there is use for.
     """
-    left = list(given)
+    left = [text for text in given if text is not None]
     if image is None and left:
         image = Path(left.pop(0))
     if audio is None and left:

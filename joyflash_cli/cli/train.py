@@ -8,32 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
+from joyflash_cli.cli.options import Debug, option
 from joyflash_cli.cli.signals import StopSignals
 from joyflash_cli.errors import ConfigError, UsageError
 
 
 def train(
     stage: Annotated[str, typer.Argument(metavar="STAGE", help="Which part to train.")],
-    config: Annotated[
-        Path, typer.Option("--config", metavar="FILE", help="Settings of the stage (TOML).")
-    ],
+    config: Annotated[Path, option("--config", "Settings of the stage (TOML).", "FILE")],
     assets: Annotated[
         Path | None,
-        typer.Option(
-            "--assets", metavar="DIR", help="Folder with the source packs, instead of the file's."
-        ),
+        option("--assets", "Folder with the source packs, instead of the file's.", "DIR"),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the last saved state.")
-    ] = False,
+    resume: Annotated[bool, option("--resume", "Continue from the last saved state.")] = False,
     dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Only state parameters, memory and operations of the stage dmd."
-        ),
+        bool, option("--dry-run", "Only state parameters, memory and operations of the stage dmd.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    quiet: Annotated[bool, option("--quiet -q", "No progress bar.")] = False,
+    debug: Debug = False,
 ) -> int:
     """Run one stage of training; needs the extra joyflash[train].
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from joyflash_cli.cli.help_text import GroupedCommand
+from joyflash_cli.cli.help_text import CONTROL, GroupedCommand
+from joyflash_cli.cli.options import Debug, Json, Quiet, option
 from joyflash_cli.cli.weights_prompt import prompt
 from joyflash_cli.errors import UsageError
 
@@ -19,15 +20,9 @@ weights = typer.Typer(help="Models, their files and licences.")
 ProfileName = Annotated[
     str, typer.Argument(metavar="PROFILE", help="A model; see joyflash weights list.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Accept = Annotated[
-    bool, typer.Option("--accept-license", help="Accept the terms that the command shows.")
-]
+Accept = Annotated[bool, option("--accept-license", "Accept the terms that the command shows.")]
 Roles = Annotated[
-    list[str] | None,
-    typer.Option("--role", metavar="ROLE", help="Only these files; may be given again."),
+    list[str] | None, option("--role", "Only these files; may be given again.", "ROLE")
 ]
 
 
@@ -58,24 +53,18 @@ def fetch(
     profile: ProfileName,
     roles: Roles = None,
     without: Annotated[
-        list[str] | None,
-        typer.Option("--without", metavar="ROLE", help="Not these files; may be given again."),
+        list[str] | None, option("--without", "Not these files; may be given again.", "ROLE")
     ] = None,
     place: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="PLACE", help="Where a prompt embedding is: a file, or OWNER/NAME."
-        ),
+        str | None, option("--from", "Where a prompt embedding is: a file, or OWNER/NAME.", "PLACE")
     ] = None,
     accept_license: Accept = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Ask no network: only check what is here.")
+        bool, option("--offline", "Ask no network: only check what is here.")
     ] = False,
-    parallel: Annotated[
-        int, typer.Option("--parallel", min=1, max=16, metavar="N", help="Files at a time.")
-    ] = 4,
+    parallel: Annotated[int, option("--parallel", "Files at a time.", "N", min=1, max=16)] = 4,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be downloaded, and stop.")
+        bool, option("--dry-run", "Show what would be downloaded, and stop.", group=CONTROL)
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -170,8 +159,7 @@ def path(
     profile: ProfileName,
     roles: Roles = None,
     checkpoint: Annotated[
-        Path | None,
-        typer.Option("--checkpoint", metavar="DIR", help="Check this directory instead."),
+        Path | None, option("--checkpoint", "Check this directory instead.", "DIR")
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -203,33 +191,24 @@ def path(
 def convert(
     profile: ProfileName,
     source: Annotated[
-        Path | None,
-        typer.Option(
-            "--source", metavar="PATH", help="Folder of the files, or the transformer's file."
-        ),
+        Path | None, option("--source", "Folder of the files, or the transformer's file.", "PATH")
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="DIR", help="Checkpoint; default: where render looks."
-        ),
+        Path | None, option("-o --output", "Checkpoint; default: where render looks.", "DIR")
     ] = None,
     dtype: Annotated[
-        str,
-        typer.Option("--dtype", metavar="NAME", help="bf16, fp16 or fp32; fp32 with --recipe."),
+        str, option("--dtype", "bf16, fp16 or fp32; fp32 with --recipe.", "NAME")
     ] = "",
     recipe: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--recipe",
-            metavar="FILE",
-            help="Make the network of this training recipe out of a base, new paths fresh.",
+            "Make the network of this training recipe out of a base, new paths fresh.",
+            "FILE",
         ),
     ] = None,
     accept_license: Accept = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier checkpoint.")
-    ] = False,
+    overwrite: Annotated[bool, option("--overwrite", "Replace an earlier checkpoint.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from joyflash_cli.cli.download_progress import open_convert_progress
+from joyflash_cli.cli.download_progress import ConvertProgress
 from joyflash_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,20 +28,20 @@ def run_conversion(
         UsageError: For a recipe without ``--output``.
         JoyFlashError: As ``convert_weights`` and ``convert_start`` do.
     """
+    progress = ConvertProgress(profile, quiet=quiet)
     if recipe is None:
         from joyflash_cli.weights.convert import convert_weights
         from joyflash_cli.weights.places import converted_directory
 
         dtype = dtype or CHECKPOINT_DTYPE
-        with open_convert_progress(profile, quiet=quiet) as progress:
-            directory = convert_weights(
-                profile,
-                source=source,
-                out_dir=output or converted_directory(profile),
-                dtype=dtype,
-                on_progress=progress.update,
-                overwrite=overwrite,
-            )
+        directory = convert_weights(
+            profile,
+            source=source,
+            out_dir=output or converted_directory(profile),
+            dtype=dtype,
+            on_progress=progress.update,
+            overwrite=overwrite,
+        )
         return directory, dtype
     if output is None:
         raise UsageError(
@@ -52,16 +52,15 @@ def run_conversion(
 
     networks = _networks(recipe)
     dtype = dtype or TRAINING_DTYPE
-    with open_convert_progress(profile, quiet=quiet) as progress:
-        directory = convert_start(
-            profile,
-            networks,
-            source=source,
-            out_dir=output,
-            dtype=dtype,
-            on_progress=progress.update,
-            overwrite=overwrite,
-        )
+    directory = convert_start(
+        profile,
+        networks,
+        source=source,
+        out_dir=output,
+        dtype=dtype,
+        on_progress=progress.update,
+        overwrite=overwrite,
+    )
     return directory, dtype
 
 

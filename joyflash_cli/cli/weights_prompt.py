@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from joyflash_cli.cli.help_text import DEVICE, FILES, MODEL
+from joyflash_cli.cli.options import Debug, Json, Quiet, option
 from joyflash_cli.errors import CheckpointError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -18,30 +20,26 @@ def prompt(
     profile: Annotated[
         str, typer.Argument(metavar="PROFILE", help="A model with text; see joyflash weights list.")
     ],
-    text: Annotated[
-        str, typer.Option("--prompt", metavar="TEXT", help="Default: the profile's own prompt.")
-    ] = "",
+    text: Annotated[str, option("--prompt", "Default: the profile's own prompt.", "TEXT")] = "",
     source: Annotated[
-        Path | None,
-        typer.Option("--source", metavar="DIR", help="Folder of the text encoder's files."),
+        Path | None, option("--source", "Folder of the text encoder's files.", "DIR")
     ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", metavar="DIR", help="Use this checkpoint's text encoder."),
+        option("--checkpoint", "Use this checkpoint's text encoder.", "DIR", group=MODEL),
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Also write it here, to be moved."),
+        Path | None, option("-o --output", "Also write it here, to be moved.", "FILE", group=FILES)
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing file.")
+        bool, option("--overwrite", "Replace an existing file.", group=FILES)
     ] = False,
     device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
+        str, option("--device", "auto, cpu, cuda, cuda:N or mps.", "NAME", group=DEVICE)
     ] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Encode a prompt once, so that rendering with it needs no text encoder.
 

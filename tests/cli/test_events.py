@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from joyflash_cli.cli.app import run
-from joyflash_cli.cli.batch_progress import open_batch_progress
+from joyflash_cli.cli.batch_progress import BatchProgress
 from joyflash_cli.cli.events import EventStream
 from joyflash_cli.cli.preview import open_preview
+from joyflash_cli.cli.progress import Display, RenderProgress
 from joyflash_cli.types import FrameChunk
 
 
@@ -123,10 +124,8 @@ def test_a_descriptor_that_can_only_be_read(command, capsys):
 
 def test_a_preview_leaves_the_events_alone(tmp_path):
     stream = io.StringIO()
-    preview = open_preview(
-        24, 25.0, output=tmp_path / "a.mp4", quiet=True, events=EventStream(stream)
-    )
-    with preview as shown:
+    preview = open_preview(tmp_path / "a.mp4", quiet=True)
+    with RenderProgress(24, 25.0, preview, EventStream(stream)) as shown:
         shown.loading("toy")
         shown.update(FrameChunk(0, None, [], 0, 1.0))
     assert names([json.loads(line) for line in stream.getvalue().splitlines()]) == [
@@ -138,6 +137,7 @@ class Status:
     """What a batch reports; the fields that matter here."""
 
     num_rows, num_done, num_failed, num_running, num_open = 3, 1, 1, 1, 1
+    num_elsewhere, num_idle, num_rendered, video_s, elapsed_s = 0, 0, 0, 0.0, 0.0
     last = None
 
 
@@ -145,9 +145,7 @@ def test_rows_of_a_batch_are_named():
     from joyflash_cli.batch.jobs import Failure
 
     stream, time_s = io.StringIO(), iter([0.0, 1.0, 2.0, 11.0])
-    events = open_batch_progress(quiet=True, events=EventStream(stream))
-    events._clock = lambda: next(time_s)
-    with events as progress:
+    with BatchProgress(Display(), EventStream(stream), clock=lambda: next(time_s)) as progress:
         for last in (
             None,
             ("r1", "r1.mp4", None),

@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from joyflash_cli.cli.app import run
-from joyflash_cli.cli.help_text import EXPERT, GROUPS, GroupedCommand
+from joyflash_cli.cli.help_text import EXPERT, FILES, GROUPS, MODEL, GroupedCommand
 
 
 def sections(text: str) -> list[str]:
@@ -33,8 +33,8 @@ def test_few_options_stay_one_list_and_unknown_ones_are_shown(capsys):
 
     def large(
         folder: Annotated[str, typer.Argument(metavar="DIR", help="A place.")],
-        image: Annotated[str, typer.Option("--image", help="A picture.")] = "",
-        seed: Annotated[int, typer.Option("--seed", help="A number.")] = 0,
+        image: Annotated[str, typer.Option("--image", rich_help_panel=FILES)] = "",
+        seed: Annotated[int, typer.Option("--seed", rich_help_panel=MODEL)] = 0,
         own: Annotated[int, typer.Option("--own", help="Mine.", rich_help_panel=EXPERT)] = 0,
         a: Annotated[int, typer.Option("--a")] = 0,
         b: Annotated[int, typer.Option("--b")] = 0,

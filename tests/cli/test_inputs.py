@@ -158,7 +158,7 @@ def test_a_pipe_without_its_other_end_is_told(
     said = threading.Event()
     lines: list[str] = []
 
-    def say(_quiet: bool, text: str) -> None:
+    def say(text: str, *, quiet: bool) -> None:
         lines.append(text)
         said.set()
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from joyflash_cli.cli.events import EventStream
 from joyflash_cli.cli.preview import (
     MAX_THUMBNAILS,
     ROWS,
@@ -18,7 +19,7 @@ from joyflash_cli.cli.preview import (
     open_preview,
     terminal_pictures,
 )
-from joyflash_cli.cli.progress import NoProgress
+from joyflash_cli.cli.progress import Display, RenderProgress
 from joyflash_cli.media.outputs.names import preview_path
 from joyflash_cli.types import FrameChunk
 
@@ -28,8 +29,12 @@ class Terminal(io.StringIO):
         return True
 
 
-def chunk(index: int, level: int = 100, size: int = 48) -> FrameChunk:
-    frames = np.full((12, size, size, 3), level, np.uint8)
+def frame(level: int = 100, size: int = 48) -> np.ndarray:
+    return np.full((size, size, 3), level, np.uint8)
+
+
+def chunk(index: int, level: int = 100) -> FrameChunk:
+    frames = np.repeat(frame(level)[None], 12, axis=0)
     return FrameChunk(index, 100, frames, first_frame=12 * index, elapsed_s=0.5 * (index + 1))
 
 
@@ -64,7 +69,8 @@ def test_cells_show_two_pixels_each():
 
 def test_the_strip_stays_in_its_lines_and_columns():
     stream = Terminal()
-    with TerminalPreview(1200, 25.0, stream, "cells", columns=80) as preview:
+    shown = TerminalPreview(stream, "cells", columns=80)
+    with RenderProgress(1200, 25.0, shown, EventStream()) as preview:
         preview.loading("tiny")
         for index in range(6):
             preview.update(chunk(index, level=10 * index))
@@ -83,8 +89,8 @@ def test_the_strip_stays_in_its_lines_and_columns():
 @pytest.mark.parametrize("kind", ["kitty", "iterm"])
 def test_picture_protocols_carry_a_png(kind):
     stream = Terminal()
-    with TerminalPreview(1200, 25.0, stream, kind, columns=80) as preview:
-        preview.update(chunk(0, level=77))
+    with TerminalPreview(stream, kind, columns=80) as preview:
+        preview.show_frame(frame(level=77))
     if kind == "kitty":
         pieces = re.findall(r"\x1b_G([^;]*);([^\x1b]*)\x1b\\", stream.getvalue())
         assert f"r={ROWS}" in pieces[0][0]
@@ -102,13 +108,13 @@ def test_picture_protocols_carry_a_png(kind):
 def test_the_file_covers_the_whole_video_and_is_written_now_and_then(tmp_path):
     seconds = iter(np.arange(0, 1000, 0.5))
     path = tmp_path / "a.preview.png"
-    with FilePreview(NoProgress(), path, clock=lambda: next(seconds)) as preview:
-        preview.update(chunk(0))
+    with FilePreview(Display(), path, clock=lambda: next(seconds)) as preview:
+        preview.show_frame(frame())
         first = path.stat().st_mtime_ns
-        preview.update(chunk(1))
+        preview.show_frame(frame())
         assert path.stat().st_mtime_ns == first
         for index in range(2, 100):
-            preview.update(chunk(index, level=index))
+            preview.show_frame(frame(level=index))
     assert [p.name for p in tmp_path.iterdir()] == ["a.preview.png"]
     with Image.open(path) as picture:
         rows = round((picture.height - 2) / 130)
@@ -118,8 +124,8 @@ def test_the_file_covers_the_whole_video_and_is_written_now_and_then(tmp_path):
 
 
 def test_a_preview_that_cannot_be_written_is_no_reason_to_stop(tmp_path):
-    with FilePreview(NoProgress(), tmp_path / "gone" / "a.png") as preview:
-        preview.update(chunk(0))
+    with FilePreview(Display(), tmp_path / "gone" / "a.png") as preview:
+        preview.show_frame(frame())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -129,7 +135,7 @@ def test_what_is_opened(monkeypatch, tmp_path):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.delenv("TMUX", raising=False)
     opened = {
-        name: type(open_preview(100, 25.0, output=output, quiet=quiet, stream=stream))
+        name: type(open_preview(output, quiet=quiet, stream=stream))
         for name, quiet, stream in (
             ("terminal", False, Terminal()),
             ("quiet", True, Terminal()),

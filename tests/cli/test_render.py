@@ -144,7 +144,8 @@ def test_sound_from_standard_input(base, capsys, monkeypatch, toy_voice):
 
 
 def test_progress_on_a_pipe_is_a_plain_line_every_ten_seconds():
-    from joyflash_cli.cli.progress import LineProgress, open_progress
+    from joyflash_cli.cli.events import EventStream
+    from joyflash_cli.cli.progress import Lines, RenderProgress, open_display
     from joyflash_cli.types import FrameChunk
 
     class Frames(list):
@@ -152,7 +153,8 @@ def test_progress_on_a_pipe_is_a_plain_line_every_ten_seconds():
 
     times = iter([0.0, 4.0, 10.0, 12.0, 20.0])
     stream = io.StringIO()
-    progress = LineProgress(100, 25.0, stream, clock=lambda: next(times))
+    shown = Lines("render", stream, clock=lambda: next(times))
+    progress = RenderProgress(100, 25.0, shown, EventStream())
     for index in range(4):
         count, first = (9, 0) if index == 0 else (12, 12 * index - 3)
         progress.update(FrameChunk(index, 9, Frames(range(count)), first, 1.0 + index))
@@ -160,8 +162,10 @@ def test_progress_on_a_pipe_is_a_plain_line_every_ten_seconds():
         "render: block 2/9, 21 frames, 12.0 fps, 0.48x realtime, 7 s left",
         "render: block 4/9, 45 frames, 12.0 fps, 0.48x realtime, 5 s left",
     ]
-    assert type(open_progress(1, 25.0, quiet=True)).__name__ == "NoProgress"
-    assert type(open_progress(1, 25.0, quiet=False, stream=stream)).__name__ == "LineProgress"
+    quiet, log = (open_display("render", quiet=q, stream=stream) for q in (True, False))
+    for display in (quiet, log):
+        display.show("block 5/9", due=True)
+    assert stream.getvalue().splitlines()[2:] == ["render: block 5/9"]
 
 
 def test_progress_on_a_terminal_is_a_bar(base, monkeypatch, capsys):

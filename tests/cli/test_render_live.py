@@ -247,33 +247,38 @@ def frames_that_play(path: Path) -> int:
 
 
 def test_progress_for_programs_is_one_object_a_line():
-    from joyflash_cli.cli.progress import open_progress
+    from joyflash_cli.cli.events import EventStream
+    from joyflash_cli.cli.progress import RenderProgress, open_display
     from joyflash_cli.types import FrameChunk
 
     class Frames(list):
         pass
 
     stream = io.StringIO()
-    with open_progress(None, 25.0, quiet=False, kind="json", stream=stream) as progress:
+    display = open_display("render", quiet=False, kind="json", stream=stream)
+    events = EventStream(stream)
+    with RenderProgress(None, 25.0, display, events) as progress:
         progress.loading("toy")
         for waited_s in (1.0, 10.5, 12.0, 21.0):
             progress.waiting(waited_s)
         progress.update(FrameChunk(0, None, Frames(range(9)), 0, 1.0))
-        progress.event("saved", output="a.mp4")
-    events = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [e["event"] for e in events] == ["start", "load", "wait", "wait", "block", "saved"]
-    assert all(e["v"] == 1 for e in events)
-    assert events[4] == {
+        events.emit("saved", output="a.mp4")
+    found = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [e["event"] for e in found] == ["start", "load", "wait", "wait", "block", "saved"]
+    assert all(e["v"] == 1 for e in found)
+    assert found[4] == {
         "v": 1, "event": "block", "block": 1, "blocks": None, "frames": 9, "fps": 9.0,
         "realtime_factor": 0.36, "eta_s": None,
     }  # fmt: skip
 
 
 def test_a_wait_is_a_heartbeat_every_ten_seconds():
-    from joyflash_cli.cli.progress import LineProgress
+    from joyflash_cli.cli.events import EventStream
+    from joyflash_cli.cli.progress import Lines, RenderProgress
 
     stream = io.StringIO()
-    progress = LineProgress(None, 25.0, stream, clock=lambda: 0.0)
+    display = Lines("render", stream, clock=lambda: 0.0)
+    progress = RenderProgress(None, 25.0, display, EventStream())
     for waited_s in (0.2, 9.9, 10.1, 11.0, 20.3):
         progress.waiting(waited_s)
     assert stream.getvalue().splitlines() == [

@@ -6,11 +6,19 @@ from typing import Annotated, Literal
 
 import pytest
 import typer
+from typer.main import get_command, get_group
 
 from joyflash_cli.cli.app import app, run
-from joyflash_cli.cli.settings import read_settings, user_file
-from joyflash_cli.cli.settings_catalog import NOT_SETTINGS, known_settings
+from joyflash_cli.cli.settings import (
+    NOT_SETTINGS,
+    default_map,
+    known_settings,
+    read_settings,
+    user_file,
+)
 from joyflash_cli.errors import ConfigError
+
+KNOWN = known_settings(get_command(app))
 
 
 @pytest.fixture(autouse=True)
@@ -145,11 +153,11 @@ def test_variables(monkeypatch, capsys):
 
 def test_paths_count_from_the_file_that_holds_them(home, monkeypatch):
     home.write_text('[render]\ncheckpoint = "weights/mine"\n')
-    values = read_settings(known_settings(app)).default_map()
+    values = default_map(read_settings(KNOWN))
     assert values["render"]["checkpoint"] == home.parent / "weights" / "mine"
     home.write_text('[render]\ncheckpoint = "~/mine"\n')
     monkeypatch.setenv("HOME", "/home/somebody")
-    values = read_settings(known_settings(app)).default_map()
+    values = default_map(read_settings(KNOWN))
     assert values["render"]["checkpoint"] == Path("/home/somebody/mine")
 
 
@@ -163,11 +171,11 @@ def test_where_the_users_file_is(monkeypatch):
 def test_a_folder_or_a_huge_file_in_its_place_is_told(home):
     Path("joyflash.toml").mkdir()
     with pytest.raises(ConfigError, match="cannot be read"):
-        read_settings(known_settings(app))
+        read_settings(KNOWN)
     Path("joyflash.toml").rmdir()
     home.write_text("#" * ((1 << 20) + 1))
     with pytest.raises(ConfigError, match="at most"):
-        read_settings(known_settings(app))
+        read_settings(KNOWN)
 
 
 def test_every_kind_of_option_becomes_a_setting():
@@ -185,15 +193,11 @@ def test_every_kind_of_option_becomes_a_setting():
         secret: Annotated[int, typer.Option("--secret", hidden=True)] = 1,
     ) -> None: ...
 
-    kind, share = known_settings(small)
-    assert (kind.key, kind.parameter, kind.kind, kind.choices) == (
-        "verb.the_kind", "kind", str, ("a", "b"),
-    )  # fmt: skip
-    assert (share.kind, share.minimum, share.maximum, share.variable) == (
-        float, 0, 1, "JOYFLASH_VERB_SHARE",
-    )  # fmt: skip
+    kind, share = known_settings(get_group(small))
+    assert (kind.key, kind.kind, kind.value) == ("verb.the_kind", str, "a")
+    assert (share.kind, share.variables) == (float, ("JOYFLASH_SHARE", "JOYFLASH_VERB_SHARE"))
     Path("joyflash.toml").write_text("[verb]\nthe-kind = 'b'\nshare = 1\n")
-    assert read_settings([kind, share]).default_map() == {"verb": {"kind": "b", "share": 1.0}}
+    assert default_map(read_settings([kind, share])) == {"verb": {"kind": "b", "share": 1.0}}
     Path("joyflash.toml").write_text("[verb]\nthe-kind = 'c'\n")
     with pytest.raises(ConfigError, match="use one of a, b"):
         read_settings([kind, share])
@@ -203,7 +207,7 @@ def test_every_kind_of_option_becomes_a_setting():
 
 
 def test_the_programs_own_settings():
-    keys = {setting.key for setting in known_settings(app)}
+    keys = {setting.key for setting in KNOWN}
     assert {"render.seed", "render.device", "batch.workers", "report.details"} <= keys
     assert not [key for key in keys if key.rpartition(".")[2] in NOT_SETTINGS]
 

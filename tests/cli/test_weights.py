@@ -12,7 +12,8 @@ from hub_case import CODEC, NEEDED, TRANSFORMER
 from hub_server import COMMIT, sha256
 
 from joyflash_cli.cli.app import run
-from joyflash_cli.cli.download_progress import BarFetchProgress, LineFetchProgress
+from joyflash_cli.cli.download_progress import FetchBars, FetchLines
+from joyflash_cli.cli.progress import Lines
 from joyflash_cli.weights.download import fetch_files
 from joyflash_cli.weights.fetch_plan import plan_fetch
 from joyflash_cli.weights.hub import open_hub
@@ -242,7 +243,8 @@ def make_plan():
 def test_progress_in_a_log(hub_case):
     plan, stream = make_plan(), io.StringIO()
     clock = iter(range(0, 10_000, 6))
-    with LineFetchProgress(plan, stream, clock=lambda: next(clock)) as progress:
+    display = Lines("fetch", stream, clock=lambda: next(clock))
+    with FetchLines(plan, display) as progress:
         fetch_files(plan, on_progress=progress.update, num_parallel=1)
     shown = lines(stream.getvalue())
     assert "fetch: base/wan/vae.pth done" in shown
@@ -251,7 +253,7 @@ def test_progress_in_a_log(hub_case):
 
 def test_progress_on_a_terminal(hub_case, monkeypatch, capsys):
     plan = make_plan()
-    with BarFetchProgress(plan) as progress:
+    with FetchBars(plan) as progress:
         fetch_files(plan, on_progress=progress.update)
         bars = progress._bars
         total = bars.tasks[-1]

@@ -12,10 +12,15 @@ from typing import Any
 from drive import CHECKOUT, main
 from mutations import mutate_bytes, mutate_json, mutate_tree
 from oracle import Oracle, Violation, line_problem
+from typer.main import get_command
 
 from joyflash_cli.cli.app import app
-from joyflash_cli.cli.settings import read_settings
-from joyflash_cli.cli.settings_catalog import known_settings
+from joyflash_cli.cli.settings import (
+    default_map,
+    known_settings,
+    read_settings,
+    unknown_variables,
+)
 from joyflash_cli.weights.lock_file import read_lock
 from joyflash_cli.weights.manifest import read_manifest
 
@@ -106,14 +111,14 @@ def check(data: bytes, folder: Path, oracle: Oracle) -> None:
         (folder / "joyflash").mkdir()
         (folder / "joyflash" / "config.toml").write_bytes(body)
         with oracle.armed():
-            settings = read_settings(_KNOWN, environment={"XDG_CONFIG_HOME": str(folder)})
-            settings.default_map()
-        for warning in settings.warnings:
+            environment = {"XDG_CONFIG_HOME": str(folder)}
+            default_map(read_settings(_KNOWN, environment))
+        for warning in unknown_variables(_KNOWN, environment):
             if wrong := line_problem(warning):
                 raise Violation(f"a warning: {wrong}")
 
 
-_KNOWN = known_settings(app)
+_KNOWN = known_settings(get_command(app))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,335 @@
+"""The command lines of ``render`` and ``batch``, each declared once and handed on whole."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from joyflash_cli.cli.completion import complete_dtype
+from joyflash_cli.cli.help_text import CONTROL, DEVICE, EXPERT, FILES, MESSAGES, MODEL, WORKERS
+from joyflash_cli.cli.options import (
+    AllowNoFace,
+    Attention,
+    AudioTrack,
+    Checkpoint,
+    Compile,
+    Debug,
+    Device,
+    FastDecode,
+    Frame,
+    MaxSize,
+    Offload,
+    OutputFps,
+    Profile,
+    Progress,
+    ProgressFd,
+    Quantize,
+    Quiet,
+    Size,
+    SkipDamaged,
+    Strict,
+    VaeDevice,
+    option,
+    say,
+)
+from joyflash_cli.media.inputs.hearing import SoundChoices
+
+if TYPE_CHECKING:
+    from joyflash_cli.batch.renderer import RendererSettings
+    from joyflash_cli.render.frame import FrameOptions
+    from joyflash_cli.render.placement import ExecutionOptions
+    from joyflash_cli.weights.store import CheckpointFiles
+
+
+class ModelOptions:
+    """What ``render`` and ``batch`` are told alike: the base of their command lines."""
+
+    audio_track: int | None
+    skip_damaged: bool
+    strict: bool
+    attention: str
+    compile_layers: bool
+    offload: str
+    fast_decode: bool
+    vae_device: str | None
+    quantize: str
+    frame: str | None
+    size: int | None
+    max_size: int | None
+    progress: str
+    quiet: bool
+
+    @property
+    def sound_choices(self) -> SoundChoices:
+        """How the sound is to be heard."""
+        return SoundChoices(self.audio_track, self.skip_damaged, self.strict)
+
+    @property
+    def frame_options(self) -> "FrameOptions":
+        """What of the picture is shown."""
+        from joyflash_cli.render.frame import FrameOptions
+
+        return FrameOptions(self.frame, self.size, self.max_size)
+
+    @property
+    def execution(self) -> "ExecutionOptions":
+        """How the model is run."""
+        from joyflash_cli.render.placement import ExecutionOptions
+
+        return ExecutionOptions(
+            attention=self.attention,
+            compile=self.compile_layers,
+            offload=self.offload,
+            fast_decode=self.fast_decode,
+            codec_device=self.vae_device,
+            quantize=self.quantize,
+        )
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is said to people: quiet, or a program reads along."""
+        return self.quiet or self.progress == "json"
+
+    def say(self, *lines: str) -> None:
+        """Lines for people, on stderr."""
+        say(*lines, quiet=self.is_silent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderOptions(ModelOptions):
+    """The command line of ``joyflash render``."""
+
+    picture: Annotated[
+        str | None, typer.Argument(metavar="IMAGE", help="Short for --image.", show_default=False)
+    ] = None
+    voice: Annotated[
+        str | None, typer.Argument(metavar="AUDIO", help="Short for --audio.", show_default=False)
+    ] = None
+    image: Annotated[
+        Path | None, option("--image", "Picture: PNG, JPEG, HEIC, WebP, ...", "FILE", group=FILES)
+    ] = None
+    audio: Annotated[
+        str | None,
+        option("--audio", "Voice: any sound file, or - for WAV on stdin.", "FILE", group=FILES),
+    ] = None
+    # A text: a path forgets the slash of a folder.
+    output: Annotated[
+        str | None,
+        option(
+            "-o --output",
+            "Video; default: IMAGE-AUDIO.mp4 right here; - for MP4 on stdout.",
+            "FILE",
+            group=FILES,
+        ),
+    ] = None
+    audio_format: Annotated[
+        str | None,
+        option(
+            "--audio-format",
+            "Sound without a header: s16le:16000, f32le:44100:2, ...",
+            "FORMAT",
+            group=FILES,
+        ),
+    ] = None
+    audio_track: AudioTrack = None
+    skip_damaged: SkipDamaged = False
+    strict: Strict = False
+    profile: Profile = "tiny"
+    checkpoint: Checkpoint = None
+    output_fps: OutputFps = None
+    seed: Annotated[
+        int, option("--seed", "Same seed and number format, same video.", "N", group=MODEL, min=0)
+    ] = 0
+    face: Annotated[
+        int | None,
+        option("--face", "Which face, 0 the largest (default).", "N", group=MODEL, min=0),
+    ] = None
+    allow_no_face: AllowNoFace = False
+    frame: Frame = None
+    size: Size = None
+    max_size: MaxSize = None
+    look_ahead: Annotated[
+        int | None,
+        option(
+            "--look-ahead",
+            "Blocks of sound heard beyond the one shown; fewer: a quicker live picture, "
+            "less exact lips. Default: the model's.",
+            "N",
+            group=EXPERT,
+            min=0,
+        ),
+    ] = None
+    sampling: Annotated[
+        list[str] | None,
+        option(
+            "--sampling",
+            "Sample as the model was not trained to: rolling, psb, urcr, mci, "
+            "exact-timesteps or rounded-timesteps; may be given several times.",
+            "NAME",
+            group=EXPERT,
+        ),
+    ] = None
+    device: Device = "auto"
+    dtype: Annotated[
+        str,
+        option(
+            "--dtype",
+            "auto, bf16, fp16 or fp32.",
+            "NAME",
+            group=DEVICE,
+            autocompletion=complete_dtype,
+        ),
+    ] = "auto"
+    threads: Annotated[
+        int | None,
+        option(
+            "--threads",
+            "CPU threads of a stage; default: half the cores.",
+            "N",
+            group=DEVICE,
+            min=1,
+        ),
+    ] = None
+    attention: Attention = "auto"
+    compile_layers: Compile = False
+    offload: Offload = "none"
+    fast_decode: FastDecode = False
+    vae_device: VaeDevice = None
+    quantize: Quantize = "none"
+    prompt: Annotated[
+        str, option("--prompt", "For profiles with text control.", "TEXT", group=MODEL)
+    ] = ""
+    overwrite: Annotated[
+        bool, option("--overwrite", "Replace what exists, but never an input.", group=FILES)
+    ] = False
+    dry_run: Annotated[
+        bool,
+        option("--dry-run", "Check everything, say what would be done, and stop.", group=CONTROL),
+    ] = False
+    preview: Annotated[
+        bool,
+        option(
+            "--preview", "Show thumbnails in the terminal, or keep them in a file.", group=FILES
+        ),
+    ] = False
+    progress: Progress = "auto"
+    progress_fd: ProgressFd = None
+    as_json: Annotated[
+        bool, option("--json", "Print one JSON object instead of the path.", group=MESSAGES)
+    ] = False
+    quiet: Quiet = False
+    debug: Debug = False
+
+
+class EngineName(StrEnum):
+    """Where workers run."""
+
+    local = "local"
+    ray = "ray"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions(ModelOptions):
+    """The command line of ``joyflash batch``."""
+
+    manifest: Annotated[
+        str,
+        typer.Argument(metavar="MANIFEST", help="CSV or JSON lines file, or - for standard input."),
+    ]
+    out_dir: Annotated[
+        Path, option("--out-dir", "Where videos, records and results go.", "DIR", group=FILES)
+    ]
+    workers: Annotated[
+        int | None,
+        option(
+            "--workers",
+            "Rows at a time, if memory holds them; default: one per GPU or core.",
+            "N",
+            group=WORKERS,
+            min=1,
+        ),
+    ] = None
+    engine: Annotated[
+        EngineName,
+        option("--engine", "Processes of this machine, or a Ray cluster.", group=WORKERS),
+    ] = EngineName.local
+    ray_address: Annotated[
+        str | None,
+        option(
+            "--ray-address",
+            "Cluster for --engine ray: auto or host:port; default: one on this machine.",
+            "ADDRESS",
+            group=WORKERS,
+        ),
+    ] = None
+    shard: Annotated[
+        str, option("--shard", "Only the I-th of N equal parts.", "I/N", group=WORKERS)
+    ] = "1/1"
+    retry_failed: Annotated[
+        bool, option("--retry-failed", "Try rows again that failed earlier.", group=CONTROL)
+    ] = False
+    fail_fast: Annotated[
+        bool, option("--fail-fast", "Begin no further row once one has failed.", group=CONTROL)
+    ] = False
+    overwrite: Annotated[
+        bool, option("--overwrite", "Replace whatever lies where a video goes.", group=FILES)
+    ] = False
+    dry_run: Annotated[
+        bool,
+        option("--dry-run", "Read every input, say what would be done, and stop.", group=CONTROL),
+    ] = False
+    profile: Profile = "tiny"
+    checkpoint: Checkpoint = None
+    device: Device = "auto"
+    dtype: Annotated[
+        str,
+        option(
+            "--dtype",
+            "auto, fp32, bf16 or fp16; also long names.",
+            "NAME",
+            group=DEVICE,
+            autocompletion=complete_dtype,
+        ),
+    ] = "auto"
+    threads: Annotated[
+        int, option("--threads", "CPU threads of each worker.", "N", group=DEVICE, min=1)
+    ] = 1
+    attention: Attention = "auto"
+    compile_layers: Compile = False
+    offload: Offload = "none"
+    fast_decode: FastDecode = False
+    vae_device: VaeDevice = None
+    quantize: Quantize = "none"
+    output_fps: OutputFps = None
+    audio_track: AudioTrack = None
+    skip_damaged: SkipDamaged = False
+    strict: Strict = False
+    allow_no_face: AllowNoFace = False
+    frame: Frame = None
+    size: Size = None
+    max_size: MaxSize = None
+    progress: Progress = "auto"
+    progress_fd: ProgressFd = None
+    as_json: Annotated[
+        bool, option("--json", "Print one JSON object instead of a path.", group=MESSAGES)
+    ] = False
+    quiet: Quiet = False
+    debug: Debug = False
+
+    def settings(self, files: "CheckpointFiles") -> "RendererSettings":
+        """How every row is rendered; what the default shows goes into the rows' keys, too."""
+        from joyflash_cli.batch.renderer import RendererSettings
+
+        return RendererSettings(
+            profile=self.profile,
+            checkpoint="" if self.checkpoint is None else str(self.checkpoint.absolute()),
+            dtype=self.dtype,
+            threads=self.threads,
+            execution=self.execution,
+            output_fps=self.output_fps,
+            needs_face=not self.allow_no_face,
+            choices=self.sound_choices,
+            frame=self.frame_options.resolved(files),
+        )
