@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from joyflash_cli.errors import JoyFlashError, OutputError
-from joyflash_cli.files import file_sha256
 from joyflash_cli.media.outputs.discarding import DiscardedOnExit
 from joyflash_cli.media.outputs.names import followed
 from joyflash_cli.render.record import (
@@ -316,7 +315,7 @@ class VideoWriter(DiscardedOnExit):
             checkpoint_version=facts.files.description.version,
             weights_sha256=weights_sha256(facts.files),
             image_sha256=None if origin is None else origin.image_sha256,
-            audio_sha256=_audio_sha256(request),
+            audio_sha256=getattr(request.audio, "sha256", None),
             image=None if origin is None else _name_of(origin.image),
             audio=None if origin is None else _name_of(origin.audio),
             prompt=request.prompt,
@@ -357,15 +356,3 @@ class VideoWriter(DiscardedOnExit):
 def _name_of(path: str | None) -> str | None:
     """A file's own name; whoever reads a record has other folders."""
     return None if path is None else os.path.basename(path) or path
-
-
-def _audio_sha256(request: RenderRequest) -> str | None:
-    """Of the bytes that were heard."""
-    path = getattr(request.audio, "path", None)
-    if path is None:
-        digest: str | None = getattr(request.audio, "sha256", None)
-        return digest
-    try:
-        return file_sha256(path)
-    except OSError:
-        return None

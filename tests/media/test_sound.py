@@ -1,5 +1,6 @@
 """Sound from files, pipes and memory: the same samples, checked before or while they are heard."""
 
+import hashlib
 import os
 import threading
 from fractions import Fraction
@@ -60,9 +61,17 @@ def test_compressed_sound_streams_too(tmp_path, codec, suffix):
     assert len(live) - len(expected) < 2_500
 
 
-def test_the_bytes_of_a_pipe_are_hashed():
-    import hashlib
+def test_the_bytes_of_a_file_are_hashed_as_they_are(tmp_path):
+    path = tmp_path / "a.wav"
+    for number in (5_000, 6_000):  # the second time it has changed since it was checked
+        path.write_bytes(wav_bytes(ramp_pcm16(number)[1]))
+        sound = sound if number > 5_000 else check_sound_file(path)
+        assert sound.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    path.unlink()
+    assert sound.sha256 is None
 
+
+def test_the_bytes_of_a_pipe_are_hashed():
     data = wav_bytes(ramp_pcm16(5_000)[1])
     sound = LiveSound(PipeStream(data))
     all_of(sound)

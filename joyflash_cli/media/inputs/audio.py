@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from joyflash_cli.media.inputs.audio_decoding import (
     SILENCE_PEAK,
-    checked_rate,
-    decoded_pieces,
     empty_sound,
-    open_sound_track,
     opened_sound_file,
 )
 from joyflash_cli.media.inputs.downmix import Downmix
 from joyflash_cli.media.inputs.hearing import Hearing
+from joyflash_cli.media.inputs.sound_opening import hear
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, AudioClip, SoundFormat
 
 if TYPE_CHECKING:
@@ -60,10 +58,10 @@ def read_audio(source: Path | BinaryIO) -> AudioClip:
             ``E-AUDIO-DAMAGED`` a hole in the middle, ``E-AUDIO-LENGTH`` more than a day.
     """
     if not isinstance(source, str | Path):
-        return _read_stream(source, "standard input")
+        return _read_whole(source, "standard input")
     path = Path(source)
     with opened_sound_file(path) as file:
-        return _read_stream(file, path.name or str(path))
+        return _read_whole(file, path.name or str(path))
 
 
 def to_model_waveform(clip: AudioClip) -> np.ndarray:
@@ -111,6 +109,30 @@ def write_wav(path: Path, clip: AudioClip) -> None:
             writer.write(clip.samples[start : start + _FRAME_SAMPLES])
 
 
+def sound_frame(
+    samples: np.ndarray, rate_hz: int, first: int, *, planar: bool = False
+) -> av.AudioFrame:
+    """PyAV's frame of samples ``(n, channels)`` float32.
+
+    Args:
+        samples: At least one.
+        rate_hz: Samples per second.
+        first: Index of its first sample in the sound.
+        planar: Whether channels lie behind each other, as AAC wants them.
+    """
+    import av
+
+    frame = av.AudioFrame.from_ndarray(
+        np.ascontiguousarray(samples.T if planar else samples.reshape(1, -1)),
+        format="fltp" if planar else "flt",
+        layout=CHANNEL_LAYOUTS[samples.shape[1]],
+    )
+    frame.sample_rate = rate_hz
+    frame.pts = first
+    frame.time_base = Fraction(1, rate_hz)
+    return frame
+
+
 class WavWriter:
     """A WAV file of 32-bit float samples, written piece by piece (RF64 beyond 4 GB).
 
@@ -126,28 +148,20 @@ class WavWriter:
         import av
 
         self._format = sound
-        self._layout = CHANNEL_LAYOUTS[sound.channels]
         self._num_samples = 0
         self._container = av.open(
             str(Path(path).absolute()), mode="w", format="wav", options={"rf64": "auto"}
         )
         self._stream = self._container.add_stream(
-            "pcm_f32le", rate=sound.sample_rate_hz, layout=self._layout
+            "pcm_f32le", rate=sound.sample_rate_hz, layout=CHANNEL_LAYOUTS[sound.channels]
         )
 
     def write(self, samples: np.ndarray) -> None:
         """Appends ``(n, channels)`` float32."""
-        import av
-
-        if not len(samples):
-            return
-        packed = np.ascontiguousarray(samples).reshape(1, -1)
-        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=self._layout)
-        frame.sample_rate = self._format.sample_rate_hz
-        frame.pts = self._num_samples
-        frame.time_base = Fraction(1, self._format.sample_rate_hz)
-        self._num_samples += len(samples)
-        self._container.mux(self._stream.encode(frame))
+        if len(samples):
+            frame = sound_frame(samples, self._format.sample_rate_hz, self._num_samples)
+            self._num_samples += len(samples)
+            self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
         """Completes the header."""
@@ -182,18 +196,11 @@ class ModelResampler:
         return self._resampled(self._downmix.push(samples))
 
     def _resampled(self, piece: np.ndarray) -> np.ndarray:
-        import av
-
         if self._resampler is None or not len(piece):
             self._num_in += len(piece)
             self._num_out += len(piece)
             return piece
-        frame = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(piece)[None], format="flt", layout="mono"
-        )
-        frame.sample_rate = self._rate_hz
-        frame.pts = self._num_in
-        frame.time_base = Fraction(1, self._rate_hz)
+        frame = sound_frame(piece[:, None], self._rate_hz, self._num_in)
         self._num_in += len(piece)
         return self._joined(self._resampler.resample(frame))
 
@@ -214,17 +221,11 @@ class ModelResampler:
         return joined
 
 
-def _read_stream(file: BinaryIO, name: str) -> AudioClip:
-    hearing = Hearing(name)
-    with open_sound_track(file, hearing) as (container, stream):
-        return _collect(container, stream, hearing)
-
-
-def _collect(container: Any, stream: Any, hearing: Hearing) -> AudioClip:
-    rate_hz, channels = checked_rate(stream, hearing.name)
+def _read_whole(file: BinaryIO, name: str) -> AudioClip:
+    sound = hear(file if file.seekable() else None, file.read, Hearing(name))
+    channels, num_samples = sound.format.channels, 0
     samples = np.empty((0, channels), np.float32)
-    num_samples = 0
-    for part in decoded_pieces(container, stream, hearing):
+    for part in sound.pieces:
         if num_samples + len(part) > len(samples):
             # Grown in place (the system remaps the pages), so that a long sound is held once.
             length = max(len(samples) * 3 // 2, _FRAME_SAMPLES, num_samples + len(part))
@@ -232,6 +233,6 @@ def _collect(container: Any, stream: Any, hearing: Hearing) -> AudioClip:
         samples[num_samples : num_samples + len(part)] = part
         num_samples += len(part)
     if num_samples == 0:
-        raise empty_sound(hearing.name)
+        raise empty_sound(name)
     samples.resize((num_samples, channels), refcheck=False)
-    return AudioClip(samples, rate_hz)
+    return AudioClip(samples, sound.format.sample_rate_hz)

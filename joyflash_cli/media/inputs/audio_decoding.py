@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -31,7 +32,7 @@ MAX_DURATION_S = 24 * 3600
 
 
 @contextlib.contextmanager
-def opened_sound_file(path: Path) -> Iterator[BinaryIO]:
+def opened_sound_file(path: Path) -> Iterator[io.BufferedReader]:
     """The file, always a plain local one however its name is spelled, within a ``with`` statement.
 
     Opening it here keeps addresses and protocol prefixes (``http:``, ``concat:``) away from
@@ -59,19 +60,6 @@ def opened_sound_file(path: Path) -> Iterator[BinaryIO]:
         ) from error
 
 
-class _Counted:
-    """Only ``read`` of a stream, so that it counts as a pipe, and how much came out of it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.num_bytes = 0
-
-    def read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        self.num_bytes += len(data)
-        return data
-
-
 @contextlib.contextmanager
 def open_sound_track(file: BinaryIO, hearing: Hearing, **options: str) -> Iterator[tuple[Any, Any]]:
     """PyAV's container and sound track of an open file or pipe, within a ``with`` statement.
@@ -85,7 +73,7 @@ def open_sound_track(file: BinaryIO, hearing: Hearing, **options: str) -> Iterat
         options: For libavformat.
 
     Raises:
-        AudioError: ``E-AUDIO-EMPTY``, ``E-AUDIO-FORMAT`` or ``E-AUDIO-STREAM``.
+        AudioError: ``E-AUDIO-FORMAT`` or ``E-AUDIO-STREAM``.
     """
     name, wanted = hearing.name, hearing.choices.track
     with _opened_container(file, name, options) as container:
@@ -145,12 +133,9 @@ def _is_loud(file: BinaryIO, name: str, index: int) -> bool:
 def _opened_container(file: BinaryIO, name: str, options: dict[str, str]) -> Iterator[Any]:
     import av
 
-    pipe = None if file.seekable() else _Counted(file)
     try:
-        container = open_container(pipe or file, **options)
+        container = open_container(file, **options)
     except (av.error.FFmpegError, ValueError) as error:
-        if _is_empty(file) if pipe is None else pipe.num_bytes == 0:
-            raise empty_sound(name) from error
         raise AudioError(
             f"{name} is not a sound file that can be read",
             hint="convert it to WAV, FLAC, MP3, Ogg, M4A or WebM; samples without a header need "
@@ -345,12 +330,6 @@ def empty_sound(name: str) -> AudioError:
         hint="check the program that wrote it",
         code="E-AUDIO-EMPTY",
     )
-
-
-def _is_empty(file: BinaryIO) -> bool:
-    """Whether a file that could not be opened holds no byte at all."""
-    file.seek(0)
-    return not file.read(1)
 
 
 def too_long(name: str) -> AudioError:

@@ -18,6 +18,7 @@ from typing import BinaryIO, Protocol, cast
 import numpy as np
 
 from joyflash_cli.errors import AudioError
+from joyflash_cli.files import file_sha256
 from joyflash_cli.media.inputs.audio_decoding import (
     MAX_DURATION_S,
     SILENCE_PEAK,
@@ -34,6 +35,8 @@ from joyflash_cli.types import AudioClip, SoundFormat
 STANDARD_INPUT_NAME = "standard input"
 _PIECE_SAMPLES = 1 << 14
 _WAKE_EVERY_MS = 200
+
+Stamp = tuple[int, int, int, int]
 
 
 def _never(*_: object) -> None:
@@ -97,6 +100,7 @@ class FileSound:
         format: Rate and channels.
         num_samples: Samples per channel, at least one.
         is_silent: Whether no sample reaches -60 dB of full scale.
+        checked: SHA-256 of its bytes when it was checked, and the stamp the file had.
         pcm: For a file of plain samples without a header.
         hearing: What was learned about it.
     """
@@ -105,6 +109,7 @@ class FileSound:
     format: SoundFormat
     num_samples: int
     is_silent: bool
+    checked: tuple[str, Stamp]
     pcm: PcmFormat | None = None
     hearing: Hearing = field(default_factory=lambda: Hearing(""))
 
@@ -112,6 +117,18 @@ class FileSound:
     def name(self) -> str:
         """The file's name."""
         return self.path.name
+
+    @property
+    def sha256(self) -> str | None:
+        """Of its bytes, hexadecimal; ``None`` where it has gone.
+
+        It is read again only if it has changed since it was checked.
+        """
+        digest, stamp = self.checked
+        try:
+            return digest if _stamp(self.path.stat()) == stamp else file_sha256(self.path)
+        except OSError:
+            return None
 
     def open(self, check: Callable[[], None] = _never) -> OpenSound:
         """See ``Sound``."""
@@ -187,6 +204,7 @@ def check_sound_file(
     path = Path(path)
     hearing = Hearing(path.name, choices)
     with opened_sound_file(path) as file:
+        stamp = _stamp(os.fstat(file.fileno()))
         feed = ByteFeed(file.read)
         plain = open_plain(file, feed, hearing, pcm)
         opened = open_compressed(file, feed, hearing) if plain is None else plain.open()
@@ -198,11 +216,18 @@ def check_sound_file(
                 break  # integers cannot be wrong: the rest is only counted
         if plain is not None:
             num_samples += plain.count_rest()
+        file.seek(0)
+        checked = (hashlib.file_digest(file, "sha256").hexdigest(), stamp)
     if num_samples == 0:
         raise empty_sound(path.name)
     if num_samples > MAX_DURATION_S * opened.format.sample_rate_hz:
         raise too_long(path.name)
-    return FileSound(path, opened.format, num_samples, silent, pcm, hearing)
+    return FileSound(path, opened.format, num_samples, silent, checked, pcm, hearing)
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    """What changes with a file's contents, without reading them."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def is_pipe(path: Path) -> bool:

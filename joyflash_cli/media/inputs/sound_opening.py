@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, cast
@@ -53,8 +52,8 @@ class OpenSound:
     pieces: Iterator[np.ndarray]
 
 
-class _Pipe(io.RawIOBase):
-    """A ``ByteFeed`` as the file object that PyAV reads; knows how much came, and the last of it.
+class _Pipe:
+    """A ``ByteFeed`` as PyAV reads it, and no more; knows how much came, and the last of it.
 
     Args:
         feed: The bytes.
@@ -142,7 +141,10 @@ class PlainSound:
 
 
 def hear(
-    file: BinaryIO | None, read: Callable[[int], bytes], hearing: Hearing, pcm: PcmFormat | None
+    file: BinaryIO | None,
+    read: Callable[[int], bytes],
+    hearing: Hearing,
+    pcm: PcmFormat | None = None,
 ) -> OpenSound:
     """A sound from its first byte.
 

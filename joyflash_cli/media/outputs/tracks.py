@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
 
-from joyflash_cli.media.inputs.audio import CHANNEL_LAYOUTS
+from joyflash_cli.media.inputs.audio import CHANNEL_LAYOUTS, sound_frame
 from joyflash_cli.media.outputs.clock import SoundTrack
 from joyflash_cli.media.outputs.film import Film
 from joyflash_cli.types import AudioClip, SoundFormat
@@ -168,23 +167,12 @@ class TrackWriter:
         """The samples between the end of the previous frame and the end of this one."""
         if self.sound is None or self._audio is None:
             return
-        import av
-
         first = self.sound.num_taken
         samples = self.sound.take(self.num_frames)
-        if not len(samples):
-            return
-        rate_hz = self.sound.format.sample_rate_hz
-        packed = self._kind == "raw"
-        frame = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(samples.reshape(1, -1) if packed else samples.T),
-            format="flt" if packed else "fltp",
-            layout=CHANNEL_LAYOUTS[samples.shape[1]],
-        )
-        frame.sample_rate = rate_hz
-        frame.pts = first
-        frame.time_base = Fraction(1, rate_hz)
-        self._container.mux(self._audio.encode(frame))
+        if len(samples):
+            rate_hz = self.sound.format.sample_rate_hz
+            frame = sound_frame(samples, rate_hz, first, planar=self._kind != "raw")
+            self._container.mux(self._audio.encode(frame))
 
 
 def even_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
