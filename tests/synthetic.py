@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from joyflash_cli.studio.clips.clips import MARGIN_FRAMES, ClipStore, identity_index, write_shard
+from joyflash_cli.studio.clips.clips import MARGIN_FRAMES, ClipStore, identity_index
+from joyflash_cli.studio.clips.shards import write_shard
 from joyflash_cli.studio.speech.speech import Utterance
 
 NUM_FRAMES = 33

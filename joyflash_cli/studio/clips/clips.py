@@ -1,21 +1,15 @@
-"""Rendered talking clips on disk: made in resumable shards, read by memory map.
-
-A shard is three files: ``shard-0000.frames.npy`` (uint8 ``(n, F, S, S, 3)``),
-``shard-0000.safetensors`` (tracks, lip
-measures, boxes, sound) and ``shard-0000.json`` (who and what).
-"""
+"""Rendered talking clips: made in resumable shards, read by memory map."""
 
 import functools
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from joyflash_cli.errors import DataError
-from joyflash_cli.files import write_whole
 from joyflash_cli.studio.clips.motion import MotionConfig, MotionTracks, sample_motion
 from joyflash_cli.studio.clips.shards import build_shards
 from joyflash_cli.studio.heads.face_state import HELD_OUT_EVERY, FaceState, Head, Split
@@ -25,6 +19,8 @@ if TYPE_CHECKING:
     from joyflash_cli.studio.heads.assets import MakeHumanAssets
     from joyflash_cli.studio.heads.ict import IctWardrobe
     from joyflash_cli.studio.heads.mesh_head import Surroundings
+    from joyflash_cli.studio.heads.photo_head import PhotoHead
+    from joyflash_cli.studio.speech.speech import Utterance
 
 MARGIN_FRAMES = 20
 """Video frames of sound kept before and after a clip, so that audio features need no edge."""
@@ -145,43 +141,75 @@ def _photo_surroundings(rng: np.random.Generator, size_px: int) -> "Surroundings
 
 def face_states(visemes: np.ndarray, motion: MotionTracks) -> Iterator[FaceState]:
     """One state a frame of visemes ``(F, 6)`` and what the voice does not explain."""
+    tracks = {track.name: getattr(motion, track.name) for track in fields(motion)}
     for i, weights in enumerate(visemes):
         yield FaceState(
-            visemes=weights,
-            blink=float(motion.blink[i]),
-            smile=float(motion.smile[i]),
-            brow=float(motion.brow[i]),
-            yaw=float(motion.yaw[i]),
-            pitch=float(motion.pitch[i]),
-            roll=float(motion.roll[i]),
-            shift_x=float(motion.shift_x[i]),
-            shift_y=float(motion.shift_y[i]),
+            visemes=weights, **{name: float(track[i]) for name, track in tracks.items()}
         )
 
 
-def cut_speech(utterance, rng: np.random.Generator, *, config: ClipsConfig) -> tuple:
+def cut_speech(
+    utterance: "Utterance", rng: np.random.Generator, *, num_frames: int, fps: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Visemes ``(F, 6)`` and sound with margins of a random stretch of an utterance.
 
     The stretch may run past the utterance's end: then it is silent and the mouth rests.
     """
-    step = MODEL_SAMPLE_RATE_HZ // config.fps
+    step = MODEL_SAMPLE_RATE_HZ // fps
     total = len(utterance.visemes)
-    start = int(rng.integers(0, max(1, total - config.num_frames + 10)))
-    rows = np.arange(start, start + config.num_frames)
-    visemes = np.zeros((config.num_frames, utterance.visemes.shape[1]), np.float32)
-    inside = rows < total
-    visemes[inside] = utterance.visemes[rows[inside]]
-    if not inside.all():
-        visemes[~inside] = utterance.visemes[-1]
+    start = int(rng.integers(0, max(1, total - num_frames + 10)))
+    visemes = utterance.visemes[np.arange(start, start + num_frames).clip(max=total - 1)]
     margin = MARGIN_FRAMES * step
-    length = config.num_frames * step + 2 * margin
+    length = num_frames * step + 2 * margin
     padded = np.concatenate(
         [np.zeros(margin, np.float32), utterance.waveform, np.zeros(length, np.float32)]
     )
     return visemes, padded[start * step : start * step + length].astype(np.float32)
 
 
-def render_clip(clip_index: int, config: ClipsConfig, *, assets: HeadAssets, speech: list) -> dict:
+def speaking_clip(
+    head: "Head | PhotoHead",
+    rng: np.random.Generator,
+    *,
+    speech: "Sequence[Utterance]",
+    num_frames: int,
+    fps: int,
+    amplitudes: MotionConfig,
+    sway: Callable[[MotionTracks], MotionTracks] | None = None,
+) -> dict:
+    """A head that says a random stretch of speech: frames, tracks, sound, and whose voice it is.
+
+    Args:
+        head: Whose clip it is.
+        rng: Chooses utterance, stretch, reach of the jaw and motion.
+        speech: Utterances to choose from.
+        num_frames: Video frames of the clip.
+        fps: Video frames per second.
+        amplitudes: Of sway and blinks.
+        sway: Changes the motion to one that the head can show.
+    """
+    utterance = speech[int(rng.integers(len(speech)))]
+    visemes, waveform = cut_speech(utterance, rng, num_frames=num_frames, fps=fps)
+    visemes = visemes.astype(np.float32)
+    visemes[:, 0] *= rng.uniform(0.85, 1.15)
+    motion = sample_motion(num_frames, rng, config=amplitudes, fps=fps)
+    motion = motion if sway is None else sway(motion)
+    states = list(face_states(visemes, motion))
+    return {
+        "frames": np.stack([head.render(state) for state in states]),
+        "visemes": visemes,
+        "blink": motion.blink.astype(np.float32),
+        "lips": np.stack([head.points(state).measures() for state in states]),
+        "waveform": waveform,
+        "mouth_box": np.array(head.mouth_box, np.int32),
+        "eyes_box": np.array(head.eyes_box, np.int32),
+        "about": {"voice": utterance.voice, "text": utterance.text},
+    }
+
+
+def render_clip(
+    clip_index: int, config: ClipsConfig, *, assets: HeadAssets, speech: "Sequence[Utterance]"
+) -> dict:
     """One clip: frames, tracks, sound and description. Depends on its index and seed alone."""
     identity = identity_index(clip_index, split=config.split)
     rng = np.random.default_rng([config.seed, identity])
@@ -189,46 +217,21 @@ def render_clip(clip_index: int, config: ClipsConfig, *, assets: HeadAssets, spe
     photo_rng = np.random.default_rng([config.seed, identity, 1])
     photo = photo_rng.random() < config.photo_share
     kind, head = sample_head(config, rng, assets=assets, photo=photo)
-    utterance = speech[int(rng.integers(len(speech)))]
-    visemes, waveform = cut_speech(utterance, rng, config=config)
-    visemes = visemes.copy()
-    visemes[:, 0] *= rng.uniform(0.85, 1.15)
-    motion = sample_motion(config.num_frames, rng, config=config.motion, fps=config.fps)
-    states = list(face_states(visemes, motion))
-    frames = np.stack([head.render(state) for state in states])
-    lips = np.stack([head.points(state).measures() for state in states])
+    clip = speaking_clip(
+        head,
+        rng,
+        speech=speech,
+        num_frames=config.num_frames,
+        fps=config.fps,
+        amplitudes=config.motion,
+    )
     if photo:
         from joyflash_cli.studio.clips.photo_look import apply_photo_look, sample_photo_look
 
-        frames = apply_photo_look(frames, sample_photo_look(photo_rng), photo_rng)
-    return {
-        "frames": frames,
-        "visemes": visemes,
-        "blink": motion.blink.astype(np.float32),
-        "lips": lips,
-        "waveform": waveform,
-        "mouth_box": np.array(head.mouth_box, np.int32),
-        "eyes_box": np.array(head.eyes_box, np.int32),
-        "about": {
-            "identity": identity,
-            "kind": kind,
-            "photo": photo,
-            "split": config.split,
-            "voice": utterance.voice,
-            "text": utterance.text,
-        },
-    }
-
-
-def write_shard(stem: Path, clips: list[dict]) -> None:
-    """Write a shard; its ``.json`` comes last and marks it complete."""
-    from safetensors.numpy import save_file
-
-    np.save(f"{stem}.frames.npy", np.stack([clip["frames"] for clip in clips]))
-    names = ("visemes", "blink", "lips", "waveform", "mouth_box", "eyes_box")
-    tensors = {name: np.stack([clip[name] for clip in clips]) for name in names}
-    save_file(tensors, f"{stem}.safetensors")
-    write_whole(Path(f"{stem}.json"), json.dumps([clip["about"] for clip in clips]))
+        look = sample_photo_look(photo_rng)
+        clip["frames"] = apply_photo_look(clip["frames"], look, photo_rng)
+    who = {"identity": identity, "kind": kind, "photo": photo, "split": config.split}
+    return clip | {"about": who | clip["about"]}
 
 
 @functools.cache
@@ -236,21 +239,12 @@ def _resources(config: ClipsConfig, assets_dir: Path, speech_path: Path) -> tupl
     """Assets and utterances, loaded once per worker process."""
     from joyflash_cli.studio.speech.speech import load_speech
 
-    speech = [u for u in load_speech(speech_path) if u.split == config.split]
-    if not speech:
-        raise DataError(f"{speech_path} has no utterance of split {config.split}.")
-    return load_heads(config, assets_dir), speech
+    return load_heads(config, assets_dir), load_speech(speech_path, split=config.split)
 
 
-def _render_shard(
-    shard_index: int, *, config: ClipsConfig, assets_dir: Path, speech_path: Path, out_dir: Path
-) -> int:
+def _render(places: range, *, config: ClipsConfig, assets_dir: Path, speech_path: Path) -> list:
     assets, speech = _resources(config, assets_dir, speech_path)
-    first = shard_index * config.clips_per_shard
-    stop = min(first + config.clips_per_shard, config.num_clips)
-    clips = [render_clip(i, config, assets=assets, speech=speech) for i in range(first, stop)]
-    write_shard(out_dir / f"shard-{shard_index:04d}", clips)
-    return shard_index
+    return [render_clip(i, config, assets=assets, speech=speech) for i in places]
 
 
 def build_clips(
@@ -262,7 +256,7 @@ def build_clips(
     processes: int = 2,
     on_shard: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Render every missing shard; run again after a kill to go on.
+    """Render every missing shard, see ``build_shards``.
 
     Args:
         config: What to render.
@@ -272,15 +266,14 @@ def build_clips(
         processes: Worker processes.
         on_shard: Told (shards done, shards in all).
     """
-    render = functools.partial(
-        _render_shard,
-        config=config,
-        assets_dir=assets_dir,
-        speech_path=speech_path,
+    build_shards(
+        functools.partial(_render, config=config, assets_dir=assets_dir, speech_path=speech_path),
+        config.num_clips,
+        per_shard=config.clips_per_shard,
         out_dir=out_dir,
+        processes=processes,
+        on_shard=on_shard,
     )
-    num_shards = -(-config.num_clips // config.clips_per_shard)
-    build_shards(render, num_shards, out_dir=out_dir, processes=processes, on_shard=on_shard)
 
 
 class ClipStore:

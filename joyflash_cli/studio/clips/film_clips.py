@@ -17,7 +17,7 @@ import numpy as np
 
 from joyflash_cli.errors import DataError
 from joyflash_cli.studio.clips.clip_file import read_talking_video
-from joyflash_cli.studio.clips.clips import MARGIN_FRAMES, write_shard
+from joyflash_cli.studio.clips.clips import MARGIN_FRAMES
 from joyflash_cli.studio.clips.mesh_points import (
     EYE_POINTS,
     LIP_POINTS,
@@ -143,39 +143,43 @@ def cut_film(record: FilmRecord, config: FilmClipsConfig, *, split: Split) -> It
             hint="record the points anew",
         )
     framed = smoothed(into_frame(points, framing), config.smoothing_frames)
+    about = {
+        "identity": record.identity, "kind": "film", "person": record.person, "split": split,
+        "voice": record.person, "text": record.text,
+    }  # fmt: skip
     margin = MARGIN_FRAMES * MODEL_SAMPLE_RATE_HZ // config.fps
     step = MODEL_SAMPLE_RATE_HZ // config.fps
     sound = np.pad(video.waveform, (margin, margin + len(frames) * step))
     for start in range(0, len(frames) - config.num_frames + 1, config.num_frames):
         rows = slice(start, start + config.num_frames)
         length = config.num_frames * step + 2 * margin
-        clip = _clip(frames[rows], framed[rows], record, split=split)
+        clip = pointed_clip(frames[rows], framed[rows], about)
+        clip["blink"] = blinks_of(clip["lips"][:, 2])
         clip["waveform"] = sound[start * step : start * step + length].astype(np.float32)
         yield clip
         if config.mirrored:
             yield mirrored(clip)
 
 
-def _clip(frames: np.ndarray, framed: np.ndarray, record: FilmRecord, *, split: Split) -> dict:
+def pointed_clip(frames: np.ndarray, framed: np.ndarray, about: dict) -> dict:
+    """What points say of frames ``(F, S, S, 3)``; without sound and blinks.
+
+    Args:
+        frames: Of one face.
+        framed: Its points ``(F, 478, 2)`` in fractions of the side.
+        about: Who and what, beside what is the same of all films and photographs.
+    """
     size_px = frames.shape[1]
-    lips = face_points(framed).measures()
+    who = {name: about[name] for name in ("identity", "kind")} | {"photo": True}
     return {
         "frames": frames,
         "visemes": np.full((len(frames), len(VISEMES)), np.nan, np.float32),
-        "blink": blinks_of(lips[:, 2]),
-        "lips": lips,
+        "blink": np.zeros(len(frames), np.float32),
+        "lips": face_points(framed).measures(),
+        "waveform": np.zeros(0, np.float32),
         "mouth_box": box_around(framed[:, LIP_POINTS], size_px),
         "eyes_box": box_around(framed[:, EYE_POINTS], size_px),
-        "about": {
-            "identity": record.identity,
-            "kind": "film",
-            "photo": True,
-            "person": record.person,
-            "split": split,
-            "voice": record.person,
-            "text": record.text,
-            "mirrored": False,
-        },
+        "about": who | about | {"mirrored": False},
     }
 
 
@@ -208,24 +212,17 @@ def box_around(points: np.ndarray, size_px: int) -> np.ndarray:
     return np.round(np.clip([*low, *high], 0, 1) * size_px).astype(np.int32)
 
 
-def _cut_shard(
-    shard_index: int,
-    *,
-    config: FilmClipsConfig,
-    films: list[FilmRecord],
-    split: Split,
-    out_dir: Path,
-) -> int:
-    first = shard_index * config.clips_per_shard
-    chosen = films[first : first + config.clips_per_shard]
+def _cut(
+    places: range, *, config: FilmClipsConfig, films: list[FilmRecord], split: Split
+) -> list[dict]:
+    chosen = [films[place] for place in places]
     clips = [clip for film in chosen for clip in cut_film(film, config, split=split)]
     if not clips:
         raise DataError(
             f"No film from {chosen[0].path} to {chosen[-1].path} has {config.num_frames} frames.",
             hint="lower num_frames",
         )
-    write_shard(out_dir / f"shard-{shard_index:04d}", clips)
-    return shard_index
+    return clips
 
 
 def build_film_clips(
@@ -237,7 +234,7 @@ def build_film_clips(
     processes: int = 2,
     on_shard: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Cut every missing shard; run again after a kill to go on.
+    """Cut every missing shard, see ``build_shards``.
 
     Args:
         config: Which films, and how they are cut.
@@ -255,6 +252,11 @@ def build_film_clips(
         for film in read_films(films_dir)
         if (film.person in config.held_out) == (split == "held-out")
     ]
-    cut = functools.partial(_cut_shard, config=config, films=films, split=split, out_dir=out_dir)
-    num_shards = -(-len(films) // config.clips_per_shard)
-    build_shards(cut, num_shards, out_dir=out_dir, processes=processes, on_shard=on_shard)
+    build_shards(
+        functools.partial(_cut, config=config, films=films, split=split),
+        len(films),
+        per_shard=config.clips_per_shard,
+        out_dir=out_dir,
+        processes=processes,
+        on_shard=on_shard,
+    )

@@ -15,7 +15,7 @@ import numpy as np
 
 from joyflash_cli.errors import DataError
 from joyflash_cli.media.inputs.picture import read_picture
-from joyflash_cli.studio.clips.clips import ClipsConfig, cut_speech, face_states, write_shard
+from joyflash_cli.studio.clips.clips import speaking_clip
 from joyflash_cli.studio.clips.mesh_points import (
     MIRRORED_68,
     NUM_POINTS,
@@ -23,7 +23,7 @@ from joyflash_cli.studio.clips.mesh_points import (
     framing_of,
     into_frame,
 )
-from joyflash_cli.studio.clips.motion import MotionConfig, MotionTracks, sample_motion
+from joyflash_cli.studio.clips.motion import MotionConfig, MotionTracks
 from joyflash_cli.studio.clips.shards import build_shards
 from joyflash_cli.studio.clips.turned_cut import cut_turned
 from joyflash_cli.studio.heads.face_state import Split, is_held_out
@@ -199,32 +199,18 @@ def render_photo_clip(
     head = PhotoHead(ict, photo, size_px=config.size_px)
     if head.fit_error > config.max_error:
         return None
-    utterance = speech[int(rng.integers(len(speech)))]
-    cut = ClipsConfig(num_frames=config.num_frames, fps=config.fps)
-    visemes, waveform = cut_speech(utterance, rng, config=cut)
-    visemes = visemes.copy()
-    visemes[:, 0] *= rng.uniform(0.85, 1.15)
-    motion = sample_motion(config.num_frames, rng, config=config.motion, fps=config.fps)
-    motion = _around_own_pose(motion)
-    states = list(face_states(visemes, motion))
-    return {
-        "frames": np.stack([head.render(state) for state in states]),
-        "visemes": visemes,
-        "blink": motion.blink.astype(np.float32),
-        "lips": np.stack([head.points(state).measures() for state in states]),
-        "waveform": waveform,
-        "mouth_box": np.array(head.mouth_box, np.int32),
-        "eyes_box": np.array(head.eyes_box, np.int32),
-        "about": {
-            "identity": record.identity,
-            "kind": "photo-person",
-            "photo": True,
-            "person": record.person,
-            "split": config.split,
-            "voice": utterance.voice,
-            "text": utterance.text,
-        },
-    }
+    clip = speaking_clip(
+        head,
+        rng,
+        speech=speech,
+        num_frames=config.num_frames,
+        fps=config.fps,
+        amplitudes=config.motion,
+        sway=_around_own_pose,
+    )
+    who = {"identity": record.identity, "kind": "photo-person", "photo": True}
+    who |= {"person": record.person, "split": config.split}
+    return clip | {"about": who | clip["about"]}
 
 
 def _around_own_pose(motion: MotionTracks) -> MotionTracks:
@@ -246,31 +232,22 @@ def _resources(
     from joyflash_cli.studio.heads.rig import units_in_use
     from joyflash_cli.studio.speech.speech import load_speech
 
-    speech = [u for u in load_speech(speech_path) if u.split == config.split]
-    if not speech:
-        raise DataError(f"{speech_path} has no utterance of split {config.split}.")
     photos = speaking_photos(read_photos(photos_dir), config)
+    speech = load_speech(speech_path, split=config.split)
     return load_ict(assets_dir, units=units_in_use()), photos, speech
 
 
-def _render_shard(
-    shard_index: int,
+def _render(
+    places: range,
     *,
     config: PhotoClipsConfig,
     assets_dir: Path,
     photos_dir: Path,
     speech_path: Path,
-    out_dir: Path,
-) -> int:
+) -> list[dict]:
     ict, photos, speech = _resources(config, assets_dir, photos_dir, speech_path)
-    first = shard_index * config.clips_per_shard
-    stop = min(first + config.clips_per_shard, config.num_clips)
-    clips = (
-        render_photo_clip(i, config, ict=ict, photos=photos, speech=speech)
-        for i in range(first, stop)
-    )
-    write_shard(out_dir / f"shard-{shard_index:04d}", [clip for clip in clips if clip is not None])
-    return shard_index
+    clips = (render_photo_clip(i, config, ict=ict, photos=photos, speech=speech) for i in places)
+    return [clip for clip in clips if clip is not None]
 
 
 def build_photo_clips(
@@ -283,7 +260,7 @@ def build_photo_clips(
     processes: int = 2,
     on_shard: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Render every missing shard; run again after a kill to go on.
+    """Render every missing shard, see ``build_shards``.
 
     Args:
         config: Which photographs, and how much.
@@ -295,12 +272,17 @@ def build_photo_clips(
         on_shard: Told (shards done, shards in all).
     """
     render = functools.partial(
-        _render_shard,
+        _render,
         config=config,
         assets_dir=assets_dir,
         photos_dir=photos_dir,
         speech_path=speech_path,
-        out_dir=out_dir,
     )
-    num_shards = -(-config.num_clips // config.clips_per_shard)
-    build_shards(render, num_shards, out_dir=out_dir, processes=processes, on_shard=on_shard)
+    build_shards(
+        render,
+        config.num_clips,
+        per_shard=config.clips_per_shard,
+        out_dir=out_dir,
+        processes=processes,
+        on_shard=on_shard,
+    )

@@ -11,19 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from joyflash_cli.media.inputs.picture import read_picture
-from joyflash_cli.studio.clips.clips import write_shard
-from joyflash_cli.studio.clips.film_clips import box_around, mirrored
-from joyflash_cli.studio.clips.mesh_points import (
-    EYE_CORNERS,
-    EYE_POINTS,
-    LIP_POINTS,
-    face_points,
-    framing_of,
-    into_frame,
-)
+from joyflash_cli.studio.clips.film_clips import mirrored, pointed_clip
+from joyflash_cli.studio.clips.mesh_points import EYE_CORNERS, framing_of, into_frame
 from joyflash_cli.studio.clips.photo_clips import PhotoRecord, read_photos
+from joyflash_cli.studio.clips.shards import write_shard
 from joyflash_cli.studio.clips.turned_cut import cut_turned
-from joyflash_cli.studio.heads.face_state import VISEMES, Split, is_held_out
+from joyflash_cli.studio.heads.face_state import Split, is_held_out
 
 LEAST_DIFFERENCE = 0.03
 """Lip openings, in outer eye distances, that make two photographs a pair."""
@@ -54,25 +47,11 @@ def cut_pair(pair: tuple[PhotoRecord, PhotoRecord], *, size_px: int, split: Spli
         for photo, cut in zip(pair, framings, strict=True)
     ]
     framed = np.stack([into_frame(p.points, cut) for p, cut in zip(pair, framings, strict=True)])
-    return {
-        "frames": np.stack(frames),
-        "visemes": np.full((2, len(VISEMES)), np.nan, np.float32),
-        "blink": np.zeros(2, np.float32),
-        "lips": face_points(framed).measures(),
-        "waveform": np.zeros(0, np.float32),
-        "mouth_box": box_around(framed[:, LIP_POINTS], size_px),
-        "eyes_box": box_around(framed[:, EYE_POINTS], size_px),
-        "about": {
-            "identity": closed.identity,
-            "kind": "pair",
-            "photo": True,
-            "person": closed.person,
-            "split": split,
-            "voice": "",
-            "text": "",
-            "mirrored": False,
-        },
-    }
+    about = {
+        "identity": closed.identity, "kind": "pair", "person": closed.person, "split": split,
+        "voice": "", "text": "",
+    }  # fmt: skip
+    return pointed_clip(np.stack(frames), framed, about)
 
 
 def _similarity(near: np.ndarray, far: np.ndarray) -> np.ndarray:

@@ -131,7 +131,7 @@ def load_speech(path: Path | str, *, split: Split | None = None) -> list[Utteran
         split: Keep only this split; ``None`` keeps all.
 
     Raises:
-        DataError: The file is missing or is no speech file.
+        DataError: The file is missing or is no speech file, or it has nothing of the split.
     """
     try:
         with np.load(path) as stored:
@@ -159,4 +159,6 @@ def load_speech(path: Path | str, *, split: Split | None = None) -> list[Utteran
                 visemes=tracks[start:end].astype(np.float32),
             )
         )
+    if split is not None and not utterances:
+        raise DataError(f"{path} has no utterance of split {split}.")
     return utterances

@@ -18,9 +18,9 @@ from joyflash_cli.studio.clips.clips import (
     load_heads,
     render_clip,
     sample_head,
-    write_shard,
 )
 from joyflash_cli.studio.clips.motion import MotionConfig, sample_motion
+from joyflash_cli.studio.clips.shards import write_shard
 from joyflash_cli.studio.heads.face_points import FacePoints
 from joyflash_cli.studio.heads.face_state import is_held_out
 
@@ -45,9 +45,8 @@ def test_identities_of_the_splits_never_meet(index):
 
 @given(st.integers(5, 200), st.integers(0, 1000))
 def test_sound_and_visemes_are_cut_at_the_same_moment(num_frames, seed):
-    config = ClipsConfig(num_frames=20)
     visemes, waveform = cut_speech(
-        _utterance(num_frames), np.random.default_rng(seed), config=config
+        _utterance(num_frames), np.random.default_rng(seed), num_frames=20, fps=25
     )
     assert visemes.shape == (20, 6)
     assert len(waveform) == (20 + 2 * MARGIN_FRAMES) * 640

@@ -12,7 +12,8 @@ from torch.nn.utils import parameters_to_vector
 from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
 from joyflash_cli.codec.warp import Drawing
 from joyflash_cli.errors import DataError
-from joyflash_cli.studio.clips.clips import ClipStore, write_shard
+from joyflash_cli.studio.clips.clips import ClipStore
+from joyflash_cli.studio.clips.shards import write_shard
 from joyflash_cli.studio.training.codec import (
     CodecTrainingConfig,
     fit_codec,

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from joyflash_cli.studio.clips.clips import ClipStore, write_shard
+from joyflash_cli.studio.clips.clips import ClipStore
+from joyflash_cli.studio.clips.shards import write_shard
 from joyflash_cli.studio.training.reader import (
     FrameSampler,
     ReaderTraining,
