@@ -1,10 +1,13 @@
-"""As many workers as the memory holds, each with a model of its own."""
+"""Workers of this machine: their devices, and as many as the memory holds models."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from joyflash_cli.batch.renderer import RendererSettings
@@ -12,6 +15,9 @@ from joyflash_cli.weights.store import CheckpointFiles
 
 if TYPE_CHECKING:
     from joyflash_cli.render.preflight import MemoryNeed
+
+# Present where a kernel driver for CUDA (also under Windows' Linux) or ROCm is loaded.
+_ACCELERATOR_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 WORKER_BYTES = 300 << 20
 """What a process takes before any weights: Python with PyTorch, measured 0.25 GB, and some room."""
@@ -30,6 +36,19 @@ def with_named_dtype(settings: RendererSettings, device: str) -> RendererSetting
 
     placement = choose_placement(device, settings.dtype, settings.execution)
     return replace(settings, dtype=str(placement.dtype).removeprefix("torch."))
+
+
+def worker_devices(device: str, num_workers: int | None) -> tuple[str, ...]:
+    """The device of each worker of this machine.
+
+    Args:
+        device: As the user gave it; ``auto`` and ``cuda`` take every GPU in turn.
+        num_workers: As the user gave it; by default one per GPU, or one per CPU core.
+    """
+    gpus = _num_gpus() if device in ("auto", "cuda") else 0
+    if gpus:
+        return tuple(f"cuda:{index % gpus}" for index in range(num_workers or gpus))
+    return (device,) * (num_workers or (_usable_cores() if device in ("auto", "cpu") else 1))
 
 
 def fit_workers(
@@ -82,3 +101,18 @@ def _fits(need: MemoryNeed, taken: Counter[str]) -> bool:
 
 def _bytes(need: MemoryNeed) -> int:
     return need.total + (WORKER_BYTES if need.device == "cpu" else 0)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _num_gpus() -> int:
+    """GPUs that PyTorch can use; it is asked only where there may be one, since asking is slow."""
+    if sys.platform == "linux" and not any(Path(file).exists() for file in _ACCELERATOR_FILES):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import difflib
 import io
+import itertools
 import json
 import stat
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
-from joyflash_cli.batch.csv_cells import ManifestError, read_cells
+from joyflash_cli.batch.csv_cells import Lines, ManifestError, read_cells
 from joyflash_cli.batch.rows import COLUMNS, REQUIRED_COLUMNS, RawRow
-
-MAX_LINE_CHARS = 1 << 20
-"""Longest line that is read; a file without line ends must not fill the memory."""
 
 MAX_NOTES = 20
 """Columns and keys that are noted as left out; a hostile table could have any number."""
@@ -24,6 +22,7 @@ MISSPELT = 0.8
 
 DELIMITERS = (",", ";", "\t")
 JSON_SUFFIXES = (".jsonl", ".ndjson")
+Values: TypeAlias = dict[str, str | int]
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -68,7 +67,7 @@ def read_rows(
     encoding = _encoding(buffered.peek(2)[:2])
     text = io.TextIOWrapper(buffered, encoding=encoding, newline="")
     try:
-        yield from _rows(text, name, _Extras(name, note or _nothing))
+        yield from _Table(Lines(text, name), note or (lambda _text: None)).rows()
     except UnicodeError as error:
         byte = ""
         if isinstance(error, UnicodeDecodeError):
@@ -93,151 +92,117 @@ def _encoding(start: bytes) -> str:
     return "utf-8-sig"
 
 
-class _Extras:
-    """Columns and keys that mean nothing here: noted once each, misspelt ones refused."""
+class _Table:
+    """A table while it is read.
 
-    def __init__(self, name: str, note: Callable[[str], None]) -> None:
-        self._name = name
+    Args:
+        lines: All of it.
+        note: Told, once each, which columns or keys mean nothing here.
+    """
+
+    def __init__(self, lines: Lines, note: Callable[[str], None]) -> None:
+        self._lines = lines
+        self._name = lines.name
         self._note = note
         self._noted: set[str] = set()
 
-    def meant(self, column: str, known: Collection[str]) -> str | None:
-        """The column that a name is a misspelling of, unless that one is there as well."""
-        near = difflib.get_close_matches(column, COLUMNS, n=1, cutoff=MISSPELT)
-        return near[0] if near and near[0] not in known else None
+    def rows(self) -> Iterator[RawRow]:
+        """Its rows."""
+        first = next((line for line in self._lines if line.strip()), None)
+        if first is None:
+            hint = f"its columns are {', '.join(COLUMNS)}"
+            raise ManifestError(f"{self._name} is empty", hint=hint)
+        is_json = self._name.lower().endswith(JSON_SUFFIXES) or first.lstrip().startswith("{")
+        numbers = itertools.count(1)
+        for line, values in self._json(first) if is_json else self._csv(first):
+            wrong = values if isinstance(values, str) else ""
+            yield RawRow(next(numbers), line, {} if isinstance(values, str) else values, wrong)
 
-    def leave_out(self, column: str) -> None:
-        """Notes it."""
-        if column not in self._noted and len(self._noted) < MAX_NOTES:
-            self._noted.add(column)
-            self._note(f"{self._name}: {column!r:.80} is no column of a batch and is left out")
+    def _csv(self, first: str) -> Iterator[tuple[int, Values | str]]:
+        """Line and values of each row, or what is wrong with it."""
+        if first.lower().startswith("sep=") and len(first.strip()) == 5:
+            delimiter = first.strip()[-1]  # a spreadsheet's own way to name it
+            first = next(self._lines, "")
+        else:
+            delimiter = max(DELIMITERS, key=first.count)
+        columns = self._columns(read_cells(first, self._lines, delimiter), delimiter)
+        for text in self._lines:
+            line, cells = self._lines.num_read, read_cells(text, self._lines, delimiter)
+            if not any(cells):
+                continue
+            while len(cells) > len(columns) and not cells[-1]:
+                cells.pop()
+            if len(cells) != len(columns):
+                yield line, f"has {len(cells)} cells; the header has {len(columns)}"
+            else:
+                named = zip(columns, cells, strict=True)
+                yield line, {column: cell for column, cell in named if column in COLUMNS}
 
-
-def _rows(text: io.TextIOWrapper, name: str, extras: _Extras) -> Iterator[RawRow]:
-    lines = _Lines(text, name)
-    first = next(iter(lines), None)
-    while first is not None and not first.strip():
-        first = next(lines, None)
-    if first is None:
-        raise ManifestError(f"{name} is empty", hint=f"its columns are {', '.join(COLUMNS)}")
-    if name.lower().endswith(JSON_SUFFIXES) or first.lstrip().startswith("{"):
-        yield from _json_rows(first, lines, extras)
-    else:
-        yield from _csv_rows(first, lines, name, extras)
-
-
-class _Lines:
-    """Lines of a text, each of bounded length, counted."""
-
-    def __init__(self, text: io.TextIOWrapper, name: str) -> None:
-        self._text = text
-        self._name = name
-        self.num_read = 0
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = self._text.readline(MAX_LINE_CHARS + 1)
-        if not line:
-            raise StopIteration
-        self.num_read += 1
-        if len(line) > MAX_LINE_CHARS:
+    def _columns(self, header: list[str], delimiter: str) -> list[str]:
+        """Names of the columns; trailing ones without a name are a spreadsheet's leftovers."""
+        names = [cell.lower() for cell in header]
+        while names and not names[-1]:
+            names.pop()
+        shown = {"\t": "tab"}.get(delimiter, repr(delimiter))
+        for column in names:
+            if column in COLUMNS and names.count(column) > 1:
+                raise ManifestError(
+                    f"{self._name} has the column {column} twice", hint="keep one of them"
+                )
+            if column not in COLUMNS and (meant := _meant(column, names)):
+                raise ManifestError(
+                    f"{self._name} has an unknown column {column!r:.80} (delimiter {shown})",
+                    hint=f"did you mean {meant}?",
+                )
+        missing = [column for column in REQUIRED_COLUMNS if column not in names]
+        if missing:
             raise ManifestError(
-                f"{self._name}: line {self.num_read} is longer than {MAX_LINE_CHARS} characters",
-                hint="check that this is a manifest",
+                f"{self._name} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} "
+                f"(delimiter {shown})",
+                hint=f"its first line names the columns: {','.join(COLUMNS)}",
             )
-        return line
+        for column in names:
+            self._leave_out(column)
+        return names
+
+    def _json(self, first: str) -> Iterator[tuple[int, Values | str]]:
+        """Line and values of each row, or what is wrong with it."""
+        for line in itertools.chain([first], self._lines):
+            if line.strip():
+                yield self._lines.num_read, self._json_values(line)
+
+    def _json_values(self, text: str) -> Values | str:
+        try:
+            values = json.loads(text, object_pairs_hook=_unique_keys)
+        except (ValueError, RecursionError) as error:
+            return f"is not JSON: {error}"
+        if not isinstance(values, dict):
+            return "is not a JSON object"
+        for key, value in values.items():
+            if key not in COLUMNS:
+                if meant := _meant(key, values):
+                    return f"has an unknown key {key!r:.80}; did you mean {meant}?"
+                self._leave_out(key)
+                continue
+            allowed = (str, int) if key == "seed" else (str,)
+            # bool is a subclass of int, but true is no seed.
+            if value is not None and (isinstance(value, bool) or not isinstance(value, allowed)):
+                kind = "an integer" if key == "seed" else "a text"
+                return f"{key} is {_shown(value)}; {kind} is needed"
+        return {key: values[key] for key in COLUMNS if values.get(key) is not None}
+
+    def _leave_out(self, column: str) -> None:
+        """Notes a column or key that means nothing here."""
+        if column in COLUMNS or column in self._noted or len(self._noted) == MAX_NOTES:
+            return
+        self._noted.add(column)
+        self._note(f"{self._name}: {column!r:.80} is no column of a batch and is left out")
 
 
-def _csv_rows(first: str, lines: _Lines, name: str, extras: _Extras) -> Iterator[RawRow]:
-    if first.lower().startswith("sep=") and len(first.strip()) == 5:
-        delimiter = first.strip()[-1]  # a spreadsheet's own way to name it
-        first = next(lines, "")
-    else:
-        delimiter = max(DELIMITERS, key=first.count)
-    columns = _columns(read_cells(first, lines, delimiter, name), delimiter, name, extras)
-    number = 0
-    for text in lines:
-        line = lines.num_read
-        cells = read_cells(text, lines, delimiter, name)
-        if not any(cells):
-            continue
-        number += 1
-        yield _csv_row(number, line, columns, cells)
-
-
-def _columns(header: list[str], delimiter: str, name: str, extras: _Extras) -> Sequence[str | None]:
-    """Names of the columns, ``None`` for those left out.
-
-    Trailing ones without a name are a spreadsheet's leftovers.
-    """
-    names = [cell.lower() for cell in header]
-    while names and not names[-1]:
-        names.pop()
-    shown = {"\t": "tab"}.get(delimiter, repr(delimiter))
-    for column in names:
-        if column in COLUMNS and names.count(column) > 1:
-            raise ManifestError(f"{name} has the column {column} twice", hint="keep one of them")
-        if column not in COLUMNS and (meant := extras.meant(column, names)):
-            raise ManifestError(
-                f"{name} has an unknown column {column!r:.80} (delimiter {shown})",
-                hint=f"did you mean {meant}?",
-            )
-    missing = [column for column in REQUIRED_COLUMNS if column not in names]
-    if missing:
-        raise ManifestError(
-            f"{name} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} "
-            f"(delimiter {shown})",
-            hint=f"its first line names the columns: {','.join(COLUMNS)}",
-        )
-    for column in names:
-        if column not in COLUMNS:
-            extras.leave_out(column)
-    return [column if column in COLUMNS else None for column in names]
-
-
-def _csv_row(number: int, line: int, columns: Sequence[str | None], cells: list[str]) -> RawRow:
-    while len(cells) > len(columns) and not cells[-1]:
-        cells.pop()
-    if len(cells) != len(columns):
-        text = f"has {len(cells)} cells; the header has {len(columns)}"
-        return RawRow(number, line, {}, text)
-    named = zip(columns, cells, strict=True)
-    return RawRow(number, line, {column: cell for column, cell in named if column is not None})
-
-
-def _json_rows(first: str, lines: _Lines, extras: _Extras) -> Iterator[RawRow]:
-    number = 0
-    line: str | None = first
-    while line is not None:
-        if line.strip():
-            number += 1
-            yield _json_row(number, lines.num_read, line, extras)
-        line = next(lines, None)
-
-
-def _json_row(number: int, line: int, text: str, extras: _Extras) -> RawRow:
-    try:
-        values = json.loads(text, object_pairs_hook=_unique_keys)
-    except (ValueError, RecursionError) as error:
-        return RawRow(number, line, {}, f"is not JSON: {error}")
-    if not isinstance(values, dict):
-        return RawRow(number, line, {}, "is not a JSON object")
-    for key, value in values.items():
-        if key not in COLUMNS:
-            if meant := extras.meant(key, values):
-                also = f"; did you mean {meant}?"
-                return RawRow(number, line, {}, f"has an unknown key {key!r:.80}{also}")
-            extras.leave_out(key)
-            continue
-        allowed = (str, int) if key == "seed" else (str,)
-        # bool is a subclass of int, but true is no seed.
-        if value is not None and (isinstance(value, bool) or not isinstance(value, allowed)):
-            kind = "an integer" if key == "seed" else "a text"
-            return RawRow(number, line, {}, f"{key} is {_shown(value)}; {kind} is needed")
-    given = {key: values[key] for key in COLUMNS if values.get(key) is not None}
-    return RawRow(number, line, given)
+def _meant(column: str, known: Collection[str]) -> str | None:
+    """The column that a name is a misspelling of, unless that one is there as well."""
+    near = difflib.get_close_matches(column, COLUMNS, n=1, cutoff=MISSPELT)
+    return near[0] if near and near[0] not in known else None
 
 
 def _shown(value: Any) -> str:
@@ -253,7 +218,3 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) != len(pairs):
         raise ValueError("a key stands twice")
     return values
-
-
-def _nothing(_text: str) -> None:
-    pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from joyflash_cli.batch.jobs import Job
 from joyflash_cli.errors import DataError
@@ -12,8 +12,11 @@ from joyflash_cli.media.inputs.hearing import SoundChoices
 from joyflash_cli.render.frame import DEFAULT_FRAME, FrameOptions
 from joyflash_cli.render.placement import DEFAULT_EXECUTION, ExecutionOptions
 
-if TYPE_CHECKING:
-    from joyflash_cli.render import JoyFlash, RenderResult
+RECORDED = (
+    "video_frames", "fps", "width", "height", "video_s", "audio_s", "truncated", "wall_s", "load_s",
+    "first_frame_s", "realtime_factor", "warnings",
+)  # fmt: skip
+"""What the ledger takes over of a video's own record."""
 
 CPU_THREADS = 1
 """Threads of a worker on the CPU. Sums come out differently when they are split differently, so
@@ -86,14 +89,10 @@ class PipelineRenderer:
         from joyflash_cli.render import JoyFlash
 
         torch.set_num_threads(settings.threads)
-        checkpoint = Path(settings.checkpoint) if settings.checkpoint else None
-        self._output_fps = settings.output_fps
-        self._needs_face = settings.needs_face
-        self._choices = settings.choices
-        self._frame = settings.frame
-        self._joyflash: JoyFlash = JoyFlash.load(
+        self._settings = settings
+        self._joyflash = JoyFlash.load(
             settings.profile,
-            checkpoint,
+            Path(settings.checkpoint) if settings.checkpoint else None,
             device=device,
             dtype=settings.dtype,
             execution=settings.execution,
@@ -103,52 +102,29 @@ class PipelineRenderer:
         """Writes the video and its record; see ``RowRenderer``."""
         from joyflash_cli.files import file_sha256
         from joyflash_cli.render import read_request
+        from joyflash_cli.render.record import read_sidecar
 
-        row = job.row
+        row, settings = job.row, self._settings
         request = read_request(
             self._joyflash.files,
             row.image_path,
             row.audio_path,
             seed=row.seed,
             prompt=row.prompt,
-            needs_face=self._needs_face,
-            choices=self._choices,
-            frame=self._frame,
-        ).at_output_fps(self._output_fps)
+            needs_face=settings.needs_face,
+            choices=settings.choices,
+            frame=settings.frame,
+        ).at_output_fps(settings.output_fps)
         # The folder is this attempt's own: whatever lies there is nobody's.
-        result = self._joyflash.render(request, job.staged, overwrite=True)
-        _check_unchanged(job)
-        warnings = [*request.warnings, *result.warnings]
+        self._joyflash.render(request, job.staged, overwrite=True)
+        record = read_sidecar(job.staged)
+        for name, given in (("image", row.image), ("audio", row.audio)):
+            # The row's key was made of other contents.
+            if record[f"{name}_sha256"] not in (None, job.inputs[name].sha256):
+                raise DataError(
+                    f"{given} changed while the batch ran",
+                    hint="run the same command again with --retry-failed",
+                    code="E-INPUT-CHANGED",
+                )
         size = {"sha256": file_sha256(job.staged), "bytes": job.staged.stat().st_size}
-        return {**_facts(result), **size, "warnings": warnings}
-
-
-def _check_unchanged(job: Job) -> None:
-    """Refuses a video whose inputs were not those that its row's key was made of."""
-    from joyflash_cli.render.record import read_sidecar
-
-    record = read_sidecar(job.staged)
-    for name, given in (("image", job.row.image), ("audio", job.row.audio)):
-        if record[f"{name}_sha256"] not in (None, job.inputs[name].sha256):
-            raise DataError(
-                f"{given} changed while the batch ran",
-                hint="run the same command again with --retry-failed",
-                code="E-INPUT-CHANGED",
-            )
-
-
-def _facts(result: RenderResult) -> dict[str, Any]:
-    width, height = result.size_px
-    return {
-        "video_frames": result.video_frames,
-        "fps": result.fps,
-        "width": width,
-        "height": height,
-        "video_s": round(result.video_s, 6),
-        "audio_s": round(result.audio_s, 6),
-        "truncated": result.truncated,
-        "wall_s": round(result.wall_s, 4),
-        "load_s": round(result.load_s, 4),
-        "first_frame_s": round(result.first_frame_s, 4),
-        "realtime_factor": round(result.realtime_factor, 4),
-    }
+        return {name: record[name] for name in RECORDED} | size

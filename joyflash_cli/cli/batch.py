@@ -155,9 +155,8 @@ def _make_engine(
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         address = options.ray_address or os.environ.get("RAY_ADDRESS") or THIS_MACHINE
         return ray_engine(load, address=address, device=options.device, num_workers=options.workers)
-    from joyflash_cli.batch.devices import worker_devices
     from joyflash_cli.batch.engines.local import local_engine
-    from joyflash_cli.batch.fitting import fit_workers
+    from joyflash_cli.batch.fitting import fit_workers, worker_devices
     from joyflash_cli.batch.rows import STATE_FOLDER
 
     devices: tuple[str, ...] = (options.device,)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joyflash_cli.batch.manifest import MAX_LINE_CHARS, ManifestError, open_manifest, read_rows
+from joyflash_cli.batch.csv_cells import MAX_LINE_CHARS, ManifestError
+from joyflash_cli.batch.manifest import open_manifest, read_rows
 from joyflash_cli.batch.rows import RawRow, Shard, parse_shard
 from joyflash_cli.errors import UsageError
 
