@@ -1,14 +1,18 @@
 """What a rollout starts from: picture, first latent and voices of encoded clips."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from joyflash_cli.conditioning.reference import ImageConvention, assemble_image_channels
 from joyflash_cli.errors import DataError
+from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.sampler.noise import SeededNoise
+from joyflash_cli.sampler.passes import StreamSetup
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.latents import LatentClips
 from joyflash_cli.types import Conditioning
@@ -17,7 +21,10 @@ ReferencePlace = Literal["every-frame", "first-frame"]
 """Where the reference latent stands in the image channels: beside every latent frame
 (OmniAvatar), or beside latent frame 0 only, so that a stream has nothing else to hold on to."""
 
-IMAGE_CONVENTIONS = {"every-frame": "avatar", "first-frame": "avatar-first-frame"}
+IMAGE_CONVENTIONS: dict[ReferencePlace, ImageConvention] = {
+    "every-frame": "avatar",
+    "first-frame": "avatar-first-frame",
+}
 """What ``checkpoint.json`` calls each place."""
 
 
@@ -53,13 +60,11 @@ class RolloutBatch:
     Attributes:
         source: Conditioning of all of them.
         reference_latent: ``(B, C, H, W)``, latent frame 0 where the profile replaces it.
-        clips: Index of each stream's clip.
         mouths: Tracks of each clip ``(B, T, 4, M)``, NaN where unknown; ``None`` without any.
     """
 
     source: ClipSource
     reference_latent: Tensor
-    clips: tuple[int, ...]
     mouths: Tensor | None = None
 
     @property
@@ -69,38 +74,21 @@ class RolloutBatch:
         return channels, height, width
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self.reference_latent)
 
-    def of(self, streams: Sequence[int]) -> "RolloutBatch":
-        """The batch of some of the streams."""
-        chosen = list(streams)
-        return self._mapped(lambda x: x[chosen], tuple(self.clips[i] for i in chosen))
-
-    def to(self, device: torch.device | str) -> "RolloutBatch":
-        """The batch on a device."""
-        return self._mapped(lambda x: x.to(device), self.clips)
-
-    def _mapped(self, change: Callable[[Tensor], Tensor], clips: tuple[int, ...]) -> "RolloutBatch":
-        conditioning = map_conditioning(self.source.conditioning, change)
-        return RolloutBatch(
-            ClipSource(conditioning, self.source.num_blocks),
-            change(self.reference_latent),
-            clips,
-            None if self.mouths is None else change(self.mouths),
+    def setup(
+        self, network: CausalTransformer, profile: SamplerSettings, *, seed: int,
+        streams: Sequence[int],
+    ) -> StreamSetup:  # fmt: skip
+        """The sampler's setup of these streams; noise follows seed and stream."""
+        device = self.reference_latent.device
+        return StreamSetup.build(
+            network,
+            profile,
+            source=self.source,
+            noise=SeededNoise(seed, self.latent_shape, streams=streams, device=device),
+            reference_latent=self.reference_latent,
         )
-
-
-def map_conditioning(
-    conditioning: Conditioning, change: Callable[[Tensor], Tensor]
-) -> Conditioning:
-    """The conditioning with every kind that is present changed."""
-    return Conditioning(
-        **{
-            kind.name: change(value)
-            for kind in fields(Conditioning)
-            if (value := getattr(conditioning, kind.name)) is not None
-        }
-    )
 
 
 def start_clips(clips: LatentClips) -> np.ndarray:
@@ -115,34 +103,19 @@ def start_clips(clips: LatentClips) -> np.ndarray:
     return indices
 
 
-def image_channels(
-    references: Tensor, start: int, num_frames: int, place: ReferencePlace, *, from_start: bool
-) -> Tensor:
-    """Image channels ``(B, T, C + 1, H, W)``: reference latent, then the mask (0 is known).
-
-    Args:
-        references: ``(B, C, H, W)``.
-        start: Index of the first latent frame.
-        num_frames: T.
-        place: Where the reference stands.
-        from_start: Whether latent frame 0 is the reference picture itself.
-    """
-    frames = torch.arange(start, start + num_frames, device=references.device)
-    is_first = (frames == 0)[None, :, None, None, None]
-    image = references[:, None].expand(-1, num_frames, -1, -1, -1)
-    if place == "first-frame":
-        image = torch.where(is_first, image, torch.zeros_like(image))
-    unknown = torch.ones_like(image[:, :, :1])
-    if from_start:
-        unknown = torch.where(is_first, torch.zeros_like(unknown), unknown)
-    return torch.cat([image, unknown], dim=2)
-
-
-def fixed_conditioning(clips: LatentClips, chosen: np.ndarray | Tensor) -> dict[str, Tensor]:
-    """What does not change along a clip, by kind, where the clips have it."""
+def clip_conditioning(
+    clips: LatentClips, chosen: np.ndarray | Tensor, audio: Tensor, *, start: int,
+    place: ReferencePlace,
+) -> Conditioning:  # fmt: skip
+    """Conditioning of clips from latent frame ``start`` on, with this audio ``(B, T, A, D)``."""
     kinds = ("text", "image_tokens", "face")
     present = {kind: value for kind in kinds if (value := getattr(clips, kind)) is not None}
-    return {kind: value[chosen].float() for kind, value in present.items()}
+    image = assemble_image_channels(
+        clips.references[chosen].float(), start, start + audio.shape[1],
+        convention=IMAGE_CONVENTIONS[place],
+    )  # fmt: skip
+    fixed = {kind: value[chosen].float() for kind, value in present.items()}
+    return Conditioning(image=image, audio=audio.float(), **fixed)
 
 
 def draw_rollout_batch(
@@ -191,14 +164,10 @@ def rollout_batch(
     place: ReferencePlace = "every-frame",
 ) -> RolloutBatch:
     """The batch of these clips with this audio, ``(B, T, A, D)``."""
-    image = image_channels(
-        clips.references[chosen].float(), 0, audio.shape[1], place, from_start=True
-    )
-    conditioning = Conditioning(image=image, audio=audio, **fixed_conditioning(clips, chosen))
+    conditioning = clip_conditioning(clips, chosen, audio, start=0, place=place)
     return RolloutBatch(
         source=ClipSource(conditioning, num_blocks),
         reference_latent=clips.latents[chosen][:, 0].float(),
-        clips=tuple(int(index) for index in chosen),
         mouths=_mouths(clips, chosen, audio.shape[1]),
     )
 

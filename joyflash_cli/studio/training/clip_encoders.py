@@ -73,10 +73,6 @@ def resolve_encoders(checkpoint: str) -> CheckpointFiles:
 def load_encoders(checkpoint: str, device: torch.device) -> ClipEncoders:
     """Codec and encoders of a checkpoint; its transformer is not kept.
 
-    Args:
-        checkpoint: A profile name or a checkpoint directory.
-        device: Where they compute.
-
     Raises:
         CheckpointError: If files are missing or damaged.
     """

@@ -1,13 +1,21 @@
 """The first stages of ``joyflash train``: sources, face networks, speech and every kind of clip."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from joyflash_cli.media.inputs.face_networks import FaceNetworks, save_face_networks
+from joyflash_cli.studio.clips import sources
+from joyflash_cli.studio.clips.clips import build_clips
+from joyflash_cli.studio.clips.film_clips import build_film_clips
+from joyflash_cli.studio.clips.photo_clips import build_photo_clips
+from joyflash_cli.studio.clips.photo_pairs import build_pairs
+from joyflash_cli.studio.heads.face_state import Split
+from joyflash_cli.studio.speech.speech_build import build_speech
+from joyflash_cli.studio.training.points import build_collection, train_finder, train_points_network
 from joyflash_cli.studio.training.run_config import RunConfig
 from joyflash_cli.studio.training.session import Session
 
-if TYPE_CHECKING:
-    from joyflash_cli.studio.heads.face_state import Split
+SPLITS: tuple[tuple[Split, str], ...] = (("held-out", "held_out"), ("train", "train"))
+"""The splits and what their folders are called."""
 
 
 def shards_told(session: Session, name: str) -> Callable[[int, int], None]:
@@ -15,39 +23,28 @@ def shards_told(session: Session, name: str) -> Callable[[int, int], None]:
     return lambda done, total: session.on_log({name: done, "of": total})
 
 
-def _sources(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.studio.clips.sources import check_sources, read_sources
-
-    packs = read_sources()
-    check_sources(run.assets("."), packs)
+def check_sources(run: RunConfig, session: Session) -> None:
+    """Compare the source packs with their manifest."""
+    packs = sources.read_sources()
+    sources.check_sources(run.assets("."), packs)
     session.on_log({"packs": len(packs), "assets": "as in the manifest"})
 
 
-def _points(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.media.inputs.face_networks import FaceNetworks, save_face_networks
-    from joyflash_cli.studio.training.points import (
-        build_collection,
-        train_finder,
-        train_points_network,
-    )
-
+def points(run: RunConfig, session: Session) -> None:
+    """Train the face networks."""
+    config, folder = run.points, run.path("points")
     collection = build_collection(
-        run.points, assets_dir=run.assets("heads"), directory=run.path("points/pictures")
+        config, assets_dir=run.assets("heads"), directory=folder / "pictures"
     )
-    finder = train_finder(
-        run.points.finder, collection, out_dir=run.path("points/finder"),
-        resume=resume, session=session,
-    )  # fmt: skip
+    finder = train_finder(config.finder, collection, out_dir=folder / "finder", session=session)
     network = train_points_network(
-        run.points.network, collection, out_dir=run.path("points/points"),
-        resume=resume, session=session,
-    )  # fmt: skip
-    save_face_networks(FaceNetworks(finder, network), run.path("points/points.safetensors"))
+        config.network, collection, out_dir=folder / "points", session=session
+    )
+    save_face_networks(FaceNetworks(finder, network), folder / "points.safetensors")
 
 
-def _speech(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.studio.speech.speech_build import build_speech
-
+def speech(run: RunConfig, session: Session) -> None:
+    """Build the speech file."""
     build_speech(
         run.assets("speech"),
         run.path("speech/speech.npz"),
@@ -57,9 +54,8 @@ def _speech(run: RunConfig, resume: bool, session: Session) -> None:
     )
 
 
-def _clips(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.studio.clips.clips import build_clips
-
+def clips(run: RunConfig, session: Session) -> None:
+    """Render clips."""
     for config, name in ((run.held_out_clips, "held_out"), (run.clips, "train")):
         build_clips(
             config,
@@ -71,9 +67,8 @@ def _clips(run: RunConfig, resume: bool, session: Session) -> None:
         )
 
 
-def _photo_clips(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.studio.clips.photo_clips import build_photo_clips
-
+def photo_clips(run: RunConfig, session: Session) -> None:
+    """Let photographs speak."""
     configs = ((run.held_out_photo_clips, "held_out/photos"), (run.photo_clips, "train/photos"))
     for config, name in configs:
         if config.num_clips:
@@ -88,13 +83,10 @@ def _photo_clips(run: RunConfig, resume: bool, session: Session) -> None:
             )
 
 
-def _film_clips(run: RunConfig, resume: bool, session: Session) -> None:
-    from joyflash_cli.studio.clips.film_clips import build_film_clips
-    from joyflash_cli.studio.clips.photo_pairs import build_pairs
-
-    config = run.film_clips
-    splits: tuple[tuple[Split, str], ...] = (("held-out", "held_out"), ("train", "train"))
-    for split, name in splits if config.folder else ():
+def film_clips(run: RunConfig, session: Session) -> None:
+    """Cut films, and pairs of photographs."""
+    config, photos = run.film_clips, run.photo_clips
+    for split, name in SPLITS if config.folder else ():
         build_film_clips(
             config,
             films_dir=run.assets(config.folder),
@@ -103,21 +95,11 @@ def _film_clips(run: RunConfig, resume: bool, session: Session) -> None:
             processes=run.processes,
             on_shard=shards_told(session, f"{name}/films"),
         )
-    for split, name in splits if run.photo_clips.num_clips else ():
+    for split, name in SPLITS if photos.num_clips else ():
         build_pairs(
-            run.assets(run.photo_clips.folder),
+            run.assets(photos.folder),
             run.path(f"pairs/{name}"),
-            size_px=run.photo_clips.size_px,
+            size_px=photos.size_px,
             split=split,
             on_shard=shards_told(session, f"{name}/pairs"),
         )
-
-
-DATA_STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
-    "sources": _sources,
-    "points": _points,
-    "speech": _speech,
-    "clips": _clips,
-    "photo-clips": _photo_clips,
-    "film-clips": _film_clips,
-}

@@ -4,7 +4,6 @@ What encodes them comes from a checkpoint, so the caches fit the transformer tha
 them. The files have the layout of ``latents.build_latents``.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,13 +16,14 @@ from torch.nn import functional
 
 from joyflash_cli.config import to_dict
 from joyflash_cli.errors import ConfigError, DataError
-from joyflash_cli.files import whole_file
 from joyflash_cli.media.inputs.faces import find_faces
 from joyflash_cli.studio.clips.clip_framing import ClipFraming
 from joyflash_cli.studio.clips.datasets import DatasetClip, list_clips
 from joyflash_cli.studio.training.clip_encoders import ClipEncoders
 from joyflash_cli.studio.training.codec import to_signed
-from joyflash_cli.studio.training.processes import Processes
+from joyflash_cli.studio.training.processes import ONE_PROCESS, Processes
+from joyflash_cli.studio.training.tensors import keep_apart, write_shard
+from joyflash_cli.studio.training.trainer import check_counts
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 
 SOUND_MARGIN_S = 2.0
@@ -59,9 +59,7 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         """Refuse lengths that cannot be."""
-        for name in ("num_latents", "clips_per_shard"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        check_counts(self, "num_latents", "clips_per_shard")
         if self.held_out_every == 1:
             raise ConfigError("held_out_every is 1: nothing would be left to train on")
 
@@ -79,7 +77,7 @@ def build_dataset(
     encoders: ClipEncoders,
     *,
     out_dir: Path,
-    processes: Processes | None = None,
+    processes: Processes = ONE_PROCESS,
     report: Report = lambda line: None,
 ) -> None:
     """Encode every clip that is not encoded yet; run again to go on.
@@ -87,18 +85,10 @@ def build_dataset(
     A clip that cannot be decoded or is too short is reported and left out. With several processes
     each encodes shards of its own.
 
-    Args:
-        config: What and how.
-        encoders: From the configured checkpoint.
-        out_dir: ``train/`` and ``held_out/`` below it are written.
-        processes: Of the run.
-        report: Given counts and what was left out.
-
     Raises:
         DataError: If there is no clip, or none can be used.
         ConfigError: If the folder holds clips encoded in another way.
     """
-    processes = processes if processes is not None else Processes()
     clips = list_clips(Path(config.path).expanduser())
     every = config.held_out_every
     held_out = [clip for i, clip in enumerate(clips) if every and i % every == every - 1]
@@ -106,9 +96,18 @@ def build_dataset(
     splits = {"train": [clip for clip in clips if clip.key not in kept], "held_out": held_out}
     for name, chosen in splits.items():
         folder = out_dir / name
-        folder.mkdir(parents=True, exist_ok=True)
         if processes.is_first:
-            _check_same(folder, config, encoders, [clip.key for clip in chosen])
+            about = {
+                "dataset": to_dict(config),
+                "encoders": encoders.name,
+                "clips": [clip.key for clip in chosen],
+            }
+            keep_apart(
+                folder,
+                about,
+                message=f"{folder} holds clips that were listed or encoded in another way",
+                hint="remove the folder, or give another work_dir",
+            )
         processes.wait()
         num_shards = math.ceil(len(chosen) / config.clips_per_shard)
         for shard in range(processes.rank, num_shards, processes.world_size):
@@ -124,18 +123,6 @@ def build_dataset(
             )
 
 
-def _check_same(folder: Path, config: DatasetConfig, encoders: ClipEncoders, keys: list) -> None:
-    about = folder / "about.json"
-    wanted = {"dataset": to_dict(config), "encoders": encoders.name, "clips": keys}
-    if not about.exists():
-        about.write_text(json.dumps(wanted, indent=1) + "\n")
-    elif json.loads(about.read_text()) != wanted:
-        raise ConfigError(
-            f"{folder} holds clips that were listed or encoded in another way",
-            hint="remove the folder, or give another work_dir",
-        )
-
-
 def _build_shard(
     folder: Path,
     shard: int,
@@ -145,8 +132,6 @@ def _build_shard(
     report: Report,
 ) -> dict[str, int]:
     """Write a shard that is not there yet; an empty mark stands for one without usable clips."""
-    from safetensors.torch import save_file
-
     path, mark = folder / f"latents-{shard:05d}.safetensors", folder / f"empty-{shard:05d}"
     if path.exists() or mark.exists():
         return {}
@@ -165,9 +150,7 @@ def _build_shard(
     if not views:
         mark.touch()
         return {"stretches": 0}
-    stacked = {name: torch.stack([view[name] for view in views]) for name in views[0]}
-    with whole_file(path) as part:
-        save_file({name: value.contiguous() for name, value in stacked.items()}, part)
+    write_shard(path, views)
     return {"stretches": len(views)}
 
 

@@ -6,7 +6,6 @@ from half-noised ones, as it must draw crisp frames from what it will be given, 
 truth.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +17,22 @@ from joyflash_cli.codec.warp import FRAMES_PER_LATENT, Drawing
 from joyflash_cli.studio.clips.clips import ClipStore
 from joyflash_cli.studio.training.codec import measure_codec
 from joyflash_cli.studio.training.decoder_batches import (
+    BatchReader,
     DecoderBatch,
     DecoderTrainingConfig,
     read_decoder_batch,
 )
-from joyflash_cli.studio.training.mouth_critic import (
+from joyflash_cli.studio.training.loop import run_loop
+from joyflash_cli.studio.training.mouth_networks import (
     MouthCritic,
+    VisemeProbe,
     balanced_adversarial_loss,
     critic_loss,
     mouth_crops,
+    viseme_error,
 )
-from joyflash_cli.studio.training.session import Session, run_loop
-from joyflash_cli.studio.training.state import load_state, save_state
+from joyflash_cli.studio.training.session import ALONE, Session
 from joyflash_cli.studio.training.trainer import OptimiserConfig, TrainingRun
-from joyflash_cli.studio.training.viseme_probe import VisemeProbe, viseme_error
 
 
 def encoded_latents(codec: TinyCodec, batch: DecoderBatch) -> Tensor:
@@ -59,9 +60,12 @@ def decoder_loss(
     drawing: Drawing, batch: DecoderBatch, config: DecoderTrainingConfig
 ) -> tuple[Tensor, dict[str, float]]:
     """Weighted absolute errors of pixels, gradients and motion; and the parts as figures."""
-    batch_size, time = batch.frames.shape[:2]
     truth = batch.frames
-    decoded = drawing.frames.unflatten(1, (FRAMES_PER_LATENT, 3)).unflatten(0, (batch_size, time))
+
+    def in_time(frames: Tensor) -> Tensor:
+        return frames.unflatten(1, (FRAMES_PER_LATENT, 3)).unflatten(0, truth.shape[:2])
+
+    decoded, moved = in_time(drawing.frames), in_time(drawing.moved)
     error = decoded - truth
     pixels = (error.abs() * batch.weight).mean()
     sideways = (error.diff(dim=-1).abs() * batch.weight[..., 1:]).mean()
@@ -71,15 +75,13 @@ def decoder_loss(
     joints = changes.new_ones(changes.shape[1])
     joints[FRAMES_PER_LATENT - 1 :: FRAMES_PER_LATENT] = config.joint_weight
     motion = (changes * joints[:, None, None, None] * batch.weight[:, 0]).mean()
-    moved = drawing.moved.unflatten(1, (FRAMES_PER_LATENT, 3)).unflatten(0, (batch_size, time))
     moved_error = ((moved - truth).abs() * batch.weight).mean()
-    coarse = drawing.coarse.unflatten(1, (FRAMES_PER_LATENT, 3)).unflatten(0, (batch_size, time))
-    coarse_error = ((coarse - truth).abs() * batch.weight).mean()
+    coarse_error = ((in_time(drawing.coarse) - truth).abs() * batch.weight).mean()
     # The reference is moved for the truth's sake, not to come closer to what is drawn over it.
     drawn = (decoded - moved.detach()).abs()
     still_open = 1 - batch.lids[..., None, None, None]  # lids have to be drawn
     restrained = (drawn * batch.weight * batch.outside * still_open).mean()
-    copied = drawing.copied.unflatten(0, (batch_size, time))[:, :, :, None]
+    copied = drawing.copied.unflatten(0, truth.shape[:2])[:, :, :, None]
     # Where no error has weight, copying would be all that pays: that is no place to reward it.
     drawn_share = ((1 - copied) * (batch.weight > 0)).mean()
     loss = (
@@ -110,21 +112,8 @@ def latent_spread(codec: TinyCodec, store: ClipStore, config: DecoderTrainingCon
     return values.square().mean((0, 2, 3), keepdim=True).sqrt()
 
 
-BatchReader = Callable[[ClipStore, DecoderTrainingConfig, np.random.Generator], DecoderBatch]
-
-
 class DecoderTraining:
-    """The decoder, its critic and their loss, as ``session.run_loop`` wants them.
-
-    Args:
-        codec: Fitted; its networks are trained in place.
-        config: How.
-        store: Rendered clips.
-        held_out: Clips that the log measures.
-        out_dir: Of state and metrics.
-        read_batch: Where batches come from.
-        session: Saving, stopping, logging.
-    """
+    """The decoder, its critic and their loss, as ``run_loop`` wants them."""
 
     def __init__(
         self,
@@ -146,10 +135,6 @@ class DecoderTraining:
         self.store = store
         self.held_out = held_out
         self.read_batch = read_batch
-        self.session = session
-        self.decoder = TrainingRun(
-            out_dir, codec, config.optimiser, seed=config.seed, session=session
-        )
         rates = OptimiserConfig(
             steps=config.optimiser.steps,
             learning_rate=config.critic.learning_rate,
@@ -157,13 +142,15 @@ class DecoderTraining:
             betas=(0.5, 0.9),
             weight_decay=0.0,
         )
-        self.critic = TrainingRun(
-            out_dir / "critic", MouthCritic(config.critic), rates, seed=config.seed, session=session
-        )
-        self.probe = TrainingRun(
-            out_dir / "probe", VisemeProbe(codec.latent_channels), rates, seed=config.seed,
-            session=session,
-        )  # fmt: skip
+        critic, probe = MouthCritic(config.critic), VisemeProbe(codec.latent_channels)
+        about: dict = {"seed": config.seed, "session": session}
+        self.decoder = TrainingRun(out_dir, codec, config.optimiser, **about)
+        self.critic = TrainingRun(out_dir / "critic", critic, rates, **about)
+        self.probe = TrainingRun(out_dir / "probe", probe, rates, **about)
+        self.runs: dict[str, TrainingRun] = {
+            "decoder": self.decoder, "critic": self.critic, "probe": self.probe,
+        }  # fmt: skip
+        self.metrics = self.decoder.metrics
         # Latents that are learnt are kept at a spread of one; those that are given have theirs.
         self.spread = (
             torch.ones(()) if config.learns_latents else latent_spread(codec, store, config)
@@ -175,34 +162,18 @@ class DecoderTraining:
         return self.decoder.step
 
     @property
-    def directory(self) -> Path:
-        """Of the run."""
-        return self.decoder.directory
-
-    @property
     def averaged(self) -> TinyCodec:
         """The codec with averaged weights."""
         return self.decoder.averaged
 
-    def save(self) -> None:
-        """Write all networks in one state, so that a kill cannot part them."""
-        state = {
-            "decoder": self.decoder.state(),
-            "critic": self.critic.state(),
-            "probe": self.probe.state(),
-        }
-        save_state(self.directory, state, step=self.step, processes=self.session.processes)
+    def state(self) -> dict:
+        """Of all networks."""
+        return {name: run.state() for name, run in self.runs.items()}
 
-    def resume(self) -> bool:
-        """Go on from the saved state; false when there is none."""
-        state = load_state(self.directory, self.session.processes)
-        if state is None:
-            return False
-        self.decoder.load_state(state["decoder"])
-        self.critic.load_state(state["critic"])
-        self.probe.load_state(state["probe"])
-        self.decoder.metrics.forget_after(self.step)
-        return True
+    def load_state(self, state: dict) -> None:
+        """Put back what ``state`` gave."""
+        for name, run in self.runs.items():
+            run.load_state(state[name])
 
     def log(self, **figures: float | str) -> dict:
         """Write the mean figures since the last call, and the held-out PSNR."""
@@ -271,12 +242,10 @@ def train_decoder(
     held_out_dir: Path,
     out_dir: Path,
     read_batch: BatchReader = read_decoder_batch,
-    resume: bool = False,
-    session: Session | None = None,
+    session: Session = ALONE,
     log_every: int = 200,
 ) -> TinyCodec:
     """Train a fitted codec in place; the codec with averaged weights."""
-    session = session if session is not None else Session()
     training = DecoderTraining(
         codec,
         config,
@@ -286,7 +255,5 @@ def train_decoder(
         read_batch=read_batch,
         session=session,
     )
-    if resume:
-        training.resume()
-    run_loop(training, steps=config.optimiser.steps, log_every=log_every, session=session)
+    run_loop(training, steps=config.optimiser.steps, log_every=log_every)
     return training.averaged

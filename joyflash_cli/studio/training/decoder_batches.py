@@ -1,6 +1,8 @@
 """What the decoder learns from: a few latents of random clips, mirrored and re-coloured."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +12,8 @@ from joyflash_cli.codec.latent_networks import CELL_PX
 from joyflash_cli.codec.warp import FRAMES_PER_LATENT
 from joyflash_cli.studio.clips.clips import EYES_OPEN, ClipStore
 from joyflash_cli.studio.training.codec import box_weights, to_signed
-from joyflash_cli.studio.training.mouth_critic import CriticConfig
+from joyflash_cli.studio.training.mouth_networks import CriticConfig
+from joyflash_cli.studio.training.tensors import read_shards
 from joyflash_cli.studio.training.trainer import OptimiserConfig
 
 
@@ -30,7 +33,7 @@ class DecoderTrainingConfig:
             the generator.
         blink_share: Share of clips cut where the eyes blink.
         pair_share: Share of clips that are a closed mouth and a smile of one person, where there
-            are such; see ``studio.training.pairs``.
+            are such; see ``PairReader``.
         predicted_share: Share of clips whose latents are the generator's predictions, where there
             are such.
         predicted_mouth_weight: Of clips that show predictions; ``mouth_weight`` if ``None``. The
@@ -119,6 +122,9 @@ class DecoderBatch:
     predicted: Tensor | None = None
 
 
+BatchReader = Callable[[ClipStore, DecoderTrainingConfig, np.random.Generator], DecoderBatch]
+
+
 def read_decoder_batch(
     store: ClipStore, config: DecoderTrainingConfig, rng: np.random.Generator
 ) -> DecoderBatch:
@@ -192,3 +198,119 @@ def mouth_centre(store: ClipStore, index: int) -> Tensor:
     """Centre of a clip's mouth box in pixels, x and y."""
     x0, y0, x1, y1 = (float(number) for number in store.mouth_box(index))
     return torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2])
+
+
+def _put_clip(
+    batch: DecoderBatch,
+    row: int,
+    store: ClipStore,
+    index: int,
+    config: DecoderTrainingConfig,
+    *,
+    frames: Tensor,
+    reference: Tensor,
+    mouth_weight: float,
+) -> None:
+    """Show a whole clip in a row of a batch, in place."""
+    weight = box_weights(store, index, mouth_weight=mouth_weight, eyes_weight=config.eyes_weight)
+    batch.frames[row] = batch.seen[row] = frames
+    batch.reference[row] = reference
+    batch.weight[row, 0, 0, 0] = weight / weight.mean()
+    batch.outside[row, 0, 0, 0] = box_weights(store, index, mouth_weight=0.0, eyes_weight=1.0)
+    batch.mouths[row] = mouth_centre(store, index)
+
+
+class PairReader:
+    """Puts a closed mouth and a smile of one person, true teeth, in the place of some clips.
+
+    Args:
+        directory: Folder written by ``studio.clips.photo_pairs.build_pairs``.
+        read_batch: The other reader.
+
+    Raises:
+        DataError: If there are no pairs.
+    """
+
+    def __init__(self, directory: Path, read_batch: BatchReader) -> None:
+        self._pairs = ClipStore(directory)
+        self._read_batch = read_batch
+
+    def __call__(
+        self, store: ClipStore, config: DecoderTrainingConfig, rng: np.random.Generator
+    ) -> DecoderBatch:
+        """A random batch of which ``config.pair_share`` are pairs, as pictures that rest."""
+        batch = self._read_batch(store, config, rng)
+        for row in np.flatnonzero(rng.random(config.batch) < config.pair_share).tolist():
+            index = int(rng.integers(len(self._pairs)))
+            closed, smiling = to_signed(self._pairs.frames(index))
+            _put_clip(
+                batch, row, self._pairs, index, config, frames=smiling, reference=closed,
+                mouth_weight=config.mouth_weight,
+            )  # fmt: skip
+            batch.visemes[row] = torch.nan
+            batch.lids[row] = 0
+            if batch.predicted is not None:
+                batch.predicted[row] = torch.nan
+        return batch
+
+
+class PredictionReader:
+    """Puts clips that the generator predicted in the place of some clips.
+
+    Args:
+        directory: Folder written by ``predictions.build_predictions``.
+
+    Raises:
+        DataError: If it holds none.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        joined = read_shards(directory / "predictions", "predictions.", stage="predictions")
+        self._latents = joined["latents"]
+        self._clips = joined["clip"].tolist()
+        self._references = joined["reference"].tolist()
+        self._firsts = joined["first"].tolist()
+
+    def __call__(
+        self, store: ClipStore, config: DecoderTrainingConfig, rng: np.random.Generator
+    ) -> DecoderBatch:
+        """A random batch of which ``config.predicted_share`` are predicted clips."""
+        batch = read_decoder_batch(store, config, rng)
+        mouth_weight = config.predicted_mouth_weight
+        if mouth_weight is None:
+            mouth_weight = config.mouth_weight
+        latents = self._latents.shape[2:]
+        predicted = torch.full((config.batch, config.num_latents, *latents), torch.nan)
+        for row in range(config.batch):
+            if rng.random() >= config.predicted_share:
+                continue
+            j, offset = self._widest_of_two(store, config, rng)
+            index, rows = self._clips[j], self._rows(j, offset, config)
+            reference = store.open_eyed(index, np.array([self._references[j]]))[0]
+            _put_clip(
+                batch, row, store, index, config, frames=to_signed(store.frames(index)[rows]),
+                reference=to_signed(reference), mouth_weight=mouth_weight,
+            )  # fmt: skip
+            batch.visemes[row] = torch.from_numpy(store.visemes(index)[rows])
+            batch.lids[row] = torch.from_numpy(store.track("blink", index)[rows])
+            predicted[row] = self._latents[j, offset : offset + config.num_latents].float()
+        return batch if predicted.isnan().all() else replace(batch, predicted=predicted)
+
+    def _rows(self, j: int, offset: int, config: DecoderTrainingConfig) -> np.ndarray:
+        """Video frames ``(T, 4)`` of a stretch of a predicted clip."""
+        first = FRAMES_PER_LATENT * (self._firsts[j] + offset) - 3
+        return first + np.arange(config.num_latents * FRAMES_PER_LATENT).reshape(
+            -1, FRAMES_PER_LATENT
+        )
+
+    def _widest_of_two(
+        self, store: ClipStore, config: DecoderTrainingConfig, rng: np.random.Generator
+    ) -> tuple[int, int]:
+        """A stretch, the one with the wider mouth of two: open mouths are rare and hard."""
+        found = []
+        for _ in range(2):
+            j = int(rng.integers(len(self._clips)))
+            offset = int(rng.integers(self._latents.shape[1] - config.num_latents + 1))
+            gap = store.lips(self._clips[j])[self._rows(j, offset, config), 0]
+            found.append((float(gap.max()), j, offset))
+        return max(found)[1:]

@@ -3,8 +3,7 @@
 They run in one process or in as many as ``torchrun`` starts, from the same configuration.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,18 +11,23 @@ from torch import Tensor
 
 from joyflash_cli.codec.protocol import Codec
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.files import whole_file
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.sampler.settings import SamplerSettings
-from joyflash_cli.studio.training.clip_encoders import load_encoders, resolve_encoders
+from joyflash_cli.studio.clips.clips import ClipStore
+from joyflash_cli.studio.training.clip_encoders import load_encoders
 from joyflash_cli.studio.training.dataset_latents import build_dataset
-from joyflash_cli.studio.training.denoising import train_network
 from joyflash_cli.studio.training.dmd import DmdTraining, student_profile, train_dmd
 from joyflash_cli.studio.training.latents import LatentClips, load_latents
+from joyflash_cli.studio.training.loop import train_network
 from joyflash_cli.studio.training.ode import OdeLoss
 from joyflash_cli.studio.training.ode_pairs import build_ode_pairs, load_ode_pairs
-from joyflash_cli.studio.training.parts_on_disk import lip_reader_of
+from joyflash_cli.studio.training.parts_on_disk import (
+    codec_of,
+    front_end_of,
+    lip_reader_of,
+    read_geometry,
+    weight_files,
+)
 from joyflash_cli.studio.training.processes import Processes
 from joyflash_cli.studio.training.run_config import (
     DMD_RESULT,
@@ -31,54 +35,20 @@ from joyflash_cli.studio.training.run_config import (
     TEACHER_RESULT,
     RunConfig,
 )
-from joyflash_cli.studio.training.segments import FirstFrame, reencoded_first_frame
+from joyflash_cli.studio.training.scores import FirstFrame, reencoded_first_frame
 from joyflash_cli.studio.training.session import Session
 from joyflash_cli.studio.training.sharding import load_frozen, load_weights, recompute_layers
 from joyflash_cli.studio.training.teacher import TeacherLoss, fresh_teacher
+from joyflash_cli.studio.training.tensors import write_tensors
+from joyflash_cli.studio.training.trainer import TrainingRun
 from joyflash_cli.studio.training.validation import (
     Sampler,
     Validation,
-    ValidationClips,
     cached_clips,
     rendered_clips,
     stream_sampler,
     teacher_sampler,
 )
-from joyflash_cli.weights.shards import part_files
-
-CHECKPOINT = "checkpoint"
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """What all networks of a run share.
-
-    Attributes:
-        student: Sizes of generator and fake score.
-        teacher: Sizes of the real score.
-        sampler: The profile that is trained.
-    """
-
-    student: TransformerConfig
-    teacher: TransformerConfig
-    sampler: SamplerSettings
-
-
-def read_geometry(run: RunConfig) -> Geometry:
-    """Sizes and sampler of a run: its own, or those of the checkpoint that it starts from."""
-    student, sampler = run.generator.transformer, run.generator.sampler
-    if run.weights.teacher_start == CHECKPOINT:
-        files = resolve_encoders(run.dataset.checkpoint)
-        student, sampler = files.description.transformer, files.description.sampler
-    return Geometry(student, run.weights.teacher_transformer or student, sampler)
-
-
-def weight_files(run: RunConfig, name: str) -> tuple[Path, ...]:
-    """The files behind an entry of ``[weights]``: a file, or a folder of converted shards."""
-    if name == CHECKPOINT:
-        return resolve_encoders(run.dataset.checkpoint).shards("transformer")
-    path = run.path(name)
-    return (part_files(path, "transformer") or (path,)) if path.is_dir() else (path,)
 
 
 def _trained(
@@ -107,12 +77,8 @@ def _frozen(
 
 def save_weights(state: dict[str, Tensor], path: Path, processes: Processes) -> None:
     """Write whole weights once."""
-    from safetensors.torch import save_file
-
     if processes.is_first:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as part:
-            save_file(state, part)
+        write_tensors(path, state)
     processes.wait()
 
 
@@ -130,27 +96,24 @@ def with_validation(run: RunConfig, session: Session, sample: Sampler) -> Sessio
     config = run.validation
     if not config.every:
         return session
-    clips, codec = _validation_clips(run)
+    (pictures, clips), codec = _validation_clips(run)
     validation = Validation(
-        clips, codec, sample, columns=config.columns, is_first=session.processes.is_first
+        clips, pictures, codec, sample, columns=config.columns, is_first=session.processes.is_first
     )
     return replace(session, validation=validation, validate_every=config.every)
 
 
-def _validation_clips(run: RunConfig) -> tuple[ValidationClips, Codec]:
+def _validation_clips(run: RunConfig) -> tuple[tuple[Tensor, LatentClips], Codec]:
     num_clips = run.validation.num_clips
     if run.dataset.path:
         codec = load_encoders(run.dataset.checkpoint, torch.device("cpu")).codec
         return cached_clips(run.path(f"{run.latents_dir}/held_out"), num_clips=num_clips), codec
-    from joyflash_cli.studio.clips.clips import ClipStore
-    from joyflash_cli.studio.training.parts_on_disk import codec_of, front_end_of
-
     codec = codec_of(run)
     store = ClipStore(run.path("clips/held_out"))
     return rendered_clips(store, codec, front_end_of(run), num_clips=num_clips), codec
 
 
-def dataset(run: RunConfig, resume: bool, session: Session) -> None:
+def dataset(run: RunConfig, session: Session) -> None:
     """Encode the user's videos.
 
     Raises:
@@ -169,7 +132,7 @@ def dataset(run: RunConfig, resume: bool, session: Session) -> None:
     )
 
 
-def teacher(run: RunConfig, resume: bool, session: Session) -> None:
+def teacher(run: RunConfig, session: Session) -> None:
     """Train the bidirectional teacher."""
     geometry, clips = read_geometry(run), training_clips(run)
     if run.weights.teacher_start:
@@ -178,19 +141,19 @@ def teacher(run: RunConfig, resume: bool, session: Session) -> None:
         fresh = fresh_teacher(geometry.teacher, clips, seed=run.teacher.seed)
         network = _placed(run, fresh, session.processes)
     sample = teacher_sampler(geometry.sampler, run.validation, run.reference)
-    result = train_network(
+    training = TrainingRun(
+        run.path("teacher"),
         network,
-        TeacherLoss(run.teacher, clips, geometry.sampler, run.reference),
-        config=run.teacher,
-        out_dir=run.path("teacher"),
+        run.teacher.optimiser,
+        seed=run.teacher.seed,
         session=with_validation(run, session, sample),
-        resume=resume,
     )
-    path = run.path(TEACHER_RESULT)
-    save_weights(result.averaged_weights(), path, session.processes)
+    loss = TeacherLoss(run.teacher, clips, geometry.sampler, run.reference)
+    train_network(training, loss, run.teacher)
+    save_weights(training.averaged_weights(), run.path(TEACHER_RESULT), session.processes)
 
 
-def ode_pairs(run: RunConfig, resume: bool, session: Session) -> None:
+def ode_pairs(run: RunConfig, session: Session) -> None:
     """Walk the teacher's ODE."""
     geometry = read_geometry(run)
     build_ode_pairs(
@@ -207,25 +170,26 @@ def ode_pairs(run: RunConfig, resume: bool, session: Session) -> None:
     )
 
 
-def ode(run: RunConfig, resume: bool, session: Session) -> None:
+def ode(run: RunConfig, session: Session) -> None:
     """Initialise the causal student."""
     geometry = read_geometry(run)
     sample = stream_sampler(student_profile(geometry.sampler), run.validation, run.reference)
-    result = train_network(
+    training = TrainingRun(
+        run.path("ode"),
         _trained(run, run.weights.ode_start, geometry.student, session.processes),
-        OdeLoss(run.ode, load_ode_pairs(run.path("ode-pairs")), geometry.sampler),
-        config=run.ode,
-        out_dir=run.path("ode"),
+        run.ode.optimiser,
+        seed=run.ode.seed,
         session=with_validation(run, session, sample),
-        resume=resume,
     )
-    save_weights(result.averaged_weights(), run.path(ODE_RESULT), session.processes)
+    loss = OdeLoss(run.ode, load_ode_pairs(run.path("ode-pairs")), geometry.sampler)
+    train_network(training, loss, run.ode)
+    save_weights(training.averaged_weights(), run.path(ODE_RESULT), session.processes)
 
 
-def dmd(run: RunConfig, resume: bool, session: Session) -> None:
+def dmd(run: RunConfig, session: Session) -> None:
     """Distil the generator."""
     training = start_dmd(run, session, out_dir=run.path("dmd"))
-    train_dmd(training, resume=resume)
+    train_dmd(training)
     weights = training.generator.averaged_weights()
     save_weights(weights, run.path(DMD_RESULT), session.processes)
 
@@ -252,23 +216,8 @@ def start_dmd(run: RunConfig, session: Session, *, out_dir: Path) -> DmdTraining
     )
 
 
-def exported_sampler(run: RunConfig) -> SamplerSettings:
-    """The profile that goes with the exported weights: a distilled generator needs no guidance."""
-    sampler = read_geometry(run).sampler
-    return student_profile(sampler) if run.weights.exports_distilled else sampler
-
-
 def _first_frame(run: RunConfig, processes: Processes) -> FirstFrame | None:
     if not run.dmd.reencode_first:
         return None
     codec = load_encoders(run.dataset.checkpoint, processes.device).codec
     return reencoded_first_frame(codec, num_frames=run.dmd.score_frames, place=run.reference)
-
-
-DISTILLATION_STAGES: dict[str, Callable[[RunConfig, bool, Session], None]] = {
-    "dataset": dataset,
-    "teacher": teacher,
-    "ode-pairs": ode_pairs,
-    "ode": ode,
-    "dmd": dmd,
-}

@@ -18,31 +18,32 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from joyflash_cli.errors import CheckpointError, ConfigError
+from joyflash_cli.errors import CheckpointError
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.noise import SeededNoise
-from joyflash_cli.sampler.passes import StreamSetup
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.ablation import Ablation
 from joyflash_cli.studio.training.batches import ReferencePlace, draw_rollout_batch
 from joyflash_cli.studio.training.latent_reader import LatentReader, spoken_gradient
 from joyflash_cli.studio.training.latents import LatentClips
+from joyflash_cli.studio.training.loop import run_loop
 from joyflash_cli.studio.training.losses import Guidance, dmd_gradient, dmd_loss, flow_matching_loss
 from joyflash_cli.studio.training.processes import split_streams
 from joyflash_cli.studio.training.rollout import RolloutConfig, draw_plan, roll_out
 from joyflash_cli.studio.training.scores import (
+    FirstFrame,
     Segment,
     draw_sigmas,
     guided_prediction,
     known_kept,
     noised,
     predict,
+    score_segment,
 )
-from joyflash_cli.studio.training.segments import FirstFrame, score_segment
-from joyflash_cli.studio.training.session import Session, run_loop
-from joyflash_cli.studio.training.sharding import is_sharded
-from joyflash_cli.studio.training.state import load_state, save_state
-from joyflash_cli.studio.training.trainer import MetricsFile, OptimiserConfig, TrainingRun
+from joyflash_cli.studio.training.session import ALONE, Session
+from joyflash_cli.studio.training.sharding import whole
+from joyflash_cli.studio.training.tensors import to_device
+from joyflash_cli.studio.training.trainer import OptimiserConfig, TrainingRun, check_counts
 
 GENERATOR_ROLE, CRITIC_ROLE = 0, 1
 
@@ -109,9 +110,7 @@ class DmdConfig:
 
     def __post_init__(self) -> None:
         """Refuse intervals that never come."""
-        for name in ("steps", "generator_every", "critic_every", "batch", "score_frames"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        check_counts(self, "steps", "generator_every", "critic_every", "batch", "score_frames")
 
 
 def student_profile(profile: SamplerSettings) -> SamplerSettings:
@@ -124,27 +123,17 @@ def weights_digest(module: nn.Module) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, value in sorted(module.state_dict().items()):
         digest.update(name.encode())
-        whole = value.full_tensor() if is_sharded(value) else value
-        digest.update(whole.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        numbers = whole(value).detach().cpu().contiguous().flatten()
+        digest.update(numbers.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 class DmdTraining:
     """The state of a distillation: two trained networks, one frozen, and files.
 
-    Args:
-        config: How.
-        generator: The causal student, from the ODE initialisation.
-        fake_score: Bidirectional, of the generator's size (paper: the small teacher).
-        real_score: Bidirectional, frozen (paper: the large teacher); sharded already where there
-            are several processes.
-        clips: Pictures and voices.
-        profile: The sampler's.
-        out_dir: For state and metrics.
-        session: Processes, saving, stopping.
-        first_frame: See ``score_segment``.
-        place: Where the reference stands.
-        reader: Of mouths, frozen, for ``lip_share``.
+    The generator is the causal student from the ODE initialisation. Both scores are bidirectional;
+    the fake score has the generator's size, the real score is sharded already where there are
+    several processes. The ``reader`` of mouths is for ``lip_share``.
     """
 
     def __init__(
@@ -157,72 +146,64 @@ class DmdTraining:
         clips: LatentClips,
         profile: SamplerSettings,
         out_dir: Path,
-        session: Session | None = None,
+        session: Session = ALONE,
         first_frame: FirstFrame | None = None,
         place: ReferencePlace = "every-frame",
         reader: LatentReader | None = None,
     ) -> None:
         self.config = config
-        self.session = session if session is not None else Session()
         self.profile = config.ablation.profile(student_profile(profile))
         self.rollout = config.ablation.rollout(config.rollout)
         self.clips = clips
-        self.directory = out_dir
-        self.parts = split_streams(self.session.processes.own(config.batch), config.accumulate)
         self.first_frame = first_frame
         self.place: ReferencePlace = place
         self.reader = reader if config.lip_share else None
         self.real_score = real_score.eval().requires_grad_(False)
         self.real_digest = weights_digest(real_score)
-        self.generator = self._run(generator, config.generator, config.generator_every)
-        self.fake_score = self._run(fake_score, config.fake_score, config.critic_every)
-        self.device = generator.patch_embedding.weight.device
-        self.metrics = MetricsFile(out_dir, self.session)
-        self.step = 0
-
-    def _run(
-        self, module: CausalTransformer, optimiser: OptimiserConfig, every: int
-    ) -> TrainingRun[CausalTransformer]:
-        updates = math.ceil(self.config.steps / every)
-        return TrainingRun(
-            self.directory, module, replace(optimiser, steps=updates), seed=self.config.seed,
-            session=self.session,
+        self.generator, self.fake_score = (
+            TrainingRun(
+                out_dir, module, replace(rates, steps=math.ceil(config.steps / every)),
+                seed=config.seed, session=session,
+            )
+            for module, rates, every in (
+                (generator, config.generator, config.generator_every),
+                (fake_score, config.fake_score, config.critic_every),
+            )
         )  # fmt: skip
+        self.device = generator.patch_embedding.weight.device
+        self.metrics = self.generator.metrics
+        own = self.metrics.session.processes.own(config.batch)
+        self.parts = split_streams(own, config.accumulate)
+        self.step = 0
 
     @property
     def averaged(self) -> CausalTransformer:
         """The generator with averaged weights."""
         return self.generator.averaged
 
-    def save(self) -> None:
-        """Write the resumable state: complete or absent."""
-        state = {
+    def state(self) -> dict:
+        """Everything that ``load_state`` needs to go on bit for bit."""
+        return {
             "step": self.step,
             "real_score": self.real_digest,
             "generator": self.generator.state(),
             "fake_score": self.fake_score.state(),
         }
-        save_state(self.directory, state, step=self.step, processes=self.session.processes)
 
-    def resume(self) -> bool:
-        """Go on from the saved state; false when there is none.
+    def load_state(self, state: dict) -> None:
+        """Put back what ``state`` gave.
 
         Raises:
-            CheckpointError: If the state is damaged or belongs to another real score.
+            CheckpointError: If it belongs to another real score.
         """
-        state = load_state(self.directory, self.session.processes)
-        if state is None:
-            return False
         if state["real_score"] != self.real_digest:
             raise CheckpointError(
-                f"{self.directory} was trained against another real score",
+                f"{self.metrics.directory} was trained against another real score",
                 hint="restore the teacher's weights, or train without --resume",
             )
         self.generator.load_state(state["generator"])
         self.fake_score.load_state(state["fake_score"])
         self.step = state["step"]
-        self.metrics.forget_after(self.step)
-        return True
 
     def take_step(self) -> None:
         """One step: the generator when it is its turn, then the critic when it is its turn."""
@@ -243,8 +224,7 @@ class DmdTraining:
     def generator_loss(self, streams: Sequence[int]) -> tuple[Tensor, float]:
         """The DMD loss of a rollout with gradients, and the mean size of its gradient.
 
-        Args:
-            streams: Samples of the batch; the loss of a batch is the mean over equal parts.
+        ``streams`` are samples of the batch; the loss of a batch is the mean over equal parts.
         """
         segment, counts, seed, mouths = self._rolled(GENERATOR_ROLE, streams)
         with torch.no_grad():
@@ -295,23 +275,18 @@ class DmdTraining:
         batch = draw_rollout_batch(
             self.clips, rng, size=self.config.batch, num_blocks=plan.num_blocks,
             profile=self.profile, streams=streams, place=self.place,
-        ).to(self.device)  # fmt: skip
+        )  # fmt: skip
+        batch = to_device(batch, self.device)
         seeds = rng.integers(2**62, size=2)
-        setup = StreamSetup.build(
-            self.generator.module,
-            self.profile,
-            source=batch.source,
-            noise=SeededNoise(
-                int(seeds[0]), batch.latent_shape, streams=streams, device=self.device
-            ),
-            reference_latent=batch.reference_latent,
+        setup = batch.setup(
+            self.generator.module, self.profile, seed=int(seeds[0]), streams=streams
         )
         with self._autocast():
             latents = roll_out(
                 setup, plan, rng, latent_shape=batch.latent_shape, batch_size=len(batch),
                 mci_noise_share=self.rollout.mci_noise_share,
                 dtype=torch.bfloat16 if self.config.bf16 else None,
-            ).latents  # fmt: skip
+            )  # fmt: skip
         segment, counts = score_segment(
             latents, batch, self.profile, max_frames=self.config.score_frames,
             first_frame=self.first_frame,
@@ -319,7 +294,7 @@ class DmdTraining:
         mouths = batch.mouths
         if mouths is not None:
             mouths = mouths[:, segment.positions]
-        return segment.to(self.device), counts, int(seeds[1]), mouths
+        return to_device(segment, self.device), counts, int(seeds[1]), mouths
 
     def _score_noise(
         self, segment: Segment, seed: int, streams: Sequence[int]
@@ -346,14 +321,12 @@ class DmdTraining:
         return self.metrics.write(line | figures)
 
 
-def train_dmd(training: DmdTraining, *, resume: bool = False) -> DmdTraining:
+def train_dmd(training: DmdTraining) -> DmdTraining:
     """Run the distillation to its end; the averaged generator is the result.
 
     Raises:
         TrainingStopped: When the session asked to stop; the state is saved.
     """
-    if resume:
-        training.resume()
     config = training.config
-    run_loop(training, steps=config.steps, log_every=config.log_every, session=training.session)
+    run_loop(training, steps=config.steps, log_every=config.log_every)
     return training

@@ -4,19 +4,23 @@ Networks are built on the meta device. Operations are counted by torch's own cou
 each shape that a rollout takes, and the schedule says how often each shape comes.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer, Context
 from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
 from joyflash_cli.sampler.settings import SamplerSettings
-from joyflash_cli.studio.training.distillation_stages import read_geometry
+from joyflash_cli.sampler.urcr import PassKind
 from joyflash_cli.studio.training.dmd import DmdConfig, student_profile
+from joyflash_cli.studio.training.layouts import seen_frames
+from joyflash_cli.studio.training.parts_on_disk import read_geometry
 from joyflash_cli.studio.training.rollout import gradient_iterations
 from joyflash_cli.studio.training.run_config import RunConfig
 from joyflash_cli.types import Conditioning
@@ -52,30 +56,23 @@ class Costs:
     samples_per_gpu: float
 
     @property
-    def total_memory_bytes(self) -> float:
-        """Per GPU."""
-        return sum(self.memory_bytes.values())
-
-    @property
     def total_flops(self) -> float:
         """Per step and GPU."""
         return sum(self.flops.values())
 
 
-@dataclass(frozen=True)
-class PassShape:
+class PassShape(NamedTuple):
     """Latent frames that a pass computes and that it attends in the cache."""
 
     frames: int
     context: int
 
 
-@dataclass(frozen=True)
-class RolloutShapes:
+class RolloutShapes(NamedTuple):
     """How often each pass shape comes in an average rollout, with and without gradients."""
 
-    quiet: dict[PassShape, float]
-    learning: dict[PassShape, float]
+    quiet: Counter[PassShape]
+    learning: Counter[PassShape]
 
 
 def estimate_costs(run: RunConfig) -> Costs:
@@ -86,16 +83,18 @@ def estimate_costs(run: RunConfig) -> Costs:
     real = _Measured(geometry.teacher, run.latent_size)
     share = config.batch / run.gpus
     shapes = average_rollout(config, profile)
-    parameters = {
-        "generator": student.num_parameters,
-        "fake score": student.num_parameters,
-        "real score": real.num_parameters,
-    }
+    scored = PassShape(
+        min(config.rollout.num_blocks[1] * geometry.sampler.block_frames, config.score_frames), 0
+    )
     return Costs(
-        parameters=parameters,
+        parameters={
+            "generator": student.num_parameters,
+            "fake score": student.num_parameters,
+            "real score": real.num_parameters,
+        },
         gpus=run.gpus,
         memory_bytes=_memory(run, profile, student, real, shapes),
-        flops={name: share * x for name, x in _flops(run, student, real, shapes).items()},
+        flops={name: share * x for name, x in _flops(run, student, real, shapes, scored).items()},
         steps=config.steps,
         samples_per_gpu=share,
     )
@@ -104,41 +103,39 @@ def estimate_costs(run: RunConfig) -> Costs:
 def average_rollout(config: DmdConfig, profile: SamplerSettings) -> RolloutShapes:
     """Pass shapes of a rollout, averaged over lengths, branches, phases and exits."""
     rollout = config.ablation.rollout(config.rollout)
-    quiet: dict[PassShape, float] = {}
-    learning: dict[PassShape, float] = {}
+    shapes = RolloutShapes(Counter(), Counter())
     least, greatest = rollout.num_blocks
-    lengths = range(least, greatest + 1)
-    branches = [name for name in ("main", "auxiliary") if getattr(rollout, f"{name}_branch")]
-    for branch in branches:
-        for length in lengths:
-            if branch == "main":
-                passes = list(_main_passes(profile, length))
-            else:
-                passes = list(_auxiliary_passes(profile, length, rollout.sub_step_share))
-            for shape, times, learns in passes:
-                weight = times / len(lengths) / len(branches)
-                learning[shape] = learning.get(shape, 0.0) + learns * weight
-                quiet[shape] = quiet.get(shape, 0.0) + (1 - learns) * weight
-    return RolloutShapes(quiet, learning)
+    passes = [_main_passes(profile, n) for n in range(least, greatest + 1) if rollout.main_branch]
+    if rollout.auxiliary_branch:
+        passes += [
+            _auxiliary_passes(profile, n, rollout.sub_step_share)
+            for n in range(least, greatest + 1)
+        ]
+    for shape, times, learns in (one for of_rollout in passes for one in of_rollout):
+        shapes.learning[shape] += learns * times / len(passes)  # type: ignore[assignment]
+        shapes.quiet[shape] += (1 - learns) * times / len(passes)  # type: ignore[assignment]
+    return shapes
 
 
 def _main_passes(
     profile: SamplerSettings, num_blocks: int
 ) -> Iterator[tuple[PassShape, float, float]]:
     """Shape, how often, and the share that carries gradients, of each pass of the main branch."""
-    phases = [(phase, late) for phase in range(len(profile.main_steps)) for late in (False, True)]
-    learning = [gradient_iterations(profile, num_blocks, p, late=late) for p, late in phases]
+    learning = [
+        gradient_iterations(profile, num_blocks, phase, late=late)
+        for phase in range(len(profile.main_steps))
+        for late in (False, True)
+    ]
     emitted = 0
     for iteration in scheduled_iterations(num_blocks, profile):
-        frames = len(iteration.levels) * profile.block_frames
         # A rollout ends with the last pass that carries gradients.
         runs = sum(max(chosen) >= iteration.index for chosen in learning) / len(learning)
         learns = sum(iteration.index in chosen for chosen in learning) / len(learning)
         if not runs:
             return
-        yield _window_shape(profile, frames, emitted), runs, learns / runs
+        yield _shape(profile, "window", len(iteration.levels), emitted), runs, learns / runs
         if iteration.emitted is not None:
-            yield _clean_shape(profile, emitted), runs, 0.0
+            yield _shape(profile, "clean", 1, emitted), runs, 0.0
             emitted += 1
 
 
@@ -152,27 +149,17 @@ def _auxiliary_passes(
     ]
     passes = 1 + sum(before) / len(before)
     for block in range(num_blocks):
-        shape = _window_shape(profile, profile.block_frames, block)
-        yield shape, passes, 1 / passes
+        yield _shape(profile, "window", 1, block), passes, 1 / passes
         if block + 1 < num_blocks:
-            yield _clean_shape(profile, block), 1.0, 0.0
+            yield _shape(profile, "clean", 1, block), 1.0, 0.0
 
 
-def _window_shape(profile: SamplerSettings, frames: int, emitted: int) -> PassShape:
-    cached = emitted * profile.block_frames
-    sink = min(cached, profile.sink_frames)
-    context = min(cached - sink, profile.context_frames)
-    room = profile.attention_span_frames - frames - sink
-    has_front = profile.mci and emitted > 0
-    return PassShape(frames + has_front, sink + max(min(context, room), 0))
-
-
-def _clean_shape(profile: SamplerSettings, emitted: int) -> PassShape:
-    cached = emitted * profile.block_frames
-    sink = min(cached, profile.sink_frames)
-    context = min(cached - sink, profile.context_frames)
-    room = max(profile.attention_span_frames - profile.block_frames, 0)
-    return PassShape(profile.block_frames, min(sink + context, room))
+def _shape(profile: SamplerSettings, kind: PassKind, blocks: int, emitted: int) -> PassShape:
+    """Of a pass over some blocks when ``emitted`` blocks have become clean before."""
+    frames = blocks * profile.block_frames
+    sink, context = seen_frames(profile, kind, emitted * profile.block_frames, num_own=frames)
+    has_front = kind == "window" and profile.mci and emitted > 0
+    return PassShape(frames + has_front, len(sink) + len(context))
 
 
 class _Measured:
@@ -181,8 +168,7 @@ class _Measured:
     def __init__(self, config: TransformerConfig, latent_size: tuple[int, int]) -> None:
         self.config = config
         self.latent_size = latent_size
-        with torch.device("meta"):
-            self.network = CausalTransformer(config).to(torch.bfloat16)
+        self.network = self._built(config)
         self.num_parameters = sum(p.numel() for p in self.network.parameters())
         layers = [sum(p.numel() for p in layer.parameters()) for layer in self.network.layers]
         self.layer_parameters = max(layers)
@@ -190,22 +176,23 @@ class _Measured:
         self.tokens_per_frame = config.tokens_per_frame(*latent_size)
         self.flops = cache(self._flops)
 
+    @staticmethod
+    def _built(config: TransformerConfig) -> CausalTransformer:
+        with torch.device("meta"):
+            return CausalTransformer(config).to(torch.bfloat16)
+
+    @cached_property
+    def _shallow(self) -> tuple[CausalTransformer, CausalTransformer]:
+        """The same network with one and with two layers: all layers cost the same."""
+        one, two = (self._built(replace(self.config, num_layers=count)) for count in (1, 2))
+        return one, two
+
     def _flops(self, shape: PassShape) -> float:
         """Multiplications and additions of one forward pass."""
         if self.config.audio_pack is not None:  # its layers are not all alike
             return self._counted(self.network, shape)
         one, two = (self._counted(network, shape) for network in self._shallow)
         return one + (self.config.num_layers - 1) * (two - one)
-
-    @cached_property
-    def _shallow(self) -> tuple[CausalTransformer, CausalTransformer]:
-        """The same network with one and with two layers: all layers cost the same."""
-        with torch.device("meta"):
-            networks = [
-                CausalTransformer(replace(self.config, num_layers=count)).to(torch.bfloat16)
-                for count in (1, 2)
-            ]
-        return networks[0], networks[1]
 
     def _counted(self, network: CausalTransformer, shape: PassShape) -> float:
         from torch.utils.flop_counter import FlopCounterMode
@@ -225,16 +212,15 @@ class _Measured:
         return two - one
 
     def _saved_bytes(self, network: CausalTransformer, shape: PassShape) -> float:
-        sizes: dict[int, int] = {}
-        kept: list[Tensor] = []  # so that no storage's number comes twice
+        # Storages are kept alive, so that no identity comes twice.
+        weights = [parameter.untyped_storage() for parameter in network.parameters()]
+        sizes, kept = dict.fromkeys(map(id, weights), 0), []
 
         def remember(tensor: Tensor) -> Tensor:
-            is_parameter = isinstance(tensor, nn.Parameter) or isinstance(
-                tensor._base, nn.Parameter
-            )
-            if not is_parameter and not self._is_attention(tensor, shape):
-                sizes[id(tensor.untyped_storage())] = tensor.numel() * tensor.element_size()
-                kept.append(tensor)
+            storage = tensor.untyped_storage()
+            if id(storage) not in sizes and not self._is_attention(tensor, shape):
+                sizes[id(storage)] = tensor.numel() * tensor.element_size()
+                kept.append(storage)
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
@@ -244,14 +230,12 @@ class _Measured:
     def _is_attention(self, tensor: Tensor, shape: PassShape) -> bool:
         """Whether a tensor has a row per query and a column per key."""
         config, per_frame = self.config, self.tokens_per_frame
-        audio = config.audio_attention
-        face = config.face_attention
         keys = {
             (shape.frames + shape.context) * per_frame,
             config.text_len if config.text_dim is not None else 0,
             CLIP_TOKENS if config.image_token_dim is not None else 0,
-            audio.tokens_per_latent if audio is not None else 0,
-            face.num_tokens if face is not None else 0,
+            config.audio_attention.tokens_per_latent if config.audio_attention is not None else 0,
+            config.face_attention.num_tokens if config.face_attention is not None else 0,
         }
         queries = {shape.frames * per_frame, per_frame}
         rows, columns = tensor.shape[-2:] if tensor.ndim >= 3 else (0, 0)
@@ -260,54 +244,54 @@ class _Measured:
     def _forward(self, network: CausalTransformer, shape: PassShape) -> None:
         config, (height, width) = network.config, self.latent_size
         with torch.device("meta"):
-            latents = torch.zeros(1, shape.frames, config.out_channels, height, width)
             context = None
             if shape.context:
                 size = (1, shape.context * self.tokens_per_frame, config.num_heads, config.head_dim)
                 one = torch.zeros(size, dtype=torch.bfloat16)
                 layers = tuple((one, one) for _ in range(config.num_layers))
                 context = Context(layers, torch.arange(shape.context))
+            latents = (1, shape.frames, config.out_channels, height, width)
             network(
-                latents.to(torch.bfloat16),
+                torch.zeros(latents, dtype=torch.bfloat16),
                 torch.zeros(1, shape.frames),
-                _meta_conditioning(config, shape.frames, self.latent_size),
+                _empty_conditioning(config, shape.frames, self.latent_size),
                 positions=torch.arange(shape.frames),
                 context=context,
             )
 
 
-def _meta_conditioning(
+def _empty_conditioning(
     config: TransformerConfig, frames: int, latent_size: tuple[int, int]
 ) -> Conditioning:
     """Zeros of every kind that the network takes, on the present device."""
-    audio, kind = None, torch.bfloat16
+    sizes: dict[str, tuple[int, ...]] = {}
+    if config.image_channels:
+        sizes["image"] = (1, frames, config.image_channels, *latent_size)
+    if config.text_dim is not None:
+        sizes["text"] = (1, config.text_len, config.text_dim)
+    if config.image_token_dim is not None:
+        sizes["image_tokens"] = (1, CLIP_TOKENS, config.image_token_dim)
     if config.audio_attention is not None:
-        sizes = config.audio_attention
-        audio = torch.zeros(1, frames, sizes.tokens_per_latent, sizes.audio_dim, dtype=kind)
+        audio = config.audio_attention
+        sizes["audio"] = (1, frames, audio.tokens_per_latent, audio.audio_dim)
     elif config.audio_pack is not None:
         pack = config.audio_pack
-        audio = torch.zeros(1, frames, pack.rows_per_latent, pack.audio_dim, dtype=kind)
-    text, tokens, face = config.text_dim, config.image_token_dim, config.face_attention
+        sizes["audio"] = (1, frames, pack.rows_per_latent, pack.audio_dim)
+    if config.face_attention is not None:
+        sizes["face"] = (1, config.face_attention.face_dim)
     return Conditioning(
-        image=torch.zeros(1, frames, config.image_channels, *latent_size, dtype=kind)
-        if config.image_channels
-        else None,
-        text=None if text is None else torch.zeros(1, config.text_len, text, dtype=kind),
-        image_tokens=None if tokens is None else torch.zeros(1, CLIP_TOKENS, tokens, dtype=kind),
-        audio=audio,
-        face=None if face is None else torch.zeros(1, face.face_dim, dtype=kind),
+        **{kind: torch.zeros(size, dtype=torch.bfloat16) for kind, size in sizes.items()}
     )
 
 
 def _flops(
-    run: RunConfig, student: _Measured, real: _Measured, shapes: RolloutShapes
+    run: RunConfig, student: _Measured, real: _Measured, shapes: RolloutShapes, scored: PassShape
 ) -> dict[str, float]:
     """Of one sample in an average step."""
     config = run.dmd
     backward = 3 if run.recompute_layers else 2
     quiet = sum(times * student.flops(shape) for shape, times in shapes.quiet.items())
     learning = sum(times * student.flops(shape) for shape, times in shapes.learning.items())
-    scored = PassShape(_scored_frames(run), 0)
     has_text = student.config.text_dim is not None
     equal = not has_text or config.guidance.text == config.guidance.audio
     guided_passes = 1 if config.guidance.audio == 1 and equal else (2 if equal else 3)
@@ -320,11 +304,6 @@ def _flops(
     }
 
 
-def _scored_frames(run: RunConfig) -> int:
-    longest = run.dmd.rollout.num_blocks[1] * read_geometry(run).sampler.block_frames
-    return min(longest, run.dmd.score_frames)
-
-
 def _memory(
     run: RunConfig,
     profile: SamplerSettings,
@@ -335,31 +314,33 @@ def _memory(
     """Bytes per GPU."""
     frozen_bytes = 2 if run.gpus > 1 and run.dmd.bf16 else 4
     samples = run.dmd.batch / run.gpus / run.dmd.accumulate
+    trained = TRAINED_BYTES * student.num_parameters / run.gpus
     taken = {
-        "generator": TRAINED_BYTES * student.num_parameters / run.gpus,
-        "fake score": TRAINED_BYTES * student.num_parameters / run.gpus,
+        "generator": trained,
+        "fake score": trained,
         "real score": frozen_bytes * real.num_parameters / run.gpus,
     }
     if run.gpus > 1:
-        gathered = 4 * (student.root_parameters + GATHERED_LAYERS * student.layer_parameters)
-        frozen = frozen_bytes * (real.root_parameters + GATHERED_LAYERS * real.layer_parameters)
+        gathered, frozen = (
+            size * (network.root_parameters + GATHERED_LAYERS * network.layer_parameters)
+            for size, network in ((4, student), (frozen_bytes, real))
+        )
         taken["gathered layers"] = float(max(gathered, frozen))
     learning = {shape: times for shape, times in shapes.learning.items() if times}
     largest = max(learning, key=lambda shape: shape.frames)
     per_layer = student.saved_bytes_per_layer(largest)
     frames = sum(times * shape.frames for shape, times in learning.items())
+    kept = per_layer * student.config.num_layers * frames / largest.frames
+    width = student.config.dim * student.tokens_per_frame
     if run.recompute_layers:
         # Of every layer its float32 input, and of one layer everything.
-        width = student.config.dim * student.tokens_per_frame * 4
-        kept = frames * width * student.config.num_layers + per_layer
-    else:
-        kept = per_layer * student.config.num_layers * frames / largest.frames
+        kept = frames * width * 4 * student.config.num_layers + per_layer
     taken["activations"] = samples * kept
-    num_passes = sum(learning.values())
     cached = profile.sink_frames + profile.context_frames
-    numbers = 2 * student.config.num_layers * student.config.dim * student.tokens_per_frame
+    numbers = 2 * student.config.num_layers * width
     # Every pass with gradients keeps the cache as it saw it.
-    taken["cache"] = samples * (1 + num_passes) * cached * numbers * (2 if run.dmd.bf16 else 4)
+    passes = 1 + sum(learning.values())
+    taken["cache"] = samples * passes * cached * numbers * (2 if run.dmd.bf16 else 4)
     return taken
 
 
@@ -368,13 +349,13 @@ def describe_costs(costs: Costs) -> str:
     lines = ["parameters"]
     lines += [f"  {name:<20}{count / 1e9:10.3f} B" for name, count in costs.parameters.items()]
     lines.append(f"memory per GPU of {costs.gpus}, GiB (activations and cache are estimates)")
-    lines += [f"  {name:<20}{x / 2**30:10.2f}" for name, x in costs.memory_bytes.items()]
-    lines.append(f"  {'total':<20}{costs.total_memory_bytes / 2**30:10.2f}")
+    memory = costs.memory_bytes | {"total": sum(costs.memory_bytes.values())}
+    lines += [f"  {name:<20}{x / 2**30:10.2f}" for name, x in memory.items()]
     lines.append(
         f"operations per step and GPU, TFLOP ({costs.samples_per_gpu:g} clips, average rollout)"
     )
-    lines += [f"  {name:<20}{x / 1e12:10.1f}" for name, x in costs.flops.items()]
-    lines.append(f"  {'total':<20}{costs.total_flops / 1e12:10.1f}")
+    flops = costs.flops | {"total": costs.total_flops}
+    lines += [f"  {name:<20}{x / 1e12:10.1f}" for name, x in flops.items()]
     whole = costs.total_flops * costs.gpus * costs.steps
     lines.append(f"operations of all {costs.steps} steps: {whole / 1e18:.1f} EFLOP")
     return "\n".join(lines)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from joyflash_cli.codec.tiny import TinyCodec
@@ -14,6 +15,9 @@ from joyflash_cli.media.inputs.framing import FramingRule
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.batches import IMAGE_CONVENTIONS
+from joyflash_cli.studio.training.clip_encoders import resolve_encoders
+from joyflash_cli.studio.training.dmd import student_profile
+from joyflash_cli.studio.training.parts_on_disk import read_geometry
 from joyflash_cli.studio.training.run_config import RunConfig
 from joyflash_cli.weights.eight_bit import as_eight_bit
 from joyflash_cli.weights.integrity import write_checksums
@@ -28,15 +32,12 @@ def export_checkpoint(
     sampler: SamplerSettings,
     framing: FramingRule,
     version: str,
-    half: bool = True,
 ) -> None:
     """Write ``*.safetensors``, ``checkpoint.json`` and the hashes of both.
 
-    Floats are stored as float16 when ``half``, and the large weights of the codec in eight bits:
+    Floats are stored as float16, and the large weights of the codec in eight bits:
     its rounding is far below what the codec itself gets wrong.
     """
-    from safetensors.torch import save_file
-
     out_dir.mkdir(parents=True, exist_ok=True)
     parts: dict[str, nn.Module] = {
         "transformer": transformer,
@@ -45,12 +46,10 @@ def export_checkpoint(
     }
     for name, module in parts.items():
         tensors = {
-            key: (value.half() if half and value.dtype == torch.float32 else value)
-            .detach()
-            .contiguous()
+            key: (value.half() if value.dtype == torch.float32 else value).contiguous()
             for key, value in module.state_dict().items()
         }
-        if half and name == "codec":
+        if name == "codec":
             tensors = as_eight_bit(tensors)
         save_file(tensors, out_dir / f"{name}.safetensors")
     about = {
@@ -68,11 +67,10 @@ def export_checkpoint(
     write_checksums(out_dir)
 
 
-def export_like(run: RunConfig, out_dir: Path) -> None:
-    """Write a checkpoint around the exported weights whose other parts are the data set's."""
-    from joyflash_cli.studio.training.distillation_stages import exported_sampler
-
-    export_around(run, run.path(run.weights.exported), exported_sampler(run), out_dir)
+def exported_sampler(run: RunConfig) -> SamplerSettings:
+    """The profile that goes with the exported weights: a distilled generator needs no guidance."""
+    sampler = read_geometry(run).sampler
+    return student_profile(sampler) if run.weights.exports_distilled else sampler
 
 
 def export_around(run: RunConfig, weights: Path, sampler: SamplerSettings, out_dir: Path) -> None:
@@ -80,18 +78,7 @@ def export_around(run: RunConfig, weights: Path, sampler: SamplerSettings, out_d
 
     Codec, encoders and framing are copied from the checkpoint that encoded the clips; without
     them the weights mean nothing.
-
-    Args:
-        run: Names that checkpoint and the place of the reference.
-        weights: Of the transformer.
-        sampler: The profile that goes with them.
-        out_dir: Folder of the new checkpoint.
     """
-    from safetensors.torch import load_file, save_file
-
-    from joyflash_cli.studio.training.clip_encoders import resolve_encoders
-    from joyflash_cli.studio.training.distillation_stages import read_geometry
-
     files = resolve_encoders(run.dataset.checkpoint)
     out_dir.mkdir(parents=True, exist_ok=True)
     for path in files.directory.iterdir():

@@ -16,9 +16,9 @@ from joyflash_cli.errors import DataError
 from joyflash_cli.studio.clips.clips import MARGIN_FRAMES, ClipStore
 from joyflash_cli.studio.heads.face_state import VISEMES
 from joyflash_cli.studio.speech.speech import SAMPLES_PER_FRAME, Utterance
-from joyflash_cli.studio.training.denoising import NetworkTraining
-from joyflash_cli.studio.training.session import Session, run_loop
-from joyflash_cli.studio.training.trainer import OptimiserConfig, TrainingRun
+from joyflash_cli.studio.training.loop import train_network
+from joyflash_cli.studio.training.session import ALONE, Session
+from joyflash_cli.studio.training.trainer import NetworkStage, OptimiserConfig, TrainingRun
 
 NUM_LIPS = 2
 """Opening and width of the lips."""
@@ -126,10 +126,7 @@ def film_loss(
     )[:, 0]  # fmt: skip
     truth = functional.interpolate(torch.from_numpy(tracks).transpose(1, 2), size=rows)
     inside = math.ceil((margin + 2) * rows / tracks.shape[1])
-    front_end = network.front_end
-    with torch.no_grad():
-        mel = augment_mel(front_end.log_mel(augment_waveform(sound, rng)), rng)
-    error = network.read_lips(front_end.features(mel)) - truth
+    error = network.read_lips(heard_rows(network.front_end, sound, rng)) - truth
     return error[:, :, inside:-inside].square().mean()
 
 
@@ -142,24 +139,9 @@ def train_front_end(
     films: Sequence[FilmVoice] = (),
     start_from: FrontEnd | None = None,
     sizes: FrontEndConfig | None = None,
-    resume: bool = False,
-    session: Session | None = None,
+    session: Session = ALONE,
 ) -> FrontEnd:
     """Train a front end on viseme tracks and, where there are films, on lips.
-
-    Args:
-        config: Length and rates.
-        speech: To learn from.
-        held_out: Other voices, for the log.
-        out_dir: Of state and metrics.
-        films: People in films, to learn from beside it.
-        start_from: To go on from; a new one by default.
-        sizes: Of a new front end.
-        resume: Go on from the saved state.
-        session: Saving, stopping, logging.
-
-    Returns:
-        The averaged front end in evaluation mode.
 
     Raises:
         DataError: There is no speech.
@@ -167,33 +149,29 @@ def train_front_end(
     """
     if not speech:
         raise DataError("no utterance to train on", hint="build the speech file first")
-    session = session if session is not None else Session()
     torch.manual_seed(config.seed)
     model = FrontEndWithLips(FrontEnd(sizes) if start_from is None else start_from)
     spread = np.concatenate([u.visemes for u in speech]).std(0)
     weights = torch.from_numpy(1 / np.maximum(spread, 0.02) ** 2).float()
     margin = model.front_end.context_rows
     run = TrainingRun(out_dir, model, config.optimiser, seed=config.seed, session=session)
-    if resume:
-        run.resume()
 
     def loss(network: FrontEndWithLips, step: int, streams: Sequence[int]) -> Tensor:
         front_end = network.front_end
         rng = np.random.default_rng([config.seed, step])
         waveform, target = draw_batch(speech, config, rng)
-        with torch.no_grad():
-            mel = augment_mel(front_end.log_mel(augment_waveform(waveform, rng)), rng)
-        estimate = front_end.visemes(front_end.features(mel))[:, margin:-margin]
+        hidden = heard_rows(front_end, waveform, rng)
+        estimate = front_end.visemes(hidden)[:, margin:-margin]
         error = (weights * (estimate - target[:, margin:-margin]).square()).mean()
         if films and config.film_batch:
             error = error + config.film_weight * film_loss(network, films, config, rng)
         return error
 
-    training = NetworkTraining(
-        run, loss, batch=config.batch, bf16=False,
+    stage = NetworkStage(batch=config.batch, bf16=False, log_every=config.log_every)
+    train_network(
+        run, loss, stage,
         measure=lambda n: viseme_correlations(n.front_end, held_out) if held_out else {},
     )  # fmt: skip
-    run_loop(training, steps=config.optimiser.steps, log_every=config.log_every, session=session)
     return run.averaged.front_end.eval()
 
 
@@ -230,15 +208,17 @@ def draw_batch(
     return sound, track
 
 
+def heard_rows(front_end: FrontEnd, waveform: Tensor, rng: np.random.Generator) -> Tensor:
+    """Hidden rows ``(B, rows, hidden)`` of augmented sound ``(B, n)``."""
+    with torch.no_grad():
+        mel = augment_mel(front_end.log_mel(augment_waveform(waveform, rng)), rng)
+    return front_end.features(mel)
+
+
 def augment_waveform(
     waveform: Float[Tensor, "B n"], rng: np.random.Generator
 ) -> Float[Tensor, "B n"]:
-    """Rooms, noise and levels: a short reverberation for some, noise for most, gain for all.
-
-    Args:
-        waveform: ``(B, n)`` at 16 kHz.
-        rng: Source of chance.
-    """
+    """Rooms, noise and levels: a short reverberation for some, noise for most, gain for all."""
     batch, length = waveform.shape
     result = waveform.clone()
     for row in range(batch):
@@ -274,15 +254,8 @@ def augment_mel(
     return log_mel + curve.transpose(1, 2)
 
 
-def viseme_correlations(
-    model: FrontEnd, utterances: Sequence[Utterance], *, mismatched: bool = False
-) -> dict[str, float]:
+def viseme_correlations(model: FrontEnd, utterances: Sequence[Utterance]) -> dict[str, float]:
     """Mean correlation over utterances between estimated and true viseme tracks.
-
-    Args:
-        model: A front end.
-        utterances: Held-out speech.
-        mismatched: Compare with the next utterance's track instead: what chance gives.
 
     Returns:
         Correlation by viseme name; a viseme that never moves in an utterance is left out there.
@@ -293,11 +266,8 @@ def viseme_correlations(
     if not utterances:
         raise DataError("no utterance to evaluate", hint="check the split of the speech file")
     values: dict[str, list[float]] = {name: [] for name in VISEMES}
-    tracks = [u.visemes for u in utterances]
-    if mismatched:
-        tracks = tracks[1:] + tracks[:1]
-    for utterance, track in zip(utterances, tracks, strict=True):
-        rows = min(utterance.num_frames, len(track))
+    for utterance in utterances:
+        rows, track = utterance.num_frames, utterance.visemes
         features = model.encode(torch.from_numpy(utterance.waveform), utterance.num_frames)
         estimate = features[:rows, -len(VISEMES) :].numpy()
         for channel, name in enumerate(VISEMES):

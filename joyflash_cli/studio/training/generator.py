@@ -5,6 +5,7 @@ Teacher-forced denoising: the bidirectional clip layout teaches the score, the r
 initialisation, DMD) starts from what this gives.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,19 @@ from torch import Tensor
 
 from joyflash_cli.model.embeddings import head_patches
 from joyflash_cli.model.transformer import CausalTransformer, TransformerLayer
+from joyflash_cli.studio.training.batches import clip_conditioning
 from joyflash_cli.studio.training.generator_batches import (
     Batch,
     GeneratorTrainingConfig,
+    draw_kind,
     read_batch,
 )
 from joyflash_cli.studio.training.latent_reader import LatentReader, lip_loss
 from joyflash_cli.studio.training.latents import LatentClips
-from joyflash_cli.studio.training.lip_measure import measure_lips
-from joyflash_cli.studio.training.session import Session, run_loop
-from joyflash_cli.studio.training.trainer import TrainingRun
-from joyflash_cli.types import Conditioning
+from joyflash_cli.studio.training.loop import train_network
+from joyflash_cli.studio.training.session import ALONE, Session
+from joyflash_cli.studio.training.trainer import NetworkStage, TrainingRun
+from joyflash_cli.studio.training.validation import measure_lips
 
 
 def output_scale(clips: LatentClips, patch: tuple[int, int]) -> Tensor:
@@ -121,9 +124,11 @@ def measure_denoising(
     chosen = np.nonzero(clips.is_start.numpy())[0][:num_clips]
     clean = clips.latents[chosen][:, 6:12].float()
     noise = torch.randn(clean.shape, generator=generator)
-    reference = clips.references[chosen].float()[:, None].expand(-1, 6, -1, -1, -1)
-    image = torch.cat([reference, torch.ones_like(clean[:, :, :1])], 2)
-    audio = clips.audio[chosen][:, 6:12].float()
+    conditioning = clip_conditioning(
+        clips, chosen, clips.audio[chosen][:, 6:12], start=6, place="every-frame"
+    )
+    audio = conditioning.audio
+    assert audio is not None
     patch = model.config.patch_size[1:]
     weights = (clips.token_weights[chosen] > 1.5).float()[:, None, :, None]
     energy = (head_patches(clean, patch).square() * weights).sum()
@@ -134,7 +139,7 @@ def measure_denoising(
                 output = model(
                     (1 - sigma) * clean + sigma * noise,
                     torch.full(clean.shape[:2], 1000 * sigma),
-                    Conditioning(image=image, audio=heard),
+                    conditioning.with_frames(audio=heard),
                     positions=torch.arange(6, 12),
                 )
             error = (
@@ -144,114 +149,49 @@ def measure_denoising(
     return figures
 
 
-class GeneratorTraining:
-    """The generator and its loss, as ``session.run_loop`` wants them.
-
-    Args:
-        model: Trained in place.
-        config: How.
-        clips: Encoded clips to learn from.
-        held_out: Encoded clips that the log measures.
-        out_dir: Of state and metrics.
-        reader: Mouth reader of the lip loss; ``None`` trains without it.
-        session: Saving, stopping, logging.
-    """
-
-    def __init__(
-        self,
-        model: CausalTransformer,
-        config: GeneratorTrainingConfig,
-        *,
-        clips: LatentClips,
-        held_out: LatentClips,
-        out_dir: Path,
-        reader: LatentReader | None,
-        session: Session,
-    ) -> None:
-        self.config = config
-        self.clips = clips
-        self.held_out = held_out
-        self.reader = reader
-        self.run = TrainingRun(out_dir, model, config.optimiser, seed=config.seed, session=session)
-
-    @property
-    def step(self) -> int:
-        """Steps so far."""
-        return self.run.step
-
-    @property
-    def directory(self) -> Path:
-        """Of the run."""
-        return self.run.directory
-
-    @property
-    def averaged(self) -> CausalTransformer:
-        """The transformer with averaged weights."""
-        return self.run.averaged
-
-    def save(self) -> None:
-        """Write the resumable state."""
-        self.run.save()
-
-    def log(self, **figures: float | str) -> dict:
-        """Write the mean figures since the last call, and the held-out errors."""
-        measured = measure_denoising(self.averaged, self.held_out)
-        if self.reader is not None:
-            for kind, is_film in (("film", True), ("head", False)):
-                clips = self.held_out.chosen((self.held_out.is_film == is_film).nonzero().flatten())
-                if len(clips):
-                    lips = measure_lips(self.averaged, clips, self.reader, self.config.sampler)
-                    measured |= {f"{kind}_{name}": value for name, value in lips.items()}
-        return self.run.log(**measured, **figures)
-
-    def take_step(self) -> None:
-        """One update on a batch of a random kind."""
-        config = self.config
-        rng = np.random.default_rng([config.seed, self.step])
-        is_early = self.step < config.optimiser.steps / 2
-        shares = np.array([k.share_first if is_early else k.share_last for k in config.steps])
-        kind = config.steps[int(rng.choice(len(shares), p=shares / shares.sum()))]
-        batch = read_batch(self.clips, kind, config, rng)
-        with self.run.autocast(bf16=True):
-            loss, figures = denoising_loss(
-                self.run.module,
-                batch,
-                context_noise=config.context_noise,
-                generator=self.run.generator,
-                reader=self.reader,
-                lip_weight=config.lip_weight,
-            )
-        self.run.backward(loss)
-        self.run.apply(**figures)
-
-
 def train_generator(
     config: GeneratorTrainingConfig,
     *,
     clips: LatentClips,
     held_out: LatentClips,
     out_dir: Path,
-    resume: bool = False,
     start_from: dict[str, Tensor] | None = None,
     reader: LatentReader | None = None,
-    session: Session | None = None,
+    session: Session = ALONE,
     log_every: int = 200,
 ) -> CausalTransformer:
-    """Train, and return the averaged transformer."""
-    session = session if session is not None else Session()
+    """Train, and return the averaged transformer.
+
+    Raises:
+        TrainingStopped: When the session asked to stop; the state is saved.
+    """
     model = build_generator(config, clips)
     if start_from is not None:
         model.load_state_dict(start_from)
-    training = GeneratorTraining(
-        model,
-        config,
-        clips=clips,
-        held_out=held_out,
-        out_dir=out_dir,
-        reader=reader,
-        session=session,
-    )
-    if resume:
-        training.run.resume()
-    run_loop(training, steps=config.optimiser.steps, log_every=log_every, session=session)
-    return training.averaged
+    run = TrainingRun(out_dir, model, config.optimiser, seed=config.seed, session=session)
+
+    def loss(
+        network: CausalTransformer, step: int, streams: Sequence[int]
+    ) -> tuple[Tensor, dict[str, float]]:
+        rng = np.random.default_rng([config.seed, step])
+        kind = draw_kind(config, step, rng)
+        return denoising_loss(
+            network,
+            read_batch(clips, kind, config, rng),
+            context_noise=config.context_noise,
+            generator=run.generator,
+            reader=reader,
+            lip_weight=config.lip_weight,
+        )
+
+    def measure(network: CausalTransformer) -> dict[str, float]:
+        figures = measure_denoising(network, held_out)
+        for name, is_film in (("film", True), ("head", False)):
+            some = held_out.chosen((held_out.is_film == is_film).nonzero().flatten())
+            if reader is not None and len(some):
+                lips = measure_lips(network, some, reader, config.sampler)
+                figures |= {f"{name}_{figure}": value for figure, value in lips.items()}
+        return figures
+
+    stage = NetworkStage(batch=1, log_every=log_every)
+    return train_network(run, loss, stage, measure=measure).averaged

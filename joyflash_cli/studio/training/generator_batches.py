@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from joyflash_cli.conditioning.reference import assemble_image_channels
 from joyflash_cli.model.config import TINY, TransformerConfig
 from joyflash_cli.sampler.psb import noise_levels
 from joyflash_cli.sampler.settings import TINY as TINY_SAMPLER
@@ -116,9 +117,16 @@ def make_layout(
         )
         return layout, True
     if rng.random() < 0.2:
-        return clip_layout(0, kind.num_frames, 1.0, has_still_first=True), True
+        return clip_layout(0, kind.num_frames), True
     start = int(rng.integers(1, num_latents - kind.num_frames + 1))
-    return clip_layout(start, kind.num_frames, 1.0, has_still_first=False), False
+    return clip_layout(start, kind.num_frames), False
+
+
+def draw_kind(config: GeneratorTrainingConfig, step: int, rng: np.random.Generator) -> StepKind:
+    """The kind of a training step, by the shares of its half of the training."""
+    is_early = step < config.optimiser.steps / 2
+    shares = np.array([k.share_first if is_early else k.share_last for k in config.steps])
+    return config.steps[int(rng.choice(len(shares), p=shares / shares.sum()))]
 
 
 def draw_sigma(config: GeneratorTrainingConfig, rng: np.random.Generator) -> float:
@@ -151,10 +159,9 @@ def read_batch(
     chosen = torch.from_numpy(choose_clips(clips, pool, kind.batch, config.film_share, rng))
     frames = layout.frames
     clean = clips.latents[chosen][:, frames].float()
-    reference = clips.references[chosen].float()[:, None].expand(-1, len(frames), -1, -1, -1)
-    known = torch.ones(kind.batch, len(frames), 1, *clean.shape[-2:])
-    if from_start:
-        known[:, frames == 0] = 0
+    image = assemble_image_channels(
+        clips.references[chosen].float(), 0, clips.latents.shape[1], convention="avatar"
+    )
     audio = clips.audio[chosen][:, frames].float()
     heard = torch.from_numpy(rng.random(kind.batch) >= config.audio_dropout)
     weights = clips.token_weights[chosen]
@@ -169,9 +176,7 @@ def read_batch(
         clean=clean,
         sigmas=layout.sigmas * level.float(),
         timesteps=layout.timesteps * level.float(),
-        conditioning=Conditioning(
-            image=torch.cat([reference, known], 2), audio=audio * heard[:, None, None, None]
-        ),
+        conditioning=Conditioning(image=image[:, frames], audio=audio * heard[:, None, None, None]),
         token_weights=weights / weights.mean(1, keepdim=True),
         clip_weights=clips.clip_weights[chosen],
         layout=layout,

@@ -15,14 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from joyflash_cli.codec.warp import FRAMES_PER_LATENT
 from joyflash_cli.model.embeddings import head_patches
 from joyflash_cli.studio.heads.face_state import MOUTH_TRACKS
-from joyflash_cli.studio.training.denoising import NetworkTraining
 from joyflash_cli.studio.training.latents import LatentClips
-from joyflash_cli.studio.training.session import Session, run_loop
-from joyflash_cli.studio.training.trainer import OptimiserConfig, TrainingRun
-
-FRAMES_PER_LATENT = 4
+from joyflash_cli.studio.training.loop import train_network
+from joyflash_cli.studio.training.session import ALONE, Session
+from joyflash_cli.studio.training.trainer import NetworkStage, OptimiserConfig, TrainingRun
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,7 @@ class LatentReaderConfig:
 
 
 class LatentReader(nn.Module):
-    """Mouth tracks of a latent frame's four video frames from its mouth tokens.
-
-    Args:
-        config: Sizes.
-        token_size: Numbers of a token.
-    """
+    """Mouth tracks of a latent frame's four video frames from its mouth tokens."""
 
     tokens: Tensor
     track_mean: Tensor
@@ -91,6 +85,15 @@ class LatentReader(nn.Module):
         seen = torch.cat([self.change(mouth), self.reference(reference_mouth)], -1)
         return self.trunk(seen.flatten(-2)).unflatten(-1, (FRAMES_PER_LATENT, -1))
 
+    def read(self, latents: Tensor, references: Tensor, patch: tuple[int, int]) -> Tensor:
+        """Standardised mouth tracks ``(B, T, 4, M)`` of whole latents ``(B, T, C, h, w)``.
+
+        ``references`` are conditioning latents of the clips' pictures, ``(B, C, h, w)``.
+        """
+        tokens = head_patches(latents.float(), patch)[:, :, self.tokens]
+        still = head_patches(references.float()[:, None], patch)[:, :, self.tokens]
+        return self(tokens, still.expand(-1, tokens.shape[1], -1, -1))
+
     def standardise(self, mouths: Tensor) -> Tensor:
         """Mouth tracks ``(..., M)`` in the units of ``forward``."""
         return (mouths - self.track_mean) / self.track_std
@@ -118,9 +121,7 @@ def measure_reader(
     reader: LatentReader, clips: LatentClips, patch: tuple[int, int]
 ) -> dict[str, float]:
     """Correlation of each mouth track read from true latents with the known one."""
-    tokens = head_patches(clips.latents.float(), patch)[:, 1:, reader.tokens]
-    references = head_patches(clips.references.float()[:, None], patch)[:, :, reader.tokens]
-    read = reader(tokens, references.expand(-1, tokens.shape[1], -1, -1)).flatten(0, -2)
+    read = reader.read(clips.latents[:, 1:], clips.references, patch).flatten(0, -2)
     truth = clips.known_mouths()[:, 1:].flatten(0, -2)
     found = {}
     for i, name in enumerate(MOUTH_TRACKS):
@@ -138,12 +139,10 @@ def train_latent_reader(
     held_out: LatentClips,
     patch: tuple[int, int],
     out_dir: Path,
-    resume: bool = False,
-    session: Session | None = None,
+    session: Session = ALONE,
     log_every: int = 500,
 ) -> LatentReader:
     """Train on true latents, noised up to ``noise``; the averaged reader."""
-    session = session if session is not None else Session()
     torch.manual_seed(config.seed)
     reader = make_reader(config, clips, patch)
     tokens = head_patches(clips.latents.float(), patch)[:, :, reader.tokens].half()
@@ -151,8 +150,6 @@ def train_latent_reader(
     truth = reader.standardise(clips.known_mouths())
     spread = tokens[::5].float().square().mean((0, 1)).sqrt()
     run = TrainingRun(out_dir, reader, config.optimiser, seed=config.seed, session=session)
-    if resume:
-        run.resume()
 
     def loss(network: LatentReader, step: int, streams: Sequence[int]) -> Tensor:
         rng = np.random.default_rng([config.seed, step])
@@ -163,11 +160,11 @@ def train_latent_reader(
         mouth = mouth + torch.randn(mouth.shape, generator=run.generator) * spread * level
         return known_error(network(mouth, references[clip]), truth[clip, latent]).mean()
 
-    training = NetworkTraining(
-        run, loss, batch=config.batch, bf16=False,
+    stage = NetworkStage(batch=config.batch, bf16=False, log_every=log_every)
+    train_network(
+        run, loss, stage,
         measure=lambda network: measure_reader(network, held_out, patch),
     )  # fmt: skip
-    run_loop(training, steps=config.optimiser.steps, log_every=log_every, session=session)
     return run.averaged
 
 
@@ -190,10 +187,6 @@ def spoken_error(read: Tensor, truth: Tensor) -> Tensor:
     One minus the correlation, the squared error of the spread's ratio and a quarter of the squared
     error of the mean. Unlike the squared error of each frame, which a voice's uncertainty makes
     smaller the less lips move, it asks for the true spread.
-
-    Args:
-        read: Standardised tracks ``(B, F, M)``.
-        truth: The same, NaN where unknown.
     """
     known = ~truth.isnan()
     count = known.sum(1).clamp(min=1)
@@ -229,9 +222,7 @@ def spoken_gradient(
         patch: Of a token.
     """
     leaf = latents.detach().float().requires_grad_()
-    tokens = head_patches(leaf, patch)[:, :, reader.tokens]
-    still = head_patches(references.float()[:, None], patch)[:, :, reader.tokens]
-    read = reader(tokens, still.expand(-1, tokens.shape[1], -1, -1)).flatten(1, 2)
+    read = reader.read(leaf, references, patch).flatten(1, 2)
     error = spoken_error(read, reader.standardise(mouths).flatten(1, 2)).sum()
     return torch.autograd.grad(error, leaf)[0]
 

@@ -1,10 +1,9 @@
 """Clips as the generator sees them: latents, reference latents, audio tokens, token weights."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +13,9 @@ from torch.nn import functional
 from joyflash_cli.codec.tiny import TinyCodec
 from joyflash_cli.encoders.front_end import FrontEnd
 from joyflash_cli.errors import DataError
-from joyflash_cli.files import whole_file
 from joyflash_cli.studio.clips.clips import MARGIN_FRAMES, ClipStore
 from joyflash_cli.studio.training.codec import to_signed
+from joyflash_cli.studio.training.tensors import build_shards, map_tensors, read_shards
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 
 AUDIO_MARGIN_ROWS = 2
@@ -66,9 +65,7 @@ class LatentClips:
 
     def chosen(self, indices: Tensor) -> "LatentClips":
         """Some of the clips."""
-        rows: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        some: dict[str, Any] = {k: None if v is None else v[indices] for k, v in rows.items()}
-        return LatentClips(**some)
+        return map_tensors(self, lambda rows: rows[indices])
 
     def known_mouths(self) -> Tensor:
         """``mouths``.
@@ -138,7 +135,7 @@ def encode_clip(
         view_weights = view_weights.flip(-1) if mirrored else view_weights
         views.append(
             {
-                "latents": latents.half().contiguous(),
+                "latents": latents.half(),
                 "reference": codec.reference_latents(reference[None])[0].half(),
                 "audio": audio_tokens(
                     front_end, store.waveform(index) * np.float32(gain), num_latents
@@ -162,27 +159,19 @@ def build_latents(
     on_shard: Callable[[int, int], None] | None = None,
 ) -> None:
     """Encode every clip that is not encoded yet, in shards; run again to go on."""
-    from safetensors.torch import save_file
-
-    out_dir.mkdir(parents=True, exist_ok=True)
     store = ClipStore(clips_dir)
-    num_shards = len(store) // per_shard + bool(len(store) % per_shard)
-    for shard in range(num_shards):
-        path = out_dir / f"latents-{shard:04d}.safetensors"
-        if not path.exists():
-            rng = np.random.default_rng([seed, shard])
-            views = []
-            for index in range(shard * per_shard, min((shard + 1) * per_shard, len(store))):
-                views += encode_clip(store, index, codec=codec, front_end=front_end, rng=rng)
-            names = views[0]
-            stacked = {
-                name: torch.stack([view[name] for view in views]).contiguous() for name in names
-            }
-            with whole_file(path) as part:
-                save_file(stacked, part)
-        if on_shard is not None:
-            on_shard(shard + 1, num_shards)
-    (out_dir / "about.json").write_text(json.dumps({"clips": len(store), "seed": seed}))
+
+    def encode(shard: int, group: Sequence[int]) -> list[dict[str, Tensor]]:
+        rng = np.random.default_rng([seed, shard])
+        views: list[dict[str, Tensor]] = []
+        for index in group:
+            views += encode_clip(store, index, codec=codec, front_end=front_end, rng=rng)
+        return views
+
+    count = len(store)
+    groups = [range(i, min(i + per_shard, count)) for i in range(0, count, per_shard)]
+    build_shards(out_dir / "latents", groups, encode, on_shard)
+    (out_dir / "about.json").write_text(json.dumps({"clips": count, "seed": seed}))
 
 
 def load_latents(directory: Path) -> LatentClips:
@@ -191,12 +180,11 @@ def load_latents(directory: Path) -> LatentClips:
     Raises:
         DataError: If there is none.
     """
-    from safetensors.torch import load_file
+    return latent_clips(read_shards(directory / "latents", "encoded clips.", stage="latents"))
 
-    shards = [load_file(path) for path in sorted(directory.rglob("latents-*.safetensors"))]
-    if not shards:
-        raise DataError(f"{directory} holds no encoded clips.", hint="run the stage 'latents'")
-    joined = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
+
+def latent_clips(joined: Mapping[str, Tensor]) -> LatentClips:
+    """Clips of the tensors of one or more shards."""
     latents = joined["latents"]
     resting = (joined["token_weights"] < 1.5).float()
     energy = torch.stack(
@@ -214,10 +202,7 @@ def load_latents(directory: Path) -> LatentClips:
         token_weights=joined["token_weights"],
         is_start=joined["is_start"],
         clip_weights=weights / weights.mean(),
-        mouths=joined.get("mouths"),
-        text=joined.get("text"),
-        image_tokens=joined.get("image_tokens"),
-        face=joined.get("face"),
+        **{kind: joined.get(kind) for kind in ("mouths", "text", "image_tokens", "face")},
     )
 
 

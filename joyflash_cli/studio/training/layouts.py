@@ -14,7 +14,7 @@ from torch import Tensor
 
 from joyflash_cli.sampler.psb import CLEAN, noise_levels, scheduled_iterations
 from joyflash_cli.sampler.settings import SamplerSettings
-from joyflash_cli.sampler.urcr import attended_frames, pass_positions
+from joyflash_cli.sampler.urcr import PassKind, attended_frames, pass_positions
 
 WARM_UP_SHARE = 0.25
 """Share of rolling layouts from the time before the first block is clean."""
@@ -41,13 +41,12 @@ class Layout:
     mask: Tensor | None
 
 
-def clip_layout(start: int, num_frames: int, sigma: float, *, has_still_first: bool) -> Layout:
-    """Frames ``start ..`` at one noise level; a still first frame is given, not learnt."""
+def clip_layout(start: int, num_frames: int) -> Layout:
+    """Frames ``start ..`` at noise level 1, to be scaled; frame 0 is given, not learnt."""
     frames = torch.arange(start, start + num_frames)
-    sigmas = torch.full((num_frames,), sigma)
-    given = (frames == 0) & has_still_first
-    timesteps = 1000 * sigmas.clone()
-    return Layout(frames, frames, torch.where(given, 0.0, sigmas), timesteps, ~given, None)
+    given = frames == 0
+    timesteps = torch.full((num_frames,), 1000.0)
+    return Layout(frames, frames, (~given).float(), timesteps, ~given, None)
 
 
 def rolling_layout(
@@ -66,7 +65,7 @@ def rolling_layout(
     first = min(window)
     start, block = profile.block_start(first), profile.block_frames
     noise = [levels[window[index]] for index in sorted(window) for _ in range(block)]
-    sink, context = _seen_frames(profile, start, num_own=len(noise))
+    sink, context = seen_frames(profile, "window", start, num_own=len(noise))
     num_condition = int(profile.mci and first > 0)
     if num_condition:
         is_noised = bool(rng.random() < mci_noise) and profile.mci_noise
@@ -102,15 +101,15 @@ def _draw_window(
     return {block: before for block, (before, _) in drawn.levels.items()}
 
 
-def _seen_frames(
-    profile: SamplerSettings, start: int, *, num_own: int
-) -> tuple[list[int], list[int]]:
-    """Sink and context frames that a window from latent frame ``start`` on attends."""
-    past = list(range(start))
+def seen_frames(
+    profile: SamplerSettings, kind: PassKind, start: int, *, num_own: int
+) -> tuple[range, range]:
+    """Sink and context frames that a pass from latent frame ``start`` on finds and attends."""
+    past = range(start)
     sink, rest = past[: profile.sink_frames], past[profile.sink_frames :]
     num_sink, num_context = attended_frames(
         profile,
-        "window",
+        kind,
         num_own=num_own,
         num_sink=len(sink),
         num_context=min(len(rest), profile.context_frames),

@@ -17,24 +17,16 @@ from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.psb import noise_levels
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.solver import clean_from_flow
-from joyflash_cli.studio.training.batches import map_conditioning
-from joyflash_cli.studio.training.ode_pairs import OdePairs, given_frames
-from joyflash_cli.studio.training.trainer import OptimiserConfig
+from joyflash_cli.studio.training.ode_pairs import OdePairs
+from joyflash_cli.studio.training.scores import given_frames
+from joyflash_cli.studio.training.tensors import map_tensors
+from joyflash_cli.studio.training.trainer import NetworkStage, OptimiserConfig
 from joyflash_cli.types import Conditioning
 
 
 @dataclass(frozen=True)
-class OdeConfig:
-    """How the ODE initialisation is trained.
-
-    Attributes:
-        optimiser: Steps and rates; Self-Forcing's rate is the default.
-        batch: Pairs per step, over all processes.
-        accumulate: Parts that a process splits its pairs into, to save memory.
-        seed: Of order and levels.
-        bf16: Whether the student runs in bfloat16.
-        log_every: Steps between two lines of the log.
-    """
+class OdeConfig(NetworkStage):
+    """How the ODE initialisation is trained; Self-Forcing's rate is the default."""
 
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(
@@ -47,11 +39,6 @@ class OdeConfig:
             ema_decay=0.99,
         )
     )
-    batch: int = 4
-    accumulate: int = 1
-    seed: int = 0
-    bf16: bool = True
-    log_every: int = 50
 
 
 def draw_levels(
@@ -114,13 +101,7 @@ def causal_clean(
 
 @dataclass(frozen=True)
 class OdeLoss:
-    """The student's loss as a function of network, step and samples.
-
-    Attributes:
-        config: How.
-        pairs: From the teacher.
-        profile: Levels, and whether frame 0 is given.
-    """
+    """The student's loss as a function of network, step and samples."""
 
     config: OdeConfig
     pairs: OdePairs
@@ -141,10 +122,10 @@ class OdeLoss:
         timesteps = torch.tensor([levels[level].timestep for level in sorted(levels)])[drawn]
         learnt = (timesteps != 0) & ~given_frames(self.profile, timesteps.shape[1])
         device = next(network.parameters()).device
-        pairs = self.pairs.of(chosen[own])
-        states = pairs.states.float().to(device)
+        rows = chosen[own]
+        states = self.pairs.states[rows].float().to(device)
         noisy = states_at(states, drawn[own].to(device))
-        conditioning = map_conditioning(pairs.conditioning(), lambda x: x.float().to(device))
+        conditioning = map_tensors(self.pairs.conditioning, lambda x: x[rows].float().to(device))
         clean = causal_clean(network, noisy, timesteps[own].to(device), conditioning, self.profile)
         error = (clean - states[:, -1]).square().mean(dim=(2, 3, 4))
         counted = (error * learnt[own].to(device)).sum()

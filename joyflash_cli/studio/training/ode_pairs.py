@@ -5,8 +5,7 @@ With 48 steps and shift 5 the states before steps 0, 6, ..., 42 lie exactly at t
 main and sub-steps, and the last state is clean.
 """
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -15,23 +14,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from joyflash_cli.errors import ConfigError, DataError
-from joyflash_cli.files import whole_file
+from joyflash_cli.config import to_dict
+from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.solver import euler_step, flow_match_table
 from joyflash_cli.studio.training.batches import (
     ReferencePlace,
-    map_conditioning,
     rollout_batch,
     start_clips,
 )
 from joyflash_cli.studio.training.latents import LatentClips
 from joyflash_cli.studio.training.losses import Guidance
-from joyflash_cli.studio.training.processes import Processes
-from joyflash_cli.studio.training.scores import Segment, guided_prediction
+from joyflash_cli.studio.training.processes import ONE_PROCESS, Processes
+from joyflash_cli.studio.training.scores import Segment, guided_prediction, start_segment
+from joyflash_cli.studio.training.tensors import (
+    keep_apart,
+    map_tensors,
+    read_shards,
+    to_device,
+    write_tensors,
+)
 from joyflash_cli.types import Conditioning
+
+KINDS = tuple(kind.name for kind in fields(Conditioning))
 
 
 @dataclass(frozen=True)
@@ -65,27 +72,14 @@ class OdePairs:
 
     Attributes:
         states: ``(N, levels + 1, T, C, H, W)``, noisiest first, clean last.
-        image: ``(N, T, C, H, W)`` image conditioning.
-        audio: ``(N, T, A, D)``.
-        fixed: Kinds that do not change along a clip (text, CLIP tokens, face), by name.
+        conditioning: Of all pairs.
     """
 
     states: Tensor
-    image: Tensor
-    audio: Tensor
-    fixed: Mapping[str, Tensor] = field(default_factory=dict)
+    conditioning: Conditioning
 
     def __len__(self) -> int:
         return len(self.states)
-
-    def of(self, chosen: Tensor) -> "OdePairs":
-        """Some of the pairs."""
-        fixed = {kind: value[chosen] for kind, value in self.fixed.items()}
-        return OdePairs(self.states[chosen], self.image[chosen], self.audio[chosen], fixed)
-
-    def conditioning(self) -> Conditioning:
-        """Of all pairs."""
-        return Conditioning(image=self.image, audio=self.audio, **self.fixed)
 
 
 def state_indices(profile: SamplerSettings, num_steps: int) -> tuple[int, ...]:
@@ -116,16 +110,7 @@ def teacher_states(
     num_steps: int,
     guidance: Guidance,
 ) -> Float[Tensor, "B S T C H W"]:
-    """States of the teacher's ODE at the profile's levels, and the clean end.
-
-    Args:
-        teacher: Bidirectional.
-        segment: Conditioning; its latents are read at the given frames only.
-        noise: Where the walk begins.
-        profile: Levels and warp.
-        num_steps: Euler steps.
-        guidance: Of the teacher.
-    """
+    """States of the teacher's ODE at the profile's levels, and the clean end."""
     kept = set(state_indices(profile, num_steps))
     sigmas = [*flow_match_table(profile.shift, num_steps=num_steps).sigmas.tolist(), 0.0]
     given = segment.given[:, None, None, None]
@@ -149,7 +134,7 @@ def build_ode_pairs(
     out_dir: Path,
     on_shard: Callable[[int, int], None] | None = None,
     place: ReferencePlace = "every-frame",
-    processes: Processes | None = None,
+    processes: Processes = ONE_PROCESS,
 ) -> None:
     """Write every shard that is not there yet; run again to go on.
 
@@ -160,17 +145,18 @@ def build_ode_pairs(
         ConfigError: If the clips are too short, the levels do not fall on steps, or the folder
             holds pairs of another configuration.
     """
-    from safetensors.torch import save_file
-
     num_frames = profile.block_start(config.num_blocks)
     if clips.latents.shape[1] < num_frames:
         raise ConfigError(
             f"Clips have {clips.latents.shape[1]} latent frames; {config.num_blocks} blocks need "
             f"{num_frames}"
         )
-    out_dir.mkdir(parents=True, exist_ok=True)
-    _check_same_run(config, out_dir, place)
-    processes = processes if processes is not None else Processes()
+    keep_apart(
+        out_dir,
+        to_dict(config) | {"reference": place},
+        message=f"{out_dir} holds ODE pairs of another configuration",
+        hint="remove the folder",
+    )
     walk = _Walk(config, teacher, clips, profile, place)
     num_shards = -(-config.num_pairs // config.pairs_per_shard)
     for round_start in range(0, num_shards, processes.world_size):
@@ -180,23 +166,10 @@ def build_ode_pairs(
         if processes.any(wanted)[0]:
             joined = walk.shard(shard if wanted else 0, padded=processes.world_size > 1)
             if wanted:
-                with whole_file(path) as part:
-                    save_file(joined, part)
+                write_tensors(path, joined)
         if on_shard is not None and processes.is_first:
             on_shard(min(round_start + processes.world_size, num_shards), num_shards)
     processes.wait()
-
-
-def _check_same_run(config: OdePairsConfig, out_dir: Path, place: ReferencePlace) -> None:
-    from joyflash_cli.config import to_dict
-
-    about, wanted = out_dir / "about.json", to_dict(config) | {"reference": place}
-    if not about.exists():
-        about.write_text(json.dumps(wanted, indent=1) + "\n")
-    elif json.loads(about.read_text()) != wanted:
-        raise ConfigError(
-            f"{out_dir} holds ODE pairs of another configuration", hint="remove the folder"
-        )
 
 
 @dataclass(frozen=True)
@@ -234,12 +207,7 @@ class _Walk:
         audio = clips.audio[chosen][:, :num_frames].float()
         batch = rollout_batch(clips, chosen, audio, config.num_blocks, place=self.place)
         device = next(self.teacher.parameters()).device
-        segment = Segment(
-            latents=batch.reference_latent[:, None].expand(-1, num_frames, -1, -1, -1),
-            conditioning=batch.source.conditioning,
-            positions=torch.arange(num_frames),
-            given=given_frames(profile, num_frames),
-        ).to(device)
+        segment = to_device(start_segment(batch, profile, num_frames), device)
         noise = SeededNoise(config.seed, batch.latent_shape, streams=numbers, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             states = teacher_states(
@@ -250,9 +218,9 @@ class _Walk:
                 num_steps=config.num_steps,
                 guidance=config.guidance,
             )
-        conditioning = map_conditioning(batch.source.conditioning, Tensor.half)
-        kinds = {kind.name: getattr(conditioning, kind.name) for kind in fields(Conditioning)}
-        present = {kind: value.contiguous() for kind, value in kinds.items() if value is not None}
+        conditioning = map_tensors(batch.source.conditioning, Tensor.half)
+        kinds = {kind: getattr(conditioning, kind) for kind in KINDS}
+        present = {kind: value for kind, value in kinds.items() if value is not None}
         return {"states": states.half().cpu(), "clip": torch.from_numpy(chosen), **present}
 
 
@@ -266,24 +234,12 @@ def _clips_of(numbers: range, pool: np.ndarray, seed: int) -> np.ndarray:
     return np.concatenate(rounds)[numbers.start - offset : numbers.stop - offset]
 
 
-def given_frames(profile: SamplerSettings, num_frames: int, start: int = 0) -> Tensor:
-    """Which of the latent frames from ``start`` on are known: frame 0, if the profile gives it."""
-    is_first = torch.arange(start, start + num_frames) == 0
-    return is_first & (profile.first_frame_rule != "none")
-
-
 def load_ode_pairs(directory: Path) -> OdePairs:
     """All pairs of a folder.
 
     Raises:
         DataError: If there is none.
     """
-    from safetensors.torch import load_file
-
-    shards = [load_file(path) for path in sorted(directory.glob("pairs-*.safetensors"))]
-    if not shards:
-        raise DataError(f"{directory} holds no ODE pairs", hint="run the stage 'ode-pairs'")
-    joined = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
-    kinds: tuple[str, ...] = ("text", "image_tokens", "face")
-    fixed = {kind: joined[kind] for kind in kinds if kind in joined}
-    return OdePairs(joined["states"], joined["image"], joined["audio"], fixed)
+    joined = read_shards(directory / "pairs", "ODE pairs", stage="ode-pairs")
+    present = {kind: joined[kind] for kind in KINDS if kind in joined}
+    return OdePairs(joined["states"], Conditioning(**present))

@@ -1,37 +1,65 @@
-"""Parts as earlier stages of a run left them on disk."""
+"""What a run goes on from: sizes, and parts as earlier stages left them on disk."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
+from pathlib import Path
 
 from safetensors.torch import load_file
 
 from joyflash_cli.codec.tiny import TinyCodec
 from joyflash_cli.encoders.front_end import FrontEnd, load_front_end
+from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.sampler.settings import SamplerSettings
+from joyflash_cli.studio.training.clip_encoders import resolve_encoders
 from joyflash_cli.studio.training.latent_reader import LatentReader
-from joyflash_cli.studio.training.run_config import RunConfig
+from joyflash_cli.studio.training.run_config import CHECKPOINT, RunConfig
+from joyflash_cli.weights.shards import part_files
 
 
-def codec_of(run: RunConfig, name: str = "codec/codec.safetensors") -> TinyCodec:
-    """A codec of a run at the size of its clips: by default as the stage ``codec`` left it."""
-    codec = TinyCodec(replace(run.codec.codec, detail_scale=1))
+@dataclass(frozen=True)
+class Geometry:
+    """What all networks of a run share.
+
+    Attributes:
+        student: Sizes of generator and fake score.
+        teacher: Sizes of the real score.
+        sampler: The profile that is trained.
+    """
+
+    student: TransformerConfig
+    teacher: TransformerConfig
+    sampler: SamplerSettings
+
+
+def read_geometry(run: RunConfig) -> Geometry:
+    """Sizes and sampler of a run: its own, or those of the checkpoint that it starts from."""
+    student, sampler = run.generator.transformer, run.generator.sampler
+    if run.weights.teacher_start == CHECKPOINT:
+        files = resolve_encoders(run.dataset.checkpoint)
+        student, sampler = files.description.transformer, files.description.sampler
+    return Geometry(student, run.weights.teacher_transformer or student, sampler)
+
+
+def weight_files(run: RunConfig, name: str) -> tuple[Path, ...]:
+    """The files behind an entry of ``[weights]``: a file, or a folder of converted shards."""
+    if name == CHECKPOINT:
+        return resolve_encoders(run.dataset.checkpoint).shards("transformer")
+    path = run.path(name)
+    return (part_files(path, "transformer") or (path,)) if path.is_dir() else (path,)
+
+
+def codec_of(run: RunConfig, name: str = "codec/codec.safetensors", *, scale: int = 1) -> TinyCodec:
+    """A codec of a run, for pictures ``scale`` times the size of its clips."""
+    codec = TinyCodec(replace(run.codec.codec, detail_scale=scale))
     codec.load_state_dict(load_file(run.path(name)))
     return codec.eval()
 
 
-def shipped_codec_of(run: RunConfig) -> TinyCodec:
-    """The codec of a run as it is shipped: at the size of the video."""
-    codec = TinyCodec(run.codec.codec)
-    codec.load_state_dict(load_file(run.path("decoder/codec.safetensors")))
-    return codec.eval()
-
-
-def transformer_of(
-    run: RunConfig, name: str = "generator/generator.safetensors"
-) -> CausalTransformer:
-    """The transformer of a weights file of a run, for inference."""
+def exported_transformer(run: RunConfig) -> CausalTransformer:
+    """The transformer of a run that is exported, for inference."""
     model = CausalTransformer(run.generator.transformer)
-    model.load_state_dict(load_file(run.path(name)))
+    model.load_state_dict(load_file(run.path(run.weights.exported)))
     return model.eval()
 
 

@@ -17,13 +17,17 @@ from joyflash_cli.errors import ConfigError
 from joyflash_cli.media.inputs.face_networks import FaceFinder, PointsNetwork
 from joyflash_cli.media.inputs.face_points import NUM_POINTS, OUTLINE, points_of
 from joyflash_cli.studio.clips.real_faces import PointedPicture, read_film_frames, read_photos
-from joyflash_cli.studio.training.denoising import M, StepLoss, train_network
+from joyflash_cli.studio.training.loop import M, StepLoss, train_network
 from joyflash_cli.studio.training.points_batches import UNKNOWN, Collection, draw_crops, draw_scenes
 from joyflash_cli.studio.training.points_faceless import sample_faceless
-from joyflash_cli.studio.training.points_heads import render_heads
-from joyflash_cli.studio.training.points_pictures import SQUARE_PX, load_parts, write_part
-from joyflash_cli.studio.training.session import Session
-from joyflash_cli.studio.training.trainer import OptimiserConfig
+from joyflash_cli.studio.training.points_pictures import (
+    SQUARE_PX,
+    load_parts,
+    render_heads,
+    write_part,
+)
+from joyflash_cli.studio.training.session import ALONE, Session
+from joyflash_cli.studio.training.trainer import NetworkStage, OptimiserConfig, TrainingRun
 
 _OUTLINE_WEIGHT = 0.4
 """Where a cheek ends is a matter of taste; lips and lids are not."""
@@ -41,17 +45,8 @@ _SHARP = 0.05
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
-    """How one of the two networks is trained; see ``denoising.NetworkStage``.
-
-    Attributes:
-        optimiser: Steps and rates.
-        batch: Crops or scenes a step.
-        accumulate: Parts of a step.
-        seed: Of weights and batches.
-        bf16: Whether the network runs in bfloat16.
-        log_every: Steps between two lines of the log.
-    """
+class NetworkConfig(NetworkStage):
+    """How one of the two networks is trained, on crops or scenes."""
 
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(
@@ -59,10 +54,6 @@ class NetworkConfig:
         )
     )
     batch: int = 48
-    accumulate: int = 1
-    seed: int = 0
-    bf16: bool = True
-    log_every: int = 50
 
 
 @dataclass(frozen=True)
@@ -98,11 +89,6 @@ class PointsConfig:
 def build_collection(config: PointsConfig, *, assets_dir: Path, directory: Path) -> Collection:
     """Everything that the networks learn from, made where it is missing.
 
-    Args:
-        config: What to collect.
-        assets_dir: Folder of the head packs.
-        directory: Where the parts are kept.
-
     Raises:
         ConfigError: There is nothing to collect.
         DataError: A list of pictures, a picture or a head pack is missing or damaged.
@@ -135,8 +121,7 @@ def train_points_network(
     collection: Collection,
     *,
     out_dir: Path,
-    resume: bool = False,
-    session: Session | None = None,
+    session: Session = ALONE,
 ) -> PointsNetwork:
     """A points network, trained; in evaluation mode."""
 
@@ -160,7 +145,7 @@ def train_points_network(
             + _JUDGEMENT_WEIGHT * judgement / judged.sum().clamp(min=1)
         )
 
-    return _train(PointsNetwork, config, loss, out_dir=out_dir, resume=resume, session=session)
+    return _train(PointsNetwork, config, loss, out_dir=out_dir, session=session)
 
 
 def train_finder(
@@ -168,8 +153,7 @@ def train_finder(
     collection: Collection,
     *,
     out_dir: Path,
-    resume: bool = False,
-    session: Session | None = None,
+    session: Session = ALONE,
 ) -> FaceFinder:
     """A finder, trained; in evaluation mode."""
 
@@ -184,7 +168,7 @@ def train_finder(
         placed = (distance * weight * near[:, None]).sum() / near.sum().clamp(min=1)
         return _focal(seen[:, 0], batch.heat) / faces + placed
 
-    return _train(FaceFinder, config, loss, out_dir=out_dir, resume=resume, session=session)
+    return _train(FaceFinder, config, loss, out_dir=out_dir, session=session)
 
 
 def opening_error(read: Tensor, true: Tensor) -> Tensor:
@@ -223,14 +207,13 @@ def _focal(logits: Tensor, heat: Tensor) -> Tensor:
 
 def _train(
     make: Callable[[], M], config: NetworkConfig, loss: StepLoss[M], *, out_dir: Path,
-    resume: bool, session: Session | None,
+    session: Session,
 ) -> M:  # fmt: skip
     torch.manual_seed(config.seed)
     network = make()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = train_network(
-        network, loss, config=config, out_dir=out_dir, session=session, resume=resume
-    )
+    run = TrainingRun(out_dir, network, config.optimiser, seed=config.seed, session=session)
+    train_network(run, loss, config)
     # The average has no statistics of its own; at the end the weights stand still and share them.
     for averaged, current in zip(run.averaged.buffers(), run.module.buffers(), strict=True):
         averaged.copy_(current)

@@ -147,9 +147,14 @@ def _detail(store: PictureStore, index: int, rng: np.random.Generator) -> np.nda
     inside = store.inside[index]
     side = rng.uniform(0.3, 1.6) * reach
     centre = np.clip((eyes + mouth) / 2 + away, inside[:2] + side / 2, inside[2:] - side / 2)
-    turned = Similarity(side / CROP_PX, rng.uniform(0, 360), 0.0, 0.0)
-    corner = centre - turned.to_picture(np.full(2, CROP_PX / 2))
-    return cut(store.pixels[index], Similarity(turned.scale, turned.degrees, *corner), CROP_PX)
+    place = _placed(side / CROP_PX, rng.uniform(0, 360), np.full(2, CROP_PX / 2), centre)
+    return cut(store.pixels[index], place, CROP_PX)
+
+
+def _placed(scale: float, degrees: float, own: np.ndarray, shown: np.ndarray) -> Similarity:
+    """The frame of this scale and turn that shows a point of the picture at a point of its own."""
+    corner = shown - Similarity(scale, degrees, 0.0, 0.0).to_picture(own)
+    return Similarity(scale, degrees, *corner.tolist())
 
 
 def _no_face(
@@ -174,27 +179,19 @@ def _jittered(place: Similarity, rng: np.random.Generator, *, strange: bool) -> 
         else:
             angle = rng.uniform(0, 2 * np.pi)
             shift = rng.uniform(0.42, 0.7) * np.array([np.cos(angle), np.sin(angle)])
-    return _about_centre(place, CROP_PX, roll=roll, growth=growth, shift=shift)
-
-
-def _about_centre(
-    place: Similarity, size_px: int, *, roll: float, growth: float, shift: np.ndarray
-) -> Similarity:
-    """A frame turned and grown about its own middle, then shifted by fractions of its side."""
-    middle = np.full(2, size_px / 2)
-    turned = Similarity(place.scale * growth, place.degrees + roll, 0.0, 0.0)
-    corner = place.to_picture(middle) - turned.to_picture(middle + shift * size_px)
-    return Similarity(turned.scale, turned.degrees, *corner.tolist())
+    middle = np.full(2, CROP_PX / 2)
+    shown = place.to_picture(middle)
+    return _placed(place.scale * growth, place.degrees + roll, middle + shift * CROP_PX, shown)
 
 
 def _square_of(picture: np.ndarray, size_px: int, rng: np.random.Generator) -> np.ndarray:
     """A random part of a picture, at any angle."""
     side = len(picture)
     scale = np.exp(rng.uniform(np.log(0.35), np.log(1.0))) * side / size_px
-    place = Similarity(scale, 0.0, *(rng.uniform(0, 1, 2) * (side - scale * size_px)).tolist())
-    turned = rng.choice([0.0, 90.0, 180.0, 270.0])
-    return cut(picture, _about_centre(place, size_px, roll=turned, growth=1.0,
-                                      shift=np.zeros(2)), size_px)  # fmt: skip
+    middle = np.full(2, size_px / 2)
+    shown = rng.uniform(0, 1, 2) * (side - scale * size_px) + scale * middle
+    place = _placed(scale, rng.choice([0.0, 90.0, 180.0, 270.0]), middle, shown)
+    return cut(picture, place, size_px)
 
 
 @dataclass(frozen=True)
@@ -234,7 +231,8 @@ def _draw_scene(
         centre = rng.uniform(0.05, 0.95, 2) * SCENE_PX
         place = upright(store.points[index], eyes_to_mouth_px=distance, centre=centre)
         roll = rng.normal(0, 12) if rng.random() < 0.5 else rng.uniform(-180, 180)
-        place = _turned_about(place, centre, roll)
+        shown = place.to_picture(centre)
+        place = _placed(place.scale, place.degrees + roll, centre, shown)
         _paste(scene, store, index, place, rng)
         known = place.to_frame(store.points[index])
         fate = rng.random()
@@ -255,12 +253,6 @@ def _draw_scene(
             large=distance > 1.5 * high,
         )
     return as_shown(scene, rng), heat, shape
-
-
-def _turned_about(place: Similarity, centre: np.ndarray, roll: float) -> Similarity:
-    turned = Similarity(place.scale, place.degrees + roll, 0.0, 0.0)
-    corner = place.to_picture(centre) - turned.to_picture(centre)
-    return Similarity(turned.scale, turned.degrees, *corner.tolist())
 
 
 def _paste(

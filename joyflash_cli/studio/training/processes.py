@@ -76,6 +76,9 @@ class Processes:
             dist.barrier()
 
 
+ONE_PROCESS = Processes()
+
+
 def split_streams(streams: Sequence[int], parts: int) -> list[tuple[int, ...]]:
     """The samples of a process in equal parts, one after the other: gradient accumulation.
 

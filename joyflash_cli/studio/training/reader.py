@@ -5,7 +5,7 @@ ones, and average neighbouring frames; the augmentation imitates all of that so 
 read such frames too. The networks come from outside: this module knows only what they are fed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ CropFrames = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 CropFaces = Callable[[Tensor, Tensor, Tensor], Tensor]
 """The same to masked face crops."""
+
+OnStep = Callable[[int, float], None]
 
 JAW_WEIGHT = torch.tensor([3.0, 1.5, 1.5, 1.0, 1.0, 0.3])
 """What the loss cares about: jaw, width and rounding are measured, the tongue is hardly seen."""
@@ -85,12 +87,7 @@ def _block_coded(frames: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class FrameSampler:
-    """Random frames of a clip store with labels and jittered boxes.
-
-    Args:
-        store: Clips to draw from.
-        config: Batch size, jitter and share of averaged frames.
-    """
+    """Random frames of a clip store with labels and jittered boxes."""
 
     def __init__(self, store: ClipStore, config: ReaderTraining) -> None:
         self.store = store
@@ -152,7 +149,7 @@ def train_mouth_reader(
     *,
     crop: CropFrames,
     config: ReaderTraining,
-    on_step: Callable[[int, float], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> None:
     """Train a network that maps two crops to visemes and blink, in place.
 
@@ -161,22 +158,19 @@ def train_mouth_reader(
         store: Clips of the training split.
         crop: The network's own cropping.
         config: Steps and augmentation.
-        on_step: Told (step, loss).
+        on_step: Told step and error of the visemes.
     """
-    torch.manual_seed(config.seed)
-    sampler = FrameSampler(store, config)
-    optimizer, schedule = _optimizer(network, config)
-    network.train()
-    for step in range(config.steps):
+
+    def loss(sampler: FrameSampler) -> tuple[Tensor, Tensor]:
         frames, labels, mouths, eyes, _ = sampler.draw()
         crops = (spoil(part, sampler.generator) for part in crop(frames, mouths, eyes))
         visemes, blink = network(*crops)
         error = functional.smooth_l1_loss(visemes, labels[:, :6], beta=0.1, reduction="none")
         lids = functional.smooth_l1_loss(blink, labels[:, 6:], beta=0.1)
-        _step((error * JAW_WEIGHT).mean() + lids, optimizer, schedule)
-        if on_step is not None:
-            on_step(step, float(error.detach().mean()))
-    network.eval()
+        return (error * JAW_WEIGHT).mean() + lids, error.mean()
+
+    torch.manual_seed(config.seed)
+    _train(network, store, loss, config, on_step)
 
 
 def train_identity(
@@ -186,7 +180,7 @@ def train_identity(
     crop: CropFaces,
     embedding_dim: int,
     config: ReaderTraining,
-    on_step: Callable[[int, float], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> None:
     """Train an embedding by telling the store's people apart, in place.
 
@@ -198,42 +192,45 @@ def train_identity(
         crop: The network's own cropping.
         embedding_dim: Width of the vectors.
         config: Steps and augmentation.
-        on_step: Told (step, loss).
+        on_step: Told step and loss.
     """
     torch.manual_seed(config.seed)
-    sampler = FrameSampler(store, config)
     centres = nn.Parameter(torch.randn(len(store), embedding_dim))
-    optimizer, schedule = _optimizer(network, config, extra=[centres])
-    network.train()
-    for step in range(config.steps):
+
+    def loss(sampler: FrameSampler) -> tuple[Tensor, Tensor]:
         frames, _, mouths, eyes, clips = sampler.draw()
         faces = spoil(crop(frames, mouths, eyes), sampler.generator)
         cosines = network(faces) @ functional.normalize(centres, dim=-1).T
         margin = 0.2 * functional.one_hot(clips, len(store))
         loss = functional.cross_entropy(16.0 * (cosines - margin), clips)
-        _step(loss, optimizer, schedule)
-        if on_step is not None:
-            on_step(step, float(loss.detach()))
-    network.eval()
+        return loss, loss
+
+    _train(network, store, loss, config, on_step, beside=[centres])
 
 
-def _optimizer(
-    network: nn.Module, config: ReaderTraining, *, extra: list[nn.Parameter] | None = None
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    parameters = [*network.parameters(), *(extra or [])]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=config.steps, pct_start=0.1
-    )
-    return optimizer, schedule
-
-
-def _step(
-    loss: Tensor,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
+def _train(
+    network: nn.Module,
+    store: ClipStore,
+    loss: Callable[[FrameSampler], tuple[Tensor, Tensor]],
+    config: ReaderTraining,
+    on_step: OnStep | None,
+    *,
+    beside: Sequence[nn.Parameter] = (),
 ) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    schedule.step()
+    """One cycle of AdamW; ``loss`` gives what is minimised and what is told."""
+    sampler = FrameSampler(store, config)
+    parameters = [*network.parameters(), *beside]
+    optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, config.learning_rate, total_steps=config.steps, pct_start=0.1
+    )
+    network.train()
+    for step in range(config.steps):
+        minimised, told = loss(sampler)
+        optimiser.zero_grad(set_to_none=True)
+        minimised.backward()
+        optimiser.step()
+        schedule.step()
+        if on_step is not None:
+            on_step(step, float(told.detach()))
+    network.eval()

@@ -9,7 +9,7 @@ All choices come from one numpy generator. Ranks that share its seed run the sam
 with and without gradients, as sharded models need; noise has its own source and may differ.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -37,7 +37,7 @@ from joyflash_cli.sampler.passes import (
 from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.window import WindowBlock, split_blocks
-from joyflash_cli.types import Conditioning, ConditioningSource
+from joyflash_cli.studio.training.trainer import check_shares
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,7 @@ class RolloutConfig:
             raise ConfigError(f"num_blocks is {self.num_blocks}; a range from 1 on is needed")
         if not (self.main_branch or self.auxiliary_branch):
             raise ConfigError("Both branches are switched off; a rollout needs one of them")
-        for name in ("sub_step_share", "mci_noise_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; a share of 0..1 is needed")
+        check_shares(self, "sub_step_share", "mci_noise_share")
 
 
 @dataclass(frozen=True)
@@ -87,35 +85,6 @@ class RolloutPlan:
     num_blocks: int
     learning: frozenset[int] = frozenset()
     levels: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """What a rollout gives.
-
-    Attributes:
-        latents: ``(B, T, C, H, W)``, all blocks; with gradients where they were enabled.
-        learning_levels: Per block, the fine level its output was predicted from.
-    """
-
-    latents: Tensor
-    learning_levels: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class FirstBlocks:
-    """The beginning of a stream as a stream of its own."""
-
-    source: ConditioningSource
-    num_blocks: int
-
-    def has_block(self, block_index: int) -> bool:
-        """Whether the shortened stream has this block."""
-        return block_index < self.num_blocks
-
-    def frames(self, start: int, stop: int) -> Conditioning:
-        """Conditioning of latent frames ``start <= i < stop``."""
-        return self.source.frames(start, stop)
 
 
 def gradient_iterations(
@@ -185,11 +154,12 @@ def roll_out(
     batch_size: int = 1,
     mci_noise_share: float = 0.7,
     dtype: torch.dtype | None = None,
-) -> Rollout:
-    """Generate ``plan.num_blocks`` blocks; under ``torch.no_grad`` the same without gradients.
+) -> Tensor:
+    """Latents ``(B, T, C, H, W)`` of ``plan.num_blocks`` blocks, with gradients where enabled.
 
     Args:
-        setup: The generator with conditioning and noise; its profile is the sampler's.
+        setup: The generator with noise and the conditioning of exactly these blocks; its profile
+            is the sampler's.
         plan: From ``draw_plan``.
         rng: For the coins of the condition frame.
         latent_shape: Channels, rows and columns.
@@ -204,29 +174,22 @@ def roll_out(
     """
     if not setup.source.has_block(plan.num_blocks - 1):
         raise ConfigError(f"The conditioning has fewer than {plan.num_blocks} blocks")
-    setup = replace(setup, source=FirstBlocks(setup.source, plan.num_blocks))
     with torch.no_grad():
         state = start_stream(setup, latent_shape=latent_shape, batch_size=batch_size, dtype=dtype)
     branch = _roll_main if plan.branch == "main" else _roll_auxiliary
-    return branch(setup, state, plan, _Coins(rng, mci_noise_share))
+    blocks = branch(setup, state, plan, lambda: rng.random() < mci_noise_share)
+    return torch.cat(blocks, dim=1)
 
 
-@dataclass(frozen=True)
-class _Coins:
-    """Whether the condition frame of the next pass is noised."""
-
-    rng: np.random.Generator
-    share: float
-
-    def toss(self) -> bool:
-        return bool(self.rng.random() < self.share)
+Coin = Callable[[], bool]
+"""Whether the condition frame of the next pass is noised."""
 
 
 def _training_pass(
-    setup: StreamSetup, state: StreamState, coins: _Coins, *, learns: bool
+    setup: StreamSetup, state: StreamState, coin: Coin, *, learns: bool
 ) -> PassResult:
     """The sampler's joint pass, with gradients or without."""
-    is_noised = coins.toss() and setup.profile.mci_noise
+    is_noised = coin() and setup.profile.mci_noise
     setup = replace(setup, profile=replace(setup.profile, mci_noise=is_noised))
     learns = learns and torch.is_grad_enabled()
     if learns:
@@ -235,39 +198,39 @@ def _training_pass(
         return window_pass(setup, state)
 
 
-def _roll_main(setup: StreamSetup, state: StreamState, plan: RolloutPlan, coins: _Coins) -> Rollout:
+def _roll_main(
+    setup: StreamSetup, state: StreamState, plan: RolloutPlan, coin: Coin
+) -> list[Tensor]:
     """The sampler's loop, and the blocks of the learning iterations collected on the way."""
     outputs: dict[int, Tensor] = {}
-    levels: dict[int, int] = {}
     while len(outputs) < plan.num_blocks:
         with torch.no_grad():
             admit_block(setup, state)
         learns = state.iteration + 1 in plan.learning
-        result = _training_pass(setup, state, coins, learns=learns)
+        result = _training_pass(setup, state, coin, learns=learns)
         if learns:
             parts = split_blocks(result.clean, len(state.window))
             for block, x0 in zip(state.window, parts, strict=True):
                 start = setup.profile.block_start(block.index)
                 outputs[block.index] = with_first_frame(setup, start, x0)
-                levels[block.index] = block.level
         with torch.no_grad():
             finish_iteration(setup, state, replace(result, clean=result.clean.detach()))
-    return _joined([outputs[i] for i in sorted(outputs)], [levels[i] for i in sorted(levels)])
+    return [outputs[i] for i in sorted(outputs)]
 
 
 def _roll_auxiliary(
-    setup: StreamSetup, state: StreamState, plan: RolloutPlan, coins: _Coins
-) -> Rollout:
+    setup: StreamSetup, state: StreamState, plan: RolloutPlan, coin: Coin
+) -> list[Tensor]:
     """Block by block, a window of one; all blocks leave at the same level (Self-Forcing)."""
     profile, outputs = setup.profile, []
     for index in range(plan.num_blocks):
         block = WindowBlock(index, setup.noise.initial(index, profile.block_frames), level=0)
         for next_level in plan.levels[1:]:
             state.window = [block]
-            clean = _training_pass(setup, state, coins, learns=False).clean
+            clean = _training_pass(setup, state, coin, learns=False).clean
             block = move_block(setup, block, clean, next_level)
         state.window = [block]
-        result = _training_pass(setup, state, coins, learns=True)
+        result = _training_pass(setup, state, coin, learns=True)
         check_finite(result.clean, (block,))
         outputs.append(with_first_frame(setup, profile.block_start(index), result.clean))
         state.base = result.positions.base
@@ -275,8 +238,4 @@ def _roll_auxiliary(
             with torch.no_grad():
                 clean_block = move_block(setup, block, result.clean.detach(), profile.clean_level)
                 store_clean_block(setup, state, clean_block, result)
-    return _joined(outputs, [plan.levels[-1]] * plan.num_blocks)
-
-
-def _joined(blocks: Sequence[Tensor], levels: Sequence[int]) -> Rollout:
-    return Rollout(torch.cat(list(blocks), dim=1), tuple(levels))
+    return outputs

@@ -25,6 +25,10 @@ from joyflash_cli.studio.training.predictions import PredictionsConfig
 from joyflash_cli.studio.training.teacher import TeacherConfig
 from joyflash_cli.studio.training.validation import ValidationConfig
 
+CHECKPOINT = "checkpoint"
+"""In ``[weights]``, the transformer of ``dataset.checkpoint``."""
+
+GENERATOR_RESULT = "generator/generator.safetensors"
 TEACHER_RESULT = "teacher/teacher.safetensors"
 ODE_RESULT = "ode/student.safetensors"
 DMD_RESULT = "dmd/generator.safetensors"
@@ -60,13 +64,13 @@ class DistillationWeights:
     """
 
     generator_start: str = ""
-    teacher_start: str = "generator/generator.safetensors"
+    teacher_start: str = GENERATOR_RESULT
     teacher: str = TEACHER_RESULT
     teacher_transformer: TransformerConfig | None = None
     fake_score: str = TEACHER_RESULT
     ode_start: str = TEACHER_RESULT
     dmd_start: str = ODE_RESULT
-    exported: str = "generator/generator.safetensors"
+    exported: str = GENERATOR_RESULT
     distilled: bool | None = None
 
     @property

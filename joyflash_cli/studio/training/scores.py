@@ -1,20 +1,30 @@
-"""Teacher, real score and fake score: bidirectional passes over a clip at one noise level."""
+"""Teacher, real score and fake score: bidirectional passes over a clip at one noise level.
 
-from collections.abc import Sequence
+And what of a rollout the score networks see.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
+from joyflash_cli.codec.protocol import Codec
+from joyflash_cli.conditioning.reference import assemble_image_channels
 from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.solver import (
     NUM_TRAIN_TIMESTEPS,
     add_noise,
     clean_from_flow,
     flow_from_clean,
 )
-from joyflash_cli.studio.training.batches import map_conditioning
+from joyflash_cli.studio.training.batches import (
+    IMAGE_CONVENTIONS,
+    ReferencePlace,
+    RolloutBatch,
+)
 from joyflash_cli.studio.training.losses import Guidance, guided
 from joyflash_cli.types import Conditioning
 
@@ -39,15 +49,6 @@ class Segment:
     def learnt(self) -> Bool[Tensor, "B T C H W"]:
         """Where a loss counts: every number of the frames that are not given."""
         return (~self.given)[:, None, None, None].expand(self.latents.shape)
-
-    def to(self, device: torch.device | str) -> "Segment":
-        """The segment on a device."""
-        return Segment(
-            latents=self.latents.to(device),
-            conditioning=map_conditioning(self.conditioning, lambda x: x.to(device)),
-            positions=self.positions.to(device),
-            given=self.given.to(device),
-        )
 
 
 @dataclass(frozen=True)
@@ -157,3 +158,87 @@ def guided_prediction(
         clean=guided(nothing.clean, text.clean, full.clean, guidance),
         flow=guided(nothing.flow, text.flow, full.flow, guidance),
     )
+
+
+def given_frames(profile: SamplerSettings, num_frames: int, start: int = 0) -> Tensor:
+    """Which of the latent frames from ``start`` on are known: frame 0, if the profile gives it."""
+    is_first = torch.arange(start, start + num_frames) == 0
+    return is_first & (profile.first_frame_rule != "none")
+
+
+FirstFrame = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From latents up to and with a frame to that frame as the first of a clip, ``(B, C, H, W)``, and
+the image conditioning of a clip that starts there, ``(B, T, C, H, W)``."""
+
+
+def start_segment(batch: RolloutBatch, profile: SamplerSettings, num_frames: int) -> Segment:
+    """Clips from their beginning, of which no more is known than the profile gives."""
+    return Segment(
+        latents=batch.reference_latent[:, None].expand(-1, num_frames, -1, -1, -1),
+        conditioning=batch.source.conditioning,
+        positions=torch.arange(num_frames),
+        given=given_frames(profile, num_frames),
+    )
+
+
+def score_segment(
+    latents: Tensor,
+    batch: RolloutBatch,
+    profile: SamplerSettings,
+    *,
+    max_frames: int,
+    first_frame: FirstFrame | None = None,
+) -> tuple[Segment, Tensor]:
+    """What of a rollout the scores see, and where its gradient counts.
+
+    Of a long rollout they see the end. A score network whose latent 0 is always a single picture
+    (Wan) needs ``first_frame``: the slice then begins with the picture encoded anew, and its first
+    block gets no gradient (Rolling-Forcing). Without it the slice is taken as it is.
+
+    Returns:
+        The segment, and a mask of the shape of its latents.
+    """
+    if profile.first_frame_rule == "prefix":
+        latents = torch.cat([batch.reference_latent[:, None], latents], dim=1)
+    total = latents.shape[1]
+    start = max(0, total - max_frames)
+    conditioning = batch.source.frames(start, total)
+    seen, block = latents[:, start:], profile.block_frames
+    counts = torch.ones_like(seen, dtype=torch.bool)
+    if start and first_frame is not None:
+        with torch.no_grad():
+            first, image = first_frame(latents[:, : start + 1])
+        seen = torch.cat([first[:, None], seen[:, 1:]], dim=1)
+        conditioning = conditioning.with_frames(image=image)
+        counts[:, :block] = False
+    segment = Segment(
+        latents=seen,
+        conditioning=conditioning,
+        positions=torch.arange(start, total, device=seen.device),
+        given=given_frames(profile, total - start, start).to(seen.device),
+    )
+    return segment, counts & segment.learnt
+
+
+def reencoded_first_frame(codec: Codec, *, num_frames: int, place: ReferencePlace) -> FirstFrame:
+    """A ``FirstFrame`` that decodes what came before and encodes its last picture as a clip.
+
+    Args:
+        codec: One whose decoder needs no reference picture (Wan), on the latents' device.
+        num_frames: Latent frames of a slice.
+        place: Where the reference stands.
+    """
+
+    def first_frame(before: Tensor) -> tuple[Tensor, Tensor]:
+        batch, _, _, height, width = before.shape
+        stride = codec.spatial_stride
+        blank = torch.zeros(batch, 3, height * stride, width * stride, device=before.device)
+        frames, _ = codec.decode(before.float(), codec.start_decoding(blank))
+        picture = frames[:, -1].clamp(-1, 1)
+        latent = codec.encode(picture[:, None], picture)[:, 0]
+        references = codec.reference_latents(picture)
+        convention = IMAGE_CONVENTIONS[place]
+        image = assemble_image_channels(references, 0, num_frames, convention=convention)
+        return latent, image
+
+    return first_frame

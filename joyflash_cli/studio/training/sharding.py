@@ -151,6 +151,11 @@ def is_sharded(tensor: Tensor) -> bool:
     return isinstance(tensor, DTensor)
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """All rows, gathered where they are sharded; every process has to call it."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
 def local_part(tensor: Tensor) -> Tensor:
     """The rows that this process holds; the tensor itself where it is not sharded."""
     return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
@@ -165,8 +170,4 @@ def first_row(tensor: Tensor) -> int:
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers as whole tensors on the CPU; every process has to call it."""
-    state = {}
-    for name, value in module.state_dict().items():
-        whole = value.full_tensor() if is_sharded(value) else value
-        state[name] = whole.detach().cpu().contiguous()
-    return state
+    return {k: whole(x).detach().cpu().contiguous() for k, x in module.state_dict().items()}

@@ -16,22 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from joyflash_cli.errors import CheckpointError
-from joyflash_cli.files import whole_file, write_whole
+from joyflash_cli.files import write_whole
 from joyflash_cli.studio.training.processes import Processes
 from joyflash_cli.studio.training.sharding import is_sharded, local_part
-from joyflash_cli.weights.tensors import save_tensors
+from joyflash_cli.studio.training.tensors import write_tensors
 
 POINTER = "state.json"
 
 
 def save_state(directory: Path, tree: Any, *, step: int, processes: Processes) -> None:
     """Write a state and make it the newest one; every process has to call it.
-
-    Args:
-        directory: Of the run.
-        tree: Of dictionaries, lists, tuples, tensors, numbers, strings and ``None``.
-        step: Names the folder.
-        processes: Of the run.
 
     Raises:
         OSError: If it cannot be written; the state before it stays the newest.
@@ -83,9 +77,7 @@ def save_tree(path: Path, tree: Any) -> None:
     """Write a tree to one file; of sharded tensors the rows of this process."""
     tensors: dict[str, Tensor] = {}
     described = json.dumps(_describe(tree, tensors))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
-        save_tensors(tensors or {"empty": torch.zeros(0)}, part, metadata={"tree": described})
+    write_tensors(path, tensors or {"empty": torch.zeros(0)}, metadata={"tree": described})
 
 
 def load_tree(paths: Path | Sequence[Path], processes: Processes | None = None) -> Any:

@@ -8,21 +8,20 @@ interrupted study goes on where it was.
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from joyflash_cli.errors import ConfigError
 from joyflash_cli.studio.training.ablation import Ablation
 from joyflash_cli.studio.training.batches import ReferencePlace
 from joyflash_cli.studio.training.distillation_stages import (
-    CHECKPOINT,
     ode,
     ode_pairs,
-    read_geometry,
     save_weights,
     start_dmd,
     teacher,
 )
 from joyflash_cli.studio.training.dmd import student_profile, train_dmd
 from joyflash_cli.studio.training.export import export_around
+from joyflash_cli.studio.training.parts_on_disk import read_geometry
 from joyflash_cli.studio.training.run_config import (
+    CHECKPOINT,
     DMD_RESULT,
     ODE_RESULT,
     TEACHER_RESULT,
@@ -30,6 +29,7 @@ from joyflash_cli.studio.training.run_config import (
     RunConfig,
 )
 from joyflash_cli.studio.training.session import Session
+from joyflash_cli.studio.training.trainer import check_counts
 
 
 @dataclass(frozen=True)
@@ -59,25 +59,21 @@ class StudyBudget:
 
 @dataclass(frozen=True)
 class Study:
-    """The training side of an ablation.
-
-    Attributes:
-        run: Whose clips and rates are used.
-        budget: Equal for all variants.
-        session: Stopping and reporting.
-    """
+    """The training side of an ablation."""
 
     run: RunConfig
     budget: StudyBudget
     session: Session = field(default_factory=Session)
 
+    @property
+    def _session(self) -> Session:
+        return replace(self.session, resumes=True)
+
     def run_at(self, place: ReferencePlace) -> RunConfig:
         """The run with a folder of its own for a place of the reference."""
         run, budget = self.run, self.budget
         latents = run.path(run.latents_dir)
-        for name in ("steps", "teacher_steps", "pairs", "ode_steps"):
-            if getattr(budget, name) < 1:
-                raise ConfigError(f"{name} is {getattr(budget, name)}; at least 1 is needed")
+        check_counts(budget, "steps", "teacher_steps", "pairs", "ode_steps")
         return replace(
             run,
             work_dir=str(run.path(f"ablation/{place}-{budget.start_name}")),
@@ -100,7 +96,7 @@ class Study:
         for result, functions in stages:
             if not run.path(result).exists():
                 for function in functions:
-                    function(run, True, self.session)
+                    function(run, self._session)
         return run
 
     def train(self, place: ReferencePlace, name: str, ablation: Ablation, seed: int) -> Path:
@@ -110,8 +106,8 @@ class Study:
         path = folder / "generator.safetensors"
         if not path.exists():
             config = replace(run.dmd, ablation=ablation, steps=self.budget.steps, seed=seed)
-            training = start_dmd(replace(run, dmd=config), self.session, out_dir=folder)
-            train_dmd(training, resume=True)
+            training = start_dmd(replace(run, dmd=config), self._session, out_dir=folder)
+            train_dmd(training)
             weights = training.generator.averaged_weights()
             save_weights(weights, path, self.session.processes)
         return path

@@ -18,16 +18,21 @@ from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.batches import (
     ReferencePlace,
-    fixed_conditioning,
-    image_channels,
+    clip_conditioning,
     start_clips,
 )
 from joyflash_cli.studio.training.generator import output_scale
 from joyflash_cli.studio.training.latents import LatentClips
 from joyflash_cli.studio.training.losses import flow_matching_loss
-from joyflash_cli.studio.training.ode_pairs import given_frames
-from joyflash_cli.studio.training.scores import Segment, draw_sigmas, noised, predict
-from joyflash_cli.studio.training.trainer import OptimiserConfig
+from joyflash_cli.studio.training.scores import (
+    Segment,
+    draw_sigmas,
+    given_frames,
+    noised,
+    predict,
+)
+from joyflash_cli.studio.training.tensors import to_device
+from joyflash_cli.studio.training.trainer import NetworkStage, OptimiserConfig
 from joyflash_cli.types import Conditioning
 
 
@@ -49,35 +54,24 @@ class ConditionDropout:
 
 
 @dataclass(frozen=True)
-class TeacherConfig:
+class TeacherConfig(NetworkStage):
     """How the teacher is trained.
 
     Attributes:
-        optimiser: Steps and rates.
-        batch: Clips per step, over all processes.
-        accumulate: Parts that a process splits its clips into, to save memory.
         num_frames: Latent frames of a clip; 21 are 81 video frames.
         start_share: Share of the steps with clips that begin at their reference.
         dropout: Of conditioning kinds.
         timestep_limits: Least and greatest timestep. A model that predicts the clean latent has
             its error divided by the noise level; the least one keeps that bounded.
-        seed: Of data order and noise.
-        bf16: Whether the network runs in bfloat16.
-        log_every: Steps between two lines of the log.
     """
 
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(steps=4000, learning_rate=5e-4, ema_decay=0.998)
     )
-    batch: int = 4
-    accumulate: int = 1
     num_frames: int = 21
     start_share: float = 0.5
     dropout: ConditionDropout = field(default_factory=ConditionDropout)
     timestep_limits: tuple[float, float] = (50.0, 1000.0)
-    seed: int = 0
-    bf16: bool = True
-    log_every: int = 50
 
 
 def fresh_teacher(sizes: TransformerConfig, clips: LatentClips, *, seed: int) -> CausalTransformer:
@@ -148,14 +142,6 @@ def draw_clip_segment(
 ) -> Segment:
     """Random clips: from their reference on, or from the middle with a reference from elsewhere.
 
-    Args:
-        clips: To choose from.
-        config: Length and batch.
-        profile: Whether frame 0 is given.
-        rng: The same in every process.
-        streams: Samples of the batch that are wanted; all by default. Only they are read.
-        place: Where the reference stands.
-
     Raises:
         ConfigError: If the clips are shorter than the configuration wants.
     """
@@ -171,16 +157,10 @@ def draw_clip_segment(
     if streams is not None:
         chosen = chosen[list(streams)]
     frames = slice(start, start + config.num_frames)
-    image = image_channels(
-        clips.references[chosen].float(), start, config.num_frames, place, from_start=from_start
-    )
+    audio = clips.audio[chosen][:, frames]
     return Segment(
         latents=clips.latents[chosen][:, frames].float(),
-        conditioning=Conditioning(
-            image=image,
-            audio=clips.audio[chosen][:, frames].float(),
-            **fixed_conditioning(clips, chosen),
-        ),
+        conditioning=clip_conditioning(clips, chosen, audio, start=start, place=place),
         positions=torch.arange(start, start + config.num_frames),
         given=given_frames(profile, config.num_frames, start),
     )
@@ -188,14 +168,7 @@ def draw_clip_segment(
 
 @dataclass(frozen=True)
 class TeacherLoss:
-    """The teacher's loss as a function of network, step and samples.
-
-    Attributes:
-        config: How.
-        clips: Encoded clips.
-        profile: Gives the warp and whether frame 0 is given.
-        place: Where the reference stands.
-    """
+    """The teacher's loss as a function of network, step and samples."""
 
     config: TeacherConfig
     clips: LatentClips
@@ -224,7 +197,7 @@ class TeacherLoss:
         channels, height, width = segment.latents.shape[2:]
         source = SeededNoise(seed, (channels, height, width), streams=own, device=device)
         noise = source.initial(0, config.num_frames)
-        segment = replace(segment, conditioning=conditioning).to(device)
+        segment = to_device(replace(segment, conditioning=conditioning), device)
         noisy = noised(segment, noise, sigmas.to(device))
         flow = predict(network, segment, noisy, sigmas.to(device)).flow
         return flow_matching_loss(flow, segment.latents, noise, segment.learnt)

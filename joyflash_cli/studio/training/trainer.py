@@ -1,10 +1,7 @@
-"""What every training stage shares: schedule, precision, metrics on disk, resumable state."""
+"""What every trained network has: optimiser, schedule, precision, average and mean figures."""
 
-import json
 import math
-import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast
 
@@ -13,17 +10,30 @@ from torch import Tensor, nn
 from torch.optim import swa_utils
 
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.files import write_whole
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.studio.training.processes import Processes
-from joyflash_cli.studio.training.session import Session
-from joyflash_cli.studio.training.sharding import local_part, shard_transformer, whole_state
-from joyflash_cli.studio.training.state import (
-    load_module_state,
-    load_optimiser_state,
-    load_state,
-    save_state,
+from joyflash_cli.studio.training.metrics import MetricsFile
+from joyflash_cli.studio.training.session import ALONE, Session
+from joyflash_cli.studio.training.sharding import (
+    local_part,
+    shard_transformer,
+    whole,
+    whole_state,
 )
+from joyflash_cli.studio.training.state import load_module_state, load_optimiser_state
+
+
+def check_counts(config: object, *names: str) -> None:
+    """Refuse fields below 1."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ConfigError(f"{name} is {getattr(config, name)}; at least 1 is needed")
+
+
+def check_shares(config: object, *names: str) -> None:
+    """Refuse fields outside 0..1."""
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            raise ConfigError(f"{name} is {getattr(config, name)}; a share of 0..1 is needed")
 
 
 @dataclass(frozen=True)
@@ -56,14 +66,32 @@ class OptimiserConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no optimiser can follow."""
-        if self.steps < 1:
-            raise ConfigError(f"steps is {self.steps}; at least 1 is needed")
+        check_counts(self, "steps")
         for name in ("learning_rate", "clip_norm"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; a positive number is needed")
-        for name in ("flat_share", "ema_decay"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; a share of 0..1 is needed")
+        check_shares(self, "flat_share", "ema_decay")
+
+
+@dataclass(frozen=True)
+class NetworkStage:
+    """What the configurations of stages with one network have in common.
+
+    Attributes:
+        optimiser: Steps and rates.
+        batch: Samples per step, over all processes.
+        accumulate: Parts that a process splits its samples into, to save memory.
+        seed: Of everything random.
+        bf16: Whether the network runs in bfloat16.
+        log_every: Steps between two lines of the log.
+    """
+
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    batch: int = 4
+    accumulate: int = 1
+    seed: int = 0
+    bf16: bool = True
+    log_every: int = 50
 
 
 def learning_rate_scale(step: int, config: OptimiserConfig) -> float:
@@ -104,13 +132,6 @@ class TrainingRun(Generic[M]):
     """One network's module, optimiser, average, generator and files.
 
     With several processes a transformer is sharded here, and so are its average and moments.
-
-    Args:
-        directory: Where state, metrics and results go.
-        module: The network that is trained, on its device.
-        config: Optimiser and schedule.
-        seed: Of every random number of the run.
-        session: Processes, and how often a state is saved.
     """
 
     def __init__(
@@ -120,28 +141,22 @@ class TrainingRun(Generic[M]):
         config: OptimiserConfig,
         *,
         seed: int,
-        session: Session | None = None,
+        session: Session = ALONE,
     ) -> None:
-        self.session = session if session is not None else Session()
-        self.directory = directory
+        self.session = session
         directory.mkdir(parents=True, exist_ok=True)
         self.module = module
         self.config = config
         self.average = make_average(module, config)
         for network in (module, self.average.module):
             if isinstance(network, CausalTransformer):
-                shard_transformer(network, self.processes)
+                shard_transformer(network, self.session.processes)
         self.optimiser = make_optimiser(module, config)
         self.generator = torch.Generator().manual_seed(seed)
         self.step = 0
         self.metrics = MetricsFile(directory, self.session)
         self._sums: dict[str, float] = {}
         self._count = 0
-
-    @property
-    def processes(self) -> Processes:
-        """Of the run."""
-        return self.session.processes
 
     @property
     def averaged(self) -> M:
@@ -182,19 +197,6 @@ class TrainingRun(Generic[M]):
         self.step = state["step"]
         self._sums, self._count = dict(state["figures"]["sums"]), state["figures"]["count"]
 
-    def resume(self) -> bool:
-        """Go on from the saved state; false when there is none."""
-        state = load_state(self.directory, self.processes)
-        if state is None:
-            return False
-        self.load_state(state)
-        self.metrics.forget_after(self.step)
-        return True
-
-    def save(self) -> None:
-        """Write the resumable state: complete or absent."""
-        save_state(self.directory, self.state(), step=self.step, processes=self.processes)
-
     def autocast(self, *, bf16: bool) -> torch.autocast:
         """The precision that the network's passes run in."""
         # Passes without gradients may come first; their cached casts of the weights have no graph
@@ -209,9 +211,9 @@ class TrainingRun(Generic[M]):
 
     def apply(self, **figures: float) -> None:
         """Clip, step and average with the gradients gathered since the last call."""
-        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip_norm)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-        if math.isfinite(float(norm)):
+        total = torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip_norm)
+        norm = float(whole(total))
+        if math.isfinite(norm):
             scale = learning_rate_scale(self.step, self.config)
             for group in self.optimiser.param_groups:
                 group["lr"] = self.config.learning_rate * scale
@@ -223,7 +225,7 @@ class TrainingRun(Generic[M]):
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
         self._count += 1
-        for name, value in {"norm": float(norm), **figures}.items():
+        for name, value in {"norm": norm, **figures}.items():
             self._add(name, value)
 
     def _add(self, name: str, value: float) -> None:
@@ -240,73 +242,4 @@ class TrainingRun(Generic[M]):
         """Mean of every figure over the steps since the last call and over the processes."""
         means = {name: value / max(self._count, 1) for name, value in self._sums.items()}
         self._sums, self._count = {}, 0
-        return self.processes.mean(means)
-
-
-class MetricsFile:
-    """``metrics.jsonl`` of a run, and TensorBoard beside it where the session wants it.
-
-    Args:
-        directory: Of the run.
-        session: The first of its processes writes.
-    """
-
-    def __init__(self, directory: Path, session: Session) -> None:
-        self.directory = directory
-        self.session = session
-        self._started = time.monotonic()
-        self._board: Any = None
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.directory / "metrics.jsonl"
-
-    def write(self, figures: dict) -> dict:
-        """Append a line with the seconds since the start, and return it."""
-        elapsed = round(time.monotonic() - self._started, 1)
-        line = {"step": figures["step"], "elapsed_s": elapsed, **figures}
-        if self.session.processes.is_first:
-            with self.path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            self._write_board(line)
-        return line
-
-    def forget_after(self, step: int) -> None:
-        """Drop lines of steps that were lost with a killed process and will be taken again."""
-        if not (self.session.processes.is_first and self.path.exists()):
-            return
-        kept = [line for line in _whole_lines(self.path) if json.loads(line)["step"] <= step]
-        write_whole(self.path, "".join(f"{line}\n" for line in kept))
-
-    def _write_board(self, line: dict) -> None:
-        if not self.session.tensorboard:
-            return
-        if self._board is None:
-            self._board = open_board(self.directory)
-        for name, value in line.items():
-            if isinstance(value, int | float) and name != "step":
-                self._board.add_scalar(name, value, line["step"])
-        self._board.flush()
-
-
-def open_board(directory: Path) -> Any:
-    """A TensorBoard writer into ``tensorboard/`` of a run.
-
-    Raises:
-        ConfigError: If TensorBoard is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError(
-            "tensorboard = true, and TensorBoard is not installed",
-            hint="pip install 'joyflash[train]', or leave it out",
-        ) from error
-    return SummaryWriter(str(directory / "tensorboard"))
-
-
-def _whole_lines(path: Path) -> Iterable[str]:
-    """Lines that were written to their end; a kill may leave half of the last one."""
-    text = path.read_text()
-    return text[: text.rfind("\n") + 1].splitlines()
+        return self.session.processes.mean(means)

@@ -1,6 +1,11 @@
-"""Validation by eye: held-out clips sampled on the way, as picture sheets beside the truth."""
+"""Validation: held-out clips sampled on the way, seen by eye and heard by their lips.
 
-from collections.abc import Callable
+Picture sheets show them beside the truth. Lips are read in latent space, and say when to stop: the
+denoising error of unseen people still falls when a generator has begun to learn its people by heart
+and their lips come late. Correlation at lag 0, the lag of the best and the amplitude tell.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,21 +20,19 @@ from joyflash_cli.media.sheet import tile, write_picture
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.loop import iterate, start_stream
 from joyflash_cli.sampler.noise import SeededNoise
-from joyflash_cli.sampler.passes import StreamSetup
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.clips.clips import ClipStore
-from joyflash_cli.studio.training.batches import (
-    ClipSource,
-    ReferencePlace,
-    image_channels,
-    map_conditioning,
-)
+from joyflash_cli.studio.heads.face_state import MOUTH_TRACKS
+from joyflash_cli.studio.training.batches import ReferencePlace, RolloutBatch, rollout_batch
 from joyflash_cli.studio.training.codec import to_signed
-from joyflash_cli.studio.training.latents import audio_tokens
+from joyflash_cli.studio.training.latent_reader import LatentReader
+from joyflash_cli.studio.training.latents import LatentClips, audio_tokens, latent_clips
 from joyflash_cli.studio.training.losses import Guidance
-from joyflash_cli.studio.training.ode_pairs import given_frames, teacher_states
-from joyflash_cli.studio.training.scores import Segment
-from joyflash_cli.types import Conditioning
+from joyflash_cli.studio.training.ode_pairs import teacher_states
+from joyflash_cli.studio.training.scores import start_segment
+from joyflash_cli.studio.training.tensors import to_device
+
+MAX_LAG_FRAMES = 6
 
 
 @dataclass(frozen=True)
@@ -55,43 +58,29 @@ class ValidationConfig:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class ValidationClips:
-    """Held-out clips that start at their reference.
-
-    Attributes:
-        pictures: Reference pictures ``(N, 3, H, W)`` in -1..1.
-        references: Conditioning latents ``(N, C, h, w)``.
-        latents: True latents ``(N, T, C, h, w)``.
-        audio: ``(N, T, A, D)``.
-        fixed: Text, CLIP tokens and face embeddings where the model has them.
-    """
-
-    pictures: Tensor
-    references: Tensor
-    latents: Tensor
-    audio: Tensor
-    fixed: dict[str, Tensor] = field(default_factory=dict)
-
-
 @torch.no_grad()
 def rendered_clips(
     store: ClipStore, codec: Codec, front_end: FrontEnd, *, num_clips: int
-) -> ValidationClips:
-    """The first clips of a rendered held-out store."""
+) -> tuple[Tensor, LatentClips]:
+    """The first clips of a rendered held-out store, which start at their reference.
+
+    Returns:
+        Pictures ``(N, 3, H, W)`` in -1..1, and the clips.
+    """
     rows: list[tuple[Tensor, ...]] = []
     for index in range(min(num_clips, len(store))):
         clip = to_signed(store.frames(index))
         picture = clip[:1]
         latents = codec.encode(clip[None], picture)[0].float()
         audio = audio_tokens(front_end, store.waveform(index), len(latents))
-        rows.append((picture[0], codec.reference_latents(picture)[0].float(), latents, audio))
-    pictures, references, truth, sound = (torch.stack(x) for x in zip(*rows, strict=True))
-    return ValidationClips(pictures, references, truth, sound)
+        rows.append((picture[0], latents, codec.reference_latents(picture)[0].float(), audio))
+    pictures, latents, references, audio = (torch.stack(x) for x in zip(*rows, strict=True))
+    ones = torch.ones(len(rows), 1)
+    return pictures, LatentClips(latents, references, audio, ones, ones[:, 0].bool(), ones[:, 0])
 
 
-def cached_clips(directory: Path, *, num_clips: int) -> ValidationClips:
-    """The first held-out clips of an encoded data set.
+def cached_clips(directory: Path, *, num_clips: int) -> tuple[Tensor, LatentClips]:
+    """The first held-out clips of an encoded data set, in the same form.
 
     Raises:
         DataError: If there is none.
@@ -101,37 +90,23 @@ def cached_clips(directory: Path, *, num_clips: int) -> ValidationClips:
     for path in sorted(directory.glob("latents-*.safetensors")):
         shard = load_file(path)
         chosen = shard["is_start"].nonzero().flatten()[:num_clips]
-        kinds = ("text", "image_tokens", "face")
-        return ValidationClips(
-            pictures=shard["picture"][chosen].float() / 127.5 - 1,
-            references=shard["reference"][chosen].float(),
-            latents=shard["latents"][chosen].float(),
-            audio=shard["audio"][chosen].float(),
-            fixed={kind: shard[kind][chosen].float() for kind in kinds if kind in shard},
-        )
+        return shard["picture"][chosen].float() / 127.5 - 1, latent_clips(shard).chosen(chosen)
     raise DataError(
         f"{directory} holds no held-out clip to validate with",
         hint="set held_out_every so that a clip is kept, or validation.every = 0",
     )
 
 
-Sampler = Callable[[CausalTransformer, ValidationClips], Tensor]
+Sampler = Callable[[CausalTransformer, LatentClips], Tensor]
 """From network and clips to latents ``(N, T, C, h, w)``."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Samples clips, writes a sheet and returns figures, as ``Session.validation`` wants it.
+    """Samples clips, writes a sheet and returns figures, as ``Session.validation`` wants it."""
 
-    Attributes:
-        clips: Held-out clips.
-        codec: Latents to frames.
-        sample: How the network is sampled.
-        columns: Moments shown.
-        is_first: Whether this process writes.
-    """
-
-    clips: ValidationClips
+    clips: LatentClips
+    pictures: Tensor
     codec: Codec
     sample: Sampler
     columns: int = 8
@@ -151,7 +126,7 @@ class Validation:
         latents = self.sample(network, self.clips)  # type: ignore[arg-type]
         network.train(was_training)
         made = self._decoded(latents)
-        true = self._decoded(self.clips.latents[:, : latents.shape[1]])
+        true = self._decoded(self.clips.latents[:, : latents.shape[1]].float())
         if self.is_first:
             sheet = comparison_sheet(made, true, columns=self.columns)
             write_picture(directory / "validation" / f"step-{step:07d}.png", sheet)
@@ -167,7 +142,7 @@ class Validation:
     def _decoded(self, latents: Tensor) -> np.ndarray:
         """Frames ``(N, F, H, W, 3)`` uint8."""
         rows = []
-        for picture, row in zip(self.clips.pictures, latents, strict=True):
+        for picture, row in zip(self.pictures, latents, strict=True):
             state = self.codec.start_decoding(picture[None])
             frames, _ = self.codec.decode(row[None].float().cpu(), state)
             levels = (frames[0].float().clamp(-1, 1) + 1) * 127.5
@@ -197,28 +172,14 @@ def stream_sampler(
 ) -> Sampler:
     """Samples as the product does: block by block through the rolling window."""
 
-    def sample(network: CausalTransformer, clips: ValidationClips) -> Tensor:
-        device = next(network.parameters()).device
-        prefix = profile.first_block_frame
-        num_blocks = min(
-            config.num_blocks, (clips.latents.shape[1] - prefix) // profile.block_frames
-        )
-        num_frames = profile.block_start(num_blocks)
-        batch, channels, height, width = clips.references.shape
-        reference = clips.latents[:, 0].to(device)
-        setup = StreamSetup.build(
-            network,
-            profile,
-            source=ClipSource(_conditioning(clips, num_frames, place, device), num_blocks),
-            noise=SeededNoise(
-                config.seed, (channels, height, width), streams=range(batch), device=device
-            ),
-            reference_latent=reference,
-        )
+    def sample(network: CausalTransformer, clips: LatentClips) -> Tensor:
+        batch = _batch(network, clips, profile, config, place)
+        setup = batch.setup(network, profile, seed=config.seed, streams=range(len(batch)))
         # Not in inference mode: sharded parameters gathered there could never be trained again.
-        state = start_stream(setup, latent_shape=(channels, height, width), batch_size=batch)
+        state = start_stream(setup, latent_shape=batch.latent_shape, batch_size=len(batch))
         blocks = [x.emitted.latents for x in iterate(setup, state) if x.emitted is not None]
-        return torch.cat([*([reference[:, None]] if prefix else []), *blocks], dim=1)
+        front = [batch.reference_latent[:, None]] if profile.first_block_frame else []
+        return torch.cat([*front, *blocks], dim=1)
 
     return sample
 
@@ -228,30 +189,85 @@ def teacher_sampler(
 ) -> Sampler:
     """Samples whole clips bidirectionally along the guided ODE."""
 
-    def sample(network: CausalTransformer, clips: ValidationClips) -> Tensor:
-        device = next(network.parameters()).device
-        num_frames = min(clips.latents.shape[1], profile.block_start(config.num_blocks))
-        batch, channels, height, width = clips.references.shape
-        segment = Segment(
-            latents=clips.latents[:, :num_frames],
-            conditioning=_conditioning(clips, num_frames, place, torch.device("cpu")),
-            positions=torch.arange(num_frames),
-            given=given_frames(profile, num_frames),
-        ).to(device)
+    def sample(network: CausalTransformer, clips: LatentClips) -> Tensor:
+        batch = _batch(network, clips, profile, config, place)
+        num_frames = profile.block_start(batch.source.num_blocks)
+        device = batch.reference_latent.device
         noise = SeededNoise(
-            config.seed, (channels, height, width), streams=range(batch), device=device
+            config.seed, batch.latent_shape, streams=range(len(batch)), device=device
         )
         return teacher_states(
-            network, segment, noise.initial(0, num_frames), profile=profile,
+            network, to_device(start_segment(batch, profile, num_frames), device),
+            noise.initial(0, num_frames), profile=profile,
             num_steps=config.teacher_steps, guidance=config.guidance,
         )[:, -1]  # fmt: skip
 
     return sample
 
 
-def _conditioning(
-    clips: ValidationClips, num_frames: int, place: ReferencePlace, device: torch.device
-) -> Conditioning:
-    image = image_channels(clips.references, 0, num_frames, place, from_start=True)
-    conditioning = Conditioning(image=image, audio=clips.audio[:, :num_frames], **clips.fixed)
-    return map_conditioning(conditioning, lambda x: x.to(device))
+def _batch(
+    network: CausalTransformer,
+    clips: LatentClips,
+    profile: SamplerSettings,
+    config: ValidationConfig,
+    place: ReferencePlace,
+) -> RolloutBatch:
+    """All clips as streams on the network's device, as many blocks as they have and are wanted."""
+    has_blocks = (clips.latents.shape[1] - profile.first_block_frame) // profile.block_frames
+    num_blocks = min(config.num_blocks, has_blocks)
+    audio = clips.audio[:, : profile.block_start(num_blocks)].float()
+    batch = rollout_batch(clips, np.arange(len(clips)), audio, num_blocks, place=place)
+    return to_device(batch, next(network.parameters()).device)
+
+
+def best_lag(made: np.ndarray, true: np.ndarray) -> int:
+    """Frames by which the made track ``(F,)`` comes late, where it correlates best."""
+    lags = range(-MAX_LAG_FRAMES, MAX_LAG_FRAMES + 1)
+    inner = true[MAX_LAG_FRAMES : len(true) - MAX_LAG_FRAMES]
+    found = [np.corrcoef(made[MAX_LAG_FRAMES + lag :][: len(inner)], inner)[0, 1] for lag in lags]
+    return lags[int(np.argmax(found))]
+
+
+@torch.no_grad()
+def measure_lips(
+    model: CausalTransformer,
+    clips: LatentClips,
+    reader: LatentReader,
+    profile: SamplerSettings,
+    *,
+    tracks: Sequence[str] = ("lip_gap", "lip_width"),
+    num_clips: int = 15,
+) -> dict[str, float]:
+    """Correlation, lag and amplitude of sampled lips with the known ones, mean over clips.
+
+    Args:
+        model: Sampled as the product does.
+        clips: Of people that training never saw; those that start at their reference are used.
+        reader: Of latents; its own ceiling is ``latent_reader.measure_reader``.
+        profile: The sampler's.
+        tracks: Which of ``MOUTH_TRACKS``; clips of which one is unknown are left out.
+        num_clips: At most so many.
+
+    Returns:
+        ``NAME_r``, ``NAME_lag`` (frames, positive when late) and ``NAME_amplitude`` (1 is the
+        true spread) by track.
+    """
+    columns = [MOUTH_TRACKS.index(name) for name in tracks]
+    truth = clips.known_mouths()[..., columns]
+    is_known = ~truth.isnan().flatten(1).any(1) & clips.is_start
+    chosen = is_known.nonzero().flatten()
+    chosen = chosen[torch.linspace(0, len(chosen) - 1, min(num_clips, len(chosen))).long()]
+    config = ValidationConfig(num_blocks=clips.latents.shape[1] // profile.block_frames)
+    with torch.autocast("cpu", torch.bfloat16):
+        latents = stream_sampler(profile, config, "every-frame")(model, clips.chosen(chosen))
+    patch = model.config.patch_size[1:]
+    read = reader.read(latents[:, 1:], clips.references[chosen], patch)
+    made = (read * reader.track_std + reader.track_mean).flatten(1, 2)[..., columns].numpy()
+    true = truth[chosen][:, 1 : latents.shape[1]].flatten(1, 2).numpy()
+    figures: dict[str, float] = {}
+    for i, name in enumerate(tracks):
+        pairs = list(zip(made[..., i], true[..., i], strict=True))
+        figures[f"{name}_r"] = float(np.mean([np.corrcoef(m, t)[0, 1] for m, t in pairs]))
+        figures[f"{name}_lag"] = float(np.mean([best_lag(m, t) for m, t in pairs]))
+        figures[f"{name}_amplitude"] = float(np.mean([m.std() / t.std() for m, t in pairs]))
+    return figures

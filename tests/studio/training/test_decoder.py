@@ -30,15 +30,15 @@ from joyflash_cli.studio.training.decoder import (
 from joyflash_cli.studio.training.decoder_batches import (
     DecoderBatch,
     DecoderTrainingConfig,
+    PredictionReader,
     read_decoder_batch,
 )
-from joyflash_cli.studio.training.mouth_critic import (
+from joyflash_cli.studio.training.mouth_networks import (
     CriticConfig,
     MouthCritic,
     balanced_adversarial_loss,
     mouth_crops,
 )
-from joyflash_cli.studio.training.predictions import PredictionReader
 from joyflash_cli.studio.training.session import Session
 from joyflash_cli.studio.training.trainer import OptimiserConfig
 
@@ -131,7 +131,9 @@ def test_a_critic_trains_beside_the_decoder_and_resumes_with_it(clips, tmp_path)
     ]
     first = dataclasses.replace(config, optimiser=dataclasses.replace(config.optimiser, steps=2))
     train_decoder(halves, first, out_dir=tmp_path / "halves", **places)
-    train_decoder(halves, config, out_dir=tmp_path / "halves", resume=True, **places)
+    train_decoder(
+        halves, config, out_dir=tmp_path / "halves", session=Session(resumes=True), **places
+    )
     train_decoder(alone, config, out_dir=tmp_path / "alone", **places)
     for half, one in zip(halves.parameters(), alone.parameters(), strict=True):
         assert torch.equal(half, one)

@@ -15,7 +15,7 @@ from joyflash_cli.studio.clips import sources
 from joyflash_cli.studio.heads import assets
 from joyflash_cli.studio.speech import speech_build
 from joyflash_cli.studio.speech.phonemes import Phoneme
-from joyflash_cli.studio.training.stages import stage_names
+from joyflash_cli.studio.training.stages import STAGES
 
 pytest.importorskip("numba", reason="the extra train is not installed")
 
@@ -111,7 +111,7 @@ def test_every_stage_runs_in_order_from_an_empty_folder(
     repository, tmp_path, packs, config, capsys, toy_voice
 ):
     threads, stages = torch.get_num_threads(), made_stages(repository)
-    assert set(stages) == set(stage_names()) - ASIDE
+    assert set(stages) == set(STAGES) - ASIDE
     try:
         for stage in stages:
             command = ["train", stage, "--config", str(config), "--assets", str(packs)]

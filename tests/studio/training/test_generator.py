@@ -16,6 +16,7 @@ from joyflash_cli.studio.training.generator import (
 )
 from joyflash_cli.studio.training.generator_batches import GeneratorTrainingConfig, StepKind
 from joyflash_cli.studio.training.latents import LatentClips, token_weights
+from joyflash_cli.studio.training.session import Session
 from joyflash_cli.studio.training.trainer import OptimiserConfig, learning_rate_scale
 
 TRANSFORMER = TransformerConfig(
@@ -81,7 +82,11 @@ def test_resuming_gives_the_same_weights_as_one_run(tmp_path):
     whole = train_generator(_config(6), clips=clips, held_out=clips, out_dir=tmp_path / "whole")
     train_generator(_config(3), clips=clips, held_out=clips, out_dir=tmp_path / "parts")
     resumed = train_generator(
-        _config(6), clips=clips, held_out=clips, out_dir=tmp_path / "parts", resume=True
+        _config(6),
+        clips=clips,
+        held_out=clips,
+        out_dir=tmp_path / "parts",
+        session=Session(resumes=True),
     )
     for name, expected in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], expected), name

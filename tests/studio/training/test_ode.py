@@ -14,7 +14,7 @@ from joyflash_cli.model.transformer import TransformerOutput
 from joyflash_cli.sampler.psb import noise_levels
 from joyflash_cli.sampler.settings import PAPER, TINY
 from joyflash_cli.sampler.solver import flow_match_table
-from joyflash_cli.studio.training.denoising import train_network
+from joyflash_cli.studio.training.loop import train_network
 from joyflash_cli.studio.training.losses import Guidance
 from joyflash_cli.studio.training.ode import (
     OdeConfig,
@@ -33,7 +33,8 @@ from joyflash_cli.studio.training.ode_pairs import (
 )
 from joyflash_cli.studio.training.scores import Segment
 from joyflash_cli.studio.training.session import Session
-from joyflash_cli.studio.training.trainer import OptimiserConfig
+from joyflash_cli.studio.training.trainer import OptimiserConfig, TrainingRun
+from joyflash_cli.types import Conditioning
 
 PAIRS = OdePairsConfig(
     num_pairs=5, num_steps=8, batch=2, pairs_per_shard=2, num_blocks=2, bf16=False,
@@ -102,7 +103,7 @@ def test_pairs_are_resumable_and_do_not_depend_on_interruptions(tmp_path):
     assert shards[0].stat().st_mtime_ns == untouched
     pairs = load_ode_pairs(tmp_path)
     assert pairs.states.shape == (5, 9, 6, *SHAPE)
-    assert pairs.image.shape[:2] == pairs.audio.shape[:2] == (5, 6)
+    assert pairs.conditioning.image.shape[:2] == pairs.conditioning.audio.shape[:2] == (5, 6)
     # Two clips start at their reference: both come before either comes again.
     clips = torch.cat([load_file(path)["clip"] for path in shards]).tolist()
     assert sorted(clips[:2]) == sorted(clips[2:4]) == [0, 2]
@@ -135,8 +136,10 @@ def random_pairs(num: int, num_frames: int = 12) -> OdePairs:
     generator = torch.Generator().manual_seed(0)
     return OdePairs(
         states=torch.randn(num, 9, num_frames, *SHAPE, generator=generator),
-        image=torch.randn(num, num_frames, 5, *SHAPE[1:], generator=generator),
-        audio=torch.randn(num, num_frames, 2, 3, generator=generator),
+        conditioning=Conditioning(
+            image=torch.randn(num, num_frames, 5, *SHAPE[1:], generator=generator),
+            audio=torch.randn(num, num_frames, 2, 3, generator=generator),
+        ),
     )
 
 
@@ -191,8 +194,7 @@ def test_the_student_learns_the_pairs(tmp_path):
         bf16=False, log_every=10,
     )  # fmt: skip
     losses = []
-    train_network(
-        toy_model(), OdeLoss(config, pairs, TINY), config=config, out_dir=tmp_path / "ode",
-        session=Session(on_log=lambda line: losses.append(line["loss"])),
-    )  # fmt: skip
+    session = Session(on_log=lambda line: losses.append(line["loss"]))
+    run = TrainingRun(tmp_path / "ode", toy_model(), config.optimiser, seed=0, session=session)
+    train_network(run, OdeLoss(config, pairs, TINY), config)
     assert losses[-1] < 0.6 * losses[0]

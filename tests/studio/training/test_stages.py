@@ -11,7 +11,7 @@ from toy_run import toy_run
 
 from joyflash_cli.config import from_dict, to_dict
 from joyflash_cli.errors import CheckpointError, ConfigError, UsageError
-from joyflash_cli.studio.training.distillation_stages import exported_sampler
+from joyflash_cli.studio.training.export import exported_sampler
 from joyflash_cli.studio.training.run_config import RunConfig, load_run_config
 from joyflash_cli.studio.training.stages import run_stage
 

@@ -7,7 +7,7 @@ from toy_distillation import CLEAN_CONFIG, CONFIG, SHAPE, toy_clips, toy_model
 
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.sampler.settings import TINY
-from joyflash_cli.studio.training.denoising import train_network
+from joyflash_cli.studio.training.loop import train_network
 from joyflash_cli.studio.training.session import Session
 from joyflash_cli.studio.training.teacher import (
     ConditionDropout,
@@ -17,7 +17,7 @@ from joyflash_cli.studio.training.teacher import (
     drop_conditioning,
     fresh_teacher,
 )
-from joyflash_cli.studio.training.trainer import OptimiserConfig
+from joyflash_cli.studio.training.trainer import OptimiserConfig, TrainingRun
 from joyflash_cli.types import Conditioning
 
 TOY = TeacherConfig(
@@ -80,19 +80,17 @@ def test_clips_come_from_their_reference_or_from_the_middle():
 def test_the_teacher_learns_and_resumes_bit_for_bit(form, tmp_path):
     clips, losses = toy_clips(2, num_frames=5), []
 
-    def train(name, steps, **changes):
+    def train(name, steps, resumes=False):
         optimiser = dataclasses.replace(TOY.optimiser, steps=steps, flat_share=1.0)
         config = dataclasses.replace(TOY, optimiser=optimiser)
-        return train_network(
-            toy_model(form), TeacherLoss(config, clips, TINY), config=config,
-            out_dir=tmp_path / name, session=Session(on_log=lambda x: losses.append(x["loss"])),
-            **changes,
-        ).averaged  # fmt: skip
+        session = Session(on_log=lambda x: losses.append(x["loss"]), resumes=resumes)
+        run = TrainingRun(tmp_path / name, toy_model(form), optimiser, seed=0, session=session)
+        return train_network(run, TeacherLoss(config, clips, TINY), config).averaged
 
     whole = train("whole", 6)
     assert len(losses) == 3
     train("killed", 3)
-    resumed = train("killed", 6, resume=True)
+    resumed = train("killed", 6, resumes=True)
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
 

@@ -9,9 +9,9 @@ from toy_distillation import toy_clips, toy_model
 
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.sampler.settings import TINY
-from joyflash_cli.studio.training.denoising import train_network
+from joyflash_cli.studio.training.loop import train_network
 from joyflash_cli.studio.training.processes import Processes, split_streams
-from joyflash_cli.studio.training.session import Session, TrainingStopped
+from joyflash_cli.studio.training.session import ALONE, Session, TrainingStopped
 from joyflash_cli.studio.training.teacher import TeacherConfig, TeacherLoss
 from joyflash_cli.studio.training.trainer import OptimiserConfig, TrainingRun, learning_rate_scale
 
@@ -19,9 +19,10 @@ RATES = OptimiserConfig(steps=6, learning_rate=1e-3, warmup_steps=0)
 TOY = TeacherConfig(optimiser=RATES, batch=4, num_frames=5, bf16=False, log_every=2)
 
 
-def train(folder, config=TOY, **options):
+def train(folder, config=TOY, session=ALONE):
     loss = TeacherLoss(config, toy_clips(num_frames=5), TINY)
-    return train_network(toy_model(), loss, config=config, out_dir=folder, **options)
+    run = TrainingRun(folder, toy_model(), config.optimiser, seed=0, session=session)
+    return train_network(run, loss, config)
 
 
 def test_schedules_hold_and_fall():
@@ -94,7 +95,7 @@ def test_lines_of_lost_steps_are_forgotten(tmp_path):
         train(tmp_path, session=stop)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 1, "loss": 9.0}\n{"step": 4, "loss": 9.0}\n{"step": 6, "lo')
-    train(tmp_path, resume=True)
+    train(tmp_path, session=Session(resumes=True))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
     assert [line["step"] for line in lines] == [1, 2, 4, 6]
     assert lines[2]["loss"] != 9.0

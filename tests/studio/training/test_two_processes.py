@@ -17,8 +17,8 @@ from toy_distillation import CONFIG, SHAPE, toy_clips, toy_model
 
 from joyflash_cli.model.config import FaceAttentionConfig
 from joyflash_cli.sampler.settings import TINY
-from joyflash_cli.studio.training.denoising import train_network
 from joyflash_cli.studio.training.dmd import DmdConfig, DmdTraining, train_dmd
+from joyflash_cli.studio.training.loop import resume, train_network
 from joyflash_cli.studio.training.losses import Guidance
 from joyflash_cli.studio.training.ode import OdeConfig, OdeLoss
 from joyflash_cli.studio.training.ode_pairs import OdePairs
@@ -28,7 +28,8 @@ from joyflash_cli.studio.training.session import Session, TrainingStopped
 from joyflash_cli.studio.training.sharding import load_frozen, recompute_layers
 from joyflash_cli.studio.training.state import load_state
 from joyflash_cli.studio.training.teacher import TeacherConfig, TeacherLoss
-from joyflash_cli.studio.training.trainer import OptimiserConfig
+from joyflash_cli.studio.training.trainer import OptimiserConfig, TrainingRun
+from joyflash_cli.types import Conditioning
 
 TOLERANCE = 2e-5
 SIZES = dataclasses.replace(
@@ -56,19 +57,21 @@ def pairs():
     generator = torch.Generator().manual_seed(6)
     return OdePairs(
         states=torch.randn(4, 9, 6, *SHAPE, generator=generator),
-        image=torch.randn(4, 6, 5, *SHAPE[1:], generator=generator),
-        audio=torch.randn(4, 6, 2, 3, generator=generator),
-        fixed={
-            "text": torch.randn(4, 3, 6, generator=generator),
-            "face": torch.randn(4, 5, generator=generator),
-        },
+        conditioning=Conditioning(
+            image=torch.randn(4, 6, 5, *SHAPE[1:], generator=generator),
+            audio=torch.randn(4, 6, 2, 3, generator=generator),
+            text=torch.randn(4, 3, 6, generator=generator),
+            face=torch.randn(4, 5, generator=generator),
+        ),
     )
 
 
 def teacher(session, folder):
     config = TeacherConfig(optimiser=RATES, batch=4, accumulate=2, num_frames=5, bf16=False)
     loss = TeacherLoss(config, clips(), TINY)
-    run = train_network(toy_model(SIZES), loss, config=config, out_dir=folder, session=session)
+    run = train_network(
+        TrainingRun(folder, toy_model(SIZES), RATES, seed=0, session=session), loss, config
+    )
     return run.averaged_weights()
 
 
@@ -77,7 +80,7 @@ def ode(session, folder):
     student = toy_model(SIZES)
     recompute_layers(student)
     loss = OdeLoss(config, pairs(), TINY)
-    run = train_network(student, loss, config=config, out_dir=folder, session=session)
+    run = train_network(TrainingRun(folder, student, RATES, seed=0, session=session), loss, config)
     return run.averaged_weights()
 
 
@@ -106,7 +109,7 @@ def interrupted_dmd(session, folder):
     )
     with pytest.raises(TrainingStopped):
         train_dmd(training)
-    again = train_dmd(dmd_training(session, folder), resume=True)
+    again = train_dmd(dmd_training(dataclasses.replace(session, resumes=True), folder))
     fake = again.fake_score.averaged_weights()
     return again.generator.averaged_weights() | {f"fake.{k}": v for k, v in fake.items()}
 
@@ -114,7 +117,7 @@ def interrupted_dmd(session, folder):
 def other_number_of_processes(session, folder):
     """Goes on from a state that one process saved."""
     training = dmd_training(session, folder.parent / "one")
-    assert training.resume()
+    assert resume(training)
     assert training.step == 2
     fake = training.fake_score.averaged_weights()
     return training.generator.averaged_weights() | {f"fake.{k}": v for k, v in fake.items()}
@@ -191,7 +194,7 @@ def test_an_interrupted_distillation_is_the_uninterrupted_one_to_the_last_bit(fo
 def test_one_process_goes_on_from_the_state_of_two(folder):
     state = load_state(folder / "two-dmd", Processes())
     whole = dmd_training(Session(), folder / "two-dmd")
-    assert whole.resume()
+    assert resume(whole)
     assert state["step"] == whole.step == 2
     weights = load_file(folder / "dmd.safetensors")
     ours = whole.generator.averaged_weights()
@@ -204,10 +207,8 @@ def test_half_of_the_batch_alone_would_not_do(folder):
         TeacherConfig(optimiser=RATES, batch=4, num_frames=5, bf16=False), clips(), TINY
     )
     config = dataclasses.replace(loss.config, batch=2)
-    run = train_network(
-        toy_model(SIZES), functools.partial(_first_half, loss), config=config,
-        out_dir=folder / "half",
-    )  # fmt: skip
+    run = TrainingRun(folder / "half", toy_model(SIZES), RATES, seed=0)
+    train_network(run, functools.partial(_first_half, loss), config)
     together = load_file(folder / "teacher.safetensors")
     assert largest_difference(run.averaged_weights(), together) > 50 * TOLERANCE
 

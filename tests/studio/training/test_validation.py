@@ -17,7 +17,6 @@ from joyflash_cli.studio.training.dmd import student_profile
 from joyflash_cli.studio.training.losses import Guidance
 from joyflash_cli.studio.training.validation import (
     Validation,
-    ValidationClips,
     ValidationConfig,
     cached_clips,
     comparison_sheet,
@@ -44,15 +43,11 @@ class GreyCodec:
         return levels.view(1, -1, 1, 1, 1).expand(1, -1, *size), state + latents.shape[1]
 
 
+PICTURES = torch.zeros(2, 3, 32, 32)
+
+
 def validation_clips():
-    clips = toy_clips(4, num_frames=13)
-    chosen = torch.tensor([0, 2])
-    return ValidationClips(
-        pictures=torch.zeros(2, 3, 32, 32),
-        references=clips.references[chosen],
-        latents=clips.latents[chosen],
-        audio=clips.audio[chosen],
-    )
+    return toy_clips(4, num_frames=13).chosen(torch.tensor([0, 2]))
 
 
 def test_streams_are_the_samplers():
@@ -90,7 +85,11 @@ def test_the_place_of_the_reference_is_seen():
 
 def test_a_sheet_and_figures(tmp_path):
     validation = Validation(
-        validation_clips(), GreyCodec(), teacher_sampler(PROFILE, CONFIG, "every-frame"), columns=5
+        validation_clips(),
+        PICTURES,
+        GreyCodec(),
+        teacher_sampler(PROFILE, CONFIG, "every-frame"),
+        columns=5,
     )
     model = toy_model().train()
     figures = validation(model, tmp_path, 40)
@@ -106,7 +105,9 @@ def test_a_sheet_and_figures(tmp_path):
 
 def test_the_truth_itself_is_perfect(tmp_path):
     clips = validation_clips()
-    validation = Validation(clips, GreyCodec(), lambda network, given: given.latents[:, :9])
+    validation = Validation(
+        clips, PICTURES, GreyCodec(), lambda network, given: given.latents[:, :9]
+    )
     figures = validation(toy_model(), tmp_path, 1)
     assert figures["validation_motion"] == 1.0
     assert figures["validation_psnr_db"] > 100

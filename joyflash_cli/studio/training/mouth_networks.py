@@ -1,4 +1,6 @@
-"""A small adversary that sees mouths, so that drawn teeth and lips have edges.
+"""What trains beside the codec and sees mouths: an adversary, and a reading of visemes.
+
+The adversary gives drawn teeth and lips edges.
 
 Absolute error alone answers "between open and closed" with a blur. The critic tells true mouth
 crops from drawn ones in overlapping patches; its pull on the decoder is scaled to a fixed share of
@@ -11,6 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
+
+from joyflash_cli.codec.latent_networks import CELL_PX
+from joyflash_cli.codec.warp import FRAMES_PER_LATENT
+from joyflash_cli.studio.heads.face_state import VISEMES
+
+WINDOW = 6
+"""Latent positions around the mouth's centre that are read: 48 pixels."""
+
+VISEME_SPREADS = (0.25, 0.2, 0.25, 0.3, 0.25, 0.25)
+"""Rough spread of each viseme in speech, so that all count alike."""
 
 
 @dataclass(frozen=True)
@@ -85,3 +97,27 @@ def balanced_adversarial_loss(
     pull = torch.autograd.grad(reconstruction, last, retain_graph=True)[0].norm()
     push = torch.autograd.grad(adversarial, last, retain_graph=True)[0].norm()
     return adversarial * (share * pull / (push + 1e-8)).clamp(max=1.0).detach()
+
+
+class VisemeProbe(nn.Module):
+    """A linear reading of visemes of four frames from the latents around a mouth.
+
+    Trained beside the codec, it gives the latents a direction for each way a mouth moves. Nothing
+    of it is kept.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.read = nn.Linear(channels * WINDOW**2, FRAMES_PER_LATENT * len(VISEMES))
+
+    def forward(self, latents: Tensor, mouths: Tensor) -> Tensor:
+        """``(B, T, 4, 6)`` of latents ``(B, T, C, h, w)``; mouth centres ``(B, 2)`` in pixels."""
+        crops = mouth_crops(latents, mouths / CELL_PX, WINDOW).flatten(1)
+        read = self.read(crops).unflatten(-1, (FRAMES_PER_LATENT, -1))
+        return read.unflatten(0, latents.shape[:2])
+
+
+def viseme_error(read: Tensor, visemes: Tensor) -> Tensor:
+    """Mean squared error in units of each viseme's spread."""
+    spread = torch.tensor(VISEME_SPREADS, device=read.device)
+    return ((read - visemes) / spread).square().mean()
