@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,19 +59,17 @@ def report(
         raise UsageError("one folder or two to compare are needed", hint="joyflash report DIR")
     from joyflash_cli.report.write import write_comparison, write_report
 
-    tell = _silent if quiet else _show_progress
-    if folder is not None:
-        written = write_report(folder, output, details=details, overwrite=overwrite, progress=tell)
-    else:
-        written = write_comparison(
-            compare or (Path(), Path()), output, details=details, overwrite=overwrite, progress=tell
-        )
-    typer.echo(json.dumps(written.figures) if as_json else str(written.path))
+    settings: Any = {
+        "details": details,
+        "overwrite": overwrite,
+        "progress": None if quiet else _show_progress,
+    }
+    if compare is not None:
+        written = write_comparison(compare, output, **settings)
+    elif folder is not None:
+        written = write_report(folder, output, **settings)
+    typer.echo(json.dumps(written) if as_json else written["page"])
 
 
 def _show_progress(name: str, num_done: int, num_clips: int) -> None:
     typer.echo(f"report: {num_done}/{num_clips} {name}", err=True)
-
-
-def _silent(name: str, num_done: int, num_clips: int) -> None:
-    pass

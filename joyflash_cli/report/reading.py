@@ -3,7 +3,6 @@
 One pass over the frames; per frame a few numbers are kept, so that hours of video fit.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -248,9 +247,3 @@ def _middle(frame: np.ndarray) -> np.ndarray:
     rows, columns = round(height * CROP_SHARE), round(width * CROP_SHARE)
     top, left = (height - rows) // 2, (width - columns) // 2
     return frame[top : top + rows, left : left + columns].copy()
-
-
-def read_clips(sources: tuple[ClipSource, ...], readers: "Readers | None") -> Iterator[ClipReading]:
-    """``read_clip`` of each, one after the other."""
-    for source in sources:
-        yield read_clip(source, readers)

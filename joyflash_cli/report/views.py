@@ -1,8 +1,9 @@
-"""One clip as the templates are given it: texts, links and pictures, nothing to compute."""
+"""What the templates are given of a clip and of a folder: texts, links, pictures, counts."""
 
 import base64
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,10 @@ from urllib.parse import quote
 import numpy as np
 
 from joyflash_cli.measures.table import PAGE
-from joyflash_cli.measures.words import plain, seconds
+from joyflash_cli.measures.words import number, plain, seconds
 from joyflash_cli.media.outputs.names import sidecar_path
 from joyflash_cli.media.sheet import picture_bytes
-from joyflash_cli.report.charts import Chart
-from joyflash_cli.report.figures import clip_charts
+from joyflash_cli.report.charts import Chart, clip_charts
 from joyflash_cli.report.reading import ClipReading, figures_of
 
 JPEG_QUALITY = 84
@@ -23,32 +23,10 @@ CROP_ZOOM = 2
 MAX_CROP_PX = 400
 """Crops wider than this when enlarged are shown at their own size."""
 
+Entry = dict[str, Any]
+"""What the templates read by name."""
+
 _NOT_SHOWN = ("block_timings_s", "format", "generator", "notice", "warnings", "error", "prompt")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of the table: its text and the number it is sorted by (empty: last)."""
-
-    text: str
-    order: str
-
-
-@dataclass(frozen=True)
-class Link:
-    """A file beside the page."""
-
-    text: str
-    address: str
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture inside the page."""
-
-    data: str
-    text: str
-    width_px: int
 
 
 @dataclass(frozen=True)
@@ -61,14 +39,14 @@ class ClipView:
         status: ``complete``, ``partial``, ``failed`` or ``found``.
         problem: What went wrong, empty if nothing did.
         code: The stable code of a failure.
-        cells: Of the table, in the order of ``PAGE``.
+        cells: Of the table, in the order of ``PAGE``: text, and by what it is sorted (empty: last).
         figures: The same as numbers.
         record: The record beside the video.
         video: Address of the video, ``None`` without one.
-        links: Video and record; of a failed row also what it has left.
+        links: Text and address of video and record; of a failed row also of what it has left.
         detailed: Whether pictures and charts are shown; the fields below are empty otherwise.
-        moments: The contact sheet.
-        crops: Middle of the first and the last frame, enlarged.
+        moments: The contact sheet: data and text of each picture.
+        crops: Likewise with width in pixels: middle of the first and the last frame, enlarged.
         charts: Curves and bars.
         missing: Figure and reason for what was not measured.
         prompt: The prompt, verbatim.
@@ -81,14 +59,14 @@ class ClipView:
     status: str
     problem: str
     code: str
-    cells: tuple[Cell, ...]
+    cells: tuple[Entry, ...]
     figures: dict[str, Any]
     record: Mapping[str, Any]
     video: str | None
-    links: tuple[Link, ...] = ()
+    links: tuple[Entry, ...] = ()
     detailed: bool = False
-    moments: tuple[Picture, ...] = ()
-    crops: tuple[Picture, ...] = ()
+    moments: tuple[Entry, ...] = ()
+    crops: tuple[Entry, ...] = ()
     charts: tuple[Chart, ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
     prompt: str = ""
@@ -116,7 +94,8 @@ def clip_view(reading: ClipReading, *, anchor: str, page: Path, detailed: bool) 
         problem=reading.problem or source.error_text,
         code=source.error_code or ("E-VIDEO" if reading.problem and source.video else ""),
         cells=tuple(
-            Cell(column.text(figures), _order(figures.get(column.name))) for column in PAGE
+            {"text": column.text(figures), "order": _order(figures.get(column.name))}
+            for column in PAGE
         ),
         figures=figures,
         record=record,
@@ -161,32 +140,37 @@ def _address(path: Path, page: Path) -> str:
     return "./" + quote(Path(relative).as_posix())
 
 
-def _links(reading: ClipReading, page: Path) -> tuple[Link, ...]:
+def _link(text: str, path: Path, page: Path) -> Entry:
+    return {"text": text, "address": _address(path, page)}
+
+
+def _links(reading: ClipReading, page: Path) -> tuple[Entry, ...]:
     video = reading.source.video
     links = []
     if video is not None:
-        links.append(Link("video", _address(video, page)))
+        links.append(_link("video", video, page))
         if sidecar_path(video).is_file():
-            links.append(Link("record", _address(sidecar_path(video), page)))
-    links += [Link(text, _address(path, page)) for text, path in reading.source.traces]
+            links.append(_link("record", sidecar_path(video), page))
+    links += [_link(text, path, page) for text, path in reading.source.traces]
     return tuple(links)
 
 
-def _moments(reading: ClipReading) -> tuple[Picture, ...]:
+def _moments(reading: ClipReading) -> tuple[Entry, ...]:
     return tuple(
-        Picture(_jpeg(picture), seconds(at_s), picture.shape[1])
+        {"data": _jpeg(picture), "text": seconds(at_s)}
         for picture, at_s in zip(reading.moments, reading.moment_s, strict=False)
     )
 
 
-def _crops(reading: ClipReading) -> tuple[Picture, ...]:
+def _crops(reading: ClipReading) -> tuple[Entry, ...]:
     found = []
     for name, pixels in (("first", reading.first_crop), ("last", reading.last_crop)):
         if pixels is not None:
             width = pixels.shape[1]
             zoom = CROP_ZOOM if width * CROP_ZOOM <= MAX_CROP_PX else 1
             text = f"{name} frame, middle"
-            found.append(Picture(_jpeg(pixels, quality=92), text, width * zoom))
+            data = _jpeg(pixels, quality=92)
+            found.append({"data": data, "text": text, "width_px": width * zoom})
     return tuple(found)
 
 
@@ -205,3 +189,86 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         else:
             facts.append((str(key), plain(value)))
     return facts
+
+
+def summarise(clips: Sequence[ClipView]) -> dict[str, Any]:
+    """Counts and medians of a folder as JSON; ``None`` where nothing was measured."""
+    states = Counter(clip.status for clip in clips)
+    codes = Counter(clip.code for clip in clips if clip.status == "failed")
+    work = _known(clips, "wall_s")
+    gpu = [
+        clip.record["wall_s"]
+        for clip in clips
+        if str(clip.record.get("device", "")).startswith("cuda")
+        and isinstance(clip.record.get("wall_s"), int | float)
+    ]
+    return {
+        "clips": len(clips),
+        "states": dict(states),
+        "failures": dict(codes.most_common()),
+        "video_s": sum(clip.figures["video_s"] or 0.0 for clip in clips),
+        "work_s": sum(work) if work else None,
+        "gpu_hours": sum(gpu) / 3600 if gpu else None,
+        "realtime_median": _quantile(_figures(clips, "realtime_factor"), 0.5),
+        "realtime_slowest_5_percent": _quantile(_figures(clips, "realtime_factor"), 0.05),
+        "first_frame_median_s": _quantile(_figures(clips, "first_frame_s"), 0.5),
+        "sound_correlation_median": _quantile(_figures(clips, "sound_correlation"), 0.5),
+        "identity_least": min(_figures(clips, "identity"), default=None),
+        "colour_change_most": max(_figures(clips, "colour_change"), default=None),
+        "made_by": makers(clips),
+    }
+
+
+def makers(clips: Sequence[ClipView]) -> list[str]:
+    """Each different checkpoint with device and program version, as the records say."""
+    found = Counter(
+        f"{record['profile']} {record.get('checkpoint_version', '')} "
+        f"({str(record.get('weights_sha256') or 'weights unknown')[:12]}), "
+        f"{record.get('device') or 'device unknown'} {record.get('dtype') or ''}, "
+        f"JoyFlash {record.get('version', '')}"
+        for clip in clips
+        if (record := clip.record).get("profile")
+    )
+    return [" ".join(text.split()) for text, _ in found.most_common()]
+
+
+def cards(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Head, value and a small line below for each card of the page's head."""
+    states = summary["states"]
+    good = summary["clips"] - states.get("failed", 0) - states.get("open", 0)
+    rest = [f"{states[name]} {name}" for name in ("failed", "partial", "open") if states.get(name)]
+    found = [
+        ("Clips", str(good), ", ".join(rest) or "none failed"),
+        ("Video", seconds(summary["video_s"]), "in all"),
+    ]
+    if summary["work_s"] is not None:
+        gpu = summary["gpu_hours"]
+        below = "of work, from the records" if gpu is None else f"{number(gpu)} GPU-hours"
+        found.append(("Work", seconds(summary["work_s"]), below))
+    if summary["realtime_median"] is not None:
+        slow = f"slowest 5 %: {summary['realtime_slowest_5_percent']:.2f} ×"
+        found.append(("Speed", f"{summary['realtime_median']:.2f} ×", f"real time; {slow}"))
+    if summary["first_frame_median_s"] is not None:
+        found.append(("First frame", seconds(summary["first_frame_median_s"]), "median"))
+    if summary["sound_correlation_median"] is not None:
+        value = number(summary["sound_correlation_median"])
+        found.append(("Mouth–sound", value, "correlation, median"))
+    if summary["identity_least"] is not None:
+        found.append(("Identity", number(summary["identity_least"]), "least of all clips"))
+    if summary["colour_change_most"] is not None:
+        value = f"{number(summary['colour_change_most'])} ΔE"
+        found.append(("Colour drift", value, "most of all clips"))
+    return found
+
+
+def _known(clips: Sequence[ClipView], name: str) -> list[float]:
+    values = [clip.record.get(name) for clip in clips]
+    return [float(value) for value in values if isinstance(value, int | float)]
+
+
+def _figures(clips: Sequence[ClipView], name: str) -> list[float]:
+    return [clip.figures[name] for clip in clips if clip.figures[name] is not None]
+
+
+def _quantile(values: Sequence[float], share: float) -> float | None:
+    return float(np.quantile(values, share)) if len(values) else None

@@ -4,21 +4,16 @@ import base64
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from joyflash_cli import __version__
 from joyflash_cli.errors import OutputError
 from joyflash_cli.files import cannot_write, room_hint, write_whole
 from joyflash_cli.measures.table import PAGE, gain, mean_gain
 from joyflash_cli.report.sources import ClipSource, find_clips
-from joyflash_cli.report.summary import cards, summarise
-from joyflash_cli.report.views import ClipView, clip_view
-
-if TYPE_CHECKING:
-    from joyflash_cli.measures.reader import Readers
+from joyflash_cli.report.views import ClipView, cards, clip_view, summarise
 
 Progress = Callable[[str, int, int], None]
 """Told (clip, clips done, clips in all)."""
@@ -30,19 +25,6 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 _HEAD_BYTES = 2048
 
 
-@dataclass(frozen=True)
-class WrittenPage:
-    """A page on disk.
-
-    Attributes:
-        path: The file.
-        figures: What it shows, as JSON.
-    """
-
-    path: Path
-    figures: dict[str, Any]
-
-
 def write_report(
     folder: Path,
     output: Path | None = None,
@@ -50,7 +32,7 @@ def write_report(
     details: int = 60,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> WrittenPage:
+) -> dict[str, Any]:
     """Measure a folder of videos and write one page about it.
 
     Args:
@@ -59,6 +41,9 @@ def write_report(
         details: Clips that are shown with pictures and charts; the table lists all.
         overwrite: Whether a file that is no earlier report may be replaced.
         progress: Told where the run is.
+
+    Returns:
+        What the page shows, for programs; ``page`` is its path.
 
     Raises:
         DataError: If the folder holds nothing to show.
@@ -77,7 +62,7 @@ def write_report(
         "num_hidden": sum(not clip.detailed for clip in clips),
     }
     _write(page, "report.html", context)
-    return WrittenPage(page, {"page": str(page), "summary": summary, "clips": _as_json(clips)})
+    return {"page": str(page), "summary": summary, "clips": _as_json(clips)}
 
 
 def write_comparison(
@@ -87,7 +72,7 @@ def write_comparison(
     details: int = 60,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> WrittenPage:
+) -> dict[str, Any]:
     """Measure two folders and write one page that shows clips of the same name side by side.
 
     Args:
@@ -96,6 +81,9 @@ def write_comparison(
         details: Pairs that are shown with pictures and charts.
         overwrite: As for ``write_report``.
         progress: Told where the run is.
+
+    Returns:
+        What the page shows, for programs; ``page`` is its path.
 
     Raises:
         DataError: If one of the folders holds nothing to show.
@@ -128,15 +116,12 @@ def write_comparison(
         "only": ([n for n in before if n not in after], [n for n in after if n not in before]),
     }
     _write(page, "comparison.html", context)
-    return WrittenPage(
-        page,
-        {
-            "page": str(page),
-            "figures": [row["figures"] for row in table],
-            "a": _as_json(list(before.values())),
-            "b": _as_json(list(after.values())),
-        },
-    )
+    return {
+        "page": str(page),
+        "figures": [row["figures"] for row in table],
+        "a": _as_json(list(before.values())),
+        "b": _as_json(list(after.values())),
+    }
 
 
 def check_page(page: Path, *, overwrite: bool) -> None:
@@ -170,9 +155,11 @@ def _view_clips(
     progress: Progress | None,
     prefix: str = "clip",
 ) -> list[ClipView]:
+    from joyflash_cli.measures.reader import load_readers
     from joyflash_cli.report.reading import read_clip
 
-    readers = _readers() if any(source.video is not None for source in sources) else None
+    has_videos = any(source.video is not None for source in sources)
+    readers = load_readers() if has_videos else None
     clips = []
     for index, source in enumerate(sources):
         reading = read_clip(source, readers)
@@ -181,12 +168,6 @@ def _view_clips(
         if progress is not None:
             progress(source.name, index + 1, len(sources))
     return clips
-
-
-def _readers() -> "Readers":
-    from joyflash_cli.measures.reader import load_readers
-
-    return load_readers()
 
 
 def _as_json(clips: Sequence[ClipView]) -> list[dict[str, Any]]:

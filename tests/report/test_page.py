@@ -132,8 +132,8 @@ def test_two_folders_side_by_side(tmp_path, monkeypatch):
         write_record(path, num_frames=60, wall_s=wall_s, profile="wan")
     write_video(tmp_path / "after" / "new.mp4", still)
     written = write_comparison((tmp_path / "before", tmp_path / "after"))
-    assert written.path.name == "compare.html"
-    figures = {row["name"]: row for row in written.figures["figures"]}
+    assert written["page"] == "compare.html"
+    figures = {row["name"]: row for row in written["figures"]}
     assert (figures["colour_change"]["b_better"], figures["colour_change"]["b_worse"]) == (1, 0)
     assert figures["realtime_factor"]["a"] == pytest.approx(2.4 / 4.0)
     assert "identity" not in figures
