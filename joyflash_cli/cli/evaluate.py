@@ -4,30 +4,36 @@ And the rendered heads that it was trained on, which should look as people do.
 """
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from joyflash_cli.cli.ablation import AblationRequest, run_ablation
-from joyflash_cli.cli.options import Checkpoint, Debug, Json, Quiet, option
+from joyflash_cli.cli.options import Checkpoint, Debug, Json, Quiet, option, say, takes
+from joyflash_cli.cli.signals import StopSignals
+from joyflash_cli.cli.studio import studio
 from joyflash_cli.errors import UsageError
 
 
-def evaluate(
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """The command line of ``joyflash evaluate``."""
+
     profile: Annotated[
         str,
         typer.Argument(
             metavar="PROFILE",
             help="What to measure: tiny; points; ablation, see --table; or heads, see --assets.",
         ),
-    ],
+    ]
     held_out: Annotated[
         bool, option("--held-out", "Use only identities and voices kept from training.")
-    ] = False,
+    ] = False
     horizon: Annotated[
         float | None, option("--horizon", "Longest drift horizon in seconds.", "S", min=1.0)
-    ] = None,
+    ] = None
     assets: Annotated[
         Path | None,
         option(
@@ -35,20 +41,20 @@ def evaluate(
             "Another held-out pack than the recorded one; heads: folder of the head packs.",
             "DIR",
         ),
-    ] = None,
-    checkpoint: Checkpoint = None,
+    ] = None
+    checkpoint: Checkpoint = None
     sheets: Annotated[
         Path | None, option("--sheets", "Write picture sheets to look at.", "DIR")
-    ] = None,
+    ] = None
     table: Annotated[
         int | None, option("--table", "ablation: the paper's table to measure.", "2|3|4")
-    ] = None,
+    ] = None
     config: Annotated[
         Path | None, option("--config", "ablation: run whose clips are trained on.", "FILE")
-    ] = None,
+    ] = None
     steps: Annotated[
         int, option("--steps", "ablation: distillation steps of every variant.", min=1)
-    ] = 400,
+    ] = 400
     start_steps: Annotated[
         int | None,
         option(
@@ -56,14 +62,14 @@ def evaluate(
             "ablation: steps of what all variants share; the run's own by default.",
             min=1,
         ),
-    ] = None,
-    seeds: Annotated[int, option("--seeds", "ablation: trainings of every variant.", min=1)] = 3,
+    ] = None
+    seeds: Annotated[int, option("--seeds", "ablation: trainings of every variant.", min=1)] = 3
     clips: Annotated[
         int | None, option("--clips", "Measure only the first clips; heads: of each kind.", min=2)
-    ] = None,
+    ] = None
     output: Annotated[Path, option("--output", "ablation: folder of the table.", "DIR")] = Path(
         "runs"
-    ),
+    )
     real: Annotated[
         list[Path] | None,
         option(
@@ -73,14 +79,22 @@ def evaluate(
             "recorded ones, a slope below 1 that open lips or lids are read half shut.",
             "DIR",
         ),
-    ] = None,
+    ] = None
     faceless: Annotated[
         Path | None, option("--faceless", "points: pictures that show no face.", "DIR")
-    ] = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
+    ] = None
+    quiet: Quiet = False
+    as_json: Json = False
+    debug: Debug = False
+
+    @property
+    def progress(self) -> Callable[[str, int, int], None] | None:
+        """Told the stage, steps done and steps in all; ``None`` when quiet."""
+        return None if self.quiet else _show_progress
+
+
+@takes(EvaluateOptions)
+def evaluate(options: EvaluateOptions) -> None:
     """Measure lips, stillness, identity, sharpness and drift on held-out data.
 
     \b
@@ -88,99 +102,109 @@ def evaluate(
       joyflash evaluate tiny --held-out --json
       joyflash evaluate tiny --real films --json
     """  # noqa: D301 - \b tells the help not to fold the example
-    if profile == "ablation":
-        _evaluate_ablation(
-            AblationRequest(
-                table=table or 0,
-                config=config or Path("runs/tiny.toml"),
-                steps=steps,
-                start_steps=start_steps,
-                seeds=seeds,
-                horizon_s=300.0 if horizon is None else horizon,
-                clips=clips,
-                checkpoint="tiny" if checkpoint is None else str(checkpoint),
-                output=output,
-            ),
-            quiet=quiet,
-        )
-        return
-    if profile == "heads":
-        report = _evaluate_heads(assets, num_heads=clips, quiet=quiet)
-        typer.echo(json.dumps(report) if as_json else _as_lines(report))
-        return
-    if profile == "points":
-        _evaluate_points(real, faceless, quiet=quiet, as_json=as_json)
-        return
-    if profile != "tiny":
+    if options.profile not in ("tiny", *_OTHERS):
         raise UsageError(
-            f"profile {profile!r} has no held-out data", hint="give tiny", code="E-PROFILE"
+            f"profile {options.profile!r} has no held-out data", hint="give tiny", code="E-PROFILE"
         )
-    if real:
-        refused = {"--held-out": held_out, "--horizon": horizon, "--assets": assets}
-        for option, value in (refused | {"--sheets": sheets}).items():
-            if value:
-                raise UsageError(f"{option} does not go with --real", hint="leave one of them out")
-        from joyflash_cli.cli.evaluate_real import evaluate_films
+    measure = _OTHERS.get(options.profile, _evaluate_films if options.real else _evaluate_tiny)
+    with studio():
+        measure(options)
 
-        evaluate_films(
-            real,
-            checkpoint=checkpoint,
-            clips=clips,
-            as_json=as_json,
-            progress=None if quiet else _show_progress,
-        )
-        return
-    if not held_out:
+
+def _evaluate_tiny(options: EvaluateOptions) -> None:
+    if not options.held_out:
         raise UsageError(
             "figures on training data say nothing about new people",
             hint="give --held-out, or --real DIR",
         )
     from joyflash_cli.studio.evaluation.report import evaluate_tiny
 
-    options: dict[str, Any] = {} if horizon is None else {"horizon_s": horizon}
-    if clips is not None:
-        options["num_clips"] = clips
+    given: dict[str, Any] = {"horizon_s": options.horizon, "num_clips": options.clips}
     report = evaluate_tiny(
-        checkpoint=checkpoint,
-        assets_dir=assets,
-        sheets_dir=sheets,
-        progress=None if quiet else _show_progress,
-        **options,
+        checkpoint=options.checkpoint,
+        assets_dir=options.assets,
+        sheets_dir=options.sheets,
+        progress=options.progress,
+        **{name: value for name, value in given.items() if value is not None},
     )
-    typer.echo(json.dumps(report) if as_json else _as_lines(report))
+    _print(options, report, _as_lines(report))
 
 
-def _evaluate_heads(assets: Path | None, *, num_heads: int | None, quiet: bool) -> dict[str, Any]:
-    if assets is None:
+def _evaluate_films(options: EvaluateOptions) -> None:
+    for option_name, value in (
+        ("--held-out", options.held_out),
+        ("--horizon", options.horizon),
+        ("--assets", options.assets),
+        ("--sheets", options.sheets),
+    ):
+        if value:
+            raise UsageError(f"{option_name} does not go with --real", hint="leave one of them out")
+    from joyflash_cli.cli.evaluate_real import refuse_skipped, report_text
+    from joyflash_cli.studio.evaluation.real import evaluate_real
+
+    report = evaluate_real(
+        options.real or (),
+        checkpoint=options.checkpoint,
+        num_clips=options.clips,
+        progress=options.progress,
+    )
+    _print(options, report, report_text(report))
+    refuse_skipped(report)
+
+
+def _evaluate_heads(options: EvaluateOptions) -> None:
+    if options.assets is None:
         raise UsageError("heads are rendered from their packs", hint="give --assets DIR")
     from joyflash_cli.studio.evaluation.mouths import measure_heads
 
-    options: dict[str, Any] = {} if num_heads is None else {"num_heads": num_heads}
-    return measure_heads(assets, progress=None if quiet else _show_progress, **options)
+    limit = {} if options.clips is None else {"num_heads": options.clips}
+    report = measure_heads(options.assets, progress=options.progress, **limit)
+    _print(options, report, _as_lines(report))
 
 
-def _evaluate_points(
-    real: list[Path] | None, faceless: Path | None, *, quiet: bool, as_json: bool
-) -> None:
-    if not real or len(real) > 1:
+def _evaluate_points(options: EvaluateOptions) -> None:
+    if not options.real or len(options.real) > 1:
         raise UsageError("points are measured on real people", hint="give one --real DIR")
     from joyflash_cli.studio.evaluation.points import evaluate_points
 
-    progress = None if quiet else _show_progress
-    report = evaluate_points(real[0], faceless_dir=faceless, progress=progress)
-    typer.echo(json.dumps(report) if as_json else _as_lines(report))
+    report = evaluate_points(
+        options.real[0], faceless_dir=options.faceless, progress=options.progress
+    )
+    _print(options, report, _as_lines(report))
 
 
-def _evaluate_ablation(request: AblationRequest, *, quiet: bool) -> None:
+def _evaluate_ablation(options: EvaluateOptions) -> None:
+    from joyflash_cli.studio.ablation_run import AblationRequest, run_ablation
+
+    request = AblationRequest(
+        table=options.table or 0,
+        config=options.config or Path("runs/tiny.toml"),
+        steps=options.steps,
+        start_steps=options.start_steps,
+        seeds=options.seeds,
+        horizon_s=300.0 if options.horizon is None else options.horizon,
+        clips=options.clips,
+        checkpoint="tiny" if options.checkpoint is None else str(options.checkpoint),
+        output=options.output,
+    )
+
     def tell(text: str) -> None:
-        if not quiet:
-            typer.echo(f"ablation: {text}", err=True)
+        say(f"ablation: {text}", quiet=options.quiet)
 
-    written = run_ablation(request, tell)
-    if isinstance(written, int):
-        raise typer.Exit(written)
+    with StopSignals() as signals:
+        written = run_ablation(request, tell, signals.should_stop)
+        if written is None:
+            raise typer.Exit(signals.exit_code)
     for path in written:
         typer.echo(str(path))
+
+
+_OTHERS = {"ablation": _evaluate_ablation, "heads": _evaluate_heads, "points": _evaluate_points}
+"""What is measured beside the profile ``tiny``."""
+
+
+def _print(options: EvaluateOptions, report: dict[str, Any], text: str) -> None:
+    typer.echo(json.dumps(report) if options.as_json else text)
 
 
 def _show_progress(stage: str, num_done: int, num_steps: int) -> None:

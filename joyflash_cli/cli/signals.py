@@ -36,6 +36,11 @@ class StopSignals:
         """Whether a signal has arrived."""
         return self.received is not None
 
+    def should_stop(self) -> bool:
+        """The same, asked where there is something to save: from then on one signal only asks."""
+        self.be_graceful()
+        return self.requested()
+
     @property
     def exit_code(self) -> int:
         """128 plus the signal's number: 130 for Ctrl-C, 143 for SIGTERM."""

@@ -2,14 +2,14 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from joyflash_cli.cli.options import Debug, option
+from joyflash_cli.cli.options import Debug, option, say
 from joyflash_cli.cli.signals import StopSignals
+from joyflash_cli.cli.studio import studio
 from joyflash_cli.errors import ConfigError, UsageError
 
 
@@ -37,36 +37,27 @@ def train(
     """  # noqa: D301 - \b tells the help not to fold the example
     if not config.is_file():
         raise ConfigError(f"{config} does not exist", hint="give --config FILE")
-    if dry_run:
-        return _show_costs(stage, config)
-    from joyflash_cli.studio.training.session import TrainingStopped
-    from joyflash_cli.studio.training.stages import run_stage
+    with studio():
+        if dry_run:
+            return _show_costs(stage, config)
+        from joyflash_cli.studio.training.session import TrainingStopped
+        from joyflash_cli.studio.training.stages import run_stage
 
-    with StopSignals() as signals:
-        try:
-            run_stage(
-                stage,
-                config,
-                assets_dir=assets,
-                resume=resume,
-                report=_show,
-                should_stop=_asked_to_stop(signals),
-                progress=not quiet and sys.stderr.isatty(),
-            )
-        except TrainingStopped as stopped:
-            typer.echo(f"train: {stopped}; add --resume to go on", err=True)
-            return signals.exit_code
+        with StopSignals() as signals:
+            try:
+                run_stage(
+                    stage,
+                    config,
+                    assets_dir=assets,
+                    resume=resume,
+                    report=_show,
+                    should_stop=signals.should_stop,
+                    progress=not quiet and sys.stderr.isatty(),
+                )
+            except TrainingStopped as stopped:
+                say(f"train: {stopped}; add --resume to go on")
+                return signals.exit_code
     return 0
-
-
-def _asked_to_stop(signals: StopSignals) -> Callable[[], bool]:
-    """Whether to save and end; from the first question on, signals wait for the next one."""
-
-    def should_stop() -> bool:
-        signals.be_graceful()
-        return signals.requested()
-
-    return should_stop
 
 
 def _show_costs(stage: str, config: Path) -> int:

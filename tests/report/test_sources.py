@@ -125,6 +125,6 @@ def test_the_page_links_what_a_failed_row_has_left(tmp_path):
     view = clip_view(
         read_clip(clip, None), anchor="clip-1", page=tmp_path / "report.html", detailed=True
     )
-    assert [(link.text, link.address) for link in view.links] == [
+    assert [tuple(link.values()) for link in view.links] == [
         ("part that was kept", "./a%20b.partial.mp4")
     ]

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from toy_distillation import CLEAN_CONFIG, SHAPE, toy_clips, toy_model
 
-from joyflash_cli.cli import ablation as command
 from joyflash_cli.config import to_dict
 from joyflash_cli.sampler.settings import TINY
+from joyflash_cli.studio import ablation_run as command
 from joyflash_cli.studio.training.ablation import Ablation
 from joyflash_cli.studio.training.run_config import load_run_config
 from joyflash_cli.studio.training.study import Study, StudyBudget
@@ -149,12 +149,12 @@ def test_the_command_measures_what_is_missing_and_writes_the_table(config, tmp_p
         checkpoint=str(config.parent / "start"), output=tmp_path / "tables",
     )  # fmt: skip
     told = []
-    written = command.run_ablation(request, told.append)
+    written = command.run_ablation(request, told.append, lambda: False)
     assert [path.name for path in written] == ["ablation-table-3.json", "ablation-table-3.md"]
     per_place = [(False, True, 0), (True, False, 0), (True, True, 0)]
     assert asked == 2 * per_place
     assert len(told) > 0
-    assert command.run_ablation(request, told.append) == written
+    assert command.run_ablation(request, told.append, lambda: False) == written
     assert len(asked) == 6  # nothing is measured twice
     table = json.loads(written[0].read_text())
     assert set(table["references"]) == {"every-frame", "first-frame"}

@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from joyflash_cli.cli.signals import StopSignals
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import UsageError
 from joyflash_cli.files import write_whole
@@ -54,14 +53,21 @@ class AblationRequest:
 Tell = Callable[[str], Any]
 
 
-def run_ablation(request: AblationRequest, tell: Tell) -> tuple[Path, Path] | int:
+def run_ablation(
+    request: AblationRequest, tell: Tell, should_stop: Callable[[], bool]
+) -> tuple[Path, Path] | None:
     """Train and measure what is missing, and write the table.
 
     Every variant that was trained and every report that was written is used again, also by another
     table, so the command can be stopped at any time and run again.
 
+    Args:
+        request: What the user asked for.
+        tell: Told in sentences how it goes.
+        should_stop: Asked between steps and after each measurement.
+
     Returns:
-        The JSON file and the Markdown file, or the exit code when a signal stopped it.
+        The JSON file and the Markdown file; ``None`` when it was stopped.
 
     Raises:
         UsageError: For an unknown table or a missing configuration.
@@ -84,30 +90,24 @@ def run_ablation(request: AblationRequest, tell: Tell) -> tuple[Path, Path] | in
         checkpoint=request.checkpoint,
     )
     measured: dict[str, dict[str, list]] = {place: {} for place in PLACES}
-    with StopSignals() as signals:
-
-        def should_stop() -> bool:
-            signals.be_graceful()
-            return signals.requested()
-
-        session = Session(
-            should_stop=should_stop,
-            on_log=lambda line: tell(json.dumps(line)),
-            save_every_s=run.save_every_s,
-        )
-        study = Study(run, budget, session)
-        try:
-            for place, row in itertools.product(PLACES, rows):
-                measured[place][row.name] = []
-                for seed in range(request.seeds):
-                    figures = _measure(study, request, place, row, seed, tell)
-                    measured[place][row.name].append(figures)
-                    if signals.requested():
-                        tell("stopped after a measurement; run the command again to go on")
-                        return signals.exit_code
-        except TrainingStopped as stopped:
-            tell(f"{stopped}; run the command again to go on")
-            return signals.exit_code
+    session = Session(
+        should_stop=should_stop,
+        on_log=lambda line: tell(json.dumps(line)),
+        save_every_s=run.save_every_s,
+    )
+    study = Study(run, budget, session)
+    try:
+        for place, row in itertools.product(PLACES, rows):
+            measured[place][row.name] = []
+            for seed in range(request.seeds):
+                figures = _measure(study, request, place, row, seed, tell)
+                measured[place][row.name].append(figures)
+                if should_stop():
+                    tell("stopped after a measurement; run the command again to go on")
+                    return None
+    except TrainingStopped as stopped:
+        tell(f"{stopped}; run the command again to go on")
+        return None
     shown = asdict(budget) | {
         "seeds": request.seeds, "horizon_s": request.horizon_s, "clips": request.clips or "all",
     }  # fmt: skip
