@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.codec.config import CodecConfig, TinyCodecConfig, WanCodecConfig
 from joyflash_cli.conditioning.config import ConditioningConfig
@@ -22,10 +22,11 @@ from joyflash_cli.encoders.config import (
     Wav2Vec2Options,
 )
 from joyflash_cli.errors import CheckpointError, ConfigError
-from joyflash_cli.media.inputs.framing import FramingRule
-from joyflash_cli.media.inputs.sizing import Framing, SizeRule
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.sampler.settings import SamplerSettings
+
+if TYPE_CHECKING:
+    from joyflash_cli.media.inputs.sizing import Framing
 
 PARTS = ("transformer", "codec", "front_end")
 """Parts that every checkpoint has: ``<part>.safetensors`` and a section of the description."""
@@ -77,7 +78,7 @@ class Description:
     codec: CodecConfig
     front_end: AudioEncoderConfig
     sampler: SamplerSettings
-    framing: Framing
+    framing: "Framing"
     conditioning: ConditioningConfig
     text_encoder: Mapping[str, Any]
     image_encoder: Mapping[str, Any]
@@ -134,6 +135,9 @@ def parse_description(
     Raises:
         ConfigError: For an unknown key or a wrong value.
     """
+    # Late: framing a picture needs numpy, listing checkpoints does not.
+    from joyflash_cli.media.inputs.framing import FramingRule
+    from joyflash_cli.media.inputs.sizing import SizeRule
 
     def section(kind: type, name: str) -> Any:
         return from_dict(kind, stated.get(name, {}), path=f"checkpoint.json: {name}")
