@@ -28,13 +28,12 @@ from joyflash_cli.studio.clips.mesh_points import (
 )
 from joyflash_cli.studio.clips.shards import build_shards
 from joyflash_cli.studio.clips.turned_cut import cut_turned
+from joyflash_cli.studio.heads.face_points import box_around
 from joyflash_cli.studio.heads.face_state import VISEMES, Split
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 
 SOUND_SUFFIXES = (".wav", ".flac")
 """Of a sound beside a film, which is taken instead of the film's own."""
-BOX_PADDING = 0.04
-"""Around eyes and mouth, in sides: as the boxes of rendered heads."""
 BLINK_BELOW, SHUT_AT = 0.85, 0.4
 """Lid opening against the usual one from which lids count as closing, and as shut."""
 
@@ -177,10 +176,15 @@ def pointed_clip(frames: np.ndarray, framed: np.ndarray, about: dict) -> dict:
         "blink": np.zeros(len(frames), np.float32),
         "lips": face_points(framed).measures(),
         "waveform": np.zeros(0, np.float32),
-        "mouth_box": box_around(framed[:, LIP_POINTS], size_px),
-        "eyes_box": box_around(framed[:, EYE_POINTS], size_px),
+        "mouth_box": _box(framed[:, LIP_POINTS], size_px),
+        "eyes_box": _box(framed[:, EYE_POINTS], size_px),
         "about": who | about | {"mirrored": False},
     }
+
+
+def _box(points: np.ndarray, size_px: int) -> np.ndarray:
+    """The box of rendered heads around points ``(F, n, 2)`` in fractions of the side."""
+    return np.array(box_around(points.reshape(-1, 2), size_px), np.int32)
 
 
 def smoothed(points: np.ndarray, frames: float) -> np.ndarray:
@@ -204,12 +208,6 @@ def mirrored(clip: dict) -> dict:
         x0, y0, x1, y1 = clip[name]
         turned[name] = np.array([size_px - x1, y0, size_px - x0, y1], np.int32)
     return turned | {"about": clip["about"] | {"mirrored": True}}
-
-
-def box_around(points: np.ndarray, size_px: int) -> np.ndarray:
-    """Pixels ``(x0, y0, x1, y1)`` around points ``(F, n, 2)`` in fractions of the side."""
-    low, high = points.min((0, 1)) - BOX_PADDING, points.max((0, 1)) + BOX_PADDING
-    return np.round(np.clip([*low, *high], 0, 1) * size_px).astype(np.int32)
 
 
 def _cut(

@@ -70,11 +70,6 @@ class DrawnHead:
             -eye_reach, brow_height(identity) - 8.5, eye_reach, eye_y + tall + 3.0
         )
 
-    @property
-    def style_name(self) -> str:
-        """Name of the drawing style."""
-        return self.identity.style.name
-
     def render(self, state: FaceState) -> np.ndarray:
         """RGB picture ``(size_px, size_px, 3)`` uint8."""
         identity = self.identity

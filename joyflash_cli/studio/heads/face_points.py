@@ -12,6 +12,12 @@ LIP_MEASURES = ("gap", "width", "lids")
 """Inner lip opening and mouth width over the distance of the outer eye corners, and lid opening
 over the width of an eye (mean of both eyes)."""
 
+PAIRS = ("outer_eyes", "inner_eyes", "upper_lids", "lower_lids", "mouth_corners")
+"""Points that come left and right."""
+
+BOX_PADDING = 0.04
+"""Around eyes and mouth, in sides of the picture."""
+
 CHEEK_SIDE = 0.1
 """Side of a patch of cheek over the distance of the outer eye corners."""
 
@@ -54,6 +60,13 @@ class FacePoints:
             patch = picture[row - reach : row + reach + 1, column - reach : column + reach + 1]
             patches.append(patch.reshape(-1, 3))
         return np.concatenate(patches)
+
+
+def box_around(places: np.ndarray, size_px: int) -> tuple[int, int, int, int]:
+    """Pixels ``(x0, y0, x1, y1)`` of a box around places ``(n, 2)`` in fractions of the side."""
+    corners = (*(places.min(0) - BOX_PADDING), *(places.max(0) + BOX_PADDING))
+    x0, y0, x1, y1 = (round(float(np.clip(c, 0, 1)) * size_px) for c in corners)
+    return x0, y0, x1, y1
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:

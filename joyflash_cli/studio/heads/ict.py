@@ -197,7 +197,7 @@ def _build(wardrobe: IctWardrobe, person: IctPerson, rng: np.random.Generator) -
     lips = np.abs(ict.units["mouthRollLower"]) + np.abs(ict.units["mouthRollUpper"])
     lids = np.linalg.norm(ict.units["eyeBlinkLeft"] + ict.units["eyeBlinkRight"], axis=1) > 0.02
     face = ict.surfaces["face"].rows
-    inside = mouth_rows(ict)
+    inside, gain = mouth_rows(ict)
     return HeadMesh(
         parts=parts,
         vertices=vertices.astype(np.float32),
@@ -212,10 +212,8 @@ def _build(wardrobe: IctWardrobe, person: IctPerson, rng: np.random.Generator) -
         lids=np.intersect1d(np.flatnonzero(lids), face),
         chin_height=float(vertices[ict.landmarks[8], 1]),
         points=face_rows(ict),
-        mouth_inside=np.concatenate(list(inside.values())),
-        mouth_gain=np.repeat(
-            [MOUTH_GAIN[name] for name in inside], [len(rows) for rows in inside.values()]
-        ),
+        mouth_inside=inside,
+        mouth_gain=gain,
         landmarks=tuple((int(ict.landmarks[place]), number) for place, number in _LANDMARKS),
     )
 
@@ -245,10 +243,21 @@ def face_rows(ict: IctAssets) -> FaceRows:
     )
 
 
-def mouth_rows(ict: IctAssets) -> dict[str, np.ndarray]:
-    """Vertices of ``teeth``, ``gums``, ``tongue`` and the mouth's ``lining``."""
+def mouth_rows(ict: IctAssets) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices ``(n,)`` of teeth, gums, tongue and lining, and how well each takes light."""
     rows = {name: np.unique(ict.surfaces[name].rows) for name in ("teeth", "gums", "tongue")}
-    return rows | {"lining": _lining_rows(ict)}
+    rows["lining"] = _lining_rows(ict)
+    gain = np.repeat([MOUTH_GAIN[name] for name in rows], [len(part) for part in rows.values()])
+    return np.concatenate(list(rows.values())), gain
+
+
+def mouth_materials(*, teeth_tint: tuple[float, float, float]) -> dict[str, Material]:
+    """What teeth, gums and tongue look like."""
+    return {
+        "teeth": Material(solid((246, 222, 208)), tint=teeth_tint, specular=0.08, gloss=30),
+        "gums": Material(solid((168, 84, 84)), specular=0.08, gloss=20, softness=0.5),
+        "tongue": Material(solid((178, 92, 90)), specular=0.06, gloss=18, softness=0.5),
+    }
 
 
 def _close_over_eyes(
@@ -297,10 +306,7 @@ def _parts(wardrobe: IctWardrobe, person: IctPerson, rng: np.random.Generator) -
         parts.append(part(name, eye, _eye_uv(ict, name)))
     lash = paint_lashes(np.minimum(person.hair_colour * 0.5, 40), rng)
     parts += [
-        part("teeth", Material(solid((246, 222, 208)), tint=tuple(person.teeth_tint),
-                               specular=0.08, gloss=30)),
-        part("gums", Material(solid((168, 84, 84)), specular=0.08, gloss=20, softness=0.5)),
-        part("tongue", Material(solid((178, 92, 90)), specular=0.06, gloss=18, softness=0.5)),
+        *(part(*look) for look in mouth_materials(teeth_tint=tuple(person.teeth_tint)).items()),
         part("lashes", Material(lash, cutout=True), _lash_uv(ict)),
     ]  # fmt: skip
     return parts

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from joyflash_cli.media.inputs.face_points import NUM_POINTS, points_of
-from joyflash_cli.studio.heads.face_points import FacePoints
+from joyflash_cli.studio.heads.face_points import FacePoints, box_around
 from joyflash_cli.studio.heads.face_state import FaceState
 from joyflash_cli.studio.heads.mouth_light import FaceRows, exposure_for, mouth_openness
 from joyflash_cli.studio.heads.rasteriser import Lens, Lighting, Part, Scene, vertex_normals
@@ -19,7 +19,6 @@ EYE_LINE = 0.40
 """Height of the eyes in the picture, from the top."""
 EYE_TO_MOUTH = 0.25
 """Distance from the eyes to the closed mouth, as a fraction of the picture."""
-BOX_PADDING = 0.04
 _HEIGHT_TO_WIDTH = 0.74
 """Eyes to mouth over the width across both eyeballs, on the base head."""
 FULLY_OPEN = FaceState(visemes=np.array([1, 0.6, 0, 0, 0.6, 0], np.float32))
@@ -156,18 +155,12 @@ class MeshHead:
 
     def points(self, state: FaceState) -> FacePoints:
         """Points of the face in the picture of a face state."""
-        shape = self.shape(state)
-        rows = self._mesh.points
-        # The lips' edges depend on the expression, so they are found before the head is turned.
-        names = ("outer_eyes", "inner_eyes", "upper_lids", "lower_lids", "mouth_corners")
-        parts = [getattr(rows, name) for name in names]
-        edges = np.stack(rows.lip_edges(shape))
-        follow = np.ones(len(edges), np.float32)
-        places = np.concatenate([*(shape[part] for part in parts), edges])
-        follow = np.concatenate([*(self._follow[part] for part in parts), follow])
-        found = self._project(self._turn(places, follow, state), self._lens_at(state))
-        pairs = dict(zip(names, found[:-2].reshape(len(names), 2, 2), strict=True))
-        return FacePoints(**pairs, upper_lip=found[-2], lower_lip=found[-1])
+
+        def see(places: np.ndarray, rows: np.ndarray) -> np.ndarray:
+            follow = np.append(self._follow[rows], np.ones(2, np.float32))
+            return self._project(self._turn(places, follow, state), self._lens_at(state))
+
+        return self._mesh.points.points(self.shape(state), see)
 
     def canonical_points(self, state: FaceState) -> np.ndarray:
         """Points ``(P, 2)`` in pixels, NaN where unknown; see ``media.inputs.face_points``."""
@@ -235,9 +228,7 @@ class MeshHead:
     def _box(self, rows: np.ndarray, states: list[FaceState]) -> tuple[int, int, int, int]:
         posed = [self._pose(self.shape(state), state)[0][rows] for state in states]
         points = self._project(np.concatenate(posed), self._lens) / self.size_px
-        corners = (*(points.min(0) - BOX_PADDING), *(points.max(0) + BOX_PADDING))
-        x0, y0, x1, y1 = (round(float(np.clip(c, 0, 1)) * self.size_px) for c in corners)
-        return x0, y0, x1, y1
+        return box_around(points, self.size_px)
 
 
 def rest_normals(mesh: HeadMesh, scene: Scene) -> np.ndarray:

@@ -4,10 +4,12 @@ What lies behind the lips sees the sky only through the opening between them: th
 it lies and the further it hides behind a lip, and not at all while they are closed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from joyflash_cli.studio.heads.face_points import PAIRS, FacePoints
 from joyflash_cli.studio.heads.rasteriser import Material
 
 CLOSED_IN = 0.03
@@ -49,6 +51,21 @@ class FaceRows:
         if upper[1] < lower[1]:
             upper = lower = (upper + lower) / 2
         return upper, lower
+
+    def points(
+        self, vertices: np.ndarray, see: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    ) -> FacePoints:
+        """The points of an expression.
+
+        Args:
+            vertices: ``(vertices, 3)`` of the expression; the lips' edges depend on it.
+            see: From places ``(n, 3)`` and the vertices ``(n - 2,)`` of all but the lips' edges,
+                which come last, to pixels ``(n, 2)``.
+        """
+        rows = np.concatenate([getattr(self, name) for name in PAIRS])
+        found = see(np.concatenate([vertices[rows], np.stack(self.lip_edges(vertices))]), rows)
+        pairs = dict(zip(PAIRS, found[:-2].reshape(len(PAIRS), 2, 2), strict=True))
+        return FacePoints(**pairs, upper_lip=found[-2], lower_lip=found[-1])
 
 
 def mouth_openness(

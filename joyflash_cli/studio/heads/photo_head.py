@@ -6,18 +6,13 @@ tongue and throat, is rendered, in the photograph's light. At rest the picture i
 
 import numpy as np
 
-from joyflash_cli.studio.heads.face_points import FacePoints
+from joyflash_cli.studio.heads.face_points import FacePoints, box_around
 from joyflash_cli.studio.heads.face_state import FaceState
-from joyflash_cli.studio.heads.ict import MOUTH_GAIN, face_rows, ict_units, mouth_rows
+from joyflash_cli.studio.heads.ict import face_rows, ict_units, mouth_materials, mouth_rows
 from joyflash_cli.studio.heads.ict_atlas import LINING_UV
 from joyflash_cli.studio.heads.ict_pack import IctAssets, triangles_of_island
 from joyflash_cli.studio.heads.ict_paint import solid
-from joyflash_cli.studio.heads.mesh_head import (
-    BOX_PADDING,
-    FULLY_OPEN,
-    ROUNDED,
-    head_turn,
-)
+from joyflash_cli.studio.heads.mesh_head import FULLY_OPEN, ROUNDED, head_turn
 from joyflash_cli.studio.heads.mouth_light import mouth_openness
 from joyflash_cli.studio.heads.photo_fit import Photo, fit_photo
 from joyflash_cli.studio.heads.photo_mouth import colour_of, light_of, lip_vertices, lips_apart
@@ -70,11 +65,7 @@ class PhotoHead:
         self._inside = np.repeat(
             [False, True], [sum(len(part.triangles) for part in parts) for parts in (skin, mouth)]
         )
-        inside = mouth_rows(ict)
-        self._inside_rows = np.concatenate(list(inside.values()))
-        self._gain = np.repeat(
-            [MOUTH_GAIN[name] for name in inside], [len(rows) for rows in inside.values()]
-        )
+        self._inside_rows, self._gain = mouth_rows(ict)
         self._eyes = np.concatenate([ict.surfaces[f"{s}_eye"].rows for s in ("left", "right")])
         balls = self._fit.vertices[self._eyes]
         middle = (balls.max(0) + balls.min(0)) / 2
@@ -90,7 +81,9 @@ class PhotoHead:
         rest = self._shape(FaceState())
         # Turned faces are fitted with a few degrees of error, which would put teeth beside lips.
         upper = self._rows.lip_edges(rest)[0]
-        self._teeth_aside = TEETH_FOLLOW_LIPS * float(upper[0] - rest[inside["teeth"], 0].mean())
+        self._teeth_aside = TEETH_FOLLOW_LIPS * float(
+            upper[0] - rest[np.unique(ict.surfaces["teeth"].rows), 0].mean()
+        )
         self._lid_skin = self._unfolded()
         self._source, self._tone = lips_apart(self._place(rest), photo.points, ict)
         found = self._points(rest, len(photo.pixels))
@@ -193,17 +186,11 @@ class PhotoHead:
         return (shape[:, :2] * self._fit.scale + self._fit.shift) * np.array([1, -1])
 
     def _points(self, shape: np.ndarray, size_px: int) -> FacePoints:
-        rows = self._rows
-        names = ("outer_eyes", "inner_eyes", "upper_lids", "lower_lids", "mouth_corners")
-        pairs = {name: self._place(shape[getattr(rows, name)]) * size_px for name in names}
-        upper, lower = self._place(np.stack(rows.lip_edges(shape))) * size_px
-        return FacePoints(**pairs, upper_lip=upper, lower_lip=lower)
+        return self._rows.points(shape, lambda places, _: self._place(places) * size_px)
 
     def _box(self, rows: np.ndarray, states: list[FaceState]) -> tuple[int, int, int, int]:
         places = np.concatenate([self._place(self._shape(state)[rows]) for state in states])
-        corners = (*(places.min(0) - BOX_PADDING), *(places.max(0) + BOX_PADDING))
-        x0, y0, x1, y1 = (round(float(np.clip(c, 0, 1)) * self.size_px) for c in corners)
-        return x0, y0, x1, y1
+        return box_around(places, self.size_px)
 
 
 def _skin(ict: IctAssets) -> list[Part]:
@@ -224,12 +211,7 @@ def _mouth(ict: IctAssets) -> list[Part]:
     dark = Material(solid((112, 46, 46)), softness=0.5)
     inside = triangles_of_island(lining, LINING_UV)
     parts = [Part(lining.rows, lining.uv, lining.triangles[inside], dark)]
-    looks = {
-        "teeth": Material(solid((246, 222, 208)), tint=(0.86, 0.82, 0.74), specular=0.08, gloss=30),
-        "gums": Material(solid((168, 84, 84)), specular=0.08, gloss=20, softness=0.5),
-        "tongue": Material(solid((178, 92, 90)), specular=0.06, gloss=18, softness=0.5),
-    }
-    for name, look in looks.items():
+    for name, look in mouth_materials(teeth_tint=(0.86, 0.82, 0.74)).items():
         surface = ict.surfaces[name]
         parts.append(Part(surface.rows, surface.uv, surface.triangles, look))
     return parts

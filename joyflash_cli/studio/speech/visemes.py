@@ -79,19 +79,6 @@ _DIPHTHONGS = {
 _DIPHTHONG_SPLIT = 0.55
 
 
-def viseme_target(symbol: str) -> np.ndarray:
-    """The mouth a canonical phoneme aims at (a diphthong: its first half).
-
-    Args:
-        symbol: A member of ``phonemes.CANONICAL``.
-
-    Returns:
-        ``(6,)`` float32 in the order of ``VISEMES``.
-    """
-    symbol = _DIPHTHONGS.get(symbol, (symbol,))[0]
-    return np.asarray(_TARGETS[symbol][:-1], np.float32)
-
-
 def viseme_track(
     phonemes: Sequence[Phoneme],
     num_frames: int,

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from joyflash_cli.studio.heads.face_state import VISEMES
 from joyflash_cli.studio.speech.phonemes import CANONICAL, Phoneme, canonical_symbol
-from joyflash_cli.studio.speech.visemes import REST_POSE, local_energy, viseme_target, viseme_track
+from joyflash_cli.studio.speech.visemes import REST_POSE, local_energy, viseme_track
 
 JAW, WIDTH, ROUND, PRESS, TEETH = (VISEMES.index(n) for n in VISEMES[:5])
 
@@ -30,15 +30,6 @@ def speech(*sounds, step=0.12, start=0.4):
 )  # fmt: skip
 def test_symbols_of_three_sets_become_one(symbol, symbol_set, expected):
     assert canonical_symbol(symbol, symbol_set) == expected
-
-
-def test_every_canonical_phoneme_has_a_target_in_range():
-    for symbol in CANONICAL:
-        target = viseme_target(symbol)
-        assert target.shape == (len(VISEMES),)
-        assert -0.5 <= target[WIDTH] <= 1
-        assert (np.delete(target, WIDTH) >= 0).all()
-        assert (target <= 1).all()
 
 
 @given(
