@@ -37,14 +37,10 @@ class MovementRatio:
     Attributes:
         ratio: Mean absolute velocity in silence over that in speech; ``None`` if the clip lacks
             one of the two or the mouth never moves in speech.
-        silence_velocity: Mean absolute change per frame in silence, in units of the track.
-        speech_velocity: The same in speech.
         silence_frames: Frames that count as silence.
     """
 
     ratio: float | None
-    silence_velocity: float
-    speech_velocity: float
     silence_frames: int
 
 
@@ -181,6 +177,11 @@ def speech_level_db(
     power = np.array(
         [np.mean(padded[a:b] ** 2) for a, b in zip(edges[:-1], edges[1:], strict=True)]
     )
+    return relative_db(power)
+
+
+def relative_db(power: np.ndarray) -> np.ndarray:
+    """Mean squares ``(F,)`` in dB relative to their 95th percentile."""
     loud = max(float(np.percentile(power, 95)), 1e-12)
     return 10.0 * np.log10(np.maximum(power, 1e-14) / loud)
 
@@ -204,4 +205,4 @@ def movement_ratio(track: np.ndarray, silent: np.ndarray) -> MovementRatio:
     still = float(velocity[both_silent].mean()) if both_silent.any() else 0.0
     moving = float(velocity[~both_silent].mean()) if (~both_silent).any() else 0.0
     known = both_silent.any() and moving > 1e-9
-    return MovementRatio(still / moving if known else None, still, moving, int(both_silent.sum()))
+    return MovementRatio(still / moving if known else None, int(both_silent.sum()))

@@ -191,7 +191,7 @@ class _Walk:
             sharpness=read.sharpness / max(float(read.sharpness[:second].mean()), 1e-9),
             changes=read.changes,
             peak=None if levels is None else levels[:, 0],
-            level_db=None if levels is None else relative_db(levels[:, 1]),
+            level_db=None if levels is None else sync.relative_db(levels[:, 1]),
             mouth=read.jaw if was_read else None,
             identity=cosine(read.identity, read.identity[0]) if was_read else None,
         )
@@ -234,12 +234,6 @@ def _agreement(mouth: np.ndarray, level_db: np.ndarray) -> dict[str, Any]:
         "sound_lag_frames": score.lag_frames,
         "silence_movement": movement.ratio,
     }
-
-
-def relative_db(power: np.ndarray) -> np.ndarray:
-    """Mean squares ``(F,)`` in dB relative to their 95th percentile."""
-    loud = max(float(np.percentile(power, 95)), 1e-12)
-    return 10.0 * np.log10(np.maximum(power, 1e-14) / loud)
 
 
 def _middle(frame: np.ndarray) -> np.ndarray:
