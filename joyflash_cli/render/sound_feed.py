@@ -3,7 +3,6 @@
 Nothing is read before somebody asks for it, and nothing is kept after both ways have passed it.
 """
 
-from collections import deque
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,7 @@ class SoundFeed:
         import numpy as np
 
         from joyflash_cli.media.inputs.audio import ModelResampler
+        from joyflash_cli.media.outputs.clock import SoundTrack
 
         self.format: SoundFormat = sound.format
         self.ended = False
@@ -45,8 +45,7 @@ class SoundFeed:
         self._resampler = ModelResampler(sound.format.sample_rate_hz)
         self._waveform = np.zeros(0, np.float32)
         self._waveform_start = 0
-        self._kept: deque[np.ndarray] = deque()
-        self._num_taken = 0
+        self._original = SoundTrack(sound.format, exact_rate(fps))
 
     @property
     def num_frames(self) -> int | None:
@@ -72,7 +71,7 @@ class SoundFeed:
         else:
             self.num_original += len(piece)
             self.peak = max(self.peak, float(np.abs(piece).max(initial=0.0)))
-            self._kept.append(piece)
+            self._original.add(AudioClip(piece, self.format.sample_rate_hz))
             heard = self._resampler.push(piece)
         self._waveform = np.concatenate([self._waveform, heard])
         self.num_samples += len(heard)
@@ -108,22 +107,8 @@ class SoundFeed:
 
         The last frame takes all that is left.
         """
-        import numpy as np
-
-        until = int(num_frames * self._samples_per_frame)
-        if self.num_frames is not None and num_frames >= self.num_frames:
-            until = self.num_original
-        parts: list[np.ndarray] = []
-        while self._kept and self._num_taken < until:
-            piece = self._kept.popleft()
-            wanted = until - self._num_taken
-            if len(piece) > wanted:
-                self._kept.appendleft(piece[wanted:])
-                piece = piece[:wanted]
-            parts.append(piece)
-            self._num_taken += len(piece)
-        empty = np.zeros((0, self.format.channels), np.float32)
-        samples = np.concatenate(parts) if parts else empty
+        is_last = self.num_frames is not None and num_frames >= self.num_frames
+        samples = self._original.take(None if is_last else num_frames)
         return AudioClip(samples, self.format.sample_rate_hz)
 
 

@@ -12,10 +12,10 @@ from joyflash_cli.media.inputs.framing import (
     cut_frame,
     cut_notes,
     frame_face,
-    measure_framing,
 )
 from joyflash_cli.media.inputs.picture import Picture
 from joyflash_cli.media.inputs.similarity import Similarity, cut, cut_smoothly, similarity_between
+from joyflash_cli.studio.clips.clip_framing import measure_framing
 
 RULE = FramingRule(size_px=128, eyes_x=0.5, eyes_y=0.4, eyes_to_mouth=0.27)
 

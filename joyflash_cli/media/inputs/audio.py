@@ -73,22 +73,12 @@ def to_model_waveform(clip: AudioClip) -> np.ndarray:
     Returns:
         ``(max(1, round(n * 16000 / rate)),)`` float32; sample i lies at i / 16000 s.
     """
-    samples, rate_hz = clip.samples, clip.sample_rate_hz
-    if rate_hz == MODEL_SAMPLE_RATE_HZ:
-        downmix = Downmix(rate_hz)
-        first, rest = downmix.push(samples), downmix.finish()
-        return np.concatenate([first, rest]) if len(rest) else first
-    # Filled piece by piece: long sound must not be held several times.
-    num_samples = max(1, round(len(samples) * MODEL_SAMPLE_RATE_HZ / rate_hz))
-    waveform = np.zeros(num_samples, np.float32)
-    resampler, filled = ModelResampler(rate_hz), 0
-    for start in range(0, len(samples), _FRAME_SAMPLES):
-        piece = resampler.push(samples[start : start + _FRAME_SAMPLES])
-        waveform[filled : filled + len(piece)] = piece[: num_samples - filled]
-        filled += len(piece)
-    rest = resampler.finish()[: max(0, num_samples - filled)]
-    waveform[filled : filled + len(rest)] = rest
-    return waveform
+    if clip.sample_rate_hz == MODEL_SAMPLE_RATE_HZ and clip.samples.shape[1] == 1:
+        return clip.samples[:, 0]  # long sound is not held twice
+    resampler = ModelResampler(clip.sample_rate_hz)
+    starts = range(0, len(clip.samples), _FRAME_SAMPLES)
+    parts = [resampler.push(clip.samples[start : start + _FRAME_SAMPLES]) for start in starts]
+    return np.concatenate([*parts, resampler.finish()])
 
 
 def is_silent(clip: AudioClip) -> bool:

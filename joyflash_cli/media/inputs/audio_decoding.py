@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -14,7 +13,7 @@ from joyflash_cli.errors import AudioError
 from joyflash_cli.media.inputs.containers import open_container
 from joyflash_cli.media.inputs.hearing import Hearing, no_such_track
 from joyflash_cli.media.inputs.holes import Hole
-from joyflash_cli.media.inputs.kinds import hint_for_missing
+from joyflash_cli.media.inputs.kinds import opened
 from joyflash_cli.media.inputs.padding import SoundPadding
 
 if TYPE_CHECKING:
@@ -31,9 +30,8 @@ MAX_DURATION_S = 24 * 3600
 """Longest sound that is read whole; a day at 48 kHz stereo is already 33 GB of samples."""
 
 
-@contextlib.contextmanager
-def opened_sound_file(path: Path) -> Iterator[io.BufferedReader]:
-    """The file, always a plain local one however its name is spelled, within a ``with`` statement.
+def opened_sound_file(path: Path) -> contextlib.AbstractContextManager[BinaryIO]:
+    """The file within a ``with`` statement.
 
     Opening it here keeps addresses and protocol prefixes (``http:``, ``concat:``) away from
     libavformat: they are only names of files that do not exist.
@@ -41,23 +39,13 @@ def opened_sound_file(path: Path) -> Iterator[io.BufferedReader]:
     Raises:
         AudioError: ``E-AUDIO-MISSING`` if it cannot be opened or read.
     """
-    try:
-        with path.open("rb") as file:
-            yield file
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise AudioError(
-            f"{path}: no such file",
-            hint=hint_for_missing(
-                path, "give the path of a local sound file, or - for WAV on standard input"
-            ),
-            code="E-AUDIO-MISSING",
-        ) from error
-    except OSError as error:
-        raise AudioError(
-            f"{path} cannot be read: {error.strerror or error}",
-            hint="give the path of a readable sound file",
-            code="E-AUDIO-MISSING",
-        ) from error
+    return opened(
+        path,
+        AudioError,
+        code="E-AUDIO-MISSING",
+        missing="give the path of a local sound file, or - for WAV on standard input",
+        unreadable="give the path of a readable sound file",
+    )
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -129,31 +128,6 @@ def frame_face(
         place = similarity_between(rule.targets * rule.size_px, found)
     pixels = cut_frame(picture.pixels, place, rule.size_px)
     return Framed(pixels, place, face, picture.pixels, quarters, picture.warnings)
-
-
-def measure_framing(frames: Sequence[np.ndarray]) -> FramingRule:
-    """The median place of eyes and mouth over many frames of one size: the rule for a profile.
-
-    Args:
-        frames: ``(S, S, 3)`` uint8 each; those without a detected face are left out.
-
-    Raises:
-        ImageError: If the frames differ in size, are not square, or none shows a face.
-    """
-    shapes = {frame.shape for frame in frames}
-    if len(shapes) != 1 or next(iter(shapes))[0] != next(iter(shapes))[1]:
-        raise ImageError(f"framing needs square frames of one size; got {sorted(shapes)}")
-    size_px = next(iter(shapes))[0]
-    largest = [faces[0] for faces in map(find_faces, frames) if faces]
-    if not largest:
-        raise ImageError(
-            f"no face was found in {len(frames)} frames",
-            hint="give frames that show faces from the front",
-            code="E-IMAGE-FACE",
-        )
-    eyes = np.median([face.eyes for face in largest], axis=0) / size_px
-    distance = float(np.median([face.eyes_to_mouth for face in largest])) / size_px
-    return FramingRule(size_px, float(eyes[0]), float(eyes[1]), distance)
 
 
 def choose_upright_face(

@@ -1,9 +1,14 @@
-"""What a file is, by its first bytes: told apart only to say something useful about it."""
+"""Files that are given: opened, and told apart by their first bytes to say something useful."""
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+from joyflash_cli.errors import JoyFlashError
 
 HEAD_BYTES = 16
 
@@ -67,11 +72,38 @@ def is_url(name: str) -> bool:
     return bool(_URL.match(name))
 
 
-def hint_for_missing(path: Path, otherwise: str) -> str:
-    """The next step where a file is not there; addresses are never fetched."""
-    if is_url(str(path)):
-        return "URLs are not fetched; download it and give the path of the file"
-    return otherwise
+@contextlib.contextmanager
+def opened(
+    source: Path | BinaryIO,
+    failure: type[JoyFlashError],
+    *,
+    code: str,
+    missing: str,
+    unreadable: str,
+) -> Iterator[BinaryIO]:
+    """A file, always a plain local one however its name is spelled, within a ``with`` statement.
+
+    Args:
+        source: Path of the file, addresses are never fetched; or one that is open, which stays so.
+        failure: What is raised where it cannot be opened or read, with this ``code``.
+        code: Of the error.
+        missing: The next step where there is no such file.
+        unreadable: The next step where the system refuses.
+    """
+    path = Path(source if isinstance(source, str | Path) else source.name)
+    try:
+        if isinstance(source, str | Path):
+            with path.open("rb") as file:
+                yield file
+        else:
+            yield source
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if is_url(str(path)):
+            missing = "URLs are not fetched; download it and give the path of the file"
+        raise failure(f"{path}: no such file", hint=missing, code=code) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise failure(f"{path} cannot be read: {reason}", hint=unreadable, code=code) from error
 
 
 def _described(head: bytes) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from joyflash_cli.errors import ImageError
-from joyflash_cli.media.inputs.kinds import hint_for_missing, name_of_format
+from joyflash_cli.media.inputs.kinds import name_of_format, opened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -90,24 +90,9 @@ def read_picture(source: Path | BinaryIO) -> Picture:
     """
     path = Path(source if isinstance(source, str | Path) else source.name)
     name = path.name or str(path)
-    try:  # a pipe can be read only once, a device never ends
-        if isinstance(source, str | Path):
-            with path.open("rb") as file:
-                data = file.read(MAX_FILE_BYTES + 1)
-        else:
-            data = source.read(MAX_FILE_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ImageError(
-            f"{path}: no such file",
-            hint=hint_for_missing(path, _GIVE_A_PICTURE),
-            code="E-IMAGE-MISSING",
-        ) from error
-    except OSError as error:
-        raise ImageError(
-            f"{path} cannot be read: {error.strerror or error}",
-            hint=_GIVE_A_PICTURE,
-            code="E-IMAGE-MISSING",
-        ) from error
+    hints = {"missing": _GIVE_A_PICTURE, "unreadable": _GIVE_A_PICTURE}
+    with opened(source, ImageError, code="E-IMAGE-MISSING", **hints) as file:
+        data = file.read(MAX_FILE_BYTES + 1)  # a pipe can be read only once, a device never ends
     if len(data) > MAX_FILE_BYTES:
         raise ImageError(
             f"{name} has more than {MAX_FILE_BYTES >> 20} MB",

@@ -127,7 +127,7 @@ def cover(
     size = (frame_width / scale, frame_height / scale)
     left = _cut_start(width, size[0], None if face is None else _extent(face, 0))
     top = _cut_start(height, size[1], None if face is None else _extent(face, 1))
-    pixels = _scaled(picture.pixels, (left, top, left + size[0], top + size[1]),
+    pixels = scaled(picture.pixels, (left, top, left + size[0], top + size[1]),
                      (frame_width, frame_height))  # fmt: skip
     place = Similarity(1 / scale, 0.0, left, top)
     return Framed(pixels, place, face, picture.pixels, quarters, tuple(notes))
@@ -149,7 +149,7 @@ def _cut_start(length: int, kept: float, face: tuple[float, float] | None) -> fl
     return min(max(wanted, 0.0), length - kept)
 
 
-def _scaled(
+def scaled(
     pixels: np.ndarray, box: tuple[float, float, float, float], size: tuple[int, int]
 ) -> np.ndarray:
     """The box ``(left, top, right, bottom)`` at this ``(width, height)``, bilinear, antialiased."""

@@ -7,6 +7,7 @@ of sound takes no more memory than a second. A pipe is heard as it arrives.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import select
 import stat
@@ -217,12 +218,12 @@ def check_sound_file(
         if plain is not None:
             num_samples += plain.count_rest()
         file.seek(0)
-        checked = (hashlib.file_digest(file, "sha256").hexdigest(), stamp)
+        digest = hashlib.file_digest(cast("io.BufferedReader", file), "sha256").hexdigest()
     if num_samples == 0:
         raise empty_sound(path.name)
     if num_samples > MAX_DURATION_S * opened.format.sample_rate_hz:
         raise too_long(path.name)
-    return FileSound(path, opened.format, num_samples, silent, checked, pcm, hearing)
+    return FileSound(path, opened.format, num_samples, silent, (digest, stamp), pcm, hearing)
 
 
 def _stamp(status: os.stat_result) -> Stamp:

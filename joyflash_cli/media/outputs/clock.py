@@ -42,9 +42,16 @@ class SoundTrack:
         if len(sound.samples):
             self._pieces.append(sound.samples)
 
-    def take(self, num_frames: int) -> np.ndarray:
-        """The samples ``(n, channels)`` not taken yet that lie before the end of so many frames."""
-        wanted = samples_until(num_frames, self.format.sample_rate_hz, self._fps) - self.num_taken
+    def take(self, num_frames: int | None = None) -> np.ndarray:
+        """The samples ``(n, channels)`` not taken yet that lie before the end of so many frames.
+
+        Args:
+            num_frames: ``None`` for all that is left.
+        """
+        wanted = sum(map(len, self._pieces))
+        if num_frames is not None:
+            until = samples_until(num_frames, self.format.sample_rate_hz, self._fps)
+            wanted = until - self.num_taken
         parts = [np.zeros((0, self.format.channels), np.float32)]
         while self._pieces and wanted > 0:
             piece = self._pieces.popleft()

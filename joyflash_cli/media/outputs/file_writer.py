@@ -7,7 +7,6 @@ name is untouched until the new one has been read back.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 from joyflash_cli.errors import OutputError
 from joyflash_cli.files import flush
 from joyflash_cli.media.outputs.mp4_boxes import write_fast_start
-from joyflash_cli.media.outputs.names import being_written
+from joyflash_cli.media.outputs.names import being_written, is_locked
 from joyflash_cli.media.outputs.probe import MediaInfo, plays, probe
 from joyflash_cli.media.outputs.tracks import TrackWriter
 from joyflash_cli.media.outputs.writer import NamedWriter, write_error
@@ -175,7 +174,8 @@ def _claimed(path: Path) -> int:
     while True:
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o666)
         try:
-            _lock(descriptor)
+            if is_locked(descriptor):
+                raise BlockingIOError
             if _lies_at(path, descriptor):
                 os.ftruncate(descriptor, 0)
                 return descriptor
@@ -183,15 +183,6 @@ def _claimed(path: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # its writer has just given it its final name
-
-
-def _lock(descriptor: int) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:
-        return  # a file system without locks
 
 
 def _lies_at(path: Path, descriptor: int) -> bool:

@@ -357,13 +357,22 @@ def _is_being_written(path: Path) -> bool:
     except OSError:
         return False
     try:
+        return is_locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(descriptor: int) -> bool:
+    """Whether another process holds an open file; else this one does, until it closes it.
+
+    Where the file system knows no locks, nobody is kept out.
+    """
+    try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
-        return False  # a file system without locks
-    finally:
-        os.close(descriptor)
+        return False
     return False
 
 

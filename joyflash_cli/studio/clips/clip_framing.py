@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from joyflash_cli.errors import ImageError
+from joyflash_cli.media.inputs.faces import find_faces
 from joyflash_cli.media.inputs.framing import FramingRule, cut_frame
 from joyflash_cli.media.inputs.picture import Picture
-from joyflash_cli.media.inputs.sizing import Framing, frame_picture
+from joyflash_cli.media.inputs.sizing import Framing, frame_picture, scaled
 
 
 class ClipFraming:
@@ -39,18 +41,29 @@ class ClipFraming:
             return lambda pixels: cut_frame(np.rot90(pixels, framed.quarters), place, width)
         right, bottom = place.to_picture(np.array([width, height])).tolist()
         box = (place.x, place.y, right, bottom)
-        return lambda pixels: _resized(np.rot90(pixels, framed.quarters), box, (width, height))
+        return lambda pixels: scaled(np.rot90(pixels, framed.quarters), box, (width, height))
 
 
-def _resized(
-    pixels: np.ndarray, box: tuple[float, float, float, float], size: tuple[int, int]
-) -> np.ndarray:
-    from PIL import Image
+def measure_framing(frames: Sequence[np.ndarray]) -> FramingRule:
+    """The median place of eyes and mouth over many frames of one size: the rule for a profile.
 
-    limits = (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[0]))
-    inside = (
-        max(box[0], limits[0]), max(box[1], limits[1]),
-        min(box[2], limits[2]), min(box[3], limits[3]),
-    )  # fmt: skip
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.array(picture.resize(size, Image.Resampling.BILINEAR, box=inside))
+    Args:
+        frames: ``(S, S, 3)`` uint8 each; those without a detected face are left out.
+
+    Raises:
+        ImageError: If the frames differ in size, are not square, or none shows a face.
+    """
+    shapes = {frame.shape for frame in frames}
+    if len(shapes) != 1 or next(iter(shapes))[0] != next(iter(shapes))[1]:
+        raise ImageError(f"framing needs square frames of one size; got {sorted(shapes)}")
+    size_px = next(iter(shapes))[0]
+    largest = [faces[0] for faces in map(find_faces, frames) if faces]
+    if not largest:
+        raise ImageError(
+            f"no face was found in {len(frames)} frames",
+            hint="give frames that show faces from the front",
+            code="E-IMAGE-FACE",
+        )
+    eyes = np.median([face.eyes for face in largest], axis=0) / size_px
+    distance = float(np.median([face.eyes_to_mouth for face in largest])) / size_px
+    return FramingRule(size_px, float(eyes[0]), float(eyes[1]), distance)

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from joyflash_cli.encoders.front_end import FrontEnd, load_front_end, save_front_end
-from joyflash_cli.media.inputs.framing import measure_framing
 from joyflash_cli.render.load import load_parts
+from joyflash_cli.studio.clips.clip_framing import measure_framing
 from joyflash_cli.studio.clips.clips import ClipStore
 from joyflash_cli.studio.speech.speech import load_speech
 from joyflash_cli.studio.training.clip_encoders import resolve_encoders
