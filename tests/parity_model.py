@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from parity_report import Report
+from public_layouts import from_public
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from joyflash_cli.sampler.settings import (
     SamplerSettings,
 )
 from joyflash_cli.types import Conditioning
-from joyflash_cli.weights.convert import from_public, select_generator
+from joyflash_cli.weights.convert_sources import select_generator
 
 
 def transformer_config(case: dict) -> TransformerConfig:

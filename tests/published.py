@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from public_layouts import to_public
 from safetensors.torch import save_file
 
 from joyflash_cli.codec.wan import wan_vae_module
@@ -12,9 +13,9 @@ from joyflash_cli.encoders.text import text_encoder_module
 from joyflash_cli.encoders.wav2vec2_weights import wav2vec2_module
 from joyflash_cli.model.config import AudioPackConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.weights.convert import ORIGINAL_NAMES, to_public
 from joyflash_cli.weights.convert_names import (
     IMAGE_ENCODER_NAMES,
+    ORIGINAL_NAMES,
     TEXT_ENCODER_NAMES,
     rename,
 )

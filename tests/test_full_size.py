@@ -9,6 +9,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from public_layouts import save_state_dict
 from published import CLIP, TEXT, TEXT_DIM, VAE, WAV2VEC2, write_profile, write_tokenizer
 
 from joyflash_cli.config import to_dict
@@ -24,7 +25,6 @@ from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.render import JoyFlash, plan_render, read_request
 from joyflash_cli.render.sampling import with_sampler_options
 from joyflash_cli.weights.convert import convert_weights, read_template
-from joyflash_cli.weights.state_dict import save_state_dict
 from joyflash_cli.weights.store import resolve_checkpoint
 
 LIVETALK, AVATARFORCING, JOYAVATAR = "livetalk-1.3b", "avatarforcing-1.3b", "joyavatar-flash-1.3b"

@@ -13,10 +13,10 @@ import pytest
 import torch
 from parity_report import Report
 from parity_rolling import exact_levels
+from public_layouts import to_public
 from safetensors.torch import load_file, save_file
 
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.weights.convert import to_public
 
 CASES = Path(__file__).parent / "data" / "parity"
 BATCH = 2

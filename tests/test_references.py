@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
+from public_layouts import from_public  # noqa: E402
+
 from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder, Wav2Vec2Options  # noqa: E402
 from joyflash_cli.encoders.wav2vec2_weights import wav2vec2_module  # noqa: E402
 from joyflash_cli.model.config import TransformerConfig  # noqa: E402
 from joyflash_cli.model.transformer import CausalTransformer  # noqa: E402
 from joyflash_cli.types import Conditioning  # noqa: E402
-from joyflash_cli.weights.convert import DIFFUSERS_NAMES, from_public  # noqa: E402
+from joyflash_cli.weights.convert_names import DIFFUSERS_NAMES  # noqa: E402
 
 FEW = settings(max_examples=6, deadline=None, derandomize=True, database=None)
 

@@ -9,6 +9,7 @@ TOY_SIZE_PX = 64
 def write_toy_checkpoint(folder: Path) -> None:
     """Fills a folder with small random weights: 64 px, two layers, every part real."""
     import torch
+    from public_layouts import save_state_dict
 
     from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
     from joyflash_cli.config import to_dict
@@ -17,7 +18,6 @@ def write_toy_checkpoint(folder: Path) -> None:
     from joyflash_cli.model.config import AudioAttentionConfig, TransformerConfig
     from joyflash_cli.model.transformer import CausalTransformer
     from joyflash_cli.sampler.settings import SamplerSettings
-    from joyflash_cli.weights.state_dict import save_state_dict
 
     front_end = FrontEndConfig(num_mels=8, stem_width=8, hidden=10, num_blocks=1)
     codec = TinyCodecConfig(

@@ -27,23 +27,16 @@ from joyflash_cli.weights.convert_encoders import (
     plan_text_encoder,
 )
 from joyflash_cli.weights.convert_inputs import ProfileSources, find_sources
-from joyflash_cli.weights.convert_names import DIFFUSERS_NAMES, ORIGINAL_NAMES
 from joyflash_cli.weights.convert_outputs import take
 from joyflash_cli.weights.convert_quantised import refuse_quantised
 from joyflash_cli.weights.convert_sources import (
     Generator,
     TensorSource,
     read_stated_config,
-    select_generator,
 )
 from joyflash_cli.weights.convert_transformer import (
     detect_config,
     detect_names,
-    from_public,
-    key_hash,
-    merge_adapters,
-    strip_prefixes,
-    to_public,
     transformer_outputs,
 )
 from joyflash_cli.weights.convert_write import (
@@ -56,19 +49,6 @@ from joyflash_cli.weights.convert_write import (
 from joyflash_cli.weights.manifest import find_profile
 from joyflash_cli.weights.prompt_cache import read_embedding
 from joyflash_cli.weights.publishing import published_directory
-
-__all__ = [
-    "DIFFUSERS_NAMES",
-    "ORIGINAL_NAMES",
-    "convert_weights",
-    "from_public",
-    "key_hash",
-    "merge_adapters",
-    "read_template",
-    "select_generator",
-    "strip_prefixes",
-    "to_public",
-]
 
 ADAPTER_SCALE = 0.5
 """Alpha / rank of AvatarForcing's adapters: 64 / 128."""

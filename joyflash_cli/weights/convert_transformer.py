@@ -1,10 +1,9 @@
-"""Public Wan-style transformers to this project's names and shapes, and back.
+"""Public Wan-style transformers to this project's names and shapes.
 
 Nothing is guessed: a missing or an unexpected key is an error.
 """
 
 import functools
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -37,59 +36,6 @@ HEAD_WIDTH = 128
 _ADAPTER = re.compile(r"^(?P<linear>.+)\.lora_(?P<factor>[AB])(?:\.\w+)?\.weight$")
 
 
-def from_public(
-    state_dict: Mapping[str, Tensor],
-    config: TransformerConfig,
-    *,
-    names: Mapping[str, str] = ORIGINAL_NAMES,
-    adapter_scale: float = 0.5,
-) -> dict[str, Tensor]:
-    """A public state dict under our names and shapes, checked against ``config``.
-
-    Container prefixes (``model.``, ``_fsdp_wrapped_module.``) are removed and low-rank adapters
-    merged.
-
-    Args:
-        state_dict: As the checkpoint holds it.
-        config: The architecture it must fit.
-        names: ``ORIGINAL_NAMES`` or ``DIFFUSERS_NAMES``.
-        adapter_scale: Alpha / rank of the adapters; AvatarForcing's is 64 / 128.
-
-    Raises:
-        CheckpointError: If keys are missing or unexpected, or a shape differs.
-    """
-    shapes = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
-    outputs = transformer_outputs(shapes, config, names=names, adapter_scale=adapter_scale)
-    return {
-        output.name: output.build(*(state_dict[name] for name in output.sources))
-        for output in outputs
-    }
-
-
-def to_public(
-    state_dict: Mapping[str, Tensor],
-    config: TransformerConfig,
-    *,
-    names: Mapping[str, str] = ORIGINAL_NAMES,
-) -> dict[str, Tensor]:
-    """Our state dict under public names and shapes.
-
-    Raises:
-        CheckpointError: If a key has no public name.
-    """
-    inverse = {ours: public for public, ours in names.items()}
-    unknown = [name for name in state_dict if rename(name, inverse) is None]
-    if unknown:
-        raise CheckpointError(
-            f"The checkpoint has parts without a public name: {', '.join(unknown[:5])}",
-            hint="only models of a public architecture have public names",
-        )
-    return {
-        _public_name(name, inverse): _to_public_shape(name, tensor, config)
-        for name, tensor in state_dict.items()
-    }
-
-
 def transformer_outputs(
     shapes: Mapping[str, Shape],
     config: TransformerConfig,
@@ -97,7 +43,16 @@ def transformer_outputs(
     names: Mapping[str, str],
     adapter_scale: float,
 ) -> list[OutputTensor]:
-    """The plan of ``from_public`` for a source with these names and shapes.
+    """What a transformer is made of, from a source with these names and shapes.
+
+    Container prefixes (``model.``, ``_fsdp_wrapped_module.``) are removed and low-rank adapters
+    merged.
+
+    Args:
+        shapes: Of the source.
+        config: The architecture it must fit.
+        names: ``ORIGINAL_NAMES`` or ``DIFFUSERS_NAMES``.
+        adapter_scale: Alpha / rank of the adapters; AvatarForcing's is 64 / 128.
 
     Raises:
         CheckpointError: ``E-CHECKPOINT-LAYOUT`` when it does not give exactly the transformer.
@@ -131,8 +86,7 @@ def transformer_outputs(
 
 def detect_names(shapes: Mapping[str, Shape]) -> Mapping[str, str]:
     """Which of the two tables a source is named by."""
-    cleaned = strip_prefixes(dict.fromkeys(shapes))
-    is_diffusers = any(name.startswith("condition_embedder.") for name in cleaned)
+    is_diffusers = any(clean_name(name).startswith("condition_embedder.") for name in shapes)
     return DIFFUSERS_NAMES if is_diffusers else ORIGINAL_NAMES
 
 
@@ -194,46 +148,12 @@ def detect_config(
         ) from error
 
 
-def strip_prefixes(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """The state dict without the prefixes that training containers add."""
-    return {clean_name(name): tensor for name, tensor in state_dict.items()}
-
-
 def clean_name(name: str) -> str:
     """One name without container prefixes."""
     name = name.replace(WRAPPER, "")
     while name.startswith(CONTAINER_PREFIXES):
         name = name.partition(".")[2]
     return name
-
-
-def merge_adapters(state_dict: Mapping[str, Tensor], *, scale: float) -> dict[str, Tensor]:
-    """The state dict with low-rank adapters merged: ``W + scale * B @ A``.
-
-    The product is computed in float32 or better and cast back to the dtype of the weight.
-
-    Raises:
-        CheckpointError: If one factor of an adapter, or its base weight, is missing.
-    """
-    plain, adapters = _split_adapters({name: () for name in state_dict})
-    merged = {name: state_dict[source] for name, source in plain.items()}
-    for linear, factors in adapters.items():
-        weight = f"{linear}.weight"
-        if set(factors) != {"A", "B"} or weight not in merged:
-            raise CheckpointError(f"The adapter of {linear} is incomplete")
-        merged[weight] = merged_adapter(
-            merged[weight], state_dict[factors["A"]], state_dict[factors["B"]], scale=scale
-        )
-    return merged
-
-
-def key_hash(state_dict: Mapping[str, Tensor]) -> str:
-    """The md5 by which DiffSynth and LiveTalk recognise a layout: sorted names and shapes."""
-    entries = []
-    for name, tensor in state_dict.items():
-        shape = "_".join(str(size) for size in tensor.shape)
-        entries += [f"{name}:{shape}", name]
-    return hashlib.md5(",".join(sorted(entries)).encode(), usedforsecurity=False).hexdigest()
 
 
 def _split_adapters(
@@ -326,14 +246,6 @@ def _to_our_shape(name: str, tensor: Tensor) -> Tensor:
     if name.endswith("modulation"):
         return tensor.squeeze(0)
     return keep(tensor)
-
-
-def _to_public_shape(name: str, tensor: Tensor, config: TransformerConfig) -> Tensor:
-    if name == "patch_embedding.weight":
-        return tensor.unflatten(1, (config.in_channels, *config.patch_size))
-    if name.endswith("modulation"):
-        return tensor.unsqueeze(0)
-    return tensor
 
 
 def module_shapes(config: TransformerConfig) -> dict[str, Shape]:

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from joyflash_cli.errors import CheckpointError
-from joyflash_cli.files import whole_file
 from joyflash_cli.weights.eight_bit import SCALE_SUFFIX, from_eight_bit, without_scales
-from joyflash_cli.weights.tensors import save_tensors, tensor_shapes
+from joyflash_cli.weights.tensors import tensor_shapes
 
 if TYPE_CHECKING:
     import torch
@@ -91,29 +90,6 @@ def check_state_dict(module: "nn.Module", path: Path | Sequence[Path]) -> None:
     paths = [path] if isinstance(path, Path) else list(path)
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     _check_layout(paths, expected, tensor_shapes(paths))
-
-
-def save_state_dict(module: "nn.Module", path: Path, *, dtype: "torch.dtype | None" = None) -> None:
-    """Writes the module's weights as safetensors, replacing ``path`` in one step.
-
-    Args:
-        module: Its ``state_dict`` is written.
-        path: Target file; its directory must exist.
-        dtype: Floating-point type to store; the module's own if absent.
-
-    Raises:
-        OSError: If it cannot be written; an earlier file stays.
-    """
-    tensors = {
-        name: (value.to(dtype) if dtype and value.is_floating_point() else value)
-        .detach()
-        .cpu()
-        .clone()
-        .contiguous()
-        for name, value in module.state_dict().items()
-    }
-    with whole_file(path) as part:
-        save_tensors(tensors, part)
 
 
 def _check_layout(

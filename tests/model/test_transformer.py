@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from public_layouts import from_public
 
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.attention import block_causal_mask
@@ -15,7 +16,7 @@ from joyflash_cli.model.config import (
 )
 from joyflash_cli.model.transformer import CausalTransformer, Context
 from joyflash_cli.types import Conditioning
-from joyflash_cli.weights.convert import DIFFUSERS_NAMES, from_public
+from joyflash_cli.weights.convert_names import DIFFUSERS_NAMES
 
 TEXT = TransformerConfig(
     dim=24, num_layers=4, num_heads=2, ffn_dim=32, freq_dim=16, in_channels=4, out_channels=4,

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from public_layouts import from_public, key_hash, to_public
 
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.model.config import (
@@ -14,15 +15,8 @@ from joyflash_cli.model.config import (
     TransformerConfig,
 )
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.weights.convert import (
-    DIFFUSERS_NAMES,
-    ORIGINAL_NAMES,
-    from_public,
-    key_hash,
-    merge_adapters,
-    select_generator,
-    to_public,
-)
+from joyflash_cli.weights.convert_names import DIFFUSERS_NAMES, ORIGINAL_NAMES
+from joyflash_cli.weights.convert_sources import select_generator
 
 SMALL = TransformerConfig(
     dim=24, num_layers=12, num_heads=2, ffn_dim=32, freq_dim=16, in_channels=9, out_channels=4,
@@ -92,27 +86,24 @@ def test_own_parts_have_no_public_name():
 
 
 def test_adapters_are_merged():
-    weight, bias = torch.randn(4, 3), torch.randn(4)
-    down, up = torch.randn(2, 3), torch.randn(4, 2)
-    merged = merge_adapters(
-        {
-            "q.base_layer.weight": weight,
-            "q.base_layer.bias": bias,
-            "q.lora_A.default.weight": down,
-            "q.lora_B.default.weight": up,
-            "other.weight": bias,
-        },
-        scale=0.5,
-    )
-    assert merged.keys() == {"q.weight", "q.bias", "other.weight"}
-    assert torch.allclose(merged["q.weight"], weight + 0.5 * up @ down)
+    public = to_public(CausalTransformer(SMALL).state_dict(), SMALL)
+    linear, ours = "blocks.3.cross_attn.q", "layers.3.cross_attention.query.weight"
+    weight = public.pop(f"{linear}.weight")
+    public[f"{linear}.base_layer.bias"] = public.pop(f"{linear}.bias")
+    down, up = torch.randn(2, weight.shape[1]), torch.randn(weight.shape[0], 2)
+    public |= {
+        f"{linear}.base_layer.weight": weight,
+        f"{linear}.lora_A.default.weight": down,
+        f"{linear}.lora_B.default.weight": up,
+    }
+    merged = from_public(public, SMALL, adapter_scale=0.5)
+    assert torch.allclose(merged[ours], weight + 0.5 * up @ down)
 
 
 def test_half_an_adapter_is_an_error():
-    with pytest.raises(CheckpointError, match="q"):
-        merge_adapters(
-            {"q.weight": torch.zeros(2, 2), "q.lora_A.weight": torch.zeros(1, 2)}, scale=1
-        )
+    public = to_public(CausalTransformer(SMALL).state_dict(), SMALL)
+    with pytest.raises(CheckpointError, match=r"adapter of blocks\.3\.cross_attn\.q"):
+        from_public(public | {"blocks.3.cross_attn.q.lora_A.weight": torch.zeros(1, 24)}, SMALL)
 
 
 def test_generator_is_found():

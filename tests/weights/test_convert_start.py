@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from public_layouts import to_public
 from published import AVATAR, TEXT_DIM, random_transformer
 from safetensors.torch import load_file, save_file
 
@@ -21,7 +22,6 @@ from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.studio.training.sharding import load_weights
 from joyflash_cli.types import Conditioning
 from joyflash_cli.weights import convert_write
-from joyflash_cli.weights.convert import to_public
 from joyflash_cli.weights.convert_start import convert_start
 from joyflash_cli.weights.shards import part_files
 

@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 import torch
+from public_layouts import from_public, to_public
 from published import AVATAR, TEXT_DIM, random_transformer, with_adapters, write_profile
 from safetensors.torch import load_file, save_file
 
@@ -16,7 +17,7 @@ from joyflash_cli.config import from_dict, to_dict
 from joyflash_cli.errors import CheckpointError, OutputError, UsageError
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.weights import convert, convert_write
-from joyflash_cli.weights.convert import convert_weights, from_public, read_template, to_public
+from joyflash_cli.weights.convert import convert_weights, read_template
 from joyflash_cli.weights.manifest import read_manifest
 from joyflash_cli.weights.shards import part_files
 from joyflash_cli.weights.store import resolve_checkpoint
@@ -160,7 +161,7 @@ def test_a_single_file_of_the_user_replaces_the_transformer(published, tmp_path)
 
 
 def test_adapters_of_the_diffusers_layout_and_every_container_prefix(tmp_path, published):
-    from joyflash_cli.weights.convert import DIFFUSERS_NAMES
+    from joyflash_cli.weights.convert_names import DIFFUSERS_NAMES
 
     model = random_transformer()
     state = to_public(model.state_dict(), AVATAR, names=DIFFUSERS_NAMES)

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from public_layouts import save_state_dict
 from safetensors.torch import save_file
 from torch import nn
 
 from joyflash_cli.errors import CheckpointError
-from joyflash_cli.weights.state_dict import load_state_dict, save_state_dict
+from joyflash_cli.weights.state_dict import load_state_dict
 
 
 class Net(nn.Module):
