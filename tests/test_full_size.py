@@ -238,7 +238,7 @@ def test_a_checkpoint_may_bring_the_embedding_of_its_default_prompt_alone(
 def convert_with_embedding(source, embedding, folder, monkeypatch):
     """A conversion whose sources hold a prompt embedding and no text encoder."""
     from joyflash_cli.weights import convert
-    from joyflash_cli.weights.convert_inputs import ProfileSources, find_sources
+    from joyflash_cli.weights.sources import ProfileSources, find_sources
 
     found = dict(find_sources(AVATARFORCING, source).files)
     del found["text_encoder"]

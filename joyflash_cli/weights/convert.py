@@ -14,10 +14,9 @@ from typing import Any
 import torch
 
 from joyflash_cli import __version__
-from joyflash_cli.config import from_dict, to_dict
+from joyflash_cli.config import to_dict
 from joyflash_cli.description import parse_description
 from joyflash_cli.errors import UsageError
-from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.weights.convert_encoders import (
     PartPlan,
     fingerprint,
@@ -26,19 +25,13 @@ from joyflash_cli.weights.convert_encoders import (
     plan_image_encoder,
     plan_text_encoder,
 )
-from joyflash_cli.weights.convert_inputs import ProfileSources, find_sources
-from joyflash_cli.weights.convert_outputs import take
-from joyflash_cli.weights.convert_quantised import refuse_quantised
+from joyflash_cli.weights.convert_plan import refuse_quantised, take
 from joyflash_cli.weights.convert_sources import (
     Generator,
     TensorSource,
     read_stated_config,
 )
-from joyflash_cli.weights.convert_transformer import (
-    detect_config,
-    detect_names,
-    transformer_outputs,
-)
+from joyflash_cli.weights.convert_transformer import plan_transformer
 from joyflash_cli.weights.convert_write import (
     Part,
     Progress,
@@ -49,9 +42,7 @@ from joyflash_cli.weights.convert_write import (
 from joyflash_cli.weights.manifest import find_profile
 from joyflash_cli.weights.prompt_cache import read_embedding
 from joyflash_cli.weights.publishing import published_directory
-
-ADAPTER_SCALE = 0.5
-"""Alpha / rank of AvatarForcing's adapters: 64 / 128."""
+from joyflash_cli.weights.sources import ProfileSources, find_sources
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -130,7 +121,9 @@ def _plan(
     generator: Generator,
 ) -> tuple[list[Part], dict[str, Any]]:
     """Every part that the sources give, and the description of the result."""
-    parts = [_plan_transformer(template, sources, dtype, generator)]
+    paths = sources.weights("transformer")
+    source, config, outputs = plan_transformer(paths, template, generator)
+    parts = [Part("transformer", source, PartPlan(to_dict(config), outputs), dtype)]
     parts += _plan_encoders(template, sources, dtype)
     conditioning = dict(template.get("conditioning", {}))
     for part in parts:
@@ -157,19 +150,6 @@ def _plan(
     if find_profile(profile_name).kind != "base":
         parse_description(description, name=profile_name)  # refuses before anything is written
     return parts, description
-
-
-def _plan_transformer(
-    template: Mapping[str, Any], sources: ProfileSources, dtype: torch.dtype, generator: Generator
-) -> Part:
-    paths = sources.weights("transformer")
-    source = TensorSource(paths, generator=generator)
-    refuse_quantised(source.shapes, "transformer")
-    names = detect_names(source.shapes)
-    base = from_dict(TransformerConfig, template["transformer"], path="transformer")
-    config = detect_config(source.shapes, base, names=names, stated=read_stated_config(paths[0]))
-    outputs = transformer_outputs(source.shapes, config, names=names, adapter_scale=ADAPTER_SCALE)
-    return Part("transformer", source, PartPlan(to_dict(config), outputs), dtype)
 
 
 def _plan_encoders(

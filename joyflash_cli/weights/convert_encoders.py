@@ -19,14 +19,15 @@ from joyflash_cli.weights.convert_names import (
     TEXT_ENCODER_NAMES,
     rename,
 )
-from joyflash_cli.weights.convert_outputs import (
+from joyflash_cli.weights.convert_plan import (
     OutputTensor,
     Shape,
     check_outputs,
     keep,
+    split_scales,
     take,
+    take_scaled,
 )
-from joyflash_cli.weights.convert_quantised import split_scales, take_scaled
 from joyflash_cli.weights.convert_sources import TensorSource
 
 PUBLISHED_CLIP_HEAD_WIDTH = 80

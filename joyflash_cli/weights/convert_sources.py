@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.errors import CheckpointError
-from joyflash_cli.weights.convert_outputs import Shape
 from joyflash_cli.weights.convert_pickles import load_pickle, reason_of
+from joyflash_cli.weights.convert_plan import Shape
 from joyflash_cli.weights.integrity import check_safetensors
 
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")

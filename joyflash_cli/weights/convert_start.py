@@ -15,22 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from joyflash_cli.config import from_dict, to_dict
+from joyflash_cli.config import to_dict
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.weights.convert import ADAPTER_SCALE, read_template
+from joyflash_cli.weights.convert import read_template
 from joyflash_cli.weights.convert_encoders import PartPlan
-from joyflash_cli.weights.convert_inputs import find_sources
-from joyflash_cli.weights.convert_outputs import OutputTensor, check_outputs
-from joyflash_cli.weights.convert_quantised import refuse_quantised
-from joyflash_cli.weights.convert_sources import TensorSource, read_stated_config
-from joyflash_cli.weights.convert_transformer import (
-    detect_config,
-    detect_names,
-    module_shapes,
-    transformer_outputs,
-)
+from joyflash_cli.weights.convert_plan import OutputTensor, check_outputs
+from joyflash_cli.weights.convert_transformer import module_shapes, plan_transformer
 from joyflash_cli.weights.convert_write import (
     Part,
     Progress,
@@ -40,6 +32,7 @@ from joyflash_cli.weights.convert_write import (
 )
 from joyflash_cli.weights.manifest import find_profile
 from joyflash_cli.weights.publishing import published_directory
+from joyflash_cli.weights.sources import find_sources
 
 DESCRIPTION = "transformer.json"
 """What the weights are: sizes, base, licence and the seed of what is fresh."""
@@ -88,15 +81,8 @@ def convert_start(
     kind = check_dtype(dtype)
     template = read_template(profile_name)
     paths = find_sources(profile_name, source, roles=("transformer",)).weights("transformer")
-    weights = TensorSource(paths)
-    refuse_quantised(weights.shapes, "transformer")
-    names = detect_names(weights.shapes)
-    published = from_dict(TransformerConfig, template["transformer"], path="transformer")
-    base = detect_config(
-        weights.shapes, published, names=names, stated=read_stated_config(paths[0])
-    )
+    weights, base, outputs = plan_transformer(paths, template)
     network = _network_of_size(profile_name, base, networks)
-    outputs = transformer_outputs(weights.shapes, base, names=names, adapter_scale=ADAPTER_SCALE)
     plan = PartPlan(to_dict(network), _widened(outputs, base, network, seed))
     part = Part("transformer", weights, plan, kind)
     check_room(out_dir, [part])

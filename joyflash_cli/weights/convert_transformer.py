@@ -4,25 +4,30 @@ Nothing is guessed: a missing or an unexpected key is an error.
 """
 
 import functools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from joyflash_cli.config import from_dict
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.model.config import AudioPackConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.weights.convert_names import DIFFUSERS_NAMES, ORIGINAL_NAMES, rename
-from joyflash_cli.weights.convert_outputs import (
+from joyflash_cli.weights.convert_plan import (
     OutputTensor,
     Shape,
     check_outputs,
     keep,
     merged_adapter,
+    refuse_quantised,
 )
+from joyflash_cli.weights.convert_sources import Generator, TensorSource, read_stated_config
 
 CONTAINER_PREFIXES = ("model.", "module.", "diffusion_model.", "base_model.", "_orig_mod.")
 """What training containers and tools put in front of every name."""
@@ -30,10 +35,34 @@ CONTAINER_PREFIXES = ("model.", "module.", "diffusion_model.", "base_model.", "_
 WRAPPER = "_fsdp_wrapped_module."
 """What sharded training puts anywhere into a name."""
 
+ADAPTER_SCALE = 0.5
+"""Alpha / rank of AvatarForcing's adapters: 64 / 128."""
+
 HEAD_WIDTH = 128
 """Of every published Wan model; shapes do not tell it."""
 
 _ADAPTER = re.compile(r"^(?P<linear>.+)\.lora_(?P<factor>[AB])(?:\.\w+)?\.weight$")
+
+
+def plan_transformer(
+    paths: tuple[Path, ...], template: Mapping[str, Any], generator: Generator = "auto"
+) -> tuple[TensorSource, TransformerConfig, list[OutputTensor]]:
+    """The transformer in these files: its tensors, the sizes that they show, and the plan.
+
+    Args:
+        paths: Its shards, or a pickle.
+        template: What the profile says of itself.
+        generator: Which weights of a training checkpoint.
+
+    Raises:
+        CheckpointError: When they are damaged, unsafe, quantised or of another layout.
+    """
+    source = TensorSource(paths, generator=generator)
+    refuse_quantised(source.shapes, "transformer")
+    names = detect_names(source.shapes)
+    base = from_dict(TransformerConfig, template["transformer"], path="transformer")
+    config = detect_config(source.shapes, base, names=names, stated=read_stated_config(paths[0]))
+    return source, config, transformer_outputs(source.shapes, config, names=names)
 
 
 def transformer_outputs(
@@ -41,7 +70,7 @@ def transformer_outputs(
     config: TransformerConfig,
     *,
     names: Mapping[str, str],
-    adapter_scale: float,
+    adapter_scale: float = ADAPTER_SCALE,
 ) -> list[OutputTensor]:
     """What a transformer is made of, from a source with these names and shapes.
 
@@ -52,7 +81,7 @@ def transformer_outputs(
         shapes: Of the source.
         config: The architecture it must fit.
         names: ``ORIGINAL_NAMES`` or ``DIFFUSERS_NAMES``.
-        adapter_scale: Alpha / rank of the adapters; AvatarForcing's is 64 / 128.
+        adapter_scale: Alpha / rank of the adapters.
 
     Raises:
         CheckpointError: ``E-CHECKPOINT-LAYOUT`` when it does not give exactly the transformer.
@@ -118,7 +147,8 @@ def detect_config(
         if new is not None:
             ours[new] = shapes[source]
     try:
-        dim, in_patch = _patch_shape(ours["patch_embedding.weight"])
+        # A convolution or a linear map: its width, and what it sees of a patch.
+        dim, *patch = ours["patch_embedding.weight"]
         area = base.patch_area
         # A configuration beside the file may be another model's: Wan's own states the width, that
         # of diffusers the width of a head.
@@ -131,7 +161,7 @@ def detect_config(
             num_layers=1 + max(int(n.split(".")[1]) for n in ours if n.startswith("layers.")),
             num_heads=_num_heads(dim, base, stated),
             ffn_dim=ours["layers.0.feed_forward.input.weight"][0],
-            in_channels=in_patch // area,
+            in_channels=math.prod(patch) // area,
             out_channels=ours["head.projection.weight"][0] // area,
             freq_dim=ours["time_embedding.input.weight"][1],
             text_dim=ours["text_embedding.input.weight"][1],
@@ -204,14 +234,6 @@ def _output(
         return build(merged_adapter(weight, lora_down, lora_up, scale=adapter_scale))
 
     return OutputTensor(ours, our_shape, (source, factors["A"], factors["B"]), merge)
-
-
-def _patch_shape(shape: Shape) -> tuple[int, int]:
-    """Width and flattened patch of a patch embedding, convolution or linear map."""
-    flat = 1
-    for size in shape[1:]:
-        flat *= size
-    return shape[0], flat
 
 
 def _num_heads(dim: int, base: TransformerConfig, stated: Mapping[str, Any]) -> int:

@@ -1,7 +1,9 @@
 """Planned parts of a conversion to sharded safetensors, one shard in memory at a time."""
 
+import json
+import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +11,10 @@ import torch
 
 from joyflash_cli.errors import OutputError, UsageError
 from joyflash_cli.weights.convert_encoders import PartPlan
-from joyflash_cli.weights.convert_outputs import OutputTensor
+from joyflash_cli.weights.convert_plan import OutputTensor
 from joyflash_cli.weights.convert_sources import TensorSource
-from joyflash_cli.weights.shards import TensorSize, plan_shards, shard_names, write_shards
+from joyflash_cli.weights.shards import INDEX_SUFFIX
+from joyflash_cli.weights.tensors import save_tensors
 
 DTYPES = {
     "bf16": torch.bfloat16, "bfloat16": torch.bfloat16, "fp16": torch.float16,
@@ -45,10 +48,7 @@ class Part:
 
     def num_bytes(self, output: OutputTensor) -> int:
         """Size of a tensor as it is stored."""
-        size = 1
-        for length in output.shape:
-            size *= length
-        return size * self.stored_dtype(output).itemsize
+        return math.prod(output.shape) * self.stored_dtype(output).itemsize
 
     def stored_dtype(self, output: OutputTensor) -> torch.dtype:
         """Number format of a tensor as it is stored."""
@@ -91,26 +91,45 @@ def check_room(out_dir: Path, parts: Sequence[Part]) -> None:
 
 
 def write_parts(directory: Path, parts: Sequence[Part], on_progress: Progress | None) -> None:
-    """Write every part, telling before each shard which one it is."""
+    """Writes every part as shards, and an index where there are several.
+
+    Args:
+        directory: Must exist.
+        parts: Their tensors are made when they are written, one shard in memory at a time.
+        on_progress: Told before each shard which one it is.
+    """
     for part in parts:
-        write_shards(directory, part.name, _shards(part, on_progress))
+        groups = _groups(part)
+        total = len(groups)
+        names = [f"{part.name}-{i:05d}-of-{total:05d}.safetensors" for i in range(1, total + 1)]
+        if total == 1:
+            names = [f"{part.name}.safetensors"]
+        weight_map: dict[str, str] = {}
+        for index, (name, group) in enumerate(zip(names, groups, strict=True), start=1):
+            if on_progress is not None:
+                size = f"{part.total_bytes / 1e9:.2f} GB"
+                on_progress(f"{part.name} ({size}), file {index} of {total}")
+            save_tensors(_made(part, group), directory / name, metadata={"format": "pt"})
+            weight_map |= dict.fromkeys((output.name for output in group), name)
+        if total > 1:
+            about = {"metadata": {"total_size": part.total_bytes}, "weight_map": weight_map}
+            index_file = directory / f"{part.name}{INDEX_SUFFIX}"
+            index_file.write_text(json.dumps(about, indent=1) + "\n")
 
 
-def _shards(
-    part: Part, on_progress: Progress | None
-) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-    """File name and tensors of each shard of a part, made when they are asked for."""
-    outputs = {output.name: output for output in part.plan.outputs}
+def _groups(part: Part) -> list[list[OutputTensor]]:
+    """The tensors of each shard, in order; one larger than a shard has one of its own."""
     limit = min(max(part.total_bytes // SHARDS_PER_MODEL, MIN_SHARD_BYTES), MAX_SHARD_BYTES)
-    groups = plan_shards(
-        [TensorSize(name, part.num_bytes(output)) for name, output in outputs.items()], limit
-    )
-    files = shard_names(part.name, len(groups))
-    for index, (file, group) in enumerate(zip(files, groups, strict=True), start=1):
-        if on_progress is not None:
-            size = f"{part.total_bytes / 1e9:.2f} GB"
-            on_progress(f"{part.name} ({size}), file {index} of {len(files)}")
-        yield file, _made(part, [outputs[name] for name in group])
+    groups: list[list[OutputTensor]] = []
+    used = 0
+    for output in part.plan.outputs:
+        size = part.num_bytes(output)
+        if not groups or used + size > limit:
+            groups.append([])
+            used = 0
+        groups[-1].append(output)
+        used += size
+    return groups
 
 
 def _made(part: Part, outputs: list[OutputTensor]) -> dict[str, torch.Tensor]:

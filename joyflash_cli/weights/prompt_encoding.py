@@ -57,8 +57,8 @@ def encode_prompt(
 
     from joyflash_cli.encoders.text import TextEncoder, clean_prompt, text_encoder_module
     from joyflash_cli.weights.convert_encoders import fingerprint, plan_text_encoder
-    from joyflash_cli.weights.convert_inputs import find_sources
     from joyflash_cli.weights.convert_sources import TensorSource, read_stated_config
+    from joyflash_cli.weights.sources import find_sources
 
     roles = ("text_encoder", "tokenizer")
     found = find_sources(profile_name, source, roles=roles, needed=("text_encoder",))

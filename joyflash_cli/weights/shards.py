@@ -5,17 +5,9 @@ The layout is the Hub's own: ``part.safetensors``, or ``part-00001-of-00003.safe
 """
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from joyflash_cli.errors import CheckpointError
-from joyflash_cli.files import whole_file
-from joyflash_cli.weights.tensors import save_tensors
-
-if TYPE_CHECKING:
-    import torch
 
 INDEX_SUFFIX = ".safetensors.index.json"
 MAX_INDEX_BYTES = 16 << 20
@@ -78,75 +70,3 @@ def _wrong_index(index: Path, what: str) -> CheckpointError:
         hint="convert or download the checkpoint again",
         code="E-CHECKPOINT-DAMAGED",
     )
-
-
-@dataclass(frozen=True)
-class TensorSize:
-    """Name and size of a tensor that is about to be written.
-
-    Attributes:
-        name: Under which it is stored.
-        num_bytes: In the file.
-    """
-
-    name: str
-    num_bytes: int
-
-
-def plan_shards(sizes: Iterable[TensorSize], max_bytes: int) -> list[list[str]]:
-    """Names of each shard, in order; a tensor larger than ``max_bytes`` has a shard of its own."""
-    shards: list[list[str]] = []
-    used = 0
-    for size in sizes:
-        if not shards or used + size.num_bytes > max_bytes:
-            shards.append([])
-            used = 0
-        shards[-1].append(size.name)
-        used += size.num_bytes
-    return shards
-
-
-def shard_names(part: str, num_shards: int) -> list[str]:
-    """File names of a part's shards; one shard keeps the plain name."""
-    if num_shards == 1:
-        return [f"{part}.safetensors"]
-    return [f"{part}-{i:05d}-of-{num_shards:05d}.safetensors" for i in range(1, num_shards + 1)]
-
-
-def write_shards(
-    directory: Path,
-    part: str,
-    shards: Iterable[tuple[str, dict[str, "torch.Tensor"]]],
-) -> None:
-    """Write shards one after the other, then the index if there are several.
-
-    Args:
-        directory: Must exist.
-        part: Of the checkpoint.
-        shards: File name and tensors; produced lazily, so that one shard is in memory at a time.
-    """
-    weight_map: dict[str, str] = {}
-    total_bytes = 0
-    for name, tensors in _consume(shards):
-        with whole_file(directory / name) as part_file:
-            save_tensors(tensors, part_file, metadata={"format": "pt"})
-        weight_map |= dict.fromkeys(tensors, name)
-        total_bytes += sum(t.numel() * t.element_size() for t in tensors.values())
-        tensors.clear()
-    if len(set(weight_map.values())) > 1:
-        index = {"metadata": {"total_size": total_bytes}, "weight_map": weight_map}
-        (directory / f"{part}{INDEX_SUFFIX}").write_text(json.dumps(index, indent=1) + "\n")
-
-
-def _consume(
-    shards: Iterable[tuple[str, dict[str, "torch.Tensor"]]],
-) -> Iterator[tuple[str, dict[str, "torch.Tensor"]]]:
-    """The shards, without a reference to one while the next is made."""
-    iterator = iter(shards)
-    while True:
-        try:
-            name, tensors = next(iterator)
-        except StopIteration:
-            return
-        yield name, tensors
-        del tensors

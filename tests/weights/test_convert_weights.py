@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from joyflash_cli.codec.config import WanCodecConfig
 from joyflash_cli.config import from_dict, to_dict
 from joyflash_cli.errors import CheckpointError, OutputError, UsageError
-from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.weights import convert, convert_write
 from joyflash_cli.weights.convert import convert_weights, read_template
+from joyflash_cli.weights.convert_transformer import plan_transformer
 from joyflash_cli.weights.manifest import read_manifest
 from joyflash_cli.weights.shards import part_files
 from joyflash_cli.weights.store import resolve_checkpoint
@@ -169,18 +169,8 @@ def test_adapters_of_the_diffusers_layout_and_every_container_prefix(tmp_path, p
         path = tmp_path / "own.pt"
         torch.save({"state_dict": {f"{prefix}{n}": t for n, t in state.items()}}, path)
         (tmp_path / "config.json").write_text('{"model_type": "another"}')
-        source = convert._plan_transformer(
-            read_template(LIVETALK), FakeSources(path), torch.float32, "auto"
-        )
-        assert from_dict(TransformerConfig, source.plan.section) == AVATAR
-
-
-class FakeSources:
-    def __init__(self, path):
-        self._path = path
-
-    def weights(self, role):
-        return (self._path,)
+        _, config, _ = plan_transformer((path,), read_template(LIVETALK))
+        assert config == AVATAR
 
 
 class Evil:
