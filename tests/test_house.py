@@ -172,6 +172,16 @@ def test_nothing_is_unpickled_but_by_conversion(trees):
     assert [name_of(p) for p, tree in trees.items() if "pickle" in all_imports(tree)] == []
 
 
+def test_loading_the_model_does_not_import_the_compiler():
+    """It takes a second, and nothing here compiles."""
+    script = (
+        "import sys; from joyflash_cli.render import JoyFlash; "
+        "JoyFlash.load('tiny', device='cpu'); print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
 def readme_commands() -> list[str]:
     """Command lines of the README's shell examples that start our own program or make."""
     text = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")

@@ -92,7 +92,10 @@ class TinyCodec(nn.Module):
         self.latent_channels = config.latent_channels
         self.spatial_stride = config.detail_scale * config.patch_px // 2
         size, k = 3 * config.patch_px**2, 4 * config.latent_channels
-        self.register_buffer("basis", torch.randn(size, k) * size**-0.5)
+        basis = torch.empty(size, k)
+        if not basis.is_meta:  # where drawing gives nothing and imports torch's compiler
+            nn.init.normal_(basis, std=size**-0.5)
+        self.register_buffer("basis", basis)
         self.register_buffer("coefficient_mean", torch.zeros(k))
         self.register_buffer("coefficient_std", torch.ones(k))
         channels, width, layers = (

@@ -6,6 +6,7 @@ on nothing else, so that a stream gives the same rows as the whole file.
 """
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -76,7 +77,7 @@ class FrontEnd(nn.Module):
         self.config = config = config or FrontEndConfig()
         width = config.stem_width
         self.register_buffer("mel_filters", mel_filterbank(config.num_mels), persistent=False)
-        self.register_buffer("window", torch.hann_window(_WINDOW), persistent=False)
+        self.register_buffer("window", torch.hann_window(_WINDOW, device="cpu"), persistent=False)
         self.stem = nn.Sequential(
             nn.Conv1d(config.num_mels, width, 5, padding=2),
             nn.SiLU(),
@@ -194,12 +195,13 @@ def mel_filterbank(
 
     Returns:
         ``(num_mels, 201)``: weights of the bins of a 400-sample spectrum, each band summing to 1.
+        On the CPU, even inside ``torch.device("meta")``, where arithmetic imports torch's compiler.
     """
-    edges_hz = torch.tensor([low_hz, high_hz], dtype=torch.float64, device="cpu")
-    low, high = (2595 * torch.log10(1 + edges_hz / 700)).tolist()
-    mels = torch.linspace(low, high, num_mels + 2, dtype=torch.float64)
+    low, high = (2595 * math.log10(1 + edge_hz / 700) for edge_hz in (low_hz, high_hz))
+    mels = torch.linspace(low, high, num_mels + 2, dtype=torch.float64, device="cpu")
     corners = 700 * (10 ** (mels / 2595) - 1)
-    bins = torch.arange(_WINDOW // 2 + 1, dtype=torch.float64) * MODEL_SAMPLE_RATE_HZ / _WINDOW
+    bins = torch.arange(_WINDOW // 2 + 1, dtype=torch.float64, device="cpu")
+    bins = bins * MODEL_SAMPLE_RATE_HZ / _WINDOW
     # A band narrower than a bin would miss every bin: no slope is steeper than one bin.
     spacing = MODEL_SAMPLE_RATE_HZ / _WINDOW
     rise = (corners[1:-1] - corners[:-2]).clamp_min(spacing)[:, None]
