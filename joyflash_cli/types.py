@@ -48,6 +48,15 @@ def in_float64(values: "Tensor") -> "Tensor":
     return exact.double()
 
 
+def on_device(values: "Tensor", device: "torch.device | str") -> "Tensor":
+    """``values`` on ``device``; from the CPU to a GPU they are queued, and nothing waits."""
+    import torch
+
+    if torch.device(device).type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
 def finest_dtype(device: "torch.device") -> "torch.dtype":
     """The most precise number format that a device computes in."""
     import torch

@@ -12,7 +12,7 @@ from torch import Tensor
 from joyflash_cli.conditioning.audio_windows import AudioWindowRule, audio_windows
 from joyflash_cli.model.attention import KeysValues
 from joyflash_cli.model.config import AudioPackConfig, TransformerConfig
-from joyflash_cli.model.rope import rope_tables, rotate
+from joyflash_cli.model.rope import rope_rotations, rotate
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.settings import (
     AVATARFORCING,
@@ -154,8 +154,8 @@ class RecordedFrames:
     def _as_stored(self, keys: Tensor, frame: int) -> Tensor:
         if frame in self._raw:
             return keys
-        cos, sin = rope_tables(torch.tensor([frame]), self._grid, head_dim=self._head_dim)
-        return rotate(keys, cos[0], sin[0])
+        turns = rope_rotations(torch.tensor([frame]), self._grid, head_dim=self._head_dim)
+        return rotate(keys, turns[0])
 
 
 def compare_audio_tokens(model: CausalTransformer, report: Report) -> None:

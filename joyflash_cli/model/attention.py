@@ -7,7 +7,7 @@ sampler's cache) decides later at which positions they are seen.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
 
 from joyflash_cli.model.config import TransformerConfig
@@ -17,9 +17,6 @@ from joyflash_cli.model.rope import rotate
 
 KeysValues = tuple[Tensor, Tensor]
 """Keys and values of one layer, both ``(B, S, N, K)``."""
-
-RopeTables = tuple[Tensor, Tensor]
-"""Cosine and sine, both ``(L, K / 2)`` float32."""
 
 
 def block_causal_mask(
@@ -63,9 +60,9 @@ class SelfAttention(nn.Module):
         self,
         x_BLD: Float[Tensor, "B L D"],
         *,
-        rope: RopeTables,
+        rope: Complex[Tensor, "L K2"],
         context: KeysValues | None,
-        context_rope: RopeTables | None,
+        context_rope: Complex[Tensor, "S2 K2"] | None,
         mask: Bool[Tensor, "L S"] | None,
     ) -> tuple[Float[Tensor, "B L D"], KeysValues]:
         """The attended sequence, and its own keys (not rotated) and values.
@@ -79,13 +76,21 @@ class SelfAttention(nn.Module):
         q_BLNK, k_BLNK, v_BLNK = (
             x.unflatten(-1, (self.num_heads, -1)) for x in (query, key, value)
         )
-        keys, values = rotate(k_BLNK, *rope), v_BLNK
+        keys, values = rotate(k_BLNK, rope), v_BLNK
         if context is not None and context_rope is not None:
             context_keys, context_values = (x.to(value.dtype) for x in context)
-            keys = torch.cat((rotate(context_keys, *context_rope), keys), dim=1)
-            values = torch.cat((context_values, values), dim=1)
-        attended = attend(rotate(q_BLNK, *rope), keys, values, mask, backend=self.backend)
+            keys = _joined(rotate(context_keys, context_rope), keys)
+            values = _joined(context_values, values)
+        attended = attend(rotate(q_BLNK, rope), keys, values, mask, backend=self.backend)
         return self.output(attended.flatten(2)), (k_BLNK, v_BLNK)
+
+
+def _joined(
+    context_BSNK: Float[Tensor, "B S N K"], own_BLNK: Float[Tensor, "B L N K"]
+) -> Float[Tensor, "B S2 N K"]:
+    """Both, one behind the other, every head in one piece of memory as the kernels want it."""
+    parts = [part.transpose(1, 2) for part in (context_BSNK, own_BLNK)]
+    return torch.cat(parts, dim=2).transpose(1, 2)
 
 
 @dataclass(frozen=True)

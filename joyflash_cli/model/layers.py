@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from joyflash_cli.model.kernels import gelu_tanh
+
 
 class RMSNorm(nn.Module):
     """Root-mean-square norm over the whole width, with a learned gain."""
@@ -48,7 +50,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "*rest D"]) -> Float[Tensor, "*rest D2"]:
         """The mapped ``x``."""
-        return self.output(F.gelu(self.input(x), approximate="tanh"))
+        return self.output(gelu_tanh(self.input(x)))
 
 
 class SiluProjection(nn.Module):
@@ -71,7 +73,7 @@ def modulate(
 ) -> Float[Tensor, "B L D"]:
     """``x * (1 + scale) + shift``; all tokens of a latent frame share the frame's vectors."""
     frames = x_BLD.unflatten(1, (shift_BTD.shape[1], -1))
-    return (frames * (1 + scale_BTD[:, :, None]) + shift_BTD[:, :, None]).flatten(1, 2)
+    return torch.addcmul(shift_BTD[:, :, None], frames, 1 + scale_BTD[:, :, None]).flatten(1, 2)
 
 
 def add_gated(
@@ -80,8 +82,9 @@ def add_gated(
     gate_BTD: Float[Tensor, "B T D"],
 ) -> Float[Tensor, "B L D"]:
     """``x + update * gate`` with one gate per latent frame, in the dtype of ``x``."""
-    frames = update_BLD.unflatten(1, (gate_BTD.shape[1], -1)) * gate_BTD[:, :, None]
-    return (x_BLD + frames.flatten(1, 2)).to(x_BLD.dtype)
+    x, update = (part.unflatten(1, (gate_BTD.shape[1], -1)) for part in (x_BLD, update_BLD))
+    gated = torch.addcmul(x, update.to(gate_BTD.dtype), gate_BTD[:, :, None])
+    return gated.flatten(1, 2).to(x_BLD.dtype)
 
 
 def add_per_frame(

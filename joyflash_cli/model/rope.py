@@ -6,10 +6,10 @@ table that ends.
 """
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Complex, Float, Num
 from torch import Tensor
 
-from joyflash_cli.types import in_float64
+from joyflash_cli.types import in_float64, on_device
 
 ROPE_THETA = 10_000.0
 
@@ -21,53 +21,53 @@ def rope_pair_split(head_dim: int) -> tuple[int, int, int]:
     return num_pairs - 2 * spatial, spatial, spatial
 
 
-def rope_tables(
-    positions: Num[Tensor, " T"], grid: tuple[int, int], *, head_dim: int
-) -> tuple[Float[Tensor, "T P K2"], Float[Tensor, "T P K2"]]:
-    """Cosine and sine of every pair's angle, for all tokens of the given frames.
+def rope_rotations(
+    positions: Num[Tensor, " T"],
+    grid: tuple[int, int],
+    *,
+    head_dim: int,
+    device: torch.device | None = None,
+) -> Complex[Tensor, "T P K2"]:
+    """The rotation of every pair as a complex number of length 1, for all tokens of the frames.
 
     Args:
-        positions: Temporal index of each latent frame; may be any number.
+        positions: Temporal index of each latent frame; may be any number. On the CPU nothing waits
+            for the device.
         grid: Token rows and columns of a frame.
         head_dim: Width of one head.
+        device: Where they are put; where the positions are by default.
 
     Returns:
-        Two float32 tensors ``(T, P, head_dim / 2)``, tokens of a frame in row-major order.
+        complex64, ``(T, P, head_dim / 2)``, tokens of a frame in row-major order.
     """
+    device = positions.device if device is None else device
     num_rows, num_columns = grid
-    # float64 because a long stream has large indices and float32 would lose the small angles.
     exact = in_float64(positions)
-    rows = torch.arange(num_rows, device=exact.device, dtype=torch.float64)
-    columns = torch.arange(num_columns, device=exact.device, dtype=torch.float64)
+    axes = (
+        exact,
+        torch.arange(num_rows, device=exact.device),
+        torch.arange(num_columns, device=exact.device),
+    )
     pairs = rope_pair_split(head_dim)
-    time_angles = _angles(exact, pairs[0])
-    row_angles = _angles(rows, pairs[1])
-    column_angles = _angles(columns, pairs[2])
+    time, rows, columns = (
+        on_device(_rotations(axis, num), device) for axis, num in zip(axes, pairs, strict=True)
+    )
     shape = (len(positions), num_rows, num_columns, -1)
-    angles = torch.cat(
-        (
-            time_angles[:, None, None].expand(shape),
-            row_angles[None, :, None].expand(shape),
-            column_angles[None, None, :].expand(shape),
-        ),
-        dim=-1,
-    ).flatten(1, 2)
-    device = positions.device
-    return angles.cos().float().to(device), angles.sin().float().to(device)
+    parts = (time[:, None, None], rows[None, :, None], columns[None, None, :])
+    return torch.cat([part.expand(shape) for part in parts], dim=-1).flatten(1, 2)
 
 
 def rotate(
-    x_BLNK: Float[Tensor, "B L N K"],
-    cos_LK: Float[Tensor, "L K2"],
-    sin_LK: Float[Tensor, "L K2"],
+    x_BLNK: Float[Tensor, "B L N K"], rotations_LK: Complex[Tensor, "L K2"]
 ) -> Float[Tensor, "B L N K"]:
-    """``x`` with adjacent pairs (2i, 2i+1) turned by their angle, in float32, cast back."""
-    even, odd = x_BLNK.float().unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = cos_LK[:, None], sin_LK[:, None]
-    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    """``x`` with adjacent pairs (2i, 2i+1) turned, in float32, cast back."""
+    pairs = torch.view_as_complex(x_BLNK.float().unflatten(-1, (-1, 2)))
+    turned = torch.view_as_real(pairs * rotations_LK[:, None])
     return turned.flatten(-2).to(x_BLNK.dtype)
 
 
-def _angles(positions: Float[Tensor, " n"], num_pairs: int) -> Float[Tensor, "n pairs"]:
+def _rotations(positions: Num[Tensor, " n"], num_pairs: int) -> Complex[Tensor, "n pairs"]:
+    """Computed in float64: a long stream has large indices, and float32 would lose small angles."""
     exponents = torch.arange(num_pairs, device=positions.device, dtype=torch.float64) / num_pairs
-    return positions[:, None] * ROPE_THETA**-exponents
+    angles = positions[:, None] * ROPE_THETA**-exponents
+    return torch.complex(angles.cos().float(), angles.sin().float())

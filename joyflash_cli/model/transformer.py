@@ -9,14 +9,13 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Complex, Float, Int, Num
 from torch import Tensor, nn
 
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.attention import (
     CrossAttention,
     KeysValues,
-    RopeTables,
     SelfAttention,
     StaticKeysValues,
 )
@@ -38,7 +37,7 @@ from joyflash_cli.model.layers import (
     add_per_frame,
     modulate,
 )
-from joyflash_cli.model.rope import rope_tables
+from joyflash_cli.model.rope import rope_rotations
 from joyflash_cli.types import Conditioning
 
 
@@ -60,8 +59,8 @@ class TransformerOutput:
     """What one pass gives.
 
     Attributes:
-        prediction: Flow or clean latents as ``config.prediction`` says, ``(B, T, C, H, W)``; for a
-            token subset ``(B, T, P', patch * C)``.
+        prediction: Flow or clean latents as ``config.prediction`` says, ``(B, T, C, H, W)``, or
+            ``(B, T, P, patch * C)`` as tokens.
         keys_values: Per layer, the pass's own keys before rotation and values, ``(B, L, N, K)``.
     """
 
@@ -94,9 +93,9 @@ class TransformerLayer(nn.Module):
         x_BLD: Float[Tensor, "B L D"],
         time_BT6D: Float[Tensor, "B T 6 D"],
         *,
-        rope: RopeTables,
+        rope: Complex[Tensor, "L K2"],
         context: KeysValues | None,
-        context_rope: RopeTables | None,
+        context_rope: Complex[Tensor, "S2 K2"] | None,
         static: StaticKeysValues | None,
         audio: Float[Tensor, "B T A D2"] | None,
         mask: Bool[Tensor, "L S"] | None,
@@ -185,6 +184,8 @@ class CausalTransformer(nn.Module):
         mask: Bool[Tensor, "L S"] | None = None,
         static: tuple[StaticKeysValues, ...] | None = None,
         keep_keys_values: bool = True,
+        as_tokens: bool = False,
+        token_subset: Int[Tensor, " P2"] | None = None,
     ) -> TransformerOutput:
         """Prediction for every latent frame, and the pass's keys and values.
 
@@ -197,42 +198,13 @@ class CausalTransformer(nn.Module):
             mask: True where a query token may see a key token (context first, then own).
             static: From ``project_static``, to save its work in a stream.
             keep_keys_values: Whether the result holds them; without, each layer's are freed.
+            as_tokens: Whether the prediction stays in tokens, ``(B, T, P, patch * C)`` in the
+                order row, column, channel.
+            token_subset: Tokens of a frame that are computed, in every frame (token drop in
+                training); a context must hold the same. Only as tokens.
 
         Raises:
             ConfigError: If a size or a kind of conditioning does not fit the configuration.
-        """
-        output = self.forward_tokens(
-            latents,
-            timesteps,
-            conditioning,
-            positions=positions,
-            context=context,
-            mask=mask,
-            static=static,
-            keep_keys_values=keep_keys_values,
-        )
-        patch = self.config.patch_size[1:]
-        grid = (latents.shape[-2] // patch[0], latents.shape[-1] // patch[1])
-        return TransformerOutput(unpatchify(output.prediction, grid, patch), output.keys_values)
-
-    def forward_tokens(
-        self,
-        latents: Float[Tensor, "B T C H W"],
-        timesteps: Float[Tensor, "B T"],
-        conditioning: Conditioning,
-        *,
-        positions: Num[Tensor, " T"],
-        context: Context | None = None,
-        mask: Bool[Tensor, "L S"] | None = None,
-        static: tuple[StaticKeysValues, ...] | None = None,
-        token_subset: Int[Tensor, " P2"] | None = None,
-        keep_keys_values: bool = True,
-    ) -> TransformerOutput:
-        """As ``forward``, but the prediction stays in tokens ``(B, T, P, patch * C)``.
-
-        ``token_subset`` holds indices into the tokens of a frame: only these are computed in every
-        frame (token drop in training), and a context must hold the same tokens. The order inside
-        a predicted token is row, column, channel; ``embeddings.unpatchify`` undoes it.
         """
         self._check_conditioning(conditioning)
         tokens = self._embed_latents(latents, conditioning.image)
@@ -240,10 +212,10 @@ class CausalTransformer(nn.Module):
             tokens = tokens[:, :, token_subset]
         x_BLD = tokens.flatten(1, 2)
         time_BTD, time_BT6D = self._embed_timesteps(timesteps, conditioning)
-        rope = self._rope(positions, latents.shape[-2:], token_subset)
+        rope = self._rope(positions, latents, token_subset)
         context_rope = None
         if context is not None:
-            context_rope = self._rope(context.positions, latents.shape[-2:], token_subset)
+            context_rope = self._rope(context.positions, latents, token_subset)
         if static is None:
             static = self.project_static(conditioning)
         additions = self._audio_additions(conditioning)
@@ -273,8 +245,11 @@ class CausalTransformer(nn.Module):
         patches = self.head(x_BLD, time_BTD)
         if self.config.prediction == "clean":
             patches = patches * self.output_scale
-        patches = patches.unflatten(1, (latents.shape[1], -1))
-        return TransformerOutput(patches, tuple(keys_values))
+        prediction = patches.unflatten(1, (latents.shape[1], -1))
+        if not as_tokens:
+            patch = self.config.patch_size[1:]
+            prediction = unpatchify(prediction, self._grid(latents), patch)
+        return TransformerOutput(prediction, tuple(keys_values))
 
     def project_static(self, conditioning: Conditioning) -> tuple[StaticKeysValues, ...]:
         """Per layer, the keys and values of text, image tokens and face, for a whole stream."""
@@ -365,13 +340,21 @@ class CausalTransformer(nn.Module):
             six = self.time_projection(nn.functional.silu(time_BTD))
         return time_BTD, six.unflatten(-1, (6, self.config.dim))
 
-    def _rope(self, positions: Tensor, size: torch.Size, token_subset: Tensor | None) -> RopeTables:
+    def _grid(self, latents: Tensor) -> tuple[int, int]:
+        """Token rows and columns of a latent frame."""
         rows, columns = self.config.patch_size[1:]
-        grid = (size[0] // rows, size[1] // columns)
-        tables = rope_tables(positions, grid, head_dim=self.config.head_dim)
+        return latents.shape[-2] // rows, latents.shape[-1] // columns
+
+    def _rope(
+        self, positions: Tensor, latents: Tensor, token_subset: Tensor | None
+    ) -> Complex[Tensor, "L K2"]:
+        """Rotations of all tokens of the frames at ``positions``."""
+        rotations = rope_rotations(
+            positions, self._grid(latents), head_dim=self.config.head_dim, device=latents.device
+        )
         if token_subset is not None:
-            tables = tables[0][:, token_subset], tables[1][:, token_subset]
-        return tables[0].flatten(0, 1), tables[1].flatten(0, 1)
+            rotations = rotations[:, token_subset]
+        return rotations.flatten(0, 1)
 
     def _audio_additions(self, conditioning: Conditioning) -> dict[int, Float[Tensor, "B T D"]]:
         """Layer index to what is added to the layer's input, per latent frame."""

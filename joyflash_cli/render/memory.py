@@ -10,8 +10,11 @@ from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.urcr import PassKind, attended_frames
 
-MAX_SCORES = 1 << 24
+MAX_SCORES = 1 << 22
 """Attention scores that the written-out kernel holds at once (``model.kernels``)."""
+
+GELU_ELEMENTS = 1 << 15
+"""Numbers that the activation of the feed-forward part computes at once (``model.kernels``)."""
 
 CLIP_TOKENS = 257
 """Tokens of the CLIP picture encoder (16 x 16 patches and one for all)."""
@@ -149,8 +152,8 @@ def pass_bytes(
     own = size.own_tokens * config.dim * element_bytes
     context = size.context_tokens * config.dim * element_bytes
     keys = 2 * (own + context)
-    # Rotation computes in float32: the copy, and three halves of products and sums.
-    rotation = 12 if element_bytes < FLOAT32_BYTES else 8
+    # Rotation computes in float32: the copy, and the product.
+    rotation = 8 if element_bytes < FLOAT32_BYTES else 4
 
     def scores(num_keys: int) -> int:
         if not written_out:
@@ -168,12 +171,14 @@ def pass_bytes(
         8 * own + keys + scores(size.own_tokens + size.context_tokens),
         # Cross-attention: besides, the layer's input, its own keys and values, and its branches.
         10 * own + scores(config.text_len if config.text_dim is not None else 0),
-        # Feed-forward: before and after its activation function.
-        7 * own + 2 * size.own_tokens * config.ffn_dim * element_bytes,
+        # Feed-forward: before and after its activation function, which computes in float32.
+        7 * own
+        + 2 * size.own_tokens * config.ffn_dim * element_bytes
+        + 3 * FLOAT32_BYTES * min(size.own_tokens * config.ffn_dim, GELU_ELEMENTS),
     )
     kept = config.num_layers - 1 if size.keeps_keys else 0
-    tables = (size.own_tokens + size.context_tokens) * config.head_dim * FLOAT32_BYTES
-    return max(moments) + 2 * own * kept + tables
+    rotations = (size.own_tokens + size.context_tokens) * config.head_dim * FLOAT32_BYTES
+    return max(moments) + 2 * own * kept + rotations
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from joyflash_cli.conditioning.source import FileConditioning, StaticConditionin
 from joyflash_cli.media.inputs.sizing import SizeRule
 from joyflash_cli.model.config import AVATAR_1_3B, JOYAVATAR_1_3B, TransformerConfig
 from joyflash_cli.model.embeddings import patchify, unpatchify
-from joyflash_cli.model.rope import rope_pair_split, rope_tables
+from joyflash_cli.model.rope import rope_pair_split, rope_rotations
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.loop import start_stream
 from joyflash_cli.sampler.noise import SeededNoise
@@ -36,8 +36,8 @@ def test_tokens_of_a_frame(size, tokens):
 @pytest.mark.parametrize(("size", "tokens"), SIZES.items(), ids=str)
 def test_rotary_angles_follow_row_and_column(size, tokens):
     columns, rows = size[0] // 16, size[1] // 16
-    cos, sin = rope_tables(torch.tensor([0, 7]), (rows, columns), head_dim=128)
-    assert cos.shape == (2, tokens, 64)
+    turns = rope_rotations(torch.tensor([0, 7]), (rows, columns), head_dim=128)
+    assert turns.shape == (2, tokens, 64)
     time_pairs, row_pairs, column_pairs = rope_pair_split(128)
     assert (time_pairs, row_pairs, column_pairs) == (22, 21, 21)
     for row, column in ((0, 0), (rows - 1, 0), (0, columns - 1), (rows - 1, columns - 1), (3, 5)):
@@ -48,8 +48,8 @@ def test_rotary_angles_follow_row_and_column(size, tokens):
             (2, column, time_pairs + row_pairs, column_pairs),
         ):
             angle = torch.tensor(index * 10_000 ** (-pair / num), dtype=torch.float64)
-            assert abs(cos[1, token, start + pair] - angle.cos()) < 1e-6
-            assert abs(sin[1, token, start + pair] - angle.sin()) < 1e-6
+            assert abs(turns[1, token, start + pair].real - angle.cos()) < 1e-6
+            assert abs(turns[1, token, start + pair].imag - angle.sin()) < 1e-6
 
 
 @pytest.mark.parametrize(("size", "tokens"), SIZES.items(), ids=str)

@@ -210,14 +210,11 @@ def test_token_subset_of_all_tokens_is_a_permutation():
     model, x, timesteps = random_model(TALKER), randn(1, 3, 4, 4, 4), torch.full((1, 3), 625.0)
     conditioning, order = talker_conditioning(3), torch.tensor([2, 0, 3, 1])
     positions = torch.arange(3)
-    full = model.forward_tokens(x, timesteps, conditioning, positions=positions).prediction
-    part = model.forward_tokens(
-        x, timesteps, conditioning, positions=positions, token_subset=order
-    ).prediction
+    whole = {"positions": positions, "as_tokens": True}
+    full = model(x, timesteps, conditioning, **whole).prediction
+    part = model(x, timesteps, conditioning, **whole, token_subset=order).prediction
     assert torch.allclose(part, full[:, :, order], atol=1e-5)
-    few = model.forward_tokens(
-        x, timesteps, conditioning, positions=positions, token_subset=order[:2]
-    ).prediction
+    few = model(x, timesteps, conditioning, **whole, token_subset=order[:2]).prediction
     assert few.shape == (1, 3, 2, 16)
 
 

@@ -161,8 +161,9 @@ def test_the_true_width_too(monkeypatch):
 
 
 def test_the_written_out_kernel_holds_what_is_counted():
-    """The formulas import no torch, so the number stands in two places."""
+    """The formulas import no torch, so the numbers stand in two places."""
     assert memory_module.MAX_SCORES == kernels.MAX_SCORES
+    assert memory_module.GELU_ELEMENTS == kernels.GELU_ELEMENTS
 
 
 def test_sizes_of_the_passes():

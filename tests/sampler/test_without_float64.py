@@ -9,7 +9,7 @@ from toy_stream import CONFIG, SHAPE, ToySource, toy_setup, toy_state, toy_trans
 from joyflash_cli import types
 from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
 from joyflash_cli.encoders.front_end import FrontEnd, FrontEndConfig
-from joyflash_cli.model.rope import rope_tables
+from joyflash_cli.model.rope import rope_rotations
 from joyflash_cli.sampler.loop import iterate
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER, TINY
@@ -90,9 +90,9 @@ def test_the_numbers_are_those_of_a_device_with_float64(monkeypatch):
     flow = torch.randn(2, 3, *SHAPE)
     timesteps = torch.full((2, 3), 937.5)
     sigma = timesteps[..., None, None, None] / 1000
-    exact = rope_tables(positions, (2, 3), head_dim=CONFIG.head_dim)
+    exact = rope_rotations(positions, (2, 3), head_dim=CONFIG.head_dim)
     clean, back = clean_from_flow(latents, flow, sigma), flow_from_clean(latents, flow, sigma)
     monkeypatch.setattr(types, "LACKS_FLOAT64", ("cpu",))
-    assert all(map(torch.equal, rope_tables(positions, (2, 3), head_dim=CONFIG.head_dim), exact))
+    assert torch.equal(rope_rotations(positions, (2, 3), head_dim=CONFIG.head_dim), exact)
     assert torch.allclose(clean_from_flow(latents, flow, sigma), clean, atol=1e-6)
     assert torch.allclose(flow_from_clean(latents, flow, sigma), back, atol=1e-6)

@@ -73,12 +73,13 @@ def denoising_loss(
     if layout.mask is not None:
         count = target.shape[2]
         mask = layout.mask.repeat_interleave(count, 0).repeat_interleave(count, 1)
-    output = model.forward_tokens(
+    output = model(
         noisy,
         batch.timesteps,
         batch.conditioning,
         positions=layout.positions,
         mask=mask,
+        as_tokens=True,
         token_subset=batch.token_subset,
     )
     prediction = output.prediction.float()
