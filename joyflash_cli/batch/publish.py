@@ -7,9 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from joyflash_cli.errors import (
-    OutputError,
-)
+from joyflash_cli.errors import OutputError
 from joyflash_cli.files import cannot_write, flush, is_disk_full, room_hint
 from joyflash_cli.media.outputs.names import partial_path, sidecar_path
 

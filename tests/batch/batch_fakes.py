@@ -127,8 +127,9 @@ class Bench:
 
     def manifest(self) -> Path:
         path = self.folder / "manifest.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-        return path
+        whole = path.with_name(f"{uuid.uuid4().hex}.jsonl")  # another driver may read the old one
+        whole.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        return whole.replace(path)
 
     def plan(self, weights: str = "w", **choices) -> BatchPlan:
         rules = RowRules(folder=self.folder, profile="fake", hears_text=True)
