@@ -99,6 +99,13 @@ Device = Annotated[
         autocompletion=complete_device,
     ),
 ]
+ProfileName = Annotated[
+    str, typer.Argument(metavar="PROFILE", help="A model; see joyflash weights list.")
+]
+Accept = Annotated[bool, option("--accept-license", "Accept the terms that the command shows.")]
+Roles = Annotated[
+    list[str] | None, option("--role", "Only these files; may be given again.", "ROLE")
+]
 Attention = Annotated[
     str, option("--attention", "Kernel: auto, sdpa, math, flash or cudnn.", "NAME", group=EXPERT)
 ]
@@ -186,3 +193,12 @@ def say(*lines: str, quiet: bool = False) -> None:
 def print_json(values: Any) -> None:
     """One object for programs, on stdout."""
     typer.echo(json.dumps(values))
+
+
+def answer(values: Any, *lines: str, as_json: bool) -> None:
+    """What was asked for, on stdout: one object for programs, lines for everybody else."""
+    if as_json:
+        print_json(values)
+        return
+    for line in lines:
+        typer.echo(line)

@@ -1,48 +1,82 @@
-"""What ``joyflash weights convert`` makes: a checkpoint, or the first weights of a recipe."""
+"""``joyflash weights convert``: a checkpoint, or the first weights of a training recipe."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated, Any
 
 from joyflash_cli.cli.download_progress import ConvertProgress
+from joyflash_cli.cli.options import Accept, Debug, Json, ProfileName, Quiet, answer, option, say
+from joyflash_cli.cli.studio import studio
+from joyflash_cli.cli.weights_fetch import with_files
 from joyflash_cli.errors import UsageError
 
-if TYPE_CHECKING:
-    from joyflash_cli.model.config import TransformerConfig
 
-CHECKPOINT_DTYPE, TRAINING_DTYPE = "bf16", "fp32"
+def convert(
+    profile: ProfileName,
+    source: Annotated[
+        Path | None, option("--source", "Folder of the files, or the transformer's file.", "PATH")
+    ] = None,
+    output: Annotated[
+        Path | None, option("-o --output", "Checkpoint; default: where render looks.", "DIR")
+    ] = None,
+    dtype: Annotated[
+        str, option("--dtype", "bf16, fp16 or fp32; fp32 with --recipe.", "NAME")
+    ] = "",
+    recipe: Annotated[
+        Path | None,
+        option(
+            "--recipe",
+            "Make the network of this training recipe out of a base, new paths fresh.",
+            "FILE",
+        ),
+    ] = None,
+    accept_license: Accept = False,
+    overwrite: Annotated[bool, option("--overwrite", "Replace an earlier checkpoint.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Make a checkpoint of safetensors out of a profile's downloaded files.
 
+    The only command that opens a pickle, and it opens it for tensors alone: nothing in it can
+    execute. Afterwards the downloads are not needed any more. The checkpoint is complete or absent;
+    its path is printed on stdout.
 
-def run_conversion(
-    profile: str,
-    *,
-    source: Path | None,
-    output: Path | None,
-    dtype: str,
-    recipe: Path | None,
-    overwrite: bool,
-    quiet: bool,
-) -> tuple[Path, str]:
-    """Converts with progress on stderr; the directory and the number format it is stored in.
+    In --source files are found by their published names; a folder called like a role, such as
+    text_encoder, may hold safetensors of any name, also shards and scaled fp8, instead.
 
-    Raises:
-        UsageError: For a recipe without ``--output``.
-        JoyFlashError: As ``convert_weights`` and ``convert_start`` do.
-    """
-    progress = ConvertProgress(profile, quiet=quiet)
+    \b
+    Examples:
+      joyflash weights convert livetalk-1.3b
+      joyflash weights convert livetalk-1.3b --source downloads -o livetalk
+      joyflash weights convert wan2.1-t2v-14b --recipe runs/paper-1.3b.toml -o base-14b
+    """  # noqa: D301 - \b tells the help not to fold the examples
+    from joyflash_cli.weights.licences import require_acceptance
+    from joyflash_cli.weights.places import converted_directory, lock_path
+
+    entry = with_files(profile)
+    warnings = require_acceptance(
+        profile, entry, entry.files, accept=accept_license, lock_path=lock_path()
+    )
+    say(*(f"joyflash: warning: {text}" for text in warnings), quiet=quiet)
+    how: dict[str, Any] = {
+        "source": source,
+        "dtype": dtype or ("bf16" if recipe is None else "fp32"),
+        "on_progress": ConvertProgress(profile, quiet=quiet).update,
+        "overwrite": overwrite,
+    }
     if recipe is None:
         from joyflash_cli.weights.convert import convert_weights
-        from joyflash_cli.weights.places import converted_directory
 
-        dtype = dtype or CHECKPOINT_DTYPE
-        directory = convert_weights(
-            profile,
-            source=source,
-            out_dir=output or converted_directory(profile),
-            dtype=dtype,
-            on_progress=progress.update,
-            overwrite=overwrite,
-        )
-        return directory, dtype
+        directory = convert_weights(profile, out_dir=output or converted_directory(profile), **how)
+        say(*_text_notice(profile, directory), quiet=quiet)
+    else:
+        directory = _convert_start(profile, recipe, output, how)
+    values = {"profile": profile, "checkpoint": str(directory), "dtype": how["dtype"]}
+    answer(values, str(directory), as_json=as_json)
+
+
+def _convert_start(profile: str, recipe: Path, output: Path | None, how: dict[str, Any]) -> Path:
+    """The networks that a recipe trains, its teacher's and its generator's, made of a base."""
     if output is None:
         raise UsageError(
             "--recipe needs --output",
@@ -50,30 +84,16 @@ def run_conversion(
         )
     from joyflash_cli.weights.convert_start import convert_start
 
-    networks = _networks(recipe)
-    dtype = dtype or TRAINING_DTYPE
-    directory = convert_start(
-        profile,
-        networks,
-        source=source,
-        out_dir=output,
-        dtype=dtype,
-        on_progress=progress.update,
-        overwrite=overwrite,
-    )
-    return directory, dtype
+    with studio():
+        from joyflash_cli.studio.training.run_config import load_run_config
 
-
-def _networks(recipe: Path) -> "list[TransformerConfig]":
-    """The networks that a recipe trains: its teacher's, and its generator's."""
-    from joyflash_cli.studio.training.run_config import load_run_config
-
-    run = load_run_config(recipe)
+        run = load_run_config(recipe)
     networks = (run.weights.teacher_transformer, run.generator.transformer)
-    return [network for network in networks if network is not None]
+    known = [network for network in networks if network is not None]
+    return convert_start(profile, known, out_dir=output, **how)
 
 
-def text_notice(profile: str, directory: Path) -> list[str]:
+def _text_notice(profile: str, directory: Path) -> list[str]:
     """What a new checkpoint without a text encoder still needs; nothing if it needs nothing."""
     from joyflash_cli.weights.manifest import find_profile
     from joyflash_cli.weights.prompt_cache import find_unkeyed

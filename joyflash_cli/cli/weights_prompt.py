@@ -1,18 +1,15 @@
 """``joyflash weights prompt``, and fetching an embedding: text without the text encoder."""
 
-import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from joyflash_cli.cli.help_text import DEVICE, FILES, MODEL
-from joyflash_cli.cli.options import Debug, Json, Quiet, option
+from joyflash_cli.cli.options import Debug, Json, Quiet, answer, option, say
 from joyflash_cli.errors import CheckpointError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from joyflash_cli.weights.manifest import WeightFile
     from joyflash_cli.weights.prompt_encoding import EncodedPrompt
 
 
@@ -75,72 +72,9 @@ def prompt(
             hint="check the permissions, or give --output FILE",
             code="E-OUTPUT-DISK",
         )
-    if not quiet:
-        typer.echo(f"prompt: {encoded.prompt!r}, {encoded.states.shape[1]} tokens", err=True)
-    if as_json:
-        values = {"file": str(written), "prompt": encoded.prompt, "encoder": encoded.encoder}
-        typer.echo(json.dumps(values))
-    else:
-        typer.echo(str(written))
-
-
-def place_files(
-    profile: str, files: Sequence["WeightFile"], place: str | None
-) -> "tuple[tuple[WeightFile, ...], Path | None]":
-    """The files to ask the Hub for, and the embedding that is a file on this machine, if any.
-
-    Args:
-        profile: Its name.
-        files: What is wanted.
-        place: What the user gave with ``--from``.
-
-    Raises:
-        UsageError: When a file that nobody has published has no place, or one has too many.
-    """
-    from joyflash_cli.weights.manifest import placed_file
-    from joyflash_cli.weights.sources import text_commands
-
-    unpublished = [file for file in files if not file.is_published]
-    if place is None and unpublished:
-        raise UsageError(
-            f"nobody has published the {unpublished[0].role} of {profile}",
-            hint=text_commands(profile),
-        )
-    if place is None:
-        return tuple(files), None
-    if not unpublished:
-        raise UsageError(
-            "--from is for files that nobody has published",
-            hint="--role prompt_embedding --from FILE_OR_REPOSITORY",
-        )
-    local = Path(place).expanduser()
-    if local.exists():
-        published = tuple(file for file in files if file.is_published)
-        return published, local / unpublished[0].path if local.is_dir() else local
-    return tuple(f if f.is_published else placed_file(f, place) for f in files), None
-
-
-def keep_embeddings(paths: Iterable[Path]) -> list[Path]:
-    """Prompt embeddings in the user's cache, where render finds them.
-
-    Raises:
-        CheckpointError: For a file that is none.
-        OutputError: When the cache cannot be written.
-    """
-    from joyflash_cli.weights.prompt_cache import read_embedding, write_prompt
-
-    kept = []
-    for path in paths:
-        states, stated = read_embedding(path)
-        target = write_prompt(states, stated.key, stated.prompt, encoder=stated.encoder)
-        if target is None:
-            raise OutputError(
-                "the cache of prompts cannot be written",
-                hint="check its permissions, or set XDG_CACHE_HOME",
-                code="E-OUTPUT-DISK",
-            )
-        kept.append(target)
-    return kept
+    say(f"prompt: {encoded.prompt!r}, {encoded.states.shape[1]} tokens", quiet=quiet)
+    values = {"file": str(written), "prompt": encoded.prompt, "encoder": encoded.encoder}
+    answer(values, str(written), as_json=as_json)
 
 
 def _encoded(

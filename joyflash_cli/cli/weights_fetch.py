@@ -1,0 +1,192 @@
+"""``joyflash weights fetch``: the files of a profile, and prompts that were encoded elsewhere."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from joyflash_cli.cli.download_progress import open_fetch_progress
+from joyflash_cli.cli.help_text import CONTROL
+from joyflash_cli.cli.options import (
+    Accept,
+    Debug,
+    Json,
+    ProfileName,
+    Quiet,
+    Roles,
+    answer,
+    option,
+    say,
+)
+from joyflash_cli.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from joyflash_cli.weights.fetch_plan import FetchPlan
+    from joyflash_cli.weights.manifest import WeightFile, WeightProfile
+
+
+def fetch(
+    profile: ProfileName,
+    roles: Roles = None,
+    without: Annotated[
+        list[str] | None, option("--without", "Not these files; may be given again.", "ROLE")
+    ] = None,
+    place: Annotated[
+        str | None, option("--from", "Where a prompt embedding is: a file, or OWNER/NAME.", "PLACE")
+    ] = None,
+    accept_license: Accept = False,
+    offline: Annotated[
+        bool, option("--offline", "Ask no network: only check what is here.")
+    ] = False,
+    parallel: Annotated[int, option("--parallel", "Files at a time.", "N", min=1, max=16)] = 4,
+    dry_run: Annotated[
+        bool, option("--dry-run", "Show what would be downloaded, and stop.", group=CONTROL)
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Download the files of a profile into the Hub's shared cache, and check each one.
+
+    The plan (files, sizes, free disk) is shown first. Every file is compared with the size and the
+    SHA-256 that weights.toml or the first download gave it; one that differs is deleted. What is
+    here already is not downloaded again, so the same command goes on after an interruption.
+
+    HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN are honoured. The paths of the
+    files are printed on stdout.
+
+    The text encoder is the largest file and needed only to encode prompts. Without it, bring the
+    states of the default prompt: joyflash weights prompt makes them where the encoder is.
+
+    \b
+    Examples:
+      joyflash weights fetch livetalk-1.3b --accept-license
+      joyflash weights fetch livetalk-1.3b --without text_encoder --without tokenizer
+      joyflash weights fetch livetalk-1.3b --role prompt_embedding --from OWNER/NAME
+      joyflash weights fetch livetalk-1.3b --role fast_codec
+    """  # noqa: D301 - \b tells the help not to fold the examples
+    from joyflash_cli.cli.weights_text import next_step, plan_lines, plan_values
+    from joyflash_cli.weights.licences import require_acceptance
+    from joyflash_cli.weights.manifest import select_files
+    from joyflash_cli.weights.places import lock_path
+
+    entry = with_files(profile)
+    chosen = select_files(entry, roles=roles or (), without=without or ())
+    files, embedding = _place_files(profile, chosen, place)
+    if not files and embedding is not None:
+        kept = [str(path) for path in ([] if dry_run else _keep_embeddings([embedding]))]
+        answer({"embeddings": kept}, *kept, as_json=as_json)
+        return
+    warnings: tuple[str, ...] = ()
+    if not dry_run:
+        warnings = require_acceptance(
+            profile, entry, files, accept=accept_license, lock_path=lock_path()
+        )
+    from joyflash_cli.weights.fetch_plan import check_room, plan_fetch
+    from joyflash_cli.weights.hub import open_hub
+
+    plan = plan_fetch(profile, entry, files, hub=open_hub(offline=offline))
+    say(*plan_lines(plan, entry), quiet=quiet)
+    if dry_run:
+        answer(plan_values(plan), as_json=as_json)
+        return
+    check_room(plan)
+    brought = _fetch(plan, warnings, parallel=parallel, as_json=as_json, quiet=quiet)
+    _keep_embeddings([*brought, *([] if embedding is None else [embedding])])
+    say(*next_step(profile, entry), quiet=quiet)
+
+
+def _fetch(
+    plan: "FetchPlan", warnings: tuple[str, ...], *, parallel: int, as_json: bool, quiet: bool
+) -> list[Path]:
+    """Downloads and checks what the plan says, and prints where it is; its prompt embeddings."""
+    from joyflash_cli.cli.weights_text import file_values, plan_values
+    from joyflash_cli.weights.download import fetch_files
+    from joyflash_cli.weights.sources import PROMPT_ROLE
+
+    try:
+        with open_fetch_progress(plan, quiet=quiet) as progress:
+            result = fetch_files(plan, on_progress=progress.update, num_parallel=parallel)
+    except KeyboardInterrupt:
+        say("joyflash: stopped; the same command brings what is missing", quiet=quiet)
+        raise
+    told = (f"joyflash: warning: {text}" for text in (*warnings, *result.warnings))
+    say(*told, quiet=quiet)
+    values = plan_values(plan) | {"files": file_values(result.files)}
+    answer(values, *(str(file.local) for file in result.files), as_json=as_json)
+    return [file.local for file in result.files if file.local and file.file.role == PROMPT_ROLE]
+
+
+def _place_files(
+    profile: str, files: Sequence["WeightFile"], place: str | None
+) -> "tuple[tuple[WeightFile, ...], Path | None]":
+    """The files to ask the Hub for, and the embedding that is a file on this machine, if any.
+
+    Args:
+        profile: Its name.
+        files: What is wanted.
+        place: What the user gave with ``--from``.
+
+    Raises:
+        UsageError: When a file that nobody has published has no place, or one has too many.
+    """
+    from joyflash_cli.weights.manifest import placed_file
+    from joyflash_cli.weights.sources import text_commands
+
+    unpublished = [file for file in files if not file.is_published]
+    if place is None and unpublished:
+        raise UsageError(
+            f"nobody has published the {unpublished[0].role} of {profile}",
+            hint=text_commands(profile),
+        )
+    if place is None:
+        return tuple(files), None
+    if not unpublished:
+        raise UsageError(
+            "--from is for files that nobody has published",
+            hint="--role prompt_embedding --from FILE_OR_REPOSITORY",
+        )
+    local = Path(place).expanduser()
+    if local.exists():
+        published = tuple(file for file in files if file.is_published)
+        return published, local / unpublished[0].path if local.is_dir() else local
+    return tuple(f if f.is_published else placed_file(f, place) for f in files), None
+
+
+def _keep_embeddings(paths: Iterable[Path]) -> list[Path]:
+    """Prompt embeddings in the user's cache, where render finds them.
+
+    Raises:
+        CheckpointError: For a file that is none.
+        OutputError: When the cache cannot be written.
+    """
+    from joyflash_cli.weights.prompt_cache import read_embedding, write_prompt
+
+    kept = []
+    for path in paths:
+        states, stated = read_embedding(path)
+        target = write_prompt(states, stated.key, stated.prompt, encoder=stated.encoder)
+        if target is None:
+            raise OutputError(
+                "the cache of prompts cannot be written",
+                hint="check its permissions, or set XDG_CACHE_HOME",
+                code="E-OUTPUT-DISK",
+            )
+        kept.append(target)
+    return kept
+
+
+def with_files(name: str) -> "WeightProfile":
+    """The profile, if it is one whose files are downloaded and converted."""
+    from joyflash_cli.weights.manifest import find_profile
+
+    entry = find_profile(name)
+    if entry.source == "embedded":
+        raise UsageError(
+            f"profile {name} is inside the package", hint="there is nothing to download or convert"
+        )
+    if entry.source == "none":
+        raise UsageError(
+            f"profile {name} has no public weights: {entry.note}",
+            hint="joyflash render --checkpoint DIR",
+        )
+    return entry
