@@ -12,6 +12,7 @@ from joyflash_cli.codec.protocol import Codec
 from joyflash_cli.conditioning.config import AudioWindowRule
 from joyflash_cli.encoders.protocol import AudioEncoder
 from joyflash_cli.media.inputs.sizing import Framing
+from joyflash_cli.studio.training.codec import to_signed
 from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint
 
 
@@ -120,8 +121,7 @@ def _image_tokens(files: CheckpointFiles, device: torch.device) -> Callable[[np.
     encoder = ImageEncoder(module.to(device))
 
     def encode(pixels: np.ndarray) -> Tensor:
-        picture = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1.0
-        return encoder.encode(picture.to(device))[0]
+        return encoder.encode(to_signed(pixels)[None].to(device))[0]
 
     return encode
 

@@ -21,6 +21,7 @@ from joyflash_cli.studio.clips.clip_framing import ClipFraming
 from joyflash_cli.studio.clips.datasets import DatasetClip, list_clips
 from joyflash_cli.studio.training.clip_encoders import ClipEncoders
 from joyflash_cli.studio.training.codec import to_signed
+from joyflash_cli.studio.training.latents import token_weights
 from joyflash_cli.studio.training.processes import ONE_PROCESS, Processes
 from joyflash_cli.studio.training.tensors import keep_apart, write_shard
 from joyflash_cli.studio.training.trainer import check_counts
@@ -238,16 +239,13 @@ def face_weights(pixels: np.ndarray, token_px: int) -> Tensor:
         pixels: ``(H, W, 3)`` uint8 RGB, sides multiples of ``token_px``.
         token_px: Pixels of a token each way.
     """
-    weight = torch.ones(1, 1, *pixels.shape[:2])
-    faces = find_faces(pixels)
-    if faces:
-        face = faces[0]
+    boxes: list[tuple[tuple[int, ...], float]] = []
+    for face in find_faces(pixels)[:1]:
         left, right = (max(int(face.centre[0] + s * face.size), 0) for s in (-0.5, 0.5))
         # From the brows over the nose to the chin.
         top, middle, bottom = (
             max(int(face.eyes[1] + s * face.eyes_to_mouth), 0) for s in (-1.0, 0.35, 1.7)
         )
-        weight[..., top:middle, left:right] += EYES_WEIGHT
-        weight[..., middle:bottom, left:right] += MOUTH_WEIGHT
-    pooled = functional.avg_pool2d(weight, token_px).flatten()
-    return pooled / pooled.mean()
+        boxes.append(((left, top, right, middle), EYES_WEIGHT))
+        boxes.append(((left, middle, right, bottom), MOUTH_WEIGHT))
+    return token_weights(boxes, (pixels.shape[0], pixels.shape[1]), token_px)

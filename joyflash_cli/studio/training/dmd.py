@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.ablation import Ablation
 from joyflash_cli.studio.training.batches import ReferencePlace, draw_rollout_batch
@@ -33,7 +32,7 @@ from joyflash_cli.studio.training.rollout import RolloutConfig, draw_plan, roll_
 from joyflash_cli.studio.training.scores import (
     FirstFrame,
     Segment,
-    draw_sigmas,
+    draw_noise,
     guided_prediction,
     known_kept,
     noised,
@@ -226,9 +225,8 @@ class DmdTraining:
 
         ``streams`` are samples of the batch; the loss of a batch is the mean over equal parts.
         """
-        segment, counts, seed, mouths = self._rolled(GENERATOR_ROLE, streams)
+        segment, counts, mouths, sigmas, noise = self._rolled(GENERATOR_ROLE, streams)
         with torch.no_grad():
-            sigmas, noise = self._score_noise(segment, seed, streams)
             noisy = noised(segment, noise, sigmas)
             with self._autocast():
                 fake = predict(self.fake_score.module, segment, noisy, sigmas)
@@ -259,8 +257,7 @@ class DmdTraining:
     def critic_loss(self, streams: Sequence[int]) -> Tensor:
         """Flow matching of the fake score on a rollout without gradients."""
         with torch.no_grad():
-            segment, _, seed, _ = self._rolled(CRITIC_ROLE, streams)
-            sigmas, noise = self._score_noise(segment, seed, streams)
+            segment, _, _, sigmas, noise = self._rolled(CRITIC_ROLE, streams)
             noisy = noised(segment, noise, sigmas)
         with self._autocast():
             flow = predict(self.fake_score.module, segment, noisy, sigmas).flow
@@ -268,8 +265,8 @@ class DmdTraining:
 
     def _rolled(
         self, role: int, streams: Sequence[int]
-    ) -> tuple[Segment, Tensor, int, Tensor | None]:
-        """A fresh rollout as the scores see it, where it counts, a seed for their noise, mouths."""
+    ) -> tuple[Segment, Tensor, Tensor | None, Tensor, Tensor]:
+        """A fresh rollout as the scores see it, where it counts, mouths; noise levels and noise."""
         rng = np.random.default_rng([self.config.seed, self.step, role])
         plan = draw_plan(rng, self.profile, self.rollout)
         batch = draw_rollout_batch(
@@ -294,21 +291,12 @@ class DmdTraining:
         mouths = batch.mouths
         if mouths is not None:
             mouths = mouths[:, segment.positions]
-        return to_device(segment, self.device), counts, int(seeds[1]), mouths
-
-    def _score_noise(
-        self, segment: Segment, seed: int, streams: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
-        """Noise level of each sample and noise, the same for a sample on whatever process."""
-        sigmas = draw_sigmas(
-            self.config.batch, torch.Generator().manual_seed(seed), shift=self.profile.shift,
-            limits=self.config.timestep_limits,
-        )[list(streams)]  # fmt: skip
-        shape = segment.latents.shape
-        noise = SeededNoise(
-            seed, (shape[2], shape[3], shape[4]), streams=streams, device=self.device
-        )
-        return sigmas.to(self.device), noise.initial(0, shape[1])
+        segment = to_device(segment, self.device)
+        sigmas, noise = draw_noise(
+            segment, streams, seed=int(seeds[1]), batch=self.config.batch,
+            shift=self.profile.shift, limits=self.config.timestep_limits,
+        )  # fmt: skip
+        return segment, counts, mouths, sigmas, noise
 
     def _autocast(self) -> torch.autocast:
         return self.generator.autocast(bf16=self.config.bf16)

@@ -87,9 +87,19 @@ def latent_tracks(track: np.ndarray, num_latents: int) -> Tensor:
     return torch.from_numpy(track[rows]).unflatten(0, (num_latents, 4))
 
 
-def token_weights(boxes: list[tuple[np.ndarray, float]], size_px: int, token_px: int) -> Tensor:
-    """Weight per token: 1 plus each box's weight times the share of the token it covers."""
-    weight = torch.ones(1, 1, size_px, size_px)
+def token_weights(
+    boxes: Sequence[tuple[Sequence[int] | np.ndarray, float]],
+    size_px: tuple[int, int],
+    token_px: int,
+) -> Tensor:
+    """Weight per token ``(P,)``, mean 1: larger by each box's weight where it is covered.
+
+    Args:
+        boxes: Left, top, right and bottom in pixels, and a weight.
+        size_px: Height and width of the picture, multiples of ``token_px``.
+        token_px: Pixels of a token each way.
+    """
+    weight = torch.ones(1, 1, *size_px)
     for (x0, y0, x1, y1), extra in boxes:
         weight[..., y0:y1, x0:x1] += extra
     pooled = functional.avg_pool2d(weight, token_px).flatten()
@@ -119,7 +129,7 @@ def encode_clip(
     clip = to_signed(store.open_eyed(index))
     size_px = clip.shape[-1]
     boxes = [(store.mouth_box(index), 8.0), (store.eyes_box(index), 2.0)]
-    weights = token_weights(boxes, size_px, codec.config.patch_px)
+    weights = token_weights(boxes, (size_px, size_px), codec.config.patch_px)
     num_latents = (len(clip) + 3) // 4
     for is_start in (True, False):
         frames = clip

@@ -15,6 +15,7 @@ from joyflash_cli.media.inputs.face_networks import (
 )
 from joyflash_cli.media.inputs.face_points import MIRRORED
 from joyflash_cli.media.inputs.similarity import Similarity, cut, similarity_between
+from joyflash_cli.studio.training.codec import to_signed
 from joyflash_cli.studio.training.points_changes import (
     as_shown,
     cover_mouth,
@@ -86,13 +87,7 @@ def draw_crops(collection: Collection, count: int, rng: np.random.Generator) -> 
     """Random crops: faces with all kinds of disturbances, a quarter of them without any face."""
     rows = [_draw_crop(collection, rng) for _ in range(count)]
     crops, points, labels = (np.stack(column) for column in zip(*rows, strict=True))
-    return CropBatch(_signed(crops), torch.from_numpy(points), torch.from_numpy(labels))
-
-
-def _signed(pictures: np.ndarray) -> Tensor:
-    """``(B, 3, S, S)`` in -1..1, channels last."""
-    tensor = torch.from_numpy(pictures).permute(0, 3, 1, 2)
-    return tensor.to(torch.float32, memory_format=torch.channels_last) / 127.5 - 1
+    return CropBatch(to_signed(crops), torch.from_numpy(points), torch.from_numpy(labels))
 
 
 def _draw_crop(
@@ -213,7 +208,7 @@ def draw_scenes(collection: Collection, count: int, rng: np.random.Generator) ->
     """Random scenes with none to three faces of any size at any angle."""
     rows = [_draw_scene(collection, rng) for _ in range(count)]
     scenes, heat, shape = (np.stack(column) for column in zip(*rows, strict=True))
-    return SceneBatch(_signed(scenes), torch.from_numpy(heat), torch.from_numpy(shape))
+    return SceneBatch(to_signed(scenes), torch.from_numpy(heat), torch.from_numpy(shape))
 
 
 def _draw_scene(

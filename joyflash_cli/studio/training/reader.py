@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from joyflash_cli.studio.clips.clips import ClipStore
+from joyflash_cli.studio.training.codec import to_signed
 
 CropFrames = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """Frames ``(B, 3, H, W)``, mouth boxes and eye boxes ``(B, 4)`` to a reader's two crops."""
@@ -99,9 +100,8 @@ class FrameSampler:
         """Frames in -1..1, labels ``(B, 7)``, mouth boxes, eye boxes and clip indices."""
         parts = [self._one() for _ in range(self.config.batch)]
         frames, labels, mouths, eyes, clips = zip(*parts, strict=True)
-        tensor = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2) / 127.5 - 1.0
         return (
-            tensor,
+            to_signed(np.stack(frames)),
             torch.from_numpy(np.stack(labels)),
             torch.from_numpy(np.stack(mouths)),
             torch.from_numpy(np.stack(eyes)),

@@ -13,6 +13,7 @@ from torch import Tensor
 from joyflash_cli.codec.protocol import Codec
 from joyflash_cli.conditioning.reference import assemble_image_channels
 from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.solver import (
     NUM_TRAIN_TIMESTEPS,
@@ -74,6 +75,19 @@ def draw_sigmas(
     linear = steps.to(torch.float32) / NUM_TRAIN_TIMESTEPS
     timesteps = NUM_TRAIN_TIMESTEPS * shift * linear / (1 + (shift - 1) * linear)
     return timesteps.clamp(*limits) / NUM_TRAIN_TIMESTEPS
+
+
+def draw_noise(
+    segment: Segment, streams: Sequence[int], *, seed: int, batch: int, shift: float,
+    limits: tuple[float, float],
+) -> tuple[Float[Tensor, " B"], Float[Tensor, "B T C H W"]]:  # fmt: skip
+    """Noise level of each sample and noise, the same for a sample on whatever process."""
+    levels = torch.Generator().manual_seed(seed)
+    sigmas = draw_sigmas(batch, levels, shift=shift, limits=limits)[list(streams)]
+    device = segment.latents.device
+    num_frames, channels, height, width = segment.latents.shape[1:]
+    noise = SeededNoise(seed, (channels, height, width), streams=streams, device=device)
+    return sigmas.to(device), noise.initial(0, num_frames)
 
 
 def noised(

@@ -14,7 +14,6 @@ import torch
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.batches import (
     ReferencePlace,
@@ -26,7 +25,7 @@ from joyflash_cli.studio.training.latents import LatentClips
 from joyflash_cli.studio.training.losses import flow_matching_loss
 from joyflash_cli.studio.training.scores import (
     Segment,
-    draw_sigmas,
+    draw_noise,
     given_frames,
     noised,
     predict,
@@ -188,16 +187,12 @@ class TeacherLoss:
             segment.conditioning, config.dropout, rng, batch=config.batch, streams=own,
             latent_channels=network.config.out_channels,
         )  # fmt: skip
-        seed = int(rng.integers(2**62))
-        sigmas = draw_sigmas(
-            config.batch, torch.Generator().manual_seed(seed), shift=self.profile.shift,
-            limits=config.timestep_limits,
-        )[own]  # fmt: skip
         device = next(network.parameters()).device
-        channels, height, width = segment.latents.shape[2:]
-        source = SeededNoise(seed, (channels, height, width), streams=own, device=device)
-        noise = source.initial(0, config.num_frames)
         segment = to_device(replace(segment, conditioning=conditioning), device)
-        noisy = noised(segment, noise, sigmas.to(device))
-        flow = predict(network, segment, noisy, sigmas.to(device)).flow
+        sigmas, noise = draw_noise(
+            segment, own, seed=int(rng.integers(2**62)), batch=config.batch,
+            shift=self.profile.shift, limits=config.timestep_limits,
+        )  # fmt: skip
+        noisy = noised(segment, noise, sigmas)
+        flow = predict(network, segment, noisy, sigmas).flow
         return flow_matching_loss(flow, segment.latents, noise, segment.learnt)

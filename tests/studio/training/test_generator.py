@@ -102,7 +102,7 @@ def test_a_short_training_hears_the_sound(tmp_path):
 
 
 def test_token_weights_follow_the_boxes():
-    weights = token_weights([((16, 16, 32, 32), 8.0)], 64, 16).view(4, 4)
+    weights = token_weights([((16, 16, 32, 32), 8.0)], (64, 64), 16).view(4, 4)
     assert weights.mean() == pytest.approx(1.0)
     assert weights[1, 1] / weights[0, 0] == pytest.approx(9.0)
     assert (weights.flatten() == weights[0, 0]).sum() == 15
