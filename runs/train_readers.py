@@ -12,7 +12,11 @@ from pathlib import Path
 
 from joyflash_cli.measures import reader
 from joyflash_cli.studio.clips.clips import ClipStore
-from joyflash_cli.studio.training.reader import ReaderTraining, train_identity, train_mouth_reader
+from joyflash_cli.studio.training.reader_training import (
+    ReaderTraining,
+    train_identity,
+    train_mouth_reader,
+)
 
 MOUTH_STEPS = 1800
 IDENTITY_STEPS = 1000

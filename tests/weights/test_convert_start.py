@@ -121,8 +121,8 @@ def test_the_result_says_what_it_is_and_its_seed_decides(base, tmp_path):
 
 
 def test_large_networks_are_written_in_shards_that_training_reads(base, tmp_path, monkeypatch):
-    from joyflash_cli.studio.training.parts_on_disk import weight_files
     from joyflash_cli.studio.training.run_config import DistillationWeights, RunConfig
+    from joyflash_cli.studio.training.run_parts import weight_files
 
     monkeypatch.setattr(convert_write, "MIN_SHARD_BYTES", 100_000)
     convert_start(NAME, [NETWORK], source=base[0], out_dir=tmp_path / "base-14b")

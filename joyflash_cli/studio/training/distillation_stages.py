@@ -21,19 +21,19 @@ from joyflash_cli.studio.training.latents import LatentClips, load_latents
 from joyflash_cli.studio.training.loop import train_network
 from joyflash_cli.studio.training.ode import OdeLoss
 from joyflash_cli.studio.training.ode_pairs import build_ode_pairs, load_ode_pairs
-from joyflash_cli.studio.training.parts_on_disk import (
-    codec_of,
-    front_end_of,
-    lip_reader_of,
-    read_geometry,
-    weight_files,
-)
 from joyflash_cli.studio.training.processes import Processes
 from joyflash_cli.studio.training.run_config import (
     DMD_RESULT,
     ODE_RESULT,
     TEACHER_RESULT,
     RunConfig,
+)
+from joyflash_cli.studio.training.run_parts import (
+    codec_of,
+    front_end_of,
+    lip_reader_of,
+    read_geometry,
+    weight_files,
 )
 from joyflash_cli.studio.training.scores import FirstFrame, reencoded_first_frame
 from joyflash_cli.studio.training.session import Session

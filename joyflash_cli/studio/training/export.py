@@ -17,8 +17,8 @@ from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.batches import IMAGE_CONVENTIONS
 from joyflash_cli.studio.training.clip_encoders import resolve_encoders
 from joyflash_cli.studio.training.dmd import student_profile
-from joyflash_cli.studio.training.parts_on_disk import read_geometry
 from joyflash_cli.studio.training.run_config import RunConfig
+from joyflash_cli.studio.training.run_parts import read_geometry
 from joyflash_cli.weights.eight_bit import as_eight_bit
 from joyflash_cli.weights.integrity import write_checksums
 

@@ -27,14 +27,14 @@ from joyflash_cli.studio.training.front_end import film_voices, train_front_end
 from joyflash_cli.studio.training.generator import train_generator
 from joyflash_cli.studio.training.latent_reader import train_latent_reader
 from joyflash_cli.studio.training.latents import build_latents, load_latents
-from joyflash_cli.studio.training.parts_on_disk import (
+from joyflash_cli.studio.training.predictions import build_predictions
+from joyflash_cli.studio.training.run_config import GENERATOR_RESULT, RunConfig
+from joyflash_cli.studio.training.run_parts import (
     codec_of,
     exported_transformer,
     front_end_of,
     lip_reader_of,
 )
-from joyflash_cli.studio.training.predictions import build_predictions
-from joyflash_cli.studio.training.run_config import GENERATOR_RESULT, RunConfig
 from joyflash_cli.studio.training.session import Session
 from joyflash_cli.studio.training.tensors import write_module
 

@@ -19,7 +19,6 @@ from joyflash_cli.studio.training.distillation_stages import (
 )
 from joyflash_cli.studio.training.dmd import student_profile, train_dmd
 from joyflash_cli.studio.training.export import export_around
-from joyflash_cli.studio.training.parts_on_disk import read_geometry
 from joyflash_cli.studio.training.run_config import (
     CHECKPOINT,
     DMD_RESULT,
@@ -28,6 +27,7 @@ from joyflash_cli.studio.training.run_config import (
     DistillationWeights,
     RunConfig,
 )
+from joyflash_cli.studio.training.run_parts import read_geometry
 from joyflash_cli.studio.training.session import Session
 from joyflash_cli.studio.training.trainer import check_counts
 

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from joyflash_cli.studio.clips.clips import ClipStore
 from joyflash_cli.studio.clips.shards import write_shard
-from joyflash_cli.studio.training.reader import (
+from joyflash_cli.studio.training.reader_training import (
     FrameSampler,
     ReaderTraining,
     spoil,
