@@ -60,7 +60,7 @@ def hash_file(path: Path, *, on_bytes: Callable[[int], None] | None = None) -> s
     try:
         return file_sha256(path, on_bytes=on_bytes)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def write_checksums(directory: Path) -> None:
@@ -89,7 +89,7 @@ def read_checksums(directory: Path) -> dict[str, dict[str, Any]]:
             for name, entry in values.items()
         }
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is not a list of checksums",
@@ -104,7 +104,7 @@ def _head(path: Path) -> tuple[bytes, int]:
             head = file.read(64)
         return head, path.stat().st_size
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _refuse_pointer(path: Path, head: bytes, size: int) -> None:
@@ -129,7 +129,8 @@ def _not_a(path: Path, kind: str, head: bytes, size: int) -> CheckpointError:
     )
 
 
-def _unreadable(path: Path, error: OSError) -> CheckpointError:
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """The error for a file of a checkpoint that the system does not give."""
     return CheckpointError(
         f"{path} cannot be read: {error.strerror or error}",
         hint="check its permissions, or give another directory with --checkpoint",

@@ -15,6 +15,7 @@ from joyflash_cli.weights.integrity import (
     check_safetensors,
     hash_file,
     read_checksums,
+    unreadable,
 )
 from joyflash_cli.weights.lock_file import Lock, forget_copy, read_lock
 from joyflash_cli.weights.manifest import WeightFile, WeightProfile
@@ -184,8 +185,4 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {error.strerror or error}",
-            hint="check its permissions, or give another directory with --checkpoint",
-            code="E-CHECKPOINT-DAMAGED",
-        ) from error
+        raise unreadable(path, error) from error
