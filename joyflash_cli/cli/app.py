@@ -53,9 +53,6 @@ app.command()(evaluate)
 app.command()(train)
 app.add_typer(weights, name="weights")
 
-# Typer vendors Click and exports only this subclass of Click's usage error.
-_UsageException: type[Exception] = typer.BadParameter.__mro__[1]
-
 
 def _print_version(requested: bool) -> None:
     if requested:
@@ -178,7 +175,10 @@ def _invoke(arguments: Sequence[str]) -> int:
         if isinstance(error.__context__, BrokenPipeError):
             raise error.__context__ from None
         raise
-    except _UsageException as error:
+    except Exception as error:
+        # Click's own errors alone can say themselves; not every Typer exports their class.
+        if not hasattr(error, "format_message"):
+            raise
         _print_error("E-USAGE", _usage_text(error))
         return ExitCode.USAGE
     return result if isinstance(result, int) else ExitCode.DONE
