@@ -25,7 +25,6 @@ from joyflash_cli.render import (
     JoyFlash,
     choose_device,
     choose_dtype,
-    count_frames,
     read_request,
 )
 from joyflash_cli.render.joyflash import StopRequested
@@ -96,9 +95,9 @@ def test_frames_are_trimmed_to_the_sound(joyflash, request_, num_samples, num_fr
         (30_030, 30_000, 30_000 / 1001, 30),
     ],
 )
-def test_frames_cover_the_sound_in_exact_arithmetic(num_samples, rate_hz, fps, expected):
+def test_frames_cover_the_sound_in_exact_arithmetic(request_, num_samples, rate_hz, fps, expected):
     clip = AudioClip(np.zeros((num_samples, 1), np.float32), rate_hz)
-    assert count_frames(clip, fps) == expected
+    assert dataclasses.replace(request_, audio=clip).num_frames(fps) == expected
 
 
 def test_same_seed_same_frames(joyflash, request_):

@@ -1,6 +1,7 @@
 """The record beside a video: complete, whole or absent, and refused when damaged."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from joyflash_cli import __version__
 from joyflash_cli.errors import DataError, OutputError
 from joyflash_cli.render.record import (
     SIDECAR_KEYS,
-    RenderRecord,
+    RunRecord,
     read_sidecar,
     sidecar_path,
     weights_sha256,
@@ -17,12 +18,12 @@ from joyflash_cli.render.record import (
 from joyflash_cli.weights.store import resolve_checkpoint
 
 
-def record(**changes) -> RenderRecord:
+def record(**changes) -> RunRecord:
     values = {
-        "output": "a.mp4", "status": "complete", "profile": "toy", "seed": 7, "fps": 25.0,
+        "output": Path("a.mp4"), "status": "complete", "profile": "toy", "seed": 7, "fps": 25.0,
         "video_frames": 50, "audio_s": 1.99, "wall_s": 4.0,
     } | changes  # fmt: skip
-    return RenderRecord(**values)
+    return RunRecord(**values)
 
 
 def test_what_is_written_is_read_back(tmp_path):

@@ -67,7 +67,7 @@ def fit_workers(
         UsageError: When an option does not fit the checkpoint.
     """
     from joyflash_cli.media.inputs.sizing import largest_size
-    from joyflash_cli.render.placement import check_checkpoint, choose_placement
+    from joyflash_cli.render.placement import place
     from joyflash_cli.render.preflight import PlannedRun, check_memory, memory_needs
 
     frame = settings.frame.resolved(files)
@@ -79,8 +79,7 @@ def fit_workers(
     kept: list[str] = []
     for device in devices:
         if device not in needs:
-            placement = choose_placement(device, settings.dtype, settings.execution)
-            check_checkpoint(files, placement)
+            placement = place(files, device, settings.dtype, settings.execution)
             needs[device] = memory_needs(run, placement)
             if not kept:
                 check_memory(run, placement)

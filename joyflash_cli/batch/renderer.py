@@ -11,11 +11,9 @@ from joyflash_cli.errors import DataError
 from joyflash_cli.media.inputs.hearing import SoundChoices
 from joyflash_cli.render.frame import DEFAULT_FRAME, FrameOptions
 from joyflash_cli.render.placement import DEFAULT_EXECUTION, ExecutionOptions
+from joyflash_cli.render.record import FIGURES
 
-RECORDED = (
-    "video_frames", "fps", "width", "height", "video_s", "audio_s", "truncated", "wall_s", "load_s",
-    "first_frame_s", "realtime_factor", "warnings",
-)  # fmt: skip
+RECORDED = (*FIGURES, "warnings")
 """What the ledger takes over of a video's own record."""
 
 CPU_THREADS = 1
@@ -102,7 +100,6 @@ class PipelineRenderer:
         """Writes the video and its record; see ``RowRenderer``."""
         from joyflash_cli.files import file_sha256
         from joyflash_cli.render import read_request
-        from joyflash_cli.render.record import read_sidecar
 
         row, settings = job.row, self._settings
         request = read_request(
@@ -116,15 +113,15 @@ class PipelineRenderer:
             frame=settings.frame,
         ).at_output_fps(settings.output_fps)
         # The folder is this attempt's own: whatever lies there is nobody's.
-        self._joyflash.render(request, job.staged, overwrite=True)
-        record = read_sidecar(job.staged)
+        record = self._joyflash.render(request, job.staged, overwrite=True)
         for name, given in (("image", row.image), ("audio", row.audio)):
             # The row's key was made of other contents.
-            if record[f"{name}_sha256"] not in (None, job.inputs[name].sha256):
+            if getattr(record, f"{name}_sha256") not in (None, job.inputs[name].sha256):
                 raise DataError(
                     f"{given} changed while the batch ran",
                     hint="run the same command again with --retry-failed",
                     code="E-INPUT-CHANGED",
                 )
+        told = record.to_dict()
         size = {"sha256": file_sha256(job.staged), "bytes": job.staged.stat().st_size}
-        return {name: record[name] for name in RECORDED} | size
+        return {name: told[name] for name in RECORDED} | size

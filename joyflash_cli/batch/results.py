@@ -12,18 +12,16 @@ from typing import IO, Any
 from joyflash_cli.batch.ledger import Ledger
 from joyflash_cli.batch.rows import Row, Rows
 from joyflash_cli.files import cannot_write, room_hint, whole_file
+from joyflash_cli.render.record import FIGURES
 
 RESULTS_CSV = "results.csv"
 RESULTS_JSONL = "results.jsonl"
 RESULT_FILES = (RESULTS_CSV, RESULTS_JSONL)
 
-FIGURES = (
-    "video_s", "audio_s", "wall_s", "load_s", "first_frame_s", "realtime_factor",
-    "truncated", "video_frames", "fps", "width", "height", "bytes", "sha256", "host",
-)  # fmt: skip
+_OF_ROW = (*FIGURES, "bytes", "sha256", "host")
 RESULT_COLUMNS = (
     "row", "id", "state", "output", "error_code", "error", "attempt", "seed",
-    *FIGURES, "image", "audio", "prompt", "finished",
+    *_OF_ROW, "image", "audio", "prompt", "finished",
 )  # fmt: skip
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -78,7 +76,7 @@ def _result(row: Row, ledger: Ledger) -> dict[str, Any]:
         "audio": row.audio,
         "prompt": row.prompt,
         "finished": record.get("time"),
-        **{name: facts.get(name) for name in FIGURES},
+        **{name: facts.get(name) for name in _OF_ROW},
     }
     return {name: values[name] for name in RESULT_COLUMNS}
 

@@ -42,7 +42,7 @@ from joyflash_cli.cli.target import (
 from joyflash_cli.errors import OutputError
 
 if TYPE_CHECKING:
-    from joyflash_cli.render import RenderRequest, RenderResult
+    from joyflash_cli.render import RenderRequest, RunRecord
     from joyflash_cli.render.placement import Placement
     from joyflash_cli.render.preflight import MemoryNeed
     from joyflash_cli.weights.store import CheckpointFiles
@@ -131,7 +131,7 @@ def _run(
         result = _render(options, signals, files, request, target=target, events=events)
     if not is_standard_output(output) and is_stream(output):
         result = replace(result, output=output)  # a stream does not know its name
-    options.say(*(f"joyflash: warning: {warning}" for warning in result.warnings))
+    options.say(*(f"joyflash: warning: {warning}" for warning in result.late_warnings))
     options.say(result_line(result))
     if options.as_json:
         print_json(result_summary(result))
@@ -154,7 +154,7 @@ def _preview_files(options: RenderOptions, output: Path) -> list[Path]:
 
 def _with_sampling(options: RenderOptions, files: "CheckpointFiles") -> "CheckpointFiles":
     """The checkpoint sampled as asked, with a warning for each way it was not trained for."""
-    from joyflash_cli.render.sampling import with_sampler_options
+    from joyflash_cli.render.request import with_sampler_options
 
     files, notes = with_sampler_options(files, options.sampling or ())
     options.say(*(f"joyflash: warning: {note}" for note in notes))
@@ -171,12 +171,11 @@ def _preflight(
         DeviceError: When the memory is not free, or a kernel does not run.
         UsageError: When an option does not fit the checkpoint.
     """
-    from joyflash_cli.render.placement import check_checkpoint, choose_placement
+    from joyflash_cli.render.placement import place
     from joyflash_cli.render.preflight import PlannedRun, check_memory
     from joyflash_cli.weights.verify import unverified
 
-    placement = choose_placement(options.device, options.dtype, options.execution)
-    check_checkpoint(files, placement)
+    placement = place(files, options.device, options.dtype, options.execution)
     needs = check_memory(PlannedRun(files, request.size_px, options.prompt), placement)
     options.say(*(f"joyflash: warning: {text}" for text in placement.warnings))
     if not_verified := unverified(files):
@@ -192,7 +191,7 @@ def _render(
     *,
     target: "Path | BinaryIO",
     events: EventStream,
-) -> "RenderResult":
+) -> "RunRecord":
     from joyflash_cli.render import JoyFlash
 
     _use_threads(options.threads)
@@ -204,9 +203,7 @@ def _render(
         for warning in request.warnings:
             events.emit("warn", text=warning)
         progress.loading(files.name)
-        joyflash = JoyFlash.load(
-            files, device=options.device, dtype=options.dtype, execution=placement.options
-        )
+        joyflash = JoyFlash.load(files, placement=placement)
         if request.audio_s is None:
             latency = joyflash.latency(options.look_ahead)
             events.emit("latency", **vars(latency))

@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING, Any
 from joyflash_cli import __version__
 
 if TYPE_CHECKING:
-    from joyflash_cli.render import RenderPlan, RenderRequest, RenderResult
+    from joyflash_cli.render import RenderPlan, RenderRequest, RunRecord
     from joyflash_cli.render.placement import Placement
     from joyflash_cli.render.preflight import MemoryNeed
     from joyflash_cli.weights.store import CheckpointFiles
 
 WORTH_TELLING_BYTES = 1_000_000_000
 """A run that takes less memory is not worth a line."""
+
+_TOLD = (
+    "video_frames", "fps", "width", "height", "audio_s", "truncated",
+    "wall_s", "realtime_factor", "first_frame_s", "load_s",
+)  # fmt: skip
+"""Figures of a render in ``--json``."""
 
 
 def plan_summary(
@@ -54,7 +60,7 @@ def plan_line(
     )
 
 
-def result_line(result: "RenderResult") -> str:
+def result_line(result: "RunRecord") -> str:
     """What was saved, in one line."""
     if not result.complete:
         return f"saved {result.video_s:.1f} s of {result.audio_s:.1f} s in {result.output}"
@@ -65,22 +71,13 @@ def result_line(result: "RenderResult") -> str:
     )
 
 
-def result_summary(result: "RenderResult") -> dict[str, Any]:
+def result_summary(result: "RunRecord") -> dict[str, Any]:
     """A render for a program that reads it."""
-    width, height = result.size_px
+    figures = result.figures()
     return {
         "output": str(result.output),
         "complete": result.complete,
-        "video_frames": result.video_frames,
-        "fps": result.fps,
-        "width": width,
-        "height": height,
-        "audio_s": round(result.audio_s, 6),
-        "truncated": result.truncated,
-        "wall_s": round(result.wall_s, 4),
-        "realtime_factor": round(result.realtime_factor, 4),
-        "first_frame_s": round(result.first_frame_s, 4),
-        "load_s": round(result.load_s, 4),
+        **{name: figures[name] for name in _TOLD},
         "seed": result.seed,
         "profile": result.profile,
         "version": __version__,
@@ -102,7 +99,7 @@ def memory_summary(placement: "Placement", needs: "list[MemoryNeed]") -> dict[st
     """The same for a program that reads it."""
     return {
         "device": str(placement.device),
-        "dtype": str(placement.dtype).removeprefix("torch."),
+        "dtype": placement.dtype_name,
         "memory": [
             {
                 "device": need.device,

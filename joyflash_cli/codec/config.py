@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from joyflash_cli.config import check_ranges
 from joyflash_cli.errors import ConfigError
@@ -38,6 +38,9 @@ class TinyCodecConfig:
         draw_below: Share of the height above which the reference is only moved, but for lids, in
             streams; 0 draws everywhere. See ``codec.restraint``.
     """
+
+    reference_is_a_frame: ClassVar[bool] = False
+    """Latents are changes; what is seen of the reference are components of its patches."""
 
     latent_channels: int = 12
     patch_px: int = 16
@@ -91,6 +94,9 @@ class WanCodecConfig:
     Attributes:
         settings: Arguments of ``AutoencoderKLWan``; empty for the published VAE.
     """
+
+    reference_is_a_frame: ClassVar[bool] = True
+    """What is seen of the reference is its latent as the first frame."""
 
     settings: Mapping[str, Any]
 

@@ -10,18 +10,17 @@ of the sound. Heavy imports happen inside functions, so that wrong inputs are to
 loaded.
 """
 
+from joyflash_cli.render.device import DTYPES, choose_device, choose_dtype
 from joyflash_cli.render.frame import FrameOptions
 from joyflash_cli.render.joyflash import JoyFlash
 from joyflash_cli.render.latency import Latency, compute_latency
-from joyflash_cli.render.load import DTYPES, choose_device, choose_dtype
+from joyflash_cli.render.record import RunRecord
 from joyflash_cli.render.request import (
     RenderPlan,
     RenderRequest,
-    count_frames,
     plan_render,
     read_request,
 )
-from joyflash_cli.render.writer import RenderResult
 
 __all__ = [
     "DTYPES",
@@ -30,11 +29,10 @@ __all__ = [
     "Latency",
     "RenderPlan",
     "RenderRequest",
-    "RenderResult",
+    "RunRecord",
     "choose_device",
     "choose_dtype",
     "compute_latency",
-    "count_frames",
     "plan_render",
     "read_request",
 ]

@@ -5,7 +5,7 @@ freed before the next one.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.weights.prompt_cache import (
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from joyflash_cli.codec.protocol import Codec
     from joyflash_cli.conditioning.config import ConditioningConfig
     from joyflash_cli.conditioning.source import StaticConditioning
     from joyflash_cli.encoders.face import FaceModels
@@ -50,31 +49,29 @@ class EncodeTarget:
 
 def static_conditioning(
     files: CheckpointFiles,
-    codec: "Codec",
     pixels: "np.ndarray",
     prompt: str,
     *,
     target: EncodeTarget,
+    picture: "torch.Tensor",
+    picture_latents: "torch.Tensor",
 ) -> "StaticConditioning":
     """All conditioning that does not change along the stream, on the target device.
 
     Args:
         files: The checkpoint.
-        codec: Encodes the picture.
         pixels: The framed picture ``(H, W, 3)`` uint8 RGB.
         prompt: The user's; empty for the checkpoint's default.
         target: Where the encoders run.
+        picture: The same, ``(1, 3, H, W)`` in -1..1, on the device.
+        picture_latents: Its latent, or those of its padded clip.
 
     Raises:
         CheckpointError: When an encoder that is needed is not there.
     """
-    import torch
-
     from joyflash_cli.conditioning.source import StaticConditioning
 
     config, transformer = files.description.conditioning, files.description.transformer
-    picture = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1.0
-    picture = picture.to(target.device)
     text = image_tokens = face = None
     if transformer.text_dim is not None:
         text = text_states(files, prompt, target=target)
@@ -85,7 +82,7 @@ def static_conditioning(
             target.device
         )
     return StaticConditioning(
-        reference_latents=_reference_latents(codec, picture, config),
+        reference_latents=picture_latents,
         convention=config.image_convention,
         text=text,
         image_tokens=image_tokens,
@@ -229,15 +226,6 @@ def _face_embedding(
     else:
         embedding = FaceEncoder(models.directory).encode(pixels)
     return torch.from_numpy(embedding)[None]
-
-
-def _reference_latents(
-    codec: "Codec", picture: "torch.Tensor", config: "ConditioningConfig"
-) -> "torch.Tensor":
-    if config.image_convention == "wan-i2v":
-        padded: Any = codec
-        return padded.padded_clip_latents(picture, config.padded_clip_latents)
-    return codec.reference_latents(picture)
 
 
 def _no_text_encoder(

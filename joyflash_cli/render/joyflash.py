@@ -8,15 +8,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from joyflash_cli.render.device import keep_freed_memory
 from joyflash_cli.render.latency import Latency, compute_latency
-from joyflash_cli.render.load import LoadedParts, load_parts
-from joyflash_cli.render.placement import (
-    DEFAULT_EXECUTION,
-    ExecutionOptions,
-    Placement,
-    check_checkpoint,
-    choose_placement,
-    place_parts,
-)
+from joyflash_cli.render.load import LoadedParts, load_placed
+from joyflash_cli.render.placement import DEFAULT_EXECUTION, ExecutionOptions, Placement, place
+from joyflash_cli.render.record import RunRecord, begin_record
 from joyflash_cli.render.request import RenderPlan, RenderRequest, plan_render
 from joyflash_cli.render.sound_feed import SoundFeed
 from joyflash_cli.render.stream import (
@@ -26,15 +20,13 @@ from joyflash_cli.render.stream import (
     device_errors,
     sample_stage,
 )
-from joyflash_cli.render.writer import RenderResult, RunFacts, VideoWriter, check_output
+from joyflash_cli.render.writer import VideoWriter, check_output
 from joyflash_cli.streaming import Cancellation, RunAhead
 from joyflash_cli.types import FrameChunk
 from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint
 from joyflash_cli.weights.verify import verify_at_load
 
 if TYPE_CHECKING:
-    import torch
-
     from joyflash_cli.sampler.settings import SamplerSettings
 
 
@@ -50,16 +42,12 @@ class JoyFlash:
         files: CheckpointFiles,
         parts: LoadedParts,
         *,
-        device: "torch.device",
-        dtype: "torch.dtype",
+        placement: Placement,
         load_s: float = 0.0,
-        placement: Placement | None = None,
     ) -> None:
         self.files = files
-        self.device = device
-        self.dtype = dtype
-        self.load_s = load_s
         self.placement = placement
+        self.load_s = load_s
         self._parts = parts
 
     @classmethod
@@ -71,6 +59,7 @@ class JoyFlash:
         device: str = "auto",
         dtype: str = "auto",
         execution: ExecutionOptions = DEFAULT_EXECUTION,
+        placement: Placement | None = None,
     ) -> "JoyFlash":
         """The checkpoint with its weights in memory.
 
@@ -80,6 +69,8 @@ class JoyFlash:
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
             dtype: Of the transformer: ``auto``, ``fp32``, ``bf16``, ``fp16`` or their long names.
             execution: How to run a model that is large for its device.
+            placement: From ``place``, for those who chose already; the three before are not
+                looked at then.
 
         Raises:
             CheckpointError: When the files are missing, damaged, of another layout, or not those
@@ -92,28 +83,14 @@ class JoyFlash:
             files = profile
         else:
             files = resolve_checkpoint(profile, checkpoint)
-        placement = choose_placement(device, dtype, execution)
-        check_checkpoint(files, placement)
+        if placement is None:
+            placement = place(files, device, dtype, execution)
         verify_at_load(files)
         if placement.device.type == "cpu":
             keep_freed_memory()
         with device_errors():
-            parts = load_parts(
-                files,
-                placement.device,
-                placement.dtype,
-                transformer_device=placement.transformer_load_device,
-                codec_device=placement.codec_device,
-            )
-            parts = place_parts(files, parts, placement)
-        return cls(
-            files,
-            parts,
-            device=placement.device,
-            dtype=placement.dtype,
-            load_s=time.perf_counter() - started,
-            placement=placement,
-        )
+            parts = load_placed(files, placement)
+        return cls(files, parts, placement=placement, load_s=time.perf_counter() - started)
 
     @property
     def sampler(self) -> "SamplerSettings":
@@ -152,18 +129,11 @@ class JoyFlash:
         """
         started = time.perf_counter()
         cancellation = Cancellation()
-        job = StreamJob.prepare(
-            self.files,
-            self._parts,
-            request,
-            device=self.device,
-            dtype=self.dtype,
-            placement=self.placement,
-        )
+        job = StreamJob.prepare(self.files, self._parts, request, self.placement)
 
         def sample() -> Iterator[SampledBlock]:
             sound = request.sound.open(cancellation.check)
-            feed = SoundFeed(sound, self.sampler.fps, device=self.device)
+            feed = SoundFeed(sound, self.sampler.fps, device=self.placement.device)
             yield from sample_stage(job, feed)
 
         def decode() -> Iterator[FrameChunk]:
@@ -184,7 +154,7 @@ class JoyFlash:
         on_chunk: Callable[[FrameChunk], None] | None = None,
         on_wait: Callable[[float], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
-    ) -> RenderResult:
+    ) -> RunRecord:
         """The request as a video with its sound, and the record of how it was made.
 
         A file appears under its name only when it is complete; see ``open_muxer`` for what can be
@@ -208,14 +178,7 @@ class JoyFlash:
             StopRequested: When ``should_stop`` said so before anything could be written.
         """
         check_output(output, overwrite=overwrite, inputs=request.files)
-        facts = RunFacts(
-            request=request,
-            files=self.files,
-            fps=self.sampler.fps,
-            device=str(self.device),
-            dtype=str(self.dtype).removeprefix("torch."),
-            load_s=self.load_s,
-        )
+        begun = begin_record(request, self.files, self.placement, load_s=self.load_s)
 
         def wait(waited_s: float) -> None:
             if should_stop is not None and should_stop():
@@ -223,7 +186,7 @@ class JoyFlash:
             if on_wait is not None:
                 on_wait(waited_s)
 
-        with VideoWriter(output, facts, overwrite=overwrite) as writer:
+        with VideoWriter(output, request, self.files, begun, overwrite=overwrite) as writer:
             complete = True
             try:
                 if should_stop is not None and should_stop():  # nothing may be begun

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +10,16 @@ from joyflash_cli.codec.config import TinyCodecConfig, WanCodecConfig
 from joyflash_cli.description import SAME_EXPORT, Description
 from joyflash_cli.encoders.config import FrontEndConfig, Wav2Vec2FrontEnd
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.render.device import DTYPES, choose_device, choose_dtype
+from joyflash_cli.render.placement import FAST_CODEC, Placement, fast_decoder_dtype
 from joyflash_cli.weights.store import CheckpointFiles
 
 if TYPE_CHECKING:
     import torch
 
     from joyflash_cli.codec.protocol import Codec
+    from joyflash_cli.codec.taehv import TaehvDecoder
     from joyflash_cli.encoders.protocol import AudioEncoder, StreamingEncoder
     from joyflash_cli.model.transformer import CausalTransformer
-
-__all__ = ["DTYPES", "LoadedParts", "choose_device", "choose_dtype", "load_parts"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,24 @@ class LoadedParts:
     transformer: "CausalTransformer"
     codec: "Codec"
     front_end: "StreamingEncoder"
+
+
+def load_placed(files: CheckpointFiles, placement: Placement) -> LoadedParts:
+    """The parts of a checkpoint where they belong, made to compute as chosen.
+
+    Raises:
+        CheckpointError: When weights and description do not agree.
+        ConfigError: When the description describes no such modules.
+    """
+    parts = load_parts(
+        files,
+        placement.device,
+        placement.dtype,
+        transformer_device=placement.transformer_load_device,
+        codec_device=placement.codec_device,
+    )
+    place_transformer(parts.transformer, placement)
+    return replace(parts, codec=place_codec(files, parts.codec, placement))
 
 
 def load_parts(
@@ -169,6 +186,65 @@ def _filled(module: Any, paths: tuple[Path, ...], device: "torch.device | None")
     load_state_dict(module, paths, dtype=torch.float32)
     module = module.eval().requires_grad_(False)
     return module if device is None else module.to(device)
+
+
+def place_transformer(transformer: "CausalTransformer", placement: Placement) -> None:
+    """Quantize, move or offload, and choose kernels, in place."""
+    from joyflash_cli.model.attention import use_backend
+    from joyflash_cli.model.offloading import offload_linear_maps
+    from joyflash_cli.model.quantization import check_weight_format, quantize_layers
+
+    use_backend(transformer, placement.options.attention)  # type: ignore[arg-type]
+    quantize_layers(transformer.layers, check_weight_format(placement.options.quantize))
+    if placement.offloads_layers:
+        offload_linear_maps(transformer.layers, placement.device)
+        for name, child in transformer.named_children():
+            if name != "layers":
+                child.to(placement.device)
+        _move_own_tensors(transformer, placement.device)
+    else:
+        transformer.to(placement.device)
+    if placement.options.compile:
+        compile_layers(transformer)
+
+
+def _move_own_tensors(transformer: "CausalTransformer", device: "torch.device") -> None:
+    """The few parameters and buffers that belong to no child."""
+    for parameter in transformer.parameters(recurse=False):
+        parameter.data = parameter.data.to(device)
+    for name, buffer in transformer.named_buffers(recurse=False):
+        transformer.register_buffer(name, buffer.to(device))
+
+
+def compile_layers(transformer: "CausalTransformer", backend: str = "inductor") -> None:
+    """Compile every layer in place; they share one piece of compiled code.
+
+    The window grows while a stream begins, so sizes are left open: a few recompilations at the
+    start, none in the steady state.
+    """
+    for layer in transformer.layers:
+        layer.compile(backend=backend, dynamic=True)
+
+
+def place_codec(files: CheckpointFiles, codec: "Codec", placement: Placement) -> "Codec":
+    """The codec with its fast decoder where asked for, reachable from the transformer's device."""
+    from joyflash_cli.codec.placed import PlacedCodec
+    from joyflash_cli.codec.taehv import FastDecodeCodec
+
+    if placement.options.fast_decode:
+        codec = FastDecodeCodec(codec, _load_fast_decoder(files, placement))
+    if placement.codec_device != placement.device:
+        codec = PlacedCodec(codec, device=placement.codec_device, home=placement.device)
+    return codec
+
+
+def _load_fast_decoder(files: CheckpointFiles, placement: Placement) -> "TaehvDecoder":
+    from joyflash_cli.codec.taehv import taehv_from_state
+    from joyflash_cli.weights.tensors import read_tensors
+
+    device = placement.codec_device
+    tensors = read_tensors(files.shards(FAST_CODEC))
+    return taehv_from_state(tensors, dtype=fast_decoder_dtype(device), device=device)
 
 
 _CODECS: dict[type, Any] = {TinyCodecConfig: _load_tiny_codec, WanCodecConfig: _load_wan_codec}

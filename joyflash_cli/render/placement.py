@@ -1,11 +1,10 @@
 """Where each part computes and how: devices, number formats, kernels, what is kept elsewhere.
 
-Everything a user can choose about that is checked here, before weights are read; then the loaded
-parts are put where they belong.
+Everything a user can choose about that is checked here, once, before weights are read.
 """
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from joyflash_cli.codec.config import WanCodecConfig
@@ -16,10 +15,6 @@ from joyflash_cli.weights.store import CheckpointFiles
 if TYPE_CHECKING:
     import torch
 
-    from joyflash_cli.codec.protocol import Codec
-    from joyflash_cli.codec.taehv import TaehvDecoder
-    from joyflash_cli.model.transformer import CausalTransformer
-    from joyflash_cli.render.load import LoadedParts
 
 Offload = Literal["none", "text", "all"]
 """``text``: the text encoder runs on the CPU. ``all``: the layers' weights stay there too."""
@@ -75,6 +70,11 @@ class Placement:
     warnings: tuple[str, ...] = ()
 
     @property
+    def dtype_name(self) -> str:
+        """``bfloat16``."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
     def offloads_layers(self) -> bool:
         """Whether the layers' weights stay in CPU memory."""
         return self.options.offload == "all" and self.device.type != "cpu"
@@ -96,7 +96,7 @@ class Placement:
 
     def describe(self) -> str:
         """``cuda:0 bfloat16, int8 weights``: for one line of text."""
-        words = [f"{self.device} {str(self.dtype).removeprefix('torch.')}"]
+        words = [f"{self.device} {self.dtype_name}"]
         if self.options.quantize != "none":
             words.append(f"{self.options.quantize} weights")
         if self.offloads_layers:
@@ -168,24 +168,36 @@ def _check_compiler(device: "torch.device") -> None:
         )
 
 
-def check_checkpoint(files: CheckpointFiles, placement: Placement) -> None:
-    """Refuse choices that this checkpoint cannot be run with, before its weights are read.
+def place(
+    files: CheckpointFiles,
+    device: str = "auto",
+    dtype: str = "auto",
+    options: ExecutionOptions = DEFAULT_EXECUTION,
+) -> Placement:
+    """The choices for a checkpoint, checked before its weights are read.
 
     Raises:
         CheckpointError: When the fast decoder is asked for and is not there.
-        DeviceError: When the attention kernel does not run with this device and head width.
-        UsageError: When the fast decoder is asked for and the codec has one of its own.
+        DeviceError: When a device is absent or cannot do what is asked, or the attention kernel
+            does not run with this device and head width.
+        UsageError: For an unknown name, options that exclude each other, or the fast decoder where
+            the codec has one of its own.
     """
     from joyflash_cli.model.kernels import check_backend
 
+    placement = choose_placement(device, dtype, options)
     check_backend(
-        placement.options.attention,
+        options.attention,
         device=placement.device,
         dtype=placement.dtype,
         head_dim=files.description.transformer.head_dim,
     )
-    if not placement.options.fast_decode:
-        return
+    if options.fast_decode:
+        _check_fast_decoder(files)
+    return placement
+
+
+def _check_fast_decoder(files: CheckpointFiles) -> None:
     if not isinstance(files.description.codec, WanCodecConfig):
         raise UsageError(
             f"profile {files.name} has a small decoder of its own",
@@ -199,88 +211,6 @@ def check_checkpoint(files: CheckpointFiles, placement: Placement) -> None:
             "--fast-decode out",
             code="E-CHECKPOINT-INCOMPLETE",
         )
-
-
-def place_parts(
-    files: CheckpointFiles, parts: "LoadedParts", placement: Placement
-) -> "LoadedParts":
-    """The loaded parts, put where they belong and made to compute as chosen.
-
-    Args:
-        files: Of the checkpoint; holds the fast decoder.
-        parts: The transformer on ``placement.transformer_load_device``, the codec on
-            ``placement.codec_device``. The transformer is changed in place.
-        placement: The choices.
-    """
-    place_transformer(parts.transformer, placement)
-    return replace(parts, codec=place_codec(files, parts.codec, placement))
-
-
-def place_transformer(transformer: "CausalTransformer", placement: Placement) -> None:
-    """Quantize, move or offload, and choose kernels, in place."""
-    from joyflash_cli.model.attention import use_backend
-    from joyflash_cli.model.kernels import check_backend
-    from joyflash_cli.model.offloading import offload_linear_maps
-    from joyflash_cli.model.quantization import check_weight_format, quantize_layers
-
-    options = placement.options
-    backend = check_backend(
-        options.attention,
-        device=placement.device,
-        dtype=placement.dtype,
-        head_dim=transformer.config.head_dim,
-    )
-    use_backend(transformer, backend)
-    quantize_layers(transformer.layers, check_weight_format(options.quantize))
-    if placement.offloads_layers:
-        offload_linear_maps(transformer.layers, placement.device)
-        for name, child in transformer.named_children():
-            if name != "layers":
-                child.to(placement.device)
-        _move_own_tensors(transformer, placement.device)
-    else:
-        transformer.to(placement.device)
-    if options.compile:
-        compile_layers(transformer)
-
-
-def _move_own_tensors(transformer: "CausalTransformer", device: "torch.device") -> None:
-    """The few parameters and buffers that belong to no child."""
-    for parameter in transformer.parameters(recurse=False):
-        parameter.data = parameter.data.to(device)
-    for name, buffer in transformer.named_buffers(recurse=False):
-        transformer.register_buffer(name, buffer.to(device))
-
-
-def compile_layers(transformer: "CausalTransformer", backend: str = "inductor") -> None:
-    """Compile every layer in place; they share one piece of compiled code.
-
-    The window grows while a stream begins, so sizes are left open: a few recompilations at the
-    start, none in the steady state.
-    """
-    for layer in transformer.layers:
-        layer.compile(backend=backend, dynamic=True)
-
-
-def place_codec(files: CheckpointFiles, codec: "Codec", placement: Placement) -> "Codec":
-    """The codec with its fast decoder where asked for, reachable from the transformer's device."""
-    from joyflash_cli.codec.placed import PlacedCodec
-    from joyflash_cli.codec.taehv import FastDecodeCodec
-
-    if placement.options.fast_decode:
-        codec = FastDecodeCodec(codec, _load_fast_decoder(files, placement))
-    if placement.codec_device != placement.device:
-        codec = PlacedCodec(codec, device=placement.codec_device, home=placement.device)
-    return codec
-
-
-def _load_fast_decoder(files: CheckpointFiles, placement: Placement) -> "TaehvDecoder":
-    from joyflash_cli.codec.taehv import taehv_from_state
-    from joyflash_cli.weights.tensors import read_tensors
-
-    device = placement.codec_device
-    tensors = read_tensors(files.shards(FAST_CODEC))
-    return taehv_from_state(tensors, dtype=fast_decoder_dtype(device), device=device)
 
 
 def fast_decoder_dtype(device: "torch.device") -> "torch.dtype":

@@ -48,30 +48,46 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from joyflash_cli import __version__
 from joyflash_cli.description import OPTIONAL_PARTS, PARTS
 from joyflash_cli.errors import DataError
 from joyflash_cli.files import cannot_write, file_sha256, room_hint, write_whole
 from joyflash_cli.media.outputs.names import followed, sidecar_path
+from joyflash_cli.render.request import RenderRequest
 from joyflash_cli.weights.store import CheckpointFiles
+
+if TYPE_CHECKING:
+    from joyflash_cli.render.placement import Placement
+
+STREAM = Path("-")
+"""What stands for a stream where a path is expected."""
 
 SIDECAR_FORMAT = 1
 MAX_SIDECAR_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class RenderRecord:
-    """What a render leaves on record; the module says what each key means.
+class RunRecord:
+    """A render, how it was made and how it went; the module says what each key means.
 
-    The fields without a default are the least a record needs.
+    It is begun before the first frame and completed when the file is closed. The fields without a
+    default are the least a record needs. What tells of a run, the sidecar, ``--json`` and the table
+    of a batch, is read from here.
+
+    Attributes:
+        output: The file, the partial file when stopped early, ``-`` for a stream; the sidecar has
+            its name only.
+        late_warnings: Those of ``warnings`` that only showed while rendering.
+        sidecar: Where the record lies; ``None`` for a stream.
     """
 
-    output: str
+    output: Path
     status: Literal["complete", "partial"]
     profile: str
     seed: int
@@ -99,20 +115,53 @@ class RenderRecord:
     truncated: bool = False
     skipped: tuple[tuple[float, float], ...] = ()
     error: str | None = None
+    late_warnings: tuple[str, ...] = ()
+    sidecar: Path | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the video reached the end of the sound."""
+        return self.status == "complete"
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """``(width, height)`` of a frame."""
+        return self.width, self.height
+
+    @property
+    def video_s(self) -> float:
+        """Duration of what was written."""
+        return self.video_frames / self.fps
+
+    @property
+    def realtime_factor(self) -> float:
+        """Seconds of video per second of work; at least 1 keeps up with speech."""
+        return self.video_s / self.wall_s if self.wall_s > 0 else 0.0
+
+    @property
+    def notice(self) -> str:
+        """The sentence that says what made a video; goes into its ``comment`` and its sidecar."""
+        return notice(self.profile, self.checkpoint_version, self.seed)
+
+    def figures(self) -> dict[str, Any]:
+        """How it went in numbers, for programs: ``FIGURES``, in that order."""
+        values = {name: getattr(self, name) for name in FIGURES}
+        values |= {name: round(values[name], 6) for name in ("video_s", "audio_s")}
+        return values | {name: round(values[name], 4) for name in _WORK}
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object, with the keys that follow from the others."""
         values = asdict(self)
-        video_s = self.video_frames / self.fps
         derived: dict[str, Any] = {
             "format": SIDECAR_FORMAT,
             "generator": "JoyFlash",
             "version": __version__,
             "ai_generated": True,
-            "notice": notice(self.profile, self.checkpoint_version, self.seed),
+            "notice": self.notice,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "video_s": video_s,
-            "realtime_factor": video_s / self.wall_s if self.wall_s > 0 else 0.0,
+            "output": self.output.name,
+            "video_s": self.video_s,
+            "realtime_factor": self.realtime_factor,
             "block_timings_s": [round(seconds, 4) for seconds in self.block_timings_s],
             "skipped": [list(part) for part in self.skipped],
             "warnings": list(self.warnings),
@@ -131,6 +180,14 @@ SIDECAR_KEYS = (
 )  # fmt: skip
 """Every key of a sidecar, in the order in which they are written."""
 
+FIGURES = (
+    "video_s", "audio_s", "wall_s", "load_s", "first_frame_s", "realtime_factor", "truncated",
+    "video_frames", "fps", "width", "height",
+)  # fmt: skip
+"""What of a record tables and programs are told of every render."""
+
+_WORK = ("wall_s", "load_s", "first_frame_s", "realtime_factor")
+
 _LATER_KEYS: dict[str, Any] = {"audio_track": None, "truncated": False, "skipped": []}
 """Keys that records of earlier versions lack, and what they mean there."""
 
@@ -143,7 +200,48 @@ def notice(profile: str, checkpoint_version: str, seed: int) -> str:
     )
 
 
-def write_sidecar(output: Path, record: RenderRecord) -> Path:
+def begin_record(
+    request: RenderRequest, files: CheckpointFiles, placement: "Placement", *, load_s: float
+) -> RunRecord:
+    """The record of a render before its first frame."""
+    origin = request.origin
+    width, height = request.size_px
+    return RunRecord(
+        output=STREAM,
+        status="partial",
+        profile=files.name,
+        seed=request.seed,
+        fps=request.output_fps or files.description.sampler.fps,
+        video_frames=0,
+        audio_s=0.0,
+        wall_s=0.0,
+        checkpoint_version=files.description.version,
+        image_sha256=origin.image_sha256,
+        image=_name_of(origin.image),
+        audio=_name_of(origin.audio),
+        prompt=request.prompt,
+        parameters={
+            "look_ahead_blocks": request.look_ahead_blocks,
+            "output_fps": request.output_fps,
+            **request.frame.to_dict(),
+            "face_box": [round(value, 3) for value in request.face.box],
+            "square": None if request.scene is None else request.scene.square.rounded(),
+            "sampler": files.description.sampler.to_dict(),
+        },
+        device=str(placement.device),
+        dtype=placement.dtype_name,
+        width=width,
+        height=height,
+        load_s=load_s,
+    )
+
+
+def _name_of(path: str | None) -> str | None:
+    """A file's own name; whoever reads a record has other folders."""
+    return None if path is None else os.path.basename(path) or path
+
+
+def write_sidecar(output: Path, record: RunRecord) -> Path:
     """Writes the record beside the video, whole or not at all.
 
     Args:

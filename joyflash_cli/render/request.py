@@ -1,5 +1,6 @@
 """What is to be rendered: inputs read and checked, and what they come to, before any weights."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -20,6 +21,21 @@ if TYPE_CHECKING:
 MIN_OUTPUT_FPS, MAX_OUTPUT_FPS = 1, 240
 
 SILENCE_WARNING = "the audio is silent, the mouth will stay still"
+
+
+@dataclass(frozen=True)
+class RequestOrigin:
+    """Where the inputs came from.
+
+    Attributes:
+        image: The picture's path as given.
+        image_sha256: Of its bytes.
+        audio: The sound's path as given, ``-`` for a pipe, ``None`` for samples in memory.
+    """
+
+    image: str | None = None
+    image_sha256: str | None = None
+    audio: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +64,7 @@ class RenderRequest:
     prompt: str = ""
     look_ahead_blocks: int | None = None
     warnings: tuple[str, ...] = ()
-    origin: "RequestOrigin | None" = None
+    origin: RequestOrigin = RequestOrigin()
     output_fps: float | None = None
     scene: Scene | None = None
     frame: FrameOptions = DEFAULT_FRAME
@@ -82,9 +98,8 @@ class RenderRequest:
     @property
     def files(self) -> tuple[Path, ...]:
         """Picture and sound, as far as they are files."""
-        origin = self.origin or RequestOrigin()
-        heard = getattr(self.audio, "path", None) or origin.audio
-        return tuple(Path(name) for name in (origin.image, heard) if name is not None)
+        heard = getattr(self.audio, "path", None) or self.origin.audio
+        return tuple(Path(name) for name in (self.origin.image, heard) if name is not None)
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -114,21 +129,6 @@ class RenderRequest:
         if isinstance(self.audio, FileSound):
             return self.audio.num_samples, self.audio.format.sample_rate_hz
         return None
-
-
-@dataclass(frozen=True)
-class RequestOrigin:
-    """Where the inputs came from.
-
-    Attributes:
-        image: The picture's path as given.
-        image_sha256: Of its bytes.
-        audio: The sound's path as given, ``-`` for a pipe, ``None`` for samples in memory.
-    """
-
-    image: str | None = None
-    image_sha256: str | None = None
-    audio: str | None = None
 
 
 @dataclass(frozen=True)
@@ -333,6 +333,23 @@ def plan_render(request: RenderRequest, settings: "SamplerSettings") -> RenderPl
     )
 
 
-def count_frames(audio: AudioClip, fps: float) -> int:
-    """Video frames that cover the sound, ``ceil(duration * fps)``, in exact arithmetic."""
-    return frames_for(len(audio.samples), audio.sample_rate_hz / exact_rate(fps))
+def with_sampler_options(
+    files: CheckpointFiles, names: Iterable[str]
+) -> tuple[CheckpointFiles, tuple[str, ...]]:
+    """The checkpoint with its sampler settings changed, and a sentence for each untrained change.
+
+    Args:
+        files: The checkpoint; not changed on disk.
+        names: Of ``sampler.options.SAMPLER_OPTIONS``.
+
+    Raises:
+        UsageError: For a name that does not exist.
+        ConfigError: When the options contradict each other.
+    """
+    from joyflash_cli.sampler.options import untrained_options, with_options
+
+    chosen = tuple(dict.fromkeys(names))
+    own = files.description.sampler
+    changed = with_options(own, chosen)
+    description = files.description.with_sampler(changed)
+    return replace(files, description=description), untrained_options(own, chosen)

@@ -29,9 +29,7 @@ class StreamJob:
         files: The checkpoint.
         parts: Its modules.
         request: What to render.
-        device: Where.
-        dtype: Number format of the transformer.
-        placement: Every choice of where and how, for those who made one.
+        placement: Where and how it computes.
         reference: The framed picture, ``(1, 3, H, W)`` in -1..1, on the device.
         reference_latent: Its latent, ``(1, C, h, w)``.
     """
@@ -39,11 +37,9 @@ class StreamJob:
     files: CheckpointFiles
     parts: LoadedParts
     request: RenderRequest
-    device: "torch.device"
-    dtype: "torch.dtype"
+    placement: Placement
     reference: "torch.Tensor"
     reference_latent: "torch.Tensor"
-    placement: Placement | None = None
 
     @classmethod
     def prepare(
@@ -51,23 +47,21 @@ class StreamJob:
         files: CheckpointFiles,
         parts: LoadedParts,
         request: RenderRequest,
-        *,
-        device: "torch.device",
-        dtype: "torch.dtype",
-        placement: Placement | None = None,
+        placement: Placement,
     ) -> "StreamJob":
         """The job with its picture encoded."""
         import torch
 
-        with torch.inference_mode(), device_errors(_planned(files, request), placement):
-            reference = _to_tensor(request.face.pixels).to(device)
+        run = PlannedRun(files, request.size_px, request.prompt)
+        with torch.inference_mode(), device_errors(run, placement):
+            reference = _to_tensor(request.face.pixels).to(placement.device)
             latent = parts.codec.encode(reference[:, None], reference)[:, 0]
-        return cls(files, parts, request, device, dtype, reference, latent, placement)
+        return cls(files, parts, request, placement, reference, latent)
 
     @property
     def planned(self) -> PlannedRun:
         """What memory cares about."""
-        return _planned(self.files, self.request)
+        return PlannedRun(self.files, self.request.size_px, self.request.prompt)
 
 
 @dataclass(frozen=True)
@@ -131,14 +125,15 @@ def _sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
     settings, rule = description.sampler, description.conditioning.audio_windows
     channels, height, width = job.reference_latent.shape[1:]
     shape = (int(channels), int(height), int(width))
-    text_device = None if job.placement is None else job.placement.text_device
+    device, dtype = job.placement.device, job.placement.dtype
     with device_errors(job.planned, job.placement):
         static = static_conditioning(
             job.files,
-            parts.codec,
             request.face.pixels,
             request.prompt,
-            target=EncodeTarget(job.device, job.dtype, text_device),
+            target=EncodeTarget(device, dtype, job.placement.text_device),
+            picture=job.reference,
+            picture_latents=_picture_latents(job),
         )
         blocks = sample_blocks(
             parts.transformer,
@@ -149,12 +144,12 @@ def _sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
                 static=static,
                 settings=settings,
                 look_ahead_blocks=request.look_ahead_blocks,
-                device=job.device,
-                dtype=job.dtype,
+                device=device,
+                dtype=dtype,
             ),
             settings,
             latent_shape=shape,
-            noise=SeededNoise(request.seed, shape, device=job.device),
+            noise=SeededNoise(request.seed, shape, device=device),
             reference_latent=job.reference_latent,
         )
         for block in blocks:
@@ -175,8 +170,20 @@ def _sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
                 num_frames=stop - start,
                 num_blocks=None if total is None else settings.num_blocks(total),
                 sound=feed.take(stop),
-                event=_recorded_event(job.device),
+                event=_recorded_event(device),
             )
+
+
+def _picture_latents(job: StreamJob) -> "torch.Tensor":
+    """What stands beside the noisy latents: the reference's, or those of its padded clip."""
+    description = job.files.description
+    codec: Any = job.parts.codec
+    if description.conditioning.image_convention == "wan-i2v":
+        num_latents = description.conditioning.padded_clip_latents
+        return codec.padded_clip_latents(job.reference, num_latents)
+    if description.codec.reference_is_a_frame:
+        return job.reference_latent
+    return codec.reference_latents(job.reference)
 
 
 def _decode_stage(
@@ -184,7 +191,7 @@ def _decode_stage(
 ) -> Iterator[FrameChunk]:
     import torch
 
-    with device_errors(job.planned, job.placement), _own_stream(job.device) as stream:
+    with device_errors(job.planned, job.placement), _own_stream(job.placement.device) as stream:
         decoder = SceneDecoder(job.parts.codec, job.reference, job.request)
         # A profile that begins with the reference itself has its frames in front.
         prefix = (
@@ -231,10 +238,6 @@ def device_errors(
             hint="close other programs, or give --dtype bf16, a smaller --profile or --device cpu",
             code="E-DEVICE-MEMORY",
         ) from error
-
-
-def _planned(files: CheckpointFiles, request: RenderRequest) -> PlannedRun:
-    return PlannedRun(files, request.size_px, request.prompt)
 
 
 @contextlib.contextmanager

@@ -14,15 +14,14 @@ from joyflash_cli.errors import CheckpointError, DeviceError, UsageError
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.offloading import offload_linear_maps
 from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.render import load
 from joyflash_cli.render import placement as module
+from joyflash_cli.render.load import compile_layers, place_codec, place_transformer
 from joyflash_cli.render.placement import (
     ExecutionOptions,
     Placement,
-    check_checkpoint,
     choose_placement,
-    compile_layers,
-    place_codec,
-    place_transformer,
+    place,
 )
 from joyflash_cli.types import Conditioning
 from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint
@@ -112,25 +111,25 @@ def files(toy_checkpoint) -> CheckpointFiles:
 
 
 def test_a_checkpoint_with_its_own_decoder_has_no_fast_one(files):
-    placement = choose_placement("cpu", "fp32", ExecutionOptions(fast_decode=True))
+    fast = ExecutionOptions(fast_decode=True)
     with pytest.raises(UsageError, match="small decoder of its own") as caught:
-        check_checkpoint(files, placement)
+        place(files, "cpu", "fp32", fast)
     assert caught.value.code == "E-FAST-DECODE"
 
 
 def test_a_missing_fast_decoder_is_named_with_its_role(files):
     description = dataclasses.replace(files.description, codec=WanCodecConfig({}))
     files = dataclasses.replace(files, description=description)
-    placement = choose_placement("cpu", "fp32", ExecutionOptions(fast_decode=True))
+    fast = ExecutionOptions(fast_decode=True)
     with pytest.raises(CheckpointError, match=r"no fast_codec\.safetensors") as caught:
-        check_checkpoint(files, placement)
+        place(files, "cpu", "fp32", fast)
     assert "role fast_codec" in caught.value.hint
 
 
 def test_kernels_are_tried_with_the_checkpoints_own_heads(files):
     with pytest.raises(DeviceError, match="with heads of 16"):
-        check_checkpoint(files, choose_placement("cpu", "fp32", ExecutionOptions("cudnn")))
-    check_checkpoint(files, choose_placement("cpu", "fp32", ExecutionOptions("flash")))
+        place(files, "cpu", "fp32", ExecutionOptions("cudnn"))
+    place(files, "cpu", "fp32", ExecutionOptions("flash"))
 
 
 def test_offloaded_layers_predict_the_same():
@@ -197,7 +196,7 @@ class WanLikeCodec:
 
 def test_the_codec_is_wrapped_as_asked(files, monkeypatch):
     decoder = TaehvDecoder(TaehvConfig(latent_channels=4, widths=(4, 4, 4, 4)))
-    monkeypatch.setattr(module, "_load_fast_decoder", lambda files, placement: decoder)
+    monkeypatch.setattr(load, "_load_fast_decoder", lambda files, placement: decoder)
     codec = WanLikeCodec()
     plain = Placement(CPU, torch.float32, CPU)
     assert place_codec(files, codec, plain) is codec

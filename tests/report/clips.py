@@ -7,7 +7,7 @@ import numpy as np
 
 from joyflash_cli.media.inputs.audio import read_audio
 from joyflash_cli.media.outputs.muxer import open_muxer
-from joyflash_cli.render.record import RenderRecord, notice, write_sidecar
+from joyflash_cli.render.record import RunRecord, notice, write_sidecar
 from joyflash_cli.studio.clips.clip_file import read_frames
 from joyflash_cli.studio.evaluation.pack import default_directory
 from joyflash_cli.types import AudioClip
@@ -40,13 +40,13 @@ def write_video(
 def write_record(path: Path, *, num_frames: int, **changes) -> None:
     """The record beside a video."""
     values = {
-        "output": path.name, "status": "complete", "profile": "tiny", "seed": 7, "fps": 25.0,
+        "output": path, "status": "complete", "profile": "tiny", "seed": 7, "fps": 25.0,
         "video_frames": num_frames, "audio_s": num_frames / 25, "wall_s": 2.0, "device": "cpu",
         "dtype": "float32", "checkpoint_version": "1", "weights_sha256": "ab" * 32,
         "first_frame_s": 0.5, "block_timings_s": (0.5, 0.2, 0.2), "prompt": HOSTILE,
         "parameters": {"sampler": {"block_frames": 3}},
     } | changes  # fmt: skip
-    write_sidecar(path, RenderRecord(**values))
+    write_sidecar(path, RunRecord(**values))
 
 
 def write_folder(folder: Path) -> Path:

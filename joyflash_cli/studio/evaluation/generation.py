@@ -47,17 +47,18 @@ class CheckpointRenderer:
         dtype: str = "auto",
         look_ahead_blocks: int | None = None,
     ) -> None:
-        from joyflash_cli.render import JoyFlash, choose_device, choose_dtype
-        from joyflash_cli.render.load import load_parts
+        from joyflash_cli.render import JoyFlash
+        from joyflash_cli.render.load import load_placed
+        from joyflash_cli.render.placement import place
         from joyflash_cli.weights.store import resolve_checkpoint
 
         self.files = resolve_checkpoint("tiny", checkpoint)
-        self.device = choose_device(device)
-        self.dtype = choose_dtype(dtype, self.device)
-        self._parts = load_parts(self.files, self.device, self.dtype)
+        self._placement = place(self.files, device, dtype)
+        self.device, self.dtype = self._placement.device, self._placement.dtype
+        self._parts = load_placed(self.files, self._placement)
         self._codec = self._parts.codec
         self._look_ahead_blocks = look_ahead_blocks
-        self._engine = JoyFlash(self.files, self._parts, device=self.device, dtype=self.dtype)
+        self._engine = JoyFlash(self.files, self._parts, placement=self._placement)
 
     def stream(
         self, reference: np.ndarray, waveform: np.ndarray, *, seed: int
@@ -92,9 +93,8 @@ class CheckpointRenderer:
         from joyflash_cli.studio.evaluation.stretches import StretchCodec
 
         codec: Codec = StretchCodec(self._codec, stretches)
-        engine = JoyFlash(
-            self.files, replace(self._parts, codec=codec), device=self.device, dtype=self.dtype
-        )
+        changed = replace(self._parts, codec=codec)
+        engine = JoyFlash(self.files, changed, placement=self._placement)
         found: list[list[np.ndarray]] = [[] for _ in stretches]
         done = 0
         for frames in self._stream(engine, reference, waveform, seed):
