@@ -137,24 +137,22 @@ def measure_films(
         DataError: If no film can be measured.
     """
     started = time.perf_counter()
+    tell: Progress = progress if progress is not None else lambda film, done, of: None
     pairs: list[_Pair] = []
     skipped: list[dict[str, str]] = []
     for index, film in enumerate(films):
+        said = film.name
         try:
             pairs.append(_read_pair(film, renderer, framing, readers, seed=seed + index))
         except JoyFlashError as error:
             skipped.append({"film": film.name, "reason": error.message})
-            _tell(progress, f"{film.name} is skipped: {error.message};", index, films)
-        else:
-            _tell(progress, film.name, index, films)
+            said = f"{film.name} is skipped: {error.message};"
+        tell(said, index + 1, len(films))
     if not pairs:
         reason = skipped[0]["reason"] if skipped else "there is none"
         raise DataError(f"none of {len(films)} films can be measured; the first: {reason}")
     figures = [_figures(pair, [other for other in pairs if other is not pair]) for pair in pairs]
-    people = {
-        person: combined([figures[i] for i, pair in enumerate(pairs) if pair.film.person == person])
-        for person in sorted({pair.film.person for pair in pairs})
-    }
+    people = _by_person(pairs, figures)
     everybody = combined(list(people.values()))
     report = _nested(everybody) | {
         "num_people": len(people),
@@ -188,9 +186,11 @@ def _read_pair(
     return _Pair(film, true, made, waveform)
 
 
-def _tell(progress: Progress | None, text: str, index: int, films: Sequence[Film]) -> None:
-    if progress is not None:
-        progress(text, index + 1, len(films))
+def _by_person(pairs: Sequence[_Pair], figures: Sequence[Figures]) -> dict[str, Figures]:
+    spoken: dict[str, list[Figures]] = {}
+    for pair, found in zip(pairs, figures, strict=True):
+        spoken.setdefault(pair.film.person, []).append(found)
+    return {person: combined(spoken[person]) for person in sorted(spoken)}
 
 
 _TRUTH = "truth."
