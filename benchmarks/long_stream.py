@@ -96,14 +96,14 @@ def measure_reading(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from joyflash_cli.media.inputs.sound import LiveSound
-    from joyflash_cli.render.latency import stream_geometry
     from joyflash_cli.render.load import load_parts
     from joyflash_cli.render.sound_feed import SoundFeed
     from joyflash_cli.weights.store import resolve_checkpoint
 
     files = resolve_checkpoint("tiny", options.checkpoint)
     parts = load_parts(files, torch.device("cpu"), torch.float32)
-    geometry = stream_geometry(parts.sampler)
+    described = files.description
+    settings, rule = described.sampler, described.conditioning.audio_windows
     data = voice(options.audio)
     num_samples = round(options.hours * 3600 * RATE_HZ)
     reader, writer = os.pipe()
@@ -115,15 +115,15 @@ def measure_reading(options: argparse.Namespace) -> dict[str, Any]:
     tail: list[torch.Tensor] = []
     started = time.process_time()
     with os.fdopen(reader, "rb", buffering=0) as stream, torch.inference_mode():
-        feed = SoundFeed(LiveSound(stream).open(), geometry.fps)  # type: ignore[arg-type]
+        feed = SoundFeed(LiveSound(stream).open(), settings.fps)  # type: ignore[arg-type]
         num_blocks = 0
-        for index, windows in blocks_heard(feed, parts, geometry):
+        for index, windows in blocks_heard(feed, parts.front_end, rule, settings):
             num_blocks = index + 1
             tail = [*tail[-TAIL_BLOCKS + 1 :], windows]
             if index % 250 == 0:
                 looks.append((index, resident_bytes()))
     frames = feed.num_frames or 0
-    expected_frames = math.ceil(num_samples * geometry.fps / RATE_HZ)
+    expected_frames = math.ceil(num_samples * settings.fps / RATE_HZ)
     settled = [size for index, size in looks if index >= 500] or [looks[-1][1]]
     return {
         "hours": options.hours,
@@ -134,44 +134,49 @@ def measure_reading(options: argparse.Namespace) -> dict[str, Any]:
         "frames": frames,
         "frames_expected": expected_frames,
         "blocks": num_blocks,
-        "blocks_expected": geometry.num_blocks(expected_frames),
+        "blocks_expected": settings.num_blocks(expected_frames),
         "rss_first_mb": round(settled[0] / 1e6, 1),
         "rss_last_mb": round(settled[-1] / 1e6, 1),
         "rss_most_mb": round(max(settled) / 1e6, 1),
-        "tail_error": tail_error(tail, data, num_samples, num_blocks, parts, geometry),
+        "tail_error": tail_error(
+            tail, data, num_samples, num_blocks, parts.front_end, rule, settings
+        ),
     }
 
 
-def blocks_heard(feed: Any, parts: Any, geometry: Any) -> Iterator[tuple[int, Any]]:
+def blocks_heard(feed: Any, encoder: Any, rule: Any, settings: Any) -> Iterator[tuple[int, Any]]:
     """The audio of each block's window pass, in the order in which sampling asks for it."""
     from joyflash_cli.conditioning.source import StaticConditioning
     from joyflash_cli.conditioning.stream import StreamConditioning
 
-    source = StreamConditioning(
-        feed, parts.front_end, parts.audio_windows, static=StaticConditioning(), geometry=geometry
-    )
+    source = StreamConditioning(feed, encoder, rule, static=StaticConditioning(), settings=settings)
     index = 0
     while source.has_block(index):
-        audio = source.frames(geometry.block_start(index), geometry.block_start(index + 1)).audio
-        feed.take(geometry.video_start(index))
+        audio = source.frames(settings.block_start(index), settings.block_start(index + 1)).audio
+        feed.take(settings.video_start(index))
         yield index, audio.clone()
         index += 1
 
 
 def tail_error(
-    tail: list[Any], data: bytes, num_samples: int, num_blocks: int, parts: Any, geometry: Any
+    tail: list[Any],
+    data: bytes,
+    num_samples: int,
+    num_blocks: int,
+    encoder: Any,
+    rule: Any,
+    settings: Any,
 ) -> float:
     """Largest difference between the stream's last windows and those of its last seconds alone."""
     import numpy as np
     import torch
 
-    from joyflash_cli.conditioning.audio_windows import audio_windows
+    from joyflash_cli.conditioning.audio_windows import audio_windows, row_indices
 
     first = num_blocks - len(tail)
-    rule, encoder = parts.audio_windows, parts.front_end
-    start, stop = geometry.block_start(first), geometry.block_start(num_blocks)
-    low = int(rule.row_indices(start, start + 1).min())
-    high = int(rule.row_indices(stop - 1, stop).max()) + 1
+    start, stop = settings.block_start(first), settings.block_start(num_blocks)
+    low = int(row_indices(rule, start, start + 1).min())
+    high = int(row_indices(rule, stop - 1, stop).max()) + 1
     begin, end = encoder.span(low, high)
     once = np.frombuffer(data, np.int16)
     wanted = np.arange(begin, min(end, num_samples)) % len(once)
