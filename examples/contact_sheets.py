@@ -9,7 +9,7 @@ from joyflash_cli.media.inputs.audio import read_audio
 from joyflash_cli.media.outputs.muxer import open_muxer
 from joyflash_cli.media.sheet import picture_bytes, resized, tile
 from joyflash_cli.render import FrameOptions, JoyFlash, RenderRequest, read_request
-from joyflash_cli.render.sidecar import notice
+from joyflash_cli.render.record import notice
 from joyflash_cli.types import AudioClip
 
 JPEG_QUALITY = 82

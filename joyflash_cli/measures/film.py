@@ -58,6 +58,7 @@ class FilmReading:
         sharpness: Mean gradient in the face, ``(F,)``.
         changes: Mean absolute difference to the frame before, ``(F - 1,)``.
         identity: Embeddings of the face with its mouth hidden, ``(F, D)``.
+        faces: What was read of each frame; empty in readings that were put together otherwise.
     """
 
     fps: float
@@ -73,6 +74,7 @@ class FilmReading:
     sharpness: np.ndarray
     changes: np.ndarray
     identity: np.ndarray
+    faces: tuple[Face, ...] = ()
 
     @property
     def open_frames(self) -> np.ndarray:
@@ -92,6 +94,7 @@ def read_film(frames: Iterable[np.ndarray], *, fps: float, readers: Readers) -> 
         DataError: If the first frame shows no face, or too few of the others do.
     """
     parts: dict[str, list[np.ndarray]] = {}
+    track: list[Face] = []
     face: Face | None = None
     last: np.ndarray | None = None
     for batch in _batches(frames):
@@ -100,6 +103,7 @@ def read_film(frames: Iterable[np.ndarray], *, fps: float, readers: Readers) -> 
             break
         sure = [found for found in faces if found.confidence > MIN_CONFIDENCE]
         face = sure[-1] if sure else face or faces[0]
+        track += faces
         for name, values in _look(batch, faces, last, readers).items():
             parts.setdefault(name, []).append(values)
         last = batch[-1]
@@ -114,7 +118,8 @@ def read_film(frames: Iterable[np.ndarray], *, fps: float, readers: Readers) -> 
         )
     for name in ("opening", "width", "lids"):
         found[name] = _bridged(found[name], found["seen"])
-    return FilmReading(fps=fps, **{**found, "skin_colour": found["skin_colour"][0]})
+    found["skin_colour"] = found["skin_colour"][0]
+    return FilmReading(fps=fps, faces=tuple(track), **found)
 
 
 def _batches(frames: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:

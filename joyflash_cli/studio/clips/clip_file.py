@@ -1,24 +1,14 @@
-"""Clips on disk: recorded test material, and videos of users to train on.
+"""Recorded test material on disk: frames as nearly lossless H.264 and sound as FLAC or Opus.
 
-Test material is frames as nearly lossless H.264 and sound as FLAC or Opus. Videos for users are
-written by the muxer.
+Videos for users are written by the muxer.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 
-from joyflash_cli.errors import AudioError, DataError
-from joyflash_cli.media.inputs.audio import read_audio, to_model_waveform
-from joyflash_cli.media.inputs.containers import open_container
-from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
-
-_FILM_CONTAINERS = "3gp,3g2,mj2,avi,mpegts,mpeg"
-"""Containers that may be opened: no playlists, which could make libavformat open other files."""
+from joyflash_cli.errors import DataError
 
 
 def write_frames(path: Path, frames: np.ndarray, *, fps: int = 25, crf: int = 14) -> None:
@@ -97,121 +87,3 @@ def write_sound(
         if (rest := fifo.read(0)) is not None:
             container.mux(stream.encode(rest))
         container.mux(stream.encode(None))
-
-
-@dataclass(frozen=True)
-class TalkingVideo:
-    """A video and its sound on one clock.
-
-    Attributes:
-        frames: ``(H, W, 3)`` uint8 each, at the rate that was asked for; frame p is shown at
-            p / fps seconds. An iterator that decodes as it goes.
-        waveform: 16 kHz mono float32; sample 0 belongs to frame 0.
-    """
-
-    frames: Iterator[np.ndarray]
-    waveform: np.ndarray
-
-
-def read_talking_video(
-    video: Path | BinaryIO,
-    *,
-    fps: float,
-    fit: Callable[[np.ndarray], np.ndarray],
-    sound: Path | BinaryIO | None = None,
-    name: str = "",
-) -> TalkingVideo:
-    """A video at a steady rate with its sound, aligned by their time stamps.
-
-    Variable frame rates become steady: frame p is the newest one at p / fps. A sound track that
-    begins later than the picture is preceded by silence, an earlier one is cut.
-
-    Args:
-        video: A file, or an open seekable stream.
-        fps: Frames per second wanted.
-        fit: Crops and resizes every decoded picture ``(H, W, 3)`` uint8 RGB.
-        sound: A file of its own that begins with the video; the video's own track if ``None``.
-        name: For messages; the file's by default.
-
-    Raises:
-        DataError: If there is no picture or no sound, or the file cannot be decoded.
-    """
-    import av
-
-    name = name or (str(video) if isinstance(video, Path) else "a clip")
-    try:
-        with _opened(video) as container:
-            start_s, delay_s = _start_times(container, name, has_sound=sound is not None)
-        if not isinstance(video, Path):
-            video.seek(0)
-        waveform = to_model_waveform(read_audio(video if sound is None else sound))
-        if not isinstance(video, Path):
-            video.seek(0)
-    except (AudioError, av.FFmpegError, OSError, ValueError) as error:
-        raise DataError(
-            f"{name} cannot be read: {error}", hint="check the file, or take it out of the folder"
-        ) from error
-    shift = round(delay_s * MODEL_SAMPLE_RATE_HZ)
-    waveform = np.pad(waveform, (shift, 0)) if shift > 0 else waveform[-shift:]
-    frames = _steady_frames(video, start_s=start_s, fps=fps, fit=fit, name=name)
-    return TalkingVideo(frames, np.ascontiguousarray(waveform, np.float32))
-
-
-def _opened(video: Path | BinaryIO) -> Any:
-    source = str(video.absolute()) if isinstance(video, Path) else video
-    return open_container(source, also=_FILM_CONTAINERS)
-
-
-def _start_times(container: Any, name: str, *, has_sound: bool) -> tuple[float, float]:
-    """Seconds at which the picture begins, and by how much later the sound does."""
-    if not container.streams.video:
-        raise DataError(f"{name} holds no pictures.", hint="take it out of the folder")
-    picture_s = _start_s(container.streams.video[0])
-    if has_sound:
-        return picture_s, 0.0
-    if not container.streams.audio:
-        raise DataError(
-            f"{name} holds no sound.", hint="put a sound file of the same name beside it"
-        )
-    return picture_s, _start_s(container.streams.audio[0]) - picture_s
-
-
-def _start_s(stream: Any) -> float:
-    return float((stream.start_time or 0) * stream.time_base)
-
-
-def _steady_frames(
-    video: Path | BinaryIO,
-    *,
-    start_s: float,
-    fps: float,
-    fit: Callable[[np.ndarray], np.ndarray],
-    name: str,
-) -> Iterator[np.ndarray]:
-    import av
-
-    # A frame counts as shown at p / fps if it is due within half a millisecond of it.
-    tolerance_s = 5e-4
-    shown: Any = None
-    fitted: np.ndarray | None = None
-    num_given = 0
-    try:
-        with _opened(video) as container:
-            for frame in container.decode(video=0):
-                due_s = 0.0 if frame.pts is None else float(frame.pts * frame.time_base) - start_s
-                while shown is not None and num_given / fps < due_s - tolerance_s:
-                    fitted = fit(_upright(shown)) if fitted is None else fitted
-                    yield fitted
-                    num_given += 1
-                shown, fitted = frame, None
-    except (av.FFmpegError, OSError) as error:
-        raise DataError(f"{name} is damaged after {num_given / fps:.2f} s: {error}") from error
-    if shown is None:
-        raise DataError(f"{name} holds no frames.", hint="take it out of the folder")
-    yield fit(_upright(shown))
-
-
-def _upright(frame: Any) -> np.ndarray:
-    """RGB as a player shows it: phones store rotated pictures and say so."""
-    pixels = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(pixels, round(getattr(frame, "rotation", 0) / 90) % 4))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from joyflash_cli.errors import DataError
-from joyflash_cli.studio.clips.clip_file import TalkingVideo, read_talking_video
+from joyflash_cli.media.inputs.talking_video import TalkingVideo, read_talking_video
 from joyflash_cli.studio.clips.clip_framing import ClipFraming
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from joyflash_cli.errors import DataError
-from joyflash_cli.studio.clips.clip_file import read_talking_video
+from joyflash_cli.media.inputs.talking_video import read_talking_video
 from joyflash_cli.studio.clips.clips import MARGIN_FRAMES
 from joyflash_cli.studio.clips.mesh_points import (
     EYE_POINTS,

@@ -1,0 +1,58 @@
+"""What a metric of videos is: a name, the keys of its figures, and how they are computed.
+
+A metric is any object with these four; ``measures.metrics.METRICS`` lists those that there are. A
+figure that cannot be computed is ``None`` with a reason beside it, never 0.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from joyflash_cli.measures.clip import Clip
+from joyflash_cli.measures.table import Measure
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The figures of one metric of one clip.
+
+    Attributes:
+        values: Key to figure; a key of the metric that is missing counts as ``None``.
+        reasons: Key to why its figure is ``None``, in one line without a full stop.
+    """
+
+    values: dict[str, float | int | None] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+class Metric(Protocol):
+    """Some figures that are computed together."""
+
+    @property
+    def name(self) -> str:
+        """As ``--metrics`` takes it: one lower-case word."""
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Its figures in the order of the table; ``Measure.name`` is the key in JSON."""
+
+    @property
+    def needs_download(self) -> bool:
+        """Whether it needs weights that are not shipped; such metrics run when they are named."""
+
+    def missing(self) -> str:
+        """Why it cannot be computed here for any clip, with the way to mend it; empty if it can.
+
+        Called once before any video is read, and cheap: it looks whether weights and packages are
+        there and loads nothing.
+        """
+
+    def compute(self, clip: Clip) -> Measured:
+        """Its figures of one clip; never called while ``missing()`` says something.
+
+        A figure that does not apply to this clip (no sound, no truth, too short) is ``None`` with
+        its reason. An error ends this metric of this clip alone: its message is the reason of all
+        of its figures and the clip is listed as failed.
+
+        Raises:
+            JoyFlashError: The clip cannot be read, or shows no face where one is needed.
+        """
