@@ -70,7 +70,6 @@ def measure(options: argparse.Namespace) -> dict:
     from joyflash_cli.render.device import keep_freed_memory
     from joyflash_cli.render.memory import stream_memory
     from joyflash_cli.render.preflight import heap_holes_bytes
-    from joyflash_cli.sampler.loop import run_iteration
     from joyflash_cli.sampler.settings import PAPER
 
     if options.threads is not None:
@@ -88,11 +87,11 @@ def measure(options: argparse.Namespace) -> dict:
     load_s = time.perf_counter() - started
     weights = sum(p.numel() * p.element_size() for p in transformer.parameters())
     with torch.inference_mode():
-        setup, state = steady_stream(transformer, PAPER, grid)
+        stream = steady_stream(transformer, PAPER, grid)
         started, cpu_started = time.perf_counter(), time.process_time()
-        iteration = run_iteration(setup, state)
+        block = stream.finish_iteration(stream.window_pass())
         wall_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu_started
-    if iteration.emitted is None:
+    if block is None:
         raise SystemExit("the stream was not in its steady state: no block became clean")
     backend = resolve_backend(options.attention, torch.device("cpu"), dtype)
     predicted = stream_memory(
@@ -156,30 +155,26 @@ def random_transformer(config, dtype):
 
 
 def steady_stream(transformer, profile, grid):
-    """Setup and state in which the next iteration makes a block clean and a full cache is read."""
-    from dataclasses import replace
-
+    """A stream in which the next iteration makes a block clean and a full cache is read."""
     import torch
 
-    from joyflash_cli.sampler.loop import start_stream
     from joyflash_cli.sampler.noise import SeededNoise
-    from joyflash_cli.sampler.passes import StreamSetup
+    from joyflash_cli.sampler.stream import Stream
     from joyflash_cli.sampler.window import WindowBlock
 
     config = transformer.config
     shape = (config.out_channels, *grid)
     noise = SeededNoise(0, shape)
-    setup = StreamSetup.build(transformer, profile, source=RandomSource(config, grid), noise=noise)
-    setup = replace(setup, keep_window_keys=False)
-    state = start_stream(setup, latent_shape=shape)
+    source = RandomSource(config, grid)
+    stream = Stream.start(transformer, profile, source=source, noise=noise, latent_shape=shape)
     block_tokens = profile.block_frames * config.tokens_per_frame(*grid)
     keys = torch.randn(1, block_tokens, config.num_heads, config.head_dim)
     keys = keys.to(transformer.patch_embedding.weight.dtype)
     for index in range(CLEAN_BLOCKS):
-        state.cache.append(((keys, keys),) * config.num_layers, profile.block_start(index))
+        stream.cache.append(((keys, keys),) * config.num_layers, profile.block_start(index))
     del keys
     num_blocks = profile.num_window_blocks
-    state.window = [
+    stream.window = [
         WindowBlock(
             CLEAN_BLOCKS + place,
             noise.initial(CLEAN_BLOCKS + place, profile.block_frames),
@@ -187,10 +182,10 @@ def steady_stream(transformer, profile, grid):
         )
         for place in range(num_blocks)
     ]
-    state.num_emitted = CLEAN_BLOCKS
-    state.next_block = CLEAN_BLOCKS + num_blocks
-    state.clean_block = noise.initial(CLEAN_BLOCKS - 1, profile.block_frames)
-    return setup, state
+    stream.num_emitted = CLEAN_BLOCKS
+    stream.next_block = CLEAN_BLOCKS + num_blocks
+    stream.clean_block = noise.initial(CLEAN_BLOCKS - 1, profile.block_frames)
+    return stream
 
 
 class RandomSource:

@@ -1,6 +1,6 @@
 """Cases that record a complete sampling: rolling windows, and block by block."""
 
-import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -14,10 +14,11 @@ from parity_model import (
 from parity_report import Report
 from torch import Tensor
 
-from joyflash_cli.sampler.loop import Iteration, iterate, sample_blocks, start_stream
-from joyflash_cli.sampler.passes import StreamSetup, clean_pass, with_first_frame
 from joyflash_cli.sampler.psb import CLEAN, NoiseLevel, noise_levels
 from joyflash_cli.sampler.settings import SamplerSettings
+from joyflash_cli.sampler.stream import Layers, PassResult, Stream
+from joyflash_cli.sampler.window import WindowBlock
+from joyflash_cli.types import LatentBlock
 
 
 class RecordedNoise:
@@ -48,76 +49,100 @@ class RecordedNoise:
 @torch.inference_mode()
 def run_rolling(directory: Path, case: dict, report: Report) -> None:
     """Rolling inference (``avatarforcing_rolling``, ``rollingforcing_rolling``)."""
-    setup, state, frames = _start(directory, case, report)
-    profile = setup.profile
+    stream, frames = _start(directory, case, report)
+    profile = stream.settings
     report.use("noise", "prompt_embeds", "renoise", "renoise_block", "renoise_next_timestep")
     report.ignore("renoise_window", "audio_emb", "y", "initial_latent")
     prefix = profile.first_block_frame
     outputs = []
     if prefix:
         outputs.append(report.io["initial_latent"])
-        kv = state.cache.read(num_sink=len(state.cache.sink), num_context=len(state.cache.context))
+        kv = stream.cache.read(num_sink=prefix, num_context=0)
         frames.write(kv, 0)
         _compare_cache(report, "prefill", frames, prefix - 1)
-    for iteration in iterate(setup, state):
-        name = f"window{iteration.index - 1:02d}"
-        report.compare(f"{name}.x0", iteration.result.clean)
-        start = profile.block_start(iteration.inputs[0].index)
-        keys_values = iteration.emitted_keys_values
-        if iteration.emitted is not None:
-            outputs.append(iteration.emitted.latents)
+    stored = _Stored(stream)
+    for window, result, block in _watched(stream):
+        name = f"window{stream.iteration - 1:02d}"
+        report.compare(f"{name}.x0", result.clean)
+        start = profile.block_start(window[0].index)
+        if block is not None:
+            outputs.append(block.latents)
+            keys_values = stored.newest
         else:
             # While nothing is clean the references run this pass too and overwrite it later.
-            first = iteration.result.clean[:, : profile.block_frames]
-            keys_values = clean_pass(setup, state, first, start)
+            keys_values = stream.clean_pass(result.clean[:, : profile.block_frames], start)
         frames.write(keys_values, start)
         _compare_cache(report, name, frames, start + profile.block_frames - 1)
     report.compare("output_final", torch.cat(outputs, dim=1))
-    _compare_stream(setup, case, report, torch.cat(outputs[1:] if prefix else outputs, dim=1))
+    _compare_stream(stream, case, report, torch.cat(outputs[1:] if prefix else outputs, dim=1))
 
 
 @torch.inference_mode()
 def run_blockwise(directory: Path, case: dict, report: Report) -> None:
     """Block-wise inference (``livetalk_blockwise``)."""
-    setup, state, frames = _start(directory, case, report)
-    profile = setup.profile
+    stream, frames = _start(directory, case, report)
+    profile = stream.settings
     report.use("noise", "prompt_embeds", "renoise", "renoise_block", "renoise_next_timestep")
     report.ignore("audio_rows", "y", "ref_latent")
-    compare_audio_tokens(setup.transformer, report)
+    compare_audio_tokens(stream.transformer, report)
     outputs = []
-    for iteration in iterate(setup, state):
-        _compare_step(setup, iteration, report)
-        if iteration.emitted is None:
+    stored = _Stored(stream)
+    for window, result, block in _watched(stream):
+        _compare_step(stream, window[0], result, report)
+        if block is None:
             continue
-        block = iteration.emitted
         report.compare(f"block{block.index}.output", block.latents)
         outputs.append(block.latents)
         start = profile.block_start(block.index)
-        frames.write(iteration.emitted_keys_values, start)
+        frames.write(stored.newest, start)
         _compare_cache(report, f"block{block.index}", frames, start + profile.block_frames - 1)
     report.compare("output_final", torch.cat(outputs, dim=1))
-    _compare_stream(setup, case, report, torch.cat(outputs, dim=1))
+    _compare_stream(stream, case, report, torch.cat(outputs, dim=1))
 
 
 def _start(directory: Path, case: dict, report: Report):
-    """Setup, fresh state and an empty record of clean frames."""
+    """A fresh stream and an empty record of clean frames."""
     model = load_transformer(directory, case)
     profile = sampler_profile(case)
     reference = report.io.get("initial_latent", report.io.get("ref_latent"))
-    setup = StreamSetup.build(
+    stream = Stream.start(
         model,
         profile,
         source=RecordedConditioning(report.io, case["num_blocks"]),
         noise=RecordedNoise(report.io, profile),
+        latent_shape=_latent_shape(case),
         reference_latent=None if reference is None else reference[:, 0],
+        batch_size=case["batch"],
     )
     levels = exact_levels(case)
     if levels is not None:
-        setup = dataclasses.replace(setup, levels=levels)
-    steps = [setup.levels[level].timestep for level in sorted(setup.levels)][:-1]
+        stream.levels = levels
+    steps = [stream.levels[level].timestep for level in sorted(stream.levels)][:-1]
     report.compare("denoise_steps", torch.tensor(steps))
-    state = start_stream(setup, latent_shape=_latent_shape(case), batch_size=case["batch"])
-    return setup, state, RecordedFrames(model, case)
+    return stream, RecordedFrames(model, case)
+
+
+class _Stored:
+    """Sees what a stream writes to its cache."""
+
+    def __init__(self, stream: Stream) -> None:
+        append = stream.cache.append
+
+        def watched(keys_values: Layers, first_frame: int) -> None:
+            self.newest = keys_values
+            append(keys_values, first_frame)
+
+        stream.cache.append = watched  # type: ignore[method-assign]
+
+
+def _watched(stream: Stream) -> Iterator[tuple[list[WindowBlock], PassResult, LatentBlock | None]]:
+    """The stream's iterations: the window before, what the joint pass gave, the clean block."""
+    while True:
+        stream.admit_block()
+        if not stream.window:
+            return
+        window, result = list(stream.window), stream.window_pass()
+        yield window, result, stream.finish_iteration(result)
 
 
 def exact_levels(case: dict) -> dict[int, NoiseLevel] | None:
@@ -138,13 +163,12 @@ def _latent_shape(case: dict) -> tuple[int, int, int]:
     return (case["config"]["out_dim"], *case["config"]["latent_hw"])
 
 
-def _compare_step(setup: StreamSetup, iteration: Iteration, report: Report) -> None:
-    block = iteration.inputs[0]
+def _compare_step(stream: Stream, block: WindowBlock, result: PassResult, report: Report) -> None:
     name = f"block{block.index}.step{block.num_steps}"
-    start = setup.profile.block_start(block.index)
-    report.compare(f"{name}.input", with_first_frame(setup, start, block.latents))
-    report.compare(f"{name}.flow", iteration.result.prediction)
-    report.compare(f"{name}.x0", iteration.result.clean)
+    start = stream.settings.block_start(block.index)
+    report.compare(f"{name}.input", stream.with_first_frame(start, block.latents))
+    report.compare(f"{name}.flow", result.prediction)
+    report.compare(f"{name}.x0", result.clean)
 
 
 def _compare_cache(report: Report, name: str, frames: RecordedFrames, last_frame: int) -> None:
@@ -154,16 +178,16 @@ def _compare_cache(report: Report, name: str, frames: RecordedFrames, last_frame
         report.compare_part(f"{name}.cache_v", values, dim=2)
 
 
-def _compare_stream(setup: StreamSetup, case: dict, report: Report, latents: Tensor) -> None:
+def _compare_stream(stream: Stream, case: dict, report: Report, latents: Tensor) -> None:
     """The public generator gives the very same latents as the loop that was looked into."""
-    blocks = sample_blocks(
-        setup.transformer,
-        setup.source,
-        setup.profile,
+    again = Stream.start(
+        stream.transformer,
+        stream.settings,
+        source=stream.source,
+        noise=stream.noise,
         latent_shape=_latent_shape(case),
-        noise=setup.noise,
-        reference_latent=setup.reference_latent,
+        reference_latent=stream.reference_latent,
         batch_size=case["batch"],
     )
-    streamed = torch.cat([block.latents for block in blocks], dim=1)
+    streamed = torch.cat([block.latents for block in again.blocks()], dim=1)
     report.add_difference("sample_blocks", streamed, latents)

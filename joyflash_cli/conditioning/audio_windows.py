@@ -21,6 +21,7 @@ from torch import Tensor
 
 from joyflash_cli.conditioning.config import TEMPORAL_STRIDE, AudioWindowRule
 from joyflash_cli.errors import ConfigError
+from joyflash_cli.types import on_device
 
 
 def row_indices(rule: AudioWindowRule, start: int, stop: int) -> Int[Tensor, "T A"]:
@@ -71,8 +72,8 @@ def audio_windows(
             f"{rule.num_rows(stop)} rows from time zero",
         )
     indices = row_indices(rule, start, stop) + lead_rows
-    chosen = rows[:, indices.clamp(0, rows.shape[1] - 1).to(rows.device)]
-    return torch.where(inside.to(rows.device)[None, :, :, None], chosen, 0.0)
+    chosen = rows[:, on_device(indices.clamp(0, rows.shape[1] - 1), rows.device)]
+    return torch.where(on_device(inside, rows.device)[None, :, :, None], chosen, 0.0)
 
 
 def audio_window_mask(

@@ -27,7 +27,7 @@ from joyflash_cli.conditioning.source import StaticConditioning, check_rate
 from joyflash_cli.encoders.protocol import StreamingEncoder
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.sampler.settings import SamplerSettings
-from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, Conditioning
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, Conditioning, on_device
 
 _SILENCE_S = 2.0
 
@@ -165,7 +165,7 @@ class StreamConditioning:
         windows = audio_windows(rows[None], self._rule, start, stop, lead_rows=lead_rows)
         inside = audio_window_mask(self._rule, start, stop, num_rows=len(rows), lead_rows=lead_rows)
         self._forget(start)
-        return windows, None if bool(inside.all()) else inside.to(windows.device)
+        return windows, None if bool(inside.all()) else on_device(inside, windows.device)
 
     def _block_rows(self, block_index: int) -> tuple[int, int]:
         """Rows that hearing this block adds to those of the blocks before it."""

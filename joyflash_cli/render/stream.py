@@ -117,8 +117,8 @@ def _sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
     from joyflash_cli.conditioning.stream import StreamConditioning
     from joyflash_cli.render.encode_once import EncodeTarget, static_conditioning
     from joyflash_cli.render.file_rows import encoder_for
-    from joyflash_cli.sampler.loop import sample_blocks
     from joyflash_cli.sampler.noise import SeededNoise
+    from joyflash_cli.sampler.stream import Stream
 
     parts, request = job.parts, job.request
     description = job.files.description
@@ -135,9 +135,10 @@ def _sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
             picture=job.reference,
             picture_latents=_picture_latents(job),
         )
-        blocks = sample_blocks(
+        stream = Stream.start(
             parts.transformer,
-            StreamConditioning(
+            settings,
+            source=StreamConditioning(
                 feed,
                 encoder_for(request, parts.front_end, rule, settings),
                 rule,
@@ -147,12 +148,11 @@ def _sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
                 device=device,
                 dtype=dtype,
             ),
-            settings,
-            latent_shape=shape,
             noise=SeededNoise(request.seed, shape, device=device),
+            latent_shape=shape,
             reference_latent=job.reference_latent,
         )
-        for block in blocks:
+        for block in stream.blocks():
             start = settings.video_start(block.index)
             stop = settings.video_start(block.index + 1)
             while not feed.covers_frame(stop - 1) and not feed.ended:

@@ -6,8 +6,6 @@ index and with the conditioning of its own latent frame. It attends and is atten
 frame; its result is dropped and nothing of it is kept. There is none until a block is clean.
 """
 
-from dataclasses import dataclass
-
 from jaxtyping import Float
 from torch import Tensor
 
@@ -15,25 +13,12 @@ from joyflash_cli.sampler.psb import CLEAN, NoiseLevel
 from joyflash_cli.sampler.solver import add_noise
 
 
-@dataclass(frozen=True)
-class ConditionFrame:
-    """The frame to put in front of the window.
-
-    Attributes:
-        latents: ``(B, 1, C, H, W)``.
-        noise_level: What its timestep says.
-    """
-
-    latents: Tensor
-    noise_level: NoiseLevel
-
-
 def condition_frame(
     clean_block: Float[Tensor, "B T C H W"],
     noise_level: NoiseLevel,
     noise: Float[Tensor, "B 1 C H W"] | None,
-) -> ConditionFrame:
-    """The condition frame made from the preceding clean block.
+) -> tuple[Float[Tensor, "B 1 C H W"], NoiseLevel]:
+    """The condition frame made from the preceding clean block, and its noise level.
 
     Args:
         clean_block: The block in front of the window.
@@ -43,5 +28,5 @@ def condition_frame(
     """
     last = clean_block[:, -1:]
     if noise is None:
-        return ConditionFrame(last, CLEAN)
-    return ConditionFrame(add_noise(last, noise, noise_level.sigma), noise_level)
+        return last, CLEAN
+    return add_noise(last, noise, noise_level.sigma), noise_level

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from joyflash_cli.types import on_device
+
 LatentShape = tuple[int, int, int]
 """Channels, rows and columns of a latent frame."""
 
@@ -80,4 +82,4 @@ class SeededNoise:
             digest = hashlib.blake2b(key, digest_size=8).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
             draws.append(torch.randn(num_frames, *self.shape, generator=generator))
-        return torch.stack(draws).to(self.device)
+        return on_device(torch.stack(draws), self.device)

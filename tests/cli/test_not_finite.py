@@ -7,7 +7,7 @@ from conftest import write_tone
 
 from joyflash_cli.cli.app import run
 from joyflash_cli.media.outputs.probe import probe
-from joyflash_cli.sampler import loop
+from joyflash_cli.sampler.stream import Stream
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -17,17 +17,17 @@ def test_they_stop_at_their_block(
     """Exit code 5, one line; the blocks before are kept, nothing black is written."""
     monkeypatch.chdir(tmp_path)
     voice = write_tone(tmp_path / "voice.wav", 6.0)
-    window_pass, num_passes = loop.window_pass, 0
+    window_pass, num_passes = Stream.window_pass, 0
 
-    def spoil(setup, state):
+    def spoil(stream):
         nonlocal num_passes
         num_passes += 1
-        result = window_pass(setup, state)
+        result = window_pass(stream)
         if num_passes == 16:
             result.clean[..., -1] = value
         return result
 
-    monkeypatch.setattr(loop, "window_pass", spoil)
+    monkeypatch.setattr(Stream, "window_pass", spoil)
     command = ["render", "--image", str(toy_picture), "--audio", str(voice), "-o", "out.mp4", "-q"]
     command += ["--checkpoint", str(toy_checkpoint), "--device", "cpu", "--dtype", "float32"]
     assert run(command) == 5

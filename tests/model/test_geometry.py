@@ -10,10 +10,9 @@ from joyflash_cli.model.config import AVATAR_1_3B, JOYAVATAR_1_3B, TransformerCo
 from joyflash_cli.model.embeddings import patchify, unpatchify
 from joyflash_cli.model.rope import rope_pair_split, rope_rotations
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.sampler.loop import start_stream
 from joyflash_cli.sampler.noise import SeededNoise
-from joyflash_cli.sampler.passes import StreamSetup
 from joyflash_cli.sampler.settings import LIVETALK
+from joyflash_cli.sampler.stream import Stream
 
 VAE_STRIDE = 8
 SIZES = {(832, 480): 1560, (480, 832): 1560, (512, 512): 1024, (640, 640): 1600, (624, 448): 1092}
@@ -63,13 +62,12 @@ def test_the_cache_holds_whole_frames_of_this_size(size, tokens):
         None, AudioWindowRule("video-rows"), static=StaticConditioning(), num_blocks=1,
         block_frames=3,
     )  # fmt: skip
-    setup = StreamSetup.build(
+    stream = Stream.start(
         CausalTransformer(config), LIVETALK, source=source, noise=SeededNoise(0, shape),
-        reference_latent=reference,
+        latent_shape=shape, reference_latent=reference,
     )  # fmt: skip
-    state = start_stream(setup, latent_shape=shape)
-    assert state.cache.tokens_per_frame == tokens
-    assert state.cache.num_bytes == 2 * (9 + 3) * tokens * 8 * 4
+    assert stream.cache.tokens_per_frame == tokens
+    assert stream.cache.num_bytes == 2 * (9 + 3) * tokens * 8 * 4
 
 
 @pytest.mark.parametrize("shape", [(30, 52), (52, 30), (32, 32)])

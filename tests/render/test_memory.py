@@ -18,10 +18,9 @@ from joyflash_cli.render.memory import (
     stream_memory,
     window_pass_size,
 )
-from joyflash_cli.sampler.loop import admit_block, finish_iteration, iterate, start_stream
 from joyflash_cli.sampler.noise import SeededNoise
-from joyflash_cli.sampler.passes import StreamSetup, window_pass
 from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER
+from joyflash_cli.sampler.stream import Stream
 from joyflash_cli.types import Conditioning
 
 CONFIG = TransformerConfig(
@@ -58,15 +57,14 @@ def stream_of(config, profile, grid, dtype, backend):
     transformer = CausalTransformer(config).to(dtype).eval().requires_grad_(False)
     use_backend(transformer, backend)
     shape = (config.out_channels, *grid)
-    setup = StreamSetup.build(
+    return lambda: Stream.start(
         transformer,
         profile,
         source=Source(config, grid, "cpu"),
         noise=SeededNoise(0, shape),
+        latent_shape=shape,
         reference_latent=torch.zeros(1, *shape),
     )
-    setup = dataclasses.replace(setup, keep_window_keys=False)
-    return setup, shape
 
 
 @pytest.mark.parametrize(
@@ -85,26 +83,22 @@ def test_the_prediction_is_what_stays_alive(profile, dtype, backend, grid):
     predicted = stream_memory(
         CONFIG, profile, grid, element_bytes=dtype.itemsize, written_out=backend == "math"
     )
-    setup, shape = stream_of(CONFIG, profile, grid, dtype, backend)
+    start = stream_of(CONFIG, profile, grid, dtype, backend)
     with LiveMemory() as memory:
-        state = start_stream(setup, latent_shape=shape)
-        assert state.cache.num_bytes == predicted.cache
-        for iteration in iterate(setup, state):
-            del iteration
-            if state.num_emitted == NUM_STEADY:
+        stream = start()
+        assert stream.cache.num_bytes == predicted.cache
+        for _ in stream.iterate():
+            if stream.num_emitted == NUM_STEADY:
                 break
     assert memory.peak == pytest.approx(predicted.total, rel=TOLERANCE)
 
 
 def test_memory_does_not_grow_along_the_stream():
-    setup, shape = stream_of(CONFIG, PAPER, (8, 8), torch.float32, "sdpa")
+    start = stream_of(CONFIG, PAPER, (8, 8), torch.float32, "sdpa")
     peaks = []
     with torch.inference_mode(), LiveMemory() as memory:
-        state = start_stream(setup, latent_shape=shape)
-        for iteration in iterate(setup, state):
-            emitted = iteration.emitted
-            del iteration
-            if emitted is not None and 3 < emitted.index < 6:
+        for block in start().iterate():
+            if block is not None and 3 < block.index < 6:
                 peaks.append(memory.peak)
             memory.reset_peak()
     assert len(peaks) == 2
@@ -112,25 +106,25 @@ def test_memory_does_not_grow_along_the_stream():
 
 
 def test_keys_of_the_window_do_not_outlive_their_layer():
-    """What the setup is told not to keep costs nothing; kept, it is as large as predicted."""
+    """Where the settings need none they cost nothing; else they are as large as predicted."""
     held = {}
-    for keeps in (True, False):
-        setup, shape = stream_of(CONFIG, PAPER, (16, 16), torch.float32, "sdpa")
-        setup = dataclasses.replace(setup, keep_window_keys=keeps)
+    for rule in ("last-pass", "extra-pass"):
+        profile = dataclasses.replace(PAPER, clean_kv=rule)
+        start = stream_of(CONFIG, profile, (16, 16), torch.float32, "sdpa")
         with torch.inference_mode(), LiveMemory() as memory:
-            state = start_stream(setup, latent_shape=shape)
-            for _ in iterate(setup, state):
-                if state.num_emitted == 3:
+            stream = start()
+            for _ in stream.iterate():
+                if stream.num_emitted == 3:
                     break
-            admit_block(setup, state)
+            stream.admit_block()
             before = memory.now
-            result = window_pass(setup, state)
-            held[keeps] = memory.now - before
-            finish_iteration(setup, state, result)
+            result = stream.window_pass()
+            held[rule] = memory.now - before
+            stream.finish_iteration(result)
             del result
     size = window_pass_size(PAPER, 64)
     kept = keys_values_bytes(CONFIG, size.own_tokens, 4)
-    assert held[True] - held[False] == pytest.approx(kept, rel=0.02)
+    assert held["last-pass"] - held["extra-pass"] == pytest.approx(kept, rel=0.02)
 
 
 @torch.inference_mode()

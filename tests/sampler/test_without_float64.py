@@ -4,13 +4,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from toy_stream import CONFIG, SHAPE, ToySource, toy_setup, toy_state, toy_transformer
+from toy_stream import CONFIG, SHAPE, ToySource, toy_stream, toy_transformer
 
 from joyflash_cli import types
 from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
 from joyflash_cli.encoders.front_end import FrontEnd, FrontEndConfig
 from joyflash_cli.model.rope import rope_rotations
-from joyflash_cli.sampler.loop import iterate
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER, TINY
 from joyflash_cli.sampler.solver import clean_from_flow, flow_from_clean
@@ -22,12 +21,15 @@ ONE_NUMBER = (torch.ops.aten.is_nonzero.default, torch.ops.aten._local_scalar_de
 
 
 class WithoutFloat64(TorchDispatchMode):
-    """Refuses every double on the device; what leaves it is ones."""
+    """Refuses every double on the device; what leaves it is ones, and numbers asked for count."""
+
+    num_asked = 0
 
     def __torch_dispatch__(self, function, _types, args=(), kwargs=None):
         kwargs = kwargs or {}
         given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
         if function in ONE_NUMBER and given[0].is_meta:
+            self.num_asked += 1
             return True
         target = kwargs.get("device")
         if given and given[0].is_meta and target is not None and torch.device(target) != DEVICE:
@@ -53,18 +55,18 @@ class SourceOnDevice(ToySource):
 @pytest.mark.parametrize("profile", [PAPER, TINY, LIVETALK, AVATARFORCING])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_stream_is_sampled(profile, dtype):
-    setup = toy_setup(
-        profile,
-        3,
-        transformer=toy_transformer().to(DEVICE, dtype),
-        source=SourceOnDevice(3),
-        noise=SeededNoise(0, SHAPE, device=DEVICE),
-        reference_latent=torch.zeros(1, *SHAPE, device=DEVICE),
-    )
-    with torch.inference_mode(), WithoutFloat64():
-        state = toy_state(setup)
-        blocks = [i.emitted for i in iterate(setup, state) if i.emitted is not None]
+    with torch.inference_mode(), WithoutFloat64() as device:
+        stream = toy_stream(
+            profile,
+            3,
+            transformer=toy_transformer().to(DEVICE, dtype),
+            source=SourceOnDevice(3),
+            noise=SeededNoise(0, SHAPE, device=DEVICE),
+            reference_latent=torch.zeros(1, *SHAPE, device=DEVICE),
+        )
+        blocks = list(stream.blocks())
     assert len(blocks) == 3
+    assert device.num_asked == 0  # the host never waits for a number
     assert all(block.latents.device == DEVICE for block in blocks)
 
 

@@ -1,18 +1,18 @@
 """A toy transformer and a toy stream, small enough for hundreds of blocks."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from joyflash_cli.model.config import AudioAttentionConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer, TransformerOutput
-from joyflash_cli.sampler.loop import start_stream
 from joyflash_cli.sampler.noise import SeededNoise
-from joyflash_cli.sampler.passes import StreamSetup, StreamState
 from joyflash_cli.sampler.settings import PAPER, SamplerSettings
-from joyflash_cli.types import Conditioning
+from joyflash_cli.sampler.stream import PassResult, Stream
+from joyflash_cli.sampler.window import WindowBlock
+from joyflash_cli.types import Conditioning, LatentBlock
 
 SHAPE = (4, 2, 4)
 TOKENS = 2
@@ -74,22 +74,23 @@ class FakeTransformer(CausalTransformer):
         return TransformerOutput(clean, ((tokens, tokens),) * self.config.num_layers)
 
 
-def toy_setup(
-    profile: SamplerSettings, num_blocks: int, *, seed: int = 0, **changes
-) -> StreamSetup:
-    """A stream of ``num_blocks`` blocks; ``changes`` go to ``StreamSetup.build``."""
+def toy_stream(settings: SamplerSettings, num_blocks: int, *, seed: int = 0, **changes) -> Stream:
+    """A stream of ``num_blocks`` blocks; ``changes`` go to ``Stream.start``."""
     parts = {
         "transformer": toy_transformer(),
         "source": ToySource(num_blocks),
         "noise": SeededNoise(seed, SHAPE),
+        "latent_shape": SHAPE,
         "reference_latent": torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(9)),
     } | changes
-    return StreamSetup.build(
-        parts["transformer"], profile, source=parts["source"], noise=parts["noise"],
-        reference_latent=parts["reference_latent"],
-    )  # fmt: skip
+    return Stream.start(parts.pop("transformer"), settings, **parts)
 
 
-def toy_state(setup: StreamSetup, **changes) -> StreamState:
-    """A fresh state for the setup."""
-    return start_stream(setup, latent_shape=SHAPE, **changes)
+def watched(stream: Stream) -> Iterator[tuple[list[WindowBlock], PassResult, LatentBlock | None]]:
+    """The stream's iterations: the window before, what the joint pass gave, the clean block."""
+    while True:
+        stream.admit_block()
+        if not stream.window:
+            return
+        window, result = list(stream.window), stream.window_pass()
+        yield window, result, stream.finish_iteration(result)

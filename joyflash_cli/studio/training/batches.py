@@ -12,8 +12,8 @@ from joyflash_cli.conditioning.reference import ImageConvention, assemble_image_
 from joyflash_cli.errors import DataError
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.noise import SeededNoise
-from joyflash_cli.sampler.passes import StreamSetup
 from joyflash_cli.sampler.settings import SamplerSettings
+from joyflash_cli.sampler.stream import Stream
 from joyflash_cli.studio.training.latents import LatentClips
 from joyflash_cli.types import Conditioning
 
@@ -76,18 +76,21 @@ class RolloutBatch:
     def __len__(self) -> int:
         return len(self.reference_latent)
 
-    def setup(
+    def stream(
         self, network: CausalTransformer, profile: SamplerSettings, *, seed: int,
-        streams: Sequence[int],
-    ) -> StreamSetup:  # fmt: skip
-        """The sampler's setup of these streams; noise follows seed and stream."""
+        streams: Sequence[int], dtype: torch.dtype | None = None,
+    ) -> Stream:  # fmt: skip
+        """The sampler's streams, not begun; noise follows seed and stream, ``dtype`` the cache."""
         device = self.reference_latent.device
-        return StreamSetup.build(
+        return Stream.start(
             network,
             profile,
             source=self.source,
             noise=SeededNoise(seed, self.latent_shape, streams=streams, device=device),
+            latent_shape=self.latent_shape,
             reference_latent=self.reference_latent,
+            batch_size=len(self),
+            dtype=dtype,
         )
 
 

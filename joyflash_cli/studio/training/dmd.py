@@ -275,15 +275,12 @@ class DmdTraining:
         )  # fmt: skip
         batch = to_device(batch, self.device)
         seeds = rng.integers(2**62, size=2)
-        setup = batch.setup(
-            self.generator.module, self.profile, seed=int(seeds[0]), streams=streams
-        )
         with self._autocast():
-            latents = roll_out(
-                setup, plan, rng, latent_shape=batch.latent_shape, batch_size=len(batch),
-                mci_noise_share=self.rollout.mci_noise_share,
+            stream = batch.stream(
+                self.generator.module, self.profile, seed=int(seeds[0]), streams=streams,
                 dtype=torch.bfloat16 if self.config.bf16 else None,
             )  # fmt: skip
+            latents = roll_out(stream, plan, rng, mci_noise_share=self.rollout.mci_noise_share)
         segment, counts = score_segment(
             latents, batch, self.profile, max_frames=self.config.score_frames,
             first_frame=self.first_frame,

@@ -18,24 +18,9 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.sampler.loop import (
-    admit_block,
-    check_finite,
-    finish_iteration,
-    move_block,
-    start_stream,
-    store_clean_block,
-)
-from joyflash_cli.sampler.noise import LatentShape
-from joyflash_cli.sampler.passes import (
-    PassResult,
-    StreamSetup,
-    StreamState,
-    window_pass,
-    with_first_frame,
-)
 from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
 from joyflash_cli.sampler.settings import SamplerSettings
+from joyflash_cli.sampler.stream import PassResult, Stream
 from joyflash_cli.sampler.window import WindowBlock, split_blocks
 from joyflash_cli.studio.training.trainer import check_shares
 
@@ -146,38 +131,27 @@ def draw_plan(
 
 
 def roll_out(
-    setup: StreamSetup,
-    plan: RolloutPlan,
-    rng: np.random.Generator,
-    *,
-    latent_shape: LatentShape,
-    batch_size: int = 1,
-    mci_noise_share: float = 0.7,
-    dtype: torch.dtype | None = None,
+    stream: Stream, plan: RolloutPlan, rng: np.random.Generator, *, mci_noise_share: float = 0.7
 ) -> Tensor:
     """Latents ``(B, T, C, H, W)`` of ``plan.num_blocks`` blocks, with gradients where enabled.
 
     Args:
-        setup: The generator with noise and the conditioning of exactly these blocks; its profile
-            is the sampler's.
+        stream: Fresh, with the conditioning of exactly these blocks. Under autocast keys and
+            values are bfloat16 anyway, and a cache of that dtype loses nothing.
         plan: From ``draw_plan``.
         rng: For the coins of the condition frame.
-        latent_shape: Channels, rows and columns.
-        batch_size: Streams rolled out together.
         mci_noise_share: Chance that a pass noises its condition frame.
-        dtype: Of the cache; the weights' by default. Under autocast keys and values are bfloat16
-            anyway, and storing them so loses nothing.
 
     Raises:
         ConfigError: If the conditioning is shorter than the plan.
         DeviceError: If latents stop being finite.
     """
-    if not setup.source.has_block(plan.num_blocks - 1):
+    if not stream.source.has_block(plan.num_blocks - 1):
         raise ConfigError(f"The conditioning has fewer than {plan.num_blocks} blocks")
-    with torch.no_grad():
-        state = start_stream(setup, latent_shape=latent_shape, batch_size=batch_size, dtype=dtype)
     branch = _roll_main if plan.branch == "main" else _roll_auxiliary
-    blocks = branch(setup, state, plan, lambda: rng.random() < mci_noise_share)
+    blocks = branch(stream, plan, lambda: rng.random() < mci_noise_share)
+    if stream.finite is not None:
+        stream.finite.confirm()
     return torch.cat(blocks, dim=1)
 
 
@@ -185,57 +159,49 @@ Coin = Callable[[], bool]
 """Whether the condition frame of the next pass is noised."""
 
 
-def _training_pass(
-    setup: StreamSetup, state: StreamState, coin: Coin, *, learns: bool
-) -> PassResult:
+def _training_pass(stream: Stream, coin: Coin, *, learns: bool) -> PassResult:
     """The sampler's joint pass, with gradients or without."""
-    is_noised = coin() and setup.profile.mci_noise
-    setup = replace(setup, profile=replace(setup.profile, mci_noise=is_noised))
+    is_noised = coin() and stream.settings.mci_noise
     learns = learns and torch.is_grad_enabled()
-    if learns:
-        state = replace(state, cache=state.cache.snapshot())
+    cache = stream.cache.snapshot() if learns else stream.cache
     with torch.set_grad_enabled(learns):
-        return window_pass(setup, state)
+        return stream.window_pass(mci_noise=is_noised, cache=cache)
 
 
-def _roll_main(
-    setup: StreamSetup, state: StreamState, plan: RolloutPlan, coin: Coin
-) -> list[Tensor]:
+def _roll_main(stream: Stream, plan: RolloutPlan, coin: Coin) -> list[Tensor]:
     """The sampler's loop, and the blocks of the learning iterations collected on the way."""
     outputs: dict[int, Tensor] = {}
     while len(outputs) < plan.num_blocks:
         with torch.no_grad():
-            admit_block(setup, state)
-        learns = state.iteration + 1 in plan.learning
-        result = _training_pass(setup, state, coin, learns=learns)
+            stream.admit_block()
+        learns = stream.iteration + 1 in plan.learning
+        result = _training_pass(stream, coin, learns=learns)
         if learns:
-            parts = split_blocks(result.clean, len(state.window))
-            for block, x0 in zip(state.window, parts, strict=True):
-                start = setup.profile.block_start(block.index)
-                outputs[block.index] = with_first_frame(setup, start, x0)
+            parts = split_blocks(result.clean, len(stream.window))
+            for block, x0 in zip(stream.window, parts, strict=True):
+                start = stream.settings.block_start(block.index)
+                outputs[block.index] = stream.with_first_frame(start, x0)
         with torch.no_grad():
-            finish_iteration(setup, state, replace(result, clean=result.clean.detach()))
+            stream.finish_iteration(replace(result, clean=result.clean.detach()))
     return [outputs[i] for i in sorted(outputs)]
 
 
-def _roll_auxiliary(
-    setup: StreamSetup, state: StreamState, plan: RolloutPlan, coin: Coin
-) -> list[Tensor]:
+def _roll_auxiliary(stream: Stream, plan: RolloutPlan, coin: Coin) -> list[Tensor]:
     """Block by block, a window of one; all blocks leave at the same level (Self-Forcing)."""
-    profile, outputs = setup.profile, []
+    settings, outputs = stream.settings, []
     for index in range(plan.num_blocks):
-        block = WindowBlock(index, setup.noise.initial(index, profile.block_frames), level=0)
+        block = WindowBlock(index, stream.noise.initial(index, settings.block_frames), level=0)
         for next_level in plan.levels[1:]:
-            state.window = [block]
-            clean = _training_pass(setup, state, coin, learns=False).clean
-            block = move_block(setup, block, clean, next_level)
-        state.window = [block]
-        result = _training_pass(setup, state, coin, learns=True)
-        check_finite(result.clean, (block,))
-        outputs.append(with_first_frame(setup, profile.block_start(index), result.clean))
-        state.base = result.positions.base
+            stream.window = [block]
+            clean = _training_pass(stream, coin, learns=False).clean
+            block = stream.moved(block, clean, next_level)
+        stream.window = [block]
+        result = _training_pass(stream, coin, learns=True)
+        stream.check_finite(result.clean.detach())
+        outputs.append(stream.with_first_frame(settings.block_start(index), result.clean))
+        stream.base = result.positions.base
         if index + 1 < plan.num_blocks:
             with torch.no_grad():
-                clean_block = move_block(setup, block, result.clean.detach(), profile.clean_level)
-                store_clean_block(setup, state, clean_block, result)
+                clean_block = stream.moved(block, result.clean.detach(), settings.clean_level)
+                stream.store_clean_block(clean_block, result)
     return outputs

@@ -18,7 +18,6 @@ from joyflash_cli.encoders.front_end import FrontEnd
 from joyflash_cli.errors import DataError
 from joyflash_cli.media.sheet import tile, write_picture
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.sampler.loop import iterate, start_stream
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.clips.clips import ClipStore
@@ -174,10 +173,9 @@ def stream_sampler(
 
     def sample(network: CausalTransformer, clips: LatentClips) -> Tensor:
         batch = _batch(network, clips, profile, config, place)
-        setup = batch.setup(network, profile, seed=config.seed, streams=range(len(batch)))
+        stream = batch.stream(network, profile, seed=config.seed, streams=range(len(batch)))
         # Not in inference mode: sharded parameters gathered there could never be trained again.
-        state = start_stream(setup, latent_shape=batch.latent_shape, batch_size=len(batch))
-        blocks = [x.emitted.latents for x in iterate(setup, state) if x.emitted is not None]
+        blocks = [block.latents for block in stream.iterate() if block is not None]
         front = [batch.reference_latent[:, None]] if profile.first_block_frame else []
         return torch.cat([*front, *blocks], dim=1)
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from toy_distillation import SHAPE, toy_batch, toy_model
 
-from joyflash_cli.sampler.loop import sample_blocks
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.settings import TINY
+from joyflash_cli.sampler.stream import Stream
 from joyflash_cli.studio.training.batches import ClipSource
 from joyflash_cli.studio.training.dmd import student_profile
 
@@ -18,11 +18,11 @@ NUM_BLOCKS = 9
 
 def blocks(source):
     batch = toy_batch(NUM_BLOCKS)
-    made = sample_blocks(
-        toy_model(), source, PROFILE, latent_shape=SHAPE, noise=SeededNoise(0, SHAPE),
+    made = Stream.start(
+        toy_model(), PROFILE, source=source, latent_shape=SHAPE, noise=SeededNoise(0, SHAPE),
         reference_latent=batch.reference_latent,
     )  # fmt: skip
-    return [block.latents.clone() for block in made]
+    return [block.latents.clone() for block in made.blocks()]
 
 
 @pytest.mark.parametrize("changed", [4, 6])

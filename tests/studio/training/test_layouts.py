@@ -7,10 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_distillation import SHAPE, toy_setup
+from toy_distillation import toy_stream
 
-from joyflash_cli.sampler.loop import admit_block, finish_iteration, start_stream
-from joyflash_cli.sampler.passes import window_pass
 from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
 from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER, TINY
 from joyflash_cli.studio.training.batches import ClipSource
@@ -54,29 +52,28 @@ def test_every_layout_is_a_window_of_the_schedule():
 
 def _sampled(profile, num_blocks):
     """What each iteration of a real stream attends: latent frames and where they are seen."""
-    setup = toy_setup(profile, 13)
-    setup = dataclasses.replace(setup, source=ClipSource(setup.source.conditioning, num_blocks))
     found = set()
     with torch.inference_mode():
-        state = start_stream(setup, latent_shape=SHAPE)
+        stream = toy_stream(profile, 13)
+        stream.source = ClipSource(stream.source.conditioning, num_blocks)
         while True:
-            admit_block(setup, state)
-            if not state.window:
+            stream.admit_block()
+            if not stream.window:
                 return found
-            result = window_pass(setup, state)
+            result = stream.window_pass()
             places = result.positions
-            num_context = len(places.context) - len(state.cache.sink)
-            first = profile.block_start(state.window[0].index)
-            stop = profile.block_start(state.window[-1].index + 1)
+            num_context = len(places.context) - len(stream.cache.sink)
+            first = profile.block_start(stream.window[0].index)
+            stop = profile.block_start(stream.window[-1].index + 1)
             seen = [
-                *state.cache.sink,
-                *state.cache.context[len(state.cache.context) - num_context :],
+                *stream.cache.sink,
+                *stream.cache.context[len(stream.cache.context) - num_context :],
                 *range(first - (len(places.own) - (stop - first)), stop),
             ]
-            levels = [b.level for b in state.window for _ in range(profile.block_frames)]
-            sigmas = [round(setup.levels[level].sigma, 6) for level in levels]
+            levels = [b.level for b in stream.window for _ in range(profile.block_frames)]
+            sigmas = [round(stream.levels[level].sigma, 6) for level in levels]
             found.add((tuple(seen), (*places.context, *places.own), tuple(sigmas)))
-            finish_iteration(setup, state, result)
+            stream.finish_iteration(result)
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,15 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
-from toy_distillation import CLEAN_CONFIG, NO_RULE, PLAIN, SHAPE, toy_model, toy_setup
+from toy_distillation import CLEAN_CONFIG, NO_RULE, PLAIN, SHAPE, toy_model, toy_stream
 
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.attention import block_causal_mask
 from joyflash_cli.model.transformer import Context, TransformerLayer
-from joyflash_cli.sampler.loop import sample_blocks, start_stream
-from joyflash_cli.sampler.passes import clean_pass
 from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
 from joyflash_cli.sampler.settings import PAPER, TINY
 from joyflash_cli.sampler.solver import add_noise, clean_from_flow
-from joyflash_cli.studio.training import rollout
+from joyflash_cli.sampler.stream import Stream
 from joyflash_cli.studio.training.ablation import Ablation
 from joyflash_cli.studio.training.rollout import (
     RolloutConfig,
@@ -33,8 +31,8 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-def run(setup, plan, **changes):
-    return roll_out(setup, plan, changes.pop("rng", rng()), latent_shape=SHAPE, **changes)
+def run(stream, plan, **changes):
+    return roll_out(stream, plan, changes.pop("rng", rng()), **changes)
 
 
 def main_plan(profile, num_blocks, phase, late=False):
@@ -70,61 +68,60 @@ class Recorder:
 
     def __init__(self, monkeypatch):
         self.passes = []
-        true_pass = rollout.window_pass
+        true_pass = Stream.window_pass
 
-        def recorded(setup, state):
-            frozen = dataclasses.replace(
-                state, window=list(state.window), cache=state.cache.snapshot()
-            )
-            self.passes.append((torch.is_grad_enabled(), setup, frozen))
-            return true_pass(setup, state)
+        def recorded(stream, *, mci_noise, cache):
+            kept = cache.snapshot()
+            frozen = dataclasses.replace(stream, window=list(stream.window), cache=kept)
+            again = partial(true_pass, frozen, mci_noise=mci_noise)
+            self.passes.append((torch.is_grad_enabled(), frozen, again))
+            return true_pass(stream, mci_noise=mci_noise, cache=cache)
 
-        monkeypatch.setattr(rollout, "window_pass", recorded)
+        monkeypatch.setattr(Stream, "window_pass", recorded)
 
     def learnt_blocks(self):
-        return sorted(b.index for learns, _, s in self.passes if learns for b in s.window)
+        return sorted(b.index for learns, s, _ in self.passes if learns for b in s.window)
 
 
 @pytest.mark.parametrize("phase", range(4))
 @pytest.mark.parametrize("num_blocks", [7, 8, 9])
 def test_every_block_learns_from_exactly_one_pass(num_blocks, phase, monkeypatch):
-    setup = toy_setup(TINY, num_blocks)
+    stream = toy_stream(TINY, num_blocks)
     recorder = Recorder(monkeypatch)
-    result = run(setup, main_plan(TINY, num_blocks, phase, late=phase % 2 == 1))
+    result = run(stream, main_plan(TINY, num_blocks, phase, late=phase % 2 == 1))
     assert recorder.learnt_blocks() == list(range(num_blocks))
     assert result.shape == (1, 3 * num_blocks, *SHAPE)
     for block in range(num_blocks):
         (gradient,) = torch.autograd.grad(
             result[:, 3 * block + 1].sum(),
-            setup.transformer.head.projection.weight,
+            stream.transformer.head.projection.weight,
             retain_graph=True,
         )
         assert gradient.abs().sum() > 0
-    assert (result[:, 0] == setup.reference_latent).all()
+    assert (result[:, 0] == stream.reference_latent).all()
 
 
 @pytest.mark.parametrize("branch", ["main", "auxiliary"])
 def test_nothing_carried_forward_has_a_gradient(branch, monkeypatch):
     """The last block's gradient is that of its own pass with everything before it a constant."""
     model = toy_model()
-    setup = toy_setup(TINY, 7, model=model)
+    stream = toy_stream(TINY, 7, model=model)
     plan = (
         main_plan(TINY, 7, 1)
         if branch == "main"
         else RolloutPlan("auxiliary", 7, levels=(0, 1, 2, 4))
     )
     recorder = Recorder(monkeypatch)
-    result = run(setup, plan)
+    result = run(stream, plan)
     result[:, -3:].square().sum().backward()
     got = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
-    learning = [(s, st) for learns, s, st in recorder.passes if learns]
-    for _, _, state in recorder.passes:
+    learning = [again for learns, _, again in recorder.passes if learns]
+    for _, state, _ in recorder.passes:
         carried = [*(b.latents for b in state.window), *sum(state.cache._layers, ())]
         assert not any(tensor.requires_grad for tensor in carried)
         assert state.clean_block is None or not state.clean_block.requires_grad
-    own_setup, own_state = learning[-1]
-    alone = rollout.window_pass(own_setup, own_state).clean[:, -3:]
+    alone = learning[-1]().clean[:, -3:]
     torch.testing.assert_close(alone, result[:, -3:])
     alone.square().sum().backward()
     for gradient, parameter in zip(got, model.parameters(), strict=True):
@@ -134,14 +131,9 @@ def test_nothing_carried_forward_has_a_gradient(branch, monkeypatch):
 @torch.no_grad()
 def test_the_main_branch_is_the_sampler():
     """Blocks that learn at their last step are the blocks the sampler hands out."""
-    setup = toy_setup(TINY, 8)
-    sampled = list(
-        sample_blocks(
-            setup.transformer, setup.source, TINY, latent_shape=SHAPE, noise=setup.noise,
-            reference_latent=setup.reference_latent,
-        )
-    )  # fmt: skip
-    result = run(setup, main_plan(TINY, 8, 3, late=True), mci_noise_share=1.0)
+    stream = toy_stream(TINY, 8)
+    sampled = list(toy_stream(TINY, 8).blocks())
+    result = run(stream, main_plan(TINY, 8, 3, late=True), mci_noise_share=1.0)
     for block in (0, 4):
         got = result[:, 3 * block : 3 * block + 3]
         assert (got == sampled[block].latents).all()
@@ -150,9 +142,9 @@ def test_the_main_branch_is_the_sampler():
 def test_nine_blocks_evict_and_move_the_sink(monkeypatch):
     recorder = Recorder(monkeypatch)
     with torch.no_grad():
-        result = run(toy_setup(TINY, 9), RolloutPlan("auxiliary", 9, levels=(0, 2)))
+        result = run(toy_stream(TINY, 9), RolloutPlan("auxiliary", 9, levels=(0, 2)))
     assert not result.requires_grad
-    cache = recorder.passes[-1][2].cache
+    cache = recorder.passes[-1][1].cache
     assert cache.sink == [0, 1, 2]
     assert cache.context == [18, 19, 20, 21, 22, 23]
 
@@ -160,10 +152,10 @@ def test_nine_blocks_evict_and_move_the_sink(monkeypatch):
 @pytest.mark.parametrize("exit_level", [0, 2, 6])
 def test_the_auxiliary_branch_is_self_forcing(exit_level):
     """A plain loop with its own cache gives the same blocks and the same gradients."""
-    setup = toy_setup(PLAIN, 3)
-    model, noise, levels = setup.transformer, setup.noise, noise_levels(PLAIN)
+    stream = toy_stream(PLAIN, 3)
+    model, noise, levels = stream.transformer, stream.noise, noise_levels(PLAIN)
     visited = tuple(range(0, exit_level + 1, 2))
-    result = run(setup, RolloutPlan("auxiliary", 3, levels=visited))
+    result = run(stream, RolloutPlan("auxiliary", 3, levels=visited))
     result.square().sum().backward()
     expected_gradients = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
@@ -171,7 +163,7 @@ def test_the_auxiliary_branch_is_self_forcing(exit_level):
     blocks, cache = [], []
     for b in range(3):
         x, own = noise.initial(b, 3), torch.arange(3 * b, 3 * b + 3)
-        conditioning = setup.source.frames(3 * b, 3 * b + 3)
+        conditioning = stream.source.frames(3 * b, 3 * b + 3)
         layers = [[torch.cat(kv, 1) for kv in zip(*past, strict=True)]
                   for past in zip(*cache, strict=True)]  # fmt: skip
         context = Context(tuple(map(tuple, layers)), torch.arange(3 * b)) if b else None
@@ -196,22 +188,21 @@ def test_the_auxiliary_branch_is_self_forcing(exit_level):
 @torch.no_grad()
 def test_the_cached_rollout_equals_one_masked_forward_at_timestep_zero():
     profile = dataclasses.replace(PLAIN, context_frames=12)
-    setup = toy_setup(profile, 4)
+    stream = toy_stream(profile, 4)
     latents = torch.randn(1, 12, *SHAPE, generator=torch.Generator().manual_seed(8))
-    state = start_stream(setup, latent_shape=SHAPE)
     parts = []
     for start in range(0, 12, 3):
-        parts.append(clean_pass(setup, state, latents[:, start : start + 3], start))
-        state.cache.append(parts[-1], start)
+        parts.append(stream.clean_pass(latents[:, start : start + 3], start))
+        stream.cache.append(parts[-1], start)
 
     def forward(mask):
-        return setup.transformer(
-            latents, torch.zeros(1, 12), setup.source.frames(0, 12),
+        return stream.transformer(
+            latents, torch.zeros(1, 12), stream.source.frames(0, 12),
             positions=torch.arange(12), mask=mask,
         ).keys_values  # fmt: skip
 
     masked, unmasked = forward(block_causal_mask(12, 3, 1)), forward(None)
-    for layer in range(setup.transformer.config.num_layers):
+    for layer in range(stream.transformer.config.num_layers):
         for kind in (0, 1):
             cached = torch.cat([part[layer][kind] for part in parts], dim=1)
             torch.testing.assert_close(cached, masked[layer][kind], atol=1e-5, rtol=1e-4)
@@ -245,13 +236,13 @@ def test_the_coin_between_the_branches_is_fair():
 @torch.no_grad()
 def test_a_share_of_the_condition_frames_is_noised(share):
     """A clean condition frame says timestep 0, a noised one the timestep of the first block."""
-    setup = toy_setup(NO_RULE, 7)
-    seen = []
-    setup.transformer.register_forward_pre_hook(lambda _, args: seen.append(args[1][0]))
+    model, seen = toy_model(), []
+    model.register_forward_pre_hook(lambda _, args: seen.append(args[1][0]))
     for seed in range(8):
         levels = auxiliary_levels(NO_RULE, rng(seed), 0.5)
         plan = RolloutPlan("auxiliary", 7, levels=levels)
-        run(setup, plan, rng=rng(seed), mci_noise_share=share)
+        stream = toy_stream(NO_RULE, 7, model=model)
+        run(stream, plan, rng=rng(seed), mci_noise_share=share)
     fronts = [(float(t[0]), float(t[1])) for t in seen if len(t) == 4]
     assert all(front in (0.0, own) for front, own in fronts)
     noised = np.mean([front == own for front, own in fronts])
@@ -274,9 +265,9 @@ def test_a_share_of_the_condition_frames_is_noised(share):
 def test_a_variant_changes_its_switch_only_and_rolls_out(ablation, changed):
     profile = ablation.profile(NO_RULE)
     assert profile == dataclasses.replace(NO_RULE, **changed)
-    setup = toy_setup(profile, 9)
-    latents = run(setup, main_plan(profile, 9, 2))
-    full = run(toy_setup(NO_RULE, 9), main_plan(NO_RULE, 9, 2))
+    stream = toy_stream(profile, 9)
+    latents = run(stream, main_plan(profile, 9, 2))
+    full = run(toy_stream(NO_RULE, 9), main_plan(NO_RULE, 9, 2))
     assert latents.shape == full.shape
     if ablation in (Ablation(), Ablation(reset_threshold=100)):
         torch.testing.assert_close(latents, full, atol=1e-4, rtol=1e-4)
@@ -288,7 +279,7 @@ def test_bfloat16_reaches_every_weight():
     """Casts of weights made without gradients must not be used by the passes with gradients."""
     model = toy_model(CLEAN_CONFIG)
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
-        run(toy_setup(TINY, 7, model=model), main_plan(TINY, 7, 1)).square().sum().backward()
+        run(toy_stream(TINY, 7, model=model), main_plan(TINY, 7, 1)).square().sum().backward()
     silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
 
@@ -299,7 +290,7 @@ def test_recomputed_layers_see_the_cache_of_their_pass(monkeypatch):
     def gradients():
         model = toy_model()
         plan = RolloutPlan("auxiliary", 6, levels=(0,))
-        run(toy_setup(PLAIN, 6, model=model), plan).square().sum().backward()
+        run(toy_stream(PLAIN, 6, model=model), plan).square().sum().backward()
         return [parameter.grad for parameter in model.parameters()]
 
     stored = gradients()
@@ -323,6 +314,6 @@ def test_impossible_settings_are_named():
     with pytest.raises(ConfigError, match="mci_noise_share"):
         RolloutConfig(mci_noise_share=1.5)
     with pytest.raises(ConfigError, match="fewer than 9"):
-        run(toy_setup(TINY, 7), main_plan(TINY, 9, 0))
+        run(toy_stream(TINY, 7), main_plan(TINY, 9, 0))
     with pytest.raises(ConfigError, match="relative_sink"):
         Ablation(relative_sink=False, reset_threshold=100)

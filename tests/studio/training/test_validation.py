@@ -9,9 +9,9 @@ from toy_distillation import CLEAN_CONFIG, SHAPE, toy_clips, toy_model
 
 from joyflash_cli.errors import DataError
 from joyflash_cli.media.inputs.picture import read_picture
-from joyflash_cli.sampler.loop import sample_blocks
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.settings import AVATARFORCING, TINY
+from joyflash_cli.sampler.stream import Stream
 from joyflash_cli.studio.training.batches import rollout_batch
 from joyflash_cli.studio.training.dmd import student_profile
 from joyflash_cli.studio.training.losses import Guidance
@@ -56,11 +56,11 @@ def test_streams_are_the_samplers():
         sampled = stream_sampler(PROFILE, CONFIG, "every-frame")(model, validation_clips())
     chosen = np.array([0, 2])
     batch = rollout_batch(clips, chosen, clips.audio[chosen][:, :9], 3)
-    blocks = sample_blocks(
-        model, batch.source, PROFILE, latent_shape=SHAPE, batch_size=2,
+    stream = Stream.start(
+        model, PROFILE, source=batch.source, latent_shape=SHAPE, batch_size=2,
         noise=SeededNoise(3, SHAPE, streams=(0, 1)), reference_latent=batch.reference_latent,
     )  # fmt: skip
-    expected = torch.cat([block.latents for block in blocks], dim=1)
+    expected = torch.cat([block.latents for block in stream.blocks()], dim=1)
     torch.testing.assert_close(sampled, expected)
     assert not sampled.is_inference()
 

@@ -7,8 +7,8 @@ import torch
 from joyflash_cli.model.config import AudioAttentionConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.noise import SeededNoise
-from joyflash_cli.sampler.passes import StreamSetup
 from joyflash_cli.sampler.settings import PAPER, TINY, SamplerSettings
+from joyflash_cli.sampler.stream import Stream
 from joyflash_cli.studio.training.batches import ClipSource, rollout_batch
 from joyflash_cli.studio.training.latents import LatentClips
 
@@ -57,15 +57,16 @@ def toy_batch(num_blocks: int, batch: int = 1):
     return rollout_batch(clips, torch.arange(batch).numpy(), clips.audio, num_blocks)
 
 
-def toy_setup(
+def toy_stream(
     profile: SamplerSettings, num_blocks: int, *, model: CausalTransformer | None = None, seed=0
-) -> StreamSetup:
+) -> Stream:
     """A generator with conditioning for ``num_blocks`` blocks."""
     batch = toy_batch(num_blocks)
-    return StreamSetup.build(
+    return Stream.start(
         model or toy_model(),
         profile,
         source=batch.source,
         noise=SeededNoise(seed, SHAPE),
+        latent_shape=SHAPE,
         reference_latent=batch.reference_latent,
     )

@@ -1,31 +1,31 @@
 """The stream as a whole: order, equality with plain loops, unbounded length, and failures."""
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
-from toy_stream import ROLLING, SHAPE, FakeTransformer, ToySource, toy_setup, toy_state
+from toy_stream import ROLLING, SHAPE, FakeTransformer, ToySource, toy_stream
 from toy_stream import toy_transformer as make_transformer
 
 from joyflash_cli.errors import ConfigError, DeviceError
 from joyflash_cli.model.transformer import Context
-from joyflash_cli.sampler.loop import iterate, run_iteration, sample_blocks
 from joyflash_cli.sampler.noise import SeededNoise
-from joyflash_cli.sampler.passes import clean_pass, window_pass
 from joyflash_cli.sampler.psb import noise_levels
 from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER, ROLLINGFORCING
 from joyflash_cli.sampler.solver import add_noise, clean_from_flow
+from joyflash_cli.sampler.stream import Stream
 
 
 def stream(profile, num_blocks, *, noise=None, source=None, transformer=None, **changes):
-    return sample_blocks(
+    return Stream.start(
         transformer or make_transformer(),
-        source or ToySource(num_blocks),
         profile,
-        latent_shape=SHAPE,
+        source=source or ToySource(num_blocks),
         noise=noise or SeededNoise(0, SHAPE),
+        latent_shape=SHAPE,
         **changes,
-    )
+    ).blocks()
 
 
 def latents(profile, num_blocks, **changes) -> torch.Tensor:
@@ -112,19 +112,17 @@ def test_more_than_1024_latent_frames_in_constant_memory():
     profile = dataclasses.replace(
         PAPER, block_frames=12, sink_frames=12, context_frames=24, attention_span_frames=84
     )
-    setup = toy_setup(profile, 88)
-    state = toy_state(setup)
+    stream = toy_stream(profile, 88)
     sizes, last = set(), None
-    for iteration in iterate(setup, state):
-        sizes.add(state.cache.num_bytes)
-        if iteration.emitted is not None:
-            last = iteration.emitted
-        assert len(state.cache.sink) + len(state.cache.context) <= 36
-        assert len(state.window) <= 4
+    for block in stream.iterate():
+        sizes.add(stream.cache.num_bytes)
+        last = block or last
+        assert len(stream.cache.sink) + len(stream.cache.context) <= 36
+        assert len(stream.window) <= 4
     assert len(sizes) == 1
     assert last.index == 87
-    assert state.cache.sink == list(range(12))
-    assert state.cache.context == list(range(1032, 1056))
+    assert stream.cache.sink == list(range(12))
+    assert stream.cache.context == list(range(1032, 1056))
     assert last.latents.isfinite().all()
 
 
@@ -139,12 +137,10 @@ def test_other_checkpoints_by_profile_alone(profile):
 
 def test_prefix_reference_is_the_sink_and_blocks_start_behind_it():
     source = ToySource(3)
-    setup = toy_setup(AVATARFORCING, 3, source=source)
     with torch.inference_mode():
-        state = toy_state(setup)
-        assert state.cache.sink == [0]
-        run = iterate(setup, state)
-        next(run)
+        stream = toy_stream(AVATARFORCING, 3, source=source)
+        assert stream.cache.sink == [0]
+        next(stream.iterate())
     assert source.asked == [(0, 1), (1, 5)]
 
 
@@ -185,12 +181,9 @@ def test_clean_keys_by_extra_pass_or_from_the_last_pass():
     assert not torch.allclose(extra[:, 3:], last[:, 3:], atol=1e-3)
 
 
-def advanced_to(setup, num_iterations):
-    state = toy_state(setup)
-    for iteration in iterate(setup, state):
-        if iteration.index == num_iterations:
-            return state
-    raise AssertionError("the stream was too short")
+def advanced(stream, num_iterations):
+    list(itertools.islice(stream.iterate(), num_iterations))
+    return stream
 
 
 def snapshot(cache):
@@ -200,30 +193,28 @@ def snapshot(cache):
 
 @torch.inference_mode()
 def test_joint_and_clean_passes_leave_the_cache_as_it_is():
-    setup = toy_setup(PAPER, 9)
-    state = advanced_to(setup, 11)
-    before = snapshot(state.cache)
-    result = window_pass(setup, state)
-    clean_pass(setup, state, result.clean[:, :3], setup.profile.block_start(state.window[0].index))
+    stream = advanced(toy_stream(PAPER, 9), 11)
+    before = snapshot(stream.cache)
+    result = stream.window_pass()
+    stream.clean_pass(result.clean[:, :3], PAPER.block_start(stream.window[0].index))
     assert len(before) == 4
-    assert all(torch.equal(a, b) for a, b in zip(before, snapshot(state.cache), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, snapshot(stream.cache), strict=True))
 
 
 @torch.inference_mode()
 def test_extra_pass_equals_one_pass_with_the_clean_block_in_front():
-    setup = toy_setup(ROLLING, 8)
-    state = advanced_to(setup, 4)
+    stream = advanced(toy_stream(ROLLING, 8), 4)
     # Take the clean block out of the cache again and give it to the next pass as its own frames.
-    clean, window = state.clean_block, torch.cat([b.latents for b in state.window], dim=1)
-    expected = window_pass(setup, state)
+    clean, window = stream.clean_block, torch.cat([b.latents for b in stream.window], dim=1)
+    expected = stream.window_pass()
     num_frames = 3 + window.shape[1]
-    steps = [0.0] * 3 + [setup.levels[b.level].timestep for b in state.window for _ in range(3)]
+    steps = [0.0] * 3 + [stream.levels[b.level].timestep for b in stream.window for _ in range(3)]
     own = torch.arange(num_frames * 2)
     mask = (own[:, None] >= 6) | (own[None, :] < 6)
-    output = setup.transformer(
+    output = stream.transformer(
         torch.cat((clean, window), dim=1),
         torch.tensor([steps]),
-        setup.source.frames(0, num_frames),
+        stream.source.frames(0, num_frames),
         positions=torch.arange(num_frames),
         mask=mask,
     )
@@ -242,17 +233,16 @@ class Nudged(SeededNoise):
 def test_a_later_block_changes_the_one_before_but_no_stored_one():
     caches, blocks = [], []
     for noise in (SeededNoise(0, SHAPE), Nudged(0, SHAPE)):
-        setup = toy_setup(ROLLING, 6, noise=noise)
-        state = toy_state(setup)
-        run = iterate(setup, state)
-        emitted = [next(run).emitted for _ in range(4)]
+        stream = toy_stream(ROLLING, 6, noise=noise)
+        run = stream.iterate()
+        emitted = [next(run) for _ in range(4)]
         blocks.append(emitted[-1].latents)
-        caches.append(snapshot(state.cache))
-        early = window_pass(setup, state)
+        caches.append(snapshot(stream.cache))
+        early = stream.window_pass()
         assert early.clean.shape[1] == 9
-        before = snapshot(state.cache)
-        run_iteration(setup, state)
-        kept = [x[:, :6] for x in snapshot(state.cache)]
+        before = snapshot(stream.cache)
+        stream.finish_iteration(early)
+        kept = [x[:, :6] for x in snapshot(stream.cache)]
         assert all(torch.equal(a[:, :6], b) for a, b in zip(before, kept, strict=True))
     # Block 2 entered before block 0 was clean, so it was seen by it.
     assert not torch.allclose(blocks[0], blocks[1], atol=1e-4)
@@ -299,15 +289,7 @@ def test_numbers_that_are_not_finite_name_their_block():
 
 def test_latents_of_another_codec_are_refused():
     with pytest.raises(ConfigError, match="5 channels"):
-        next(
-            sample_blocks(
-                make_transformer(),
-                ToySource(1),
-                PAPER,
-                latent_shape=(5, 2, 4),
-                noise=SeededNoise(0, (5, 2, 4)),
-            )  # fmt: skip
-        )
+        toy_stream(PAPER, 1, latent_shape=(5, 2, 4))
 
 
 def test_a_stream_may_end_while_the_window_is_filling():
@@ -318,11 +300,9 @@ def test_a_stream_may_end_while_the_window_is_filling():
 
 def test_bfloat16_weights_stream_with_a_bfloat16_cache():
     model = make_transformer().bfloat16()
-    setup = toy_setup(PAPER, 4, transformer=model)
-    with torch.inference_mode():
-        state = toy_state(setup)
-        blocks = [i.emitted.latents for i in iterate(setup, state) if i.emitted]
-    assert state.cache.read(num_sink=1, num_context=0)[0][0].dtype == torch.bfloat16
+    stream = toy_stream(PAPER, 4, transformer=model)
+    blocks = [block.latents for block in stream.blocks()]
+    assert stream.cache.read(num_sink=1, num_context=0)[0][0].dtype == torch.bfloat16
     assert blocks[-1].dtype == torch.float32
     exact = latents(PAPER, 4)
     assert (blocks[0] - exact[:, :3]).abs().max() < 0.2 * exact.abs().max()
