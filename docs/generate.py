@@ -118,16 +118,17 @@ def command_line() -> str:
 
 def verbs() -> list[tuple[str, ...]]:
     """Every verb in the order of the help, groups before their own."""
+    from typer.main import get_command
+
     from joyflash_cli.cli.app import app
 
-    found: list[tuple[str, ...]] = [()]
-    for command in app.registered_commands:
-        found.append((command.name or command.callback.__name__.replace("_", "-"),))
-    for group in app.registered_groups:
-        found.append((group.name,))
-        for command in group.typer_instance.registered_commands:
-            found.append((group.name, command.name or command.callback.__name__.replace("_", "-")))
-    return found
+    def below(command: object, path: tuple[str, ...]) -> list[tuple[str, ...]]:
+        found = [path]
+        for name, inner in getattr(command, "commands", {}).items():
+            found += below(inner, (*path, name))
+        return found
+
+    return below(get_command(app), ())
 
 
 def help_of(verb: tuple[str, ...]) -> str:

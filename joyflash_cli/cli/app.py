@@ -15,6 +15,7 @@ from joyflash_cli.cli.batch import batch
 from joyflash_cli.cli.config import config
 from joyflash_cli.cli.doctor import doctor
 from joyflash_cli.cli.evaluate import evaluate
+from joyflash_cli.cli.evaluate_parts import evaluate_parts
 from joyflash_cli.cli.events import was_told
 from joyflash_cli.cli.exit_codes import ExitCode
 from joyflash_cli.cli.help_text import GroupedCommand
@@ -33,6 +34,7 @@ from joyflash_cli.cli.standard_streams import (
     settle_standard_streams,
 )
 from joyflash_cli.cli.train import train
+from joyflash_cli.cli.verb_parts import with_parts
 from joyflash_cli.cli.weights import weights
 from joyflash_cli.errors import JoyFlashError, UsageError
 from joyflash_cli.streaming import stages_running
@@ -49,7 +51,7 @@ app.command(cls=GroupedCommand)(batch)
 app.command(cls=GroupedCommand)(report)
 app.command()(config)
 app.command()(doctor)
-app.command()(evaluate)
+app.command(cls=with_parts(evaluate_parts))(evaluate)
 app.command()(train)
 app.add_typer(weights, name="weights")
 

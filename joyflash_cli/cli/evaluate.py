@@ -101,6 +101,10 @@ def evaluate(options: EvaluateOptions) -> None:
     Example:
       joyflash evaluate tiny --held-out --json
       joyflash evaluate tiny --real films --json
+
+    \b
+    With a help of their own:
+      joyflash evaluate set build    pictures and voices to render and judge
     """  # noqa: D301 - \b tells the help not to fold the example
     if options.profile not in ("tiny", *_OTHERS):
         raise UsageError(

@@ -1,0 +1,13 @@
+"""What ``joyflash evaluate`` measures beside its own profiles, each a verb below it."""
+
+import typer
+
+from joyflash_cli.cli.evaluate_set import set_verbs
+
+evaluate_parts = typer.Typer(rich_markup_mode=None)
+evaluate_parts.add_typer(set_verbs, name="set")
+
+
+@evaluate_parts.callback()
+def _parts() -> None:
+    """Keeps the parts a group, however few they are."""
