@@ -42,12 +42,11 @@ def main() -> None:
 
 def read_options() -> argparse.Namespace:
     """The command line."""
-    from joyflash_cli.model.config import CONFIGURATIONS
     from joyflash_cli.model.kernels import BACKENDS
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--configuration", default="avatar-1.3b", choices=sorted(CONFIGURATIONS))
+    parser.add_argument("--profile", default="livetalk-1.3b", help="one that is converted")
     parser.add_argument("--width", type=int, default=256, help="pixels, a multiple of 16")
     parser.add_argument("--height", type=int, default=256, help="pixels, a multiple of 16")
     parser.add_argument("--layers", type=int, default=None, help="fewer layers, for a quick look")
@@ -65,17 +64,18 @@ def measure(options: argparse.Namespace) -> dict:
 
     from joyflash_cli import __version__
     from joyflash_cli.model.attention import use_backend
-    from joyflash_cli.model.config import CONFIGURATIONS
+    from joyflash_cli.model.config import TransformerConfig
     from joyflash_cli.model.kernels import resolve_backend
     from joyflash_cli.render.device import keep_freed_memory
     from joyflash_cli.render.memory import stream_memory
     from joyflash_cli.render.preflight import heap_holes_bytes
     from joyflash_cli.sampler.settings import PAPER
+    from joyflash_cli.weights.convert import read_template
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     dtype = getattr(torch, options.dtype)
-    config = CONFIGURATIONS[options.configuration]
+    config = TransformerConfig.from_dict(read_template(options.profile)["transformer"])
     config = replace(config, num_layers=options.layers or config.num_layers)
     grid = (options.height // WAN_STRIDE, options.width // WAN_STRIDE)
     keep_freed_memory()  # as every render does
@@ -102,7 +102,7 @@ def measure(options: argparse.Namespace) -> dict:
     expected = counted + heap_holes_bytes(predicted.activations)
     gflop = iteration_gflop(config, PAPER, config.tokens_per_frame(*grid))
     return {
-        "configuration": options.configuration,
+        "profile": options.profile,
         "layers": config.num_layers,
         "parameters": sum(p.numel() for p in transformer.parameters()),
         "size_px": [options.width, options.height],

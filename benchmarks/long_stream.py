@@ -146,8 +146,7 @@ def measure_reading(options: argparse.Namespace) -> dict[str, Any]:
 
 def blocks_heard(feed: Any, encoder: Any, rule: Any, settings: Any) -> Iterator[tuple[int, Any]]:
     """The audio of each block's window pass, in the order in which sampling asks for it."""
-    from joyflash_cli.conditioning.source import StaticConditioning
-    from joyflash_cli.conditioning.stream import StreamConditioning
+    from joyflash_cli.conditioning.stream import StaticConditioning, StreamConditioning
 
     source = StreamConditioning(feed, encoder, rule, static=StaticConditioning(), settings=settings)
     index = 0

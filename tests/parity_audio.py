@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from from_state import wan_codec_from_state, wav2vec2_from_state
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional
 
-from joyflash_cli.codec.wan import WanCodec, wan_codec_from_state
+from joyflash_cli.codec.wan import WanCodec
 from joyflash_cli.conditioning.audio_windows import AudioWindowRule, audio_windows
-from joyflash_cli.conditioning.reference import assemble_image_channels, prepare_picture
+from joyflash_cli.conditioning.reference import assemble_image_channels
 from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder, Wav2Vec2Options
-from joyflash_cli.encoders.wav2vec2_weights import wav2vec2_from_state
 from joyflash_cli.model.config import AudioPackConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.types import Conditioning
@@ -141,10 +142,29 @@ def _check_stages(
             comparison.check(prefix + name, value)
 
 
+def _prepared(picture: Tensor, height: int, width: int) -> Tensor:
+    """LiveTalk's reference ``(1, 3, height, width)`` in -1..1 of RGB values ``(H, W, 3)``.
+
+    Scaled until it covers the target and cut, the larger half at the top and left; the row or
+    column that truncating the scaled size may lose is black.
+    """
+    pixels = picture.permute(2, 0, 1)[None].float() / 255.0
+    rows, columns = pixels.shape[-2:]
+    scale = max(height / rows, width / columns)
+    size = [int(rows * scale), int(columns * scale)]
+    scaled = functional.interpolate(
+        pixels, size=size, mode="bilinear", antialias=True, align_corners=False
+    )
+    surplus = (size[0] - height, size[1] - width)
+    top, left = (-(-amount // 2) for amount in surplus)
+    bottom, right = surplus[0] - top, surplus[1] - left
+    return functional.pad(scaled, (-left, -right, -top, -bottom)) * 2.0 - 1.0
+
+
 def _check_picture(comparison: Comparison, codec: WanCodec, case: dict[str, Any]) -> None:
     """Picture to pixels, latent and image channels."""
     height, width = case["image"]["size_out"]
-    pixel = prepare_picture(comparison.io["image"], height, width, lost_pixel="black")
+    pixel = _prepared(comparison.io["image"], height, width)
     comparison.check("pixel", pixel[:, :, None])
     reference = codec.reference_latents(pixel)
     comparison.check("ref_latent", reference[:, None])

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from flow_table import nearest_sigma
 from parity_model import (
     RecordedConditioning,
     RecordedFrames,
@@ -50,7 +51,7 @@ def run_nocache(directory: Path, case: dict, report: Report) -> None:
     conditioning = RecordedConditioning(report.io).frames(0, num_frames)
     output = model(x, timesteps, conditioning, positions=torch.arange(num_frames), mask=mask)
     report.compare("flow", output.prediction)
-    sigmas = flow_match_table(profile.shift).nearest_sigma(timesteps)[..., None, None, None]
+    sigmas = nearest_sigma(flow_match_table(profile.shift), timesteps)[..., None, None, None]
     report.compare("x0", clean_from_flow(x, output.prediction, sigmas))
 
 
@@ -134,7 +135,7 @@ class CallSequence:
 
     def _sigmas(self, timesteps: Tensor) -> Tensor:
         if "max_attention_frames" in self.case["config"]:
-            return flow_match_table(self.profile.shift).nearest_sigma(timesteps)
+            return nearest_sigma(flow_match_table(self.profile.shift), timesteps)
         return timesteps / 1000
 
     def _compare_hidden(self, name: str, outputs: dict[str, Tensor], num_frames: int) -> None:

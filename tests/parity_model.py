@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from parity_report import Report
+from presets import AVATARFORCING, LIVETALK, ROLLINGFORCING
 from public_layouts import from_public
 from safetensors.torch import load_file
 from torch import Tensor
@@ -14,12 +15,7 @@ from joyflash_cli.model.attention import KeysValues
 from joyflash_cli.model.config import AudioPackConfig, TransformerConfig
 from joyflash_cli.model.rope import rope_rotations, rotate
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.sampler.settings import (
-    AVATARFORCING,
-    LIVETALK,
-    ROLLINGFORCING,
-    SamplerSettings,
-)
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.types import Conditioning
 from joyflash_cli.weights.convert_sources import select_generator
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from flow_table import nearest_index, nearest_sigma, training_weights
 from parity_report import Report
 from torch import Tensor
 
@@ -24,7 +25,7 @@ def run_scheduler(directory: Path, case: dict, report: Report) -> None:
         table = flow_match_table(shift, num_steps=case["config"]["num_train_timesteps"])
         report.compare(f"{name}.train.sigmas", table.sigmas)
         report.compare(f"{name}.train.timesteps", table.timesteps)
-        report.compare(f"{name}.train.weights", table.training_weights())
+        report.compare(f"{name}.train.weights", training_weights(table))
         for key, steps in case["step_lists"].items():
             warped = [float(table.timesteps[table.step_index(step)]) for step in steps]
             report.compare(f"{name}.warp.{key}", torch.tensor(warped))
@@ -36,11 +37,11 @@ def run_scheduler(directory: Path, case: dict, report: Report) -> None:
 def _compare_conversions(name: str, table: FlowMatchTable, report: Report) -> None:
     clean, noise, flow, xt = report.use("clean", "noise", "flow", "xt")
     (timesteps,) = report.use(f"{name}.timestep")
-    index = table.nearest_index(timesteps)
-    sigmas = table.nearest_sigma(timesteps)
+    index = nearest_index(table, timesteps)
+    sigmas = nearest_sigma(table, timesteps)
     report.compare(f"{name}.nearest_index", index)
     report.compare(f"{name}.nearest_sigma", sigmas)
-    report.compare(f"{name}.training_weight", table.training_weights()[index])
+    report.compare(f"{name}.training_weight", training_weights(table)[index])
     report.compare(f"{name}.training_target", noise - clean)
     sigma = _per_row(sigmas, xt)
     report.compare(f"{name}.add_noise", add_noise(clean, noise, sigma))

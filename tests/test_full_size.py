@@ -9,18 +9,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from presets import JOYAVATAR_1_3B
 from public_layouts import save_state_dict
 from published import CLIP, TEXT, TEXT_DIM, VAE, WAV2VEC2, write_profile, write_tokenizer
 
 from joyflash_cli.config import to_dict
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.media.outputs.probe import probe
-from joyflash_cli.model.config import (
-    JOYAVATAR_1_3B,
-    AudioAttentionConfig,
-    FaceAttentionConfig,
-    TransformerConfig,
-)
+from joyflash_cli.model.config import AudioAttentionConfig, FaceAttentionConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.render import JoyFlash, plan_render, read_request
 from joyflash_cli.render.request import with_sampler_options

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from joyflash_cli.errors import CheckpointError, ConfigError
+from joyflash_cli.errors import ConfigError
 
 TEMPORAL_STRIDE = 4
 """Video frames per latent frame after the first, which holds one."""
@@ -198,38 +198,3 @@ def wan_vae_module(config: Mapping[str, Any]) -> Any:
     from diffusers import AutoencoderKLWan
 
     return AutoencoderKLWan(**config)
-
-
-def wan_codec_from_state(
-    config: Mapping[str, Any],
-    state: Mapping[str, Tensor],
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-) -> WanCodec:
-    """A codec from a state dict, in diffusers' key names or those of the original Wan file.
-
-    Args:
-        config: Arguments of ``AutoencoderKLWan``; empty for the published VAE.
-        state: Weights by name; ``decoder.middle.*`` marks the original layout.
-        dtype: Number format of the weights.
-        device: Where they go.
-
-    Raises:
-        CheckpointError: If a weight is missing, unknown or of another shape.
-    """
-    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
-
-    weights = dict(state)
-    if any(key.startswith("decoder.middle.") for key in weights):
-        weights = convert_wan_vae_to_diffusers(weights)
-    vae = wan_vae_module(config)
-    try:
-        vae.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"the VAE weights do not fit the Wan 2.1 VAE: {str(error).splitlines()[-1].strip()}",
-            hint="check that the file is a Wan 2.1 VAE",
-        ) from error
-    # diffusers' own ``to`` warns about layers it would keep in fp32; this VAE has none.
-    return WanCodec(torch.nn.Module.to(vae, device=device, dtype=dtype))

@@ -1,11 +1,8 @@
 """The reference picture: from pixels to the channels that accompany the noisy latents."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from joyflash_cli.conditioning.config import ImageConvention
 from joyflash_cli.errors import ConfigError
@@ -68,46 +65,3 @@ def _frame_mask(values: Tensor, like: Tensor, *, channels: int) -> Tensor:
     batch, frames, _, height, width = like.shape
     mask = values.to(like.dtype).view(1, frames, 1, 1, 1)
     return mask.expand(batch, frames, channels, height, width)
-
-
-def prepare_picture(
-    picture: Tensor,
-    height: int,
-    width: int,
-    *,
-    lost_pixel: Literal["keep", "black"] = "keep",
-) -> Float[Tensor, "1 3 height width"]:
-    """Scale a picture until it covers the target, cut the rest away, scale to -1..1.
-
-    As LiveTalk prepares its reference: bilinear with antialiasing, centre crop whose larger half
-    is at the top and left.
-
-    Args:
-        picture: ``(H, W, 3)`` RGB with values 0..255, any dtype.
-        height: Rows wanted.
-        width: Columns wanted.
-        lost_pixel: The scaled size is truncated, and for some sizes truncation loses the last row
-            or column. ``"keep"`` scales to the full target then; ``"black"`` adds a black one, as
-            the reference does.
-
-    Raises:
-        ConfigError: If the array is no RGB picture.
-    """
-    if picture.ndim != 3 or picture.shape[-1] != 3 or 0 in picture.shape:
-        raise ConfigError(f"an array of shape {tuple(picture.shape)} is no RGB picture (H, W, 3)")
-    pixels = picture.permute(2, 0, 1)[None].float() / 255.0
-    rows, columns = pixels.shape[-2:]
-    scale = max(height / rows, width / columns)
-    size = [int(rows * scale), int(columns * scale)]
-    if lost_pixel == "keep":
-        size = [max(size[0], height), max(size[1], width)]
-    scaled = functional.interpolate(
-        pixels, size=size, mode="bilinear", antialias=True, align_corners=False
-    )
-    # A negative surplus adds the lost pixel at the bottom or right; floor division puts the larger
-    # half of a positive one at the top and left.
-    surplus = (size[0] - height, size[1] - width)
-    top, left = (-(-amount // 2) for amount in surplus)
-    bottom, right = surplus[0] - top, surplus[1] - left
-    cropped = functional.pad(scaled, (-left, -right, -top, -bottom))
-    return cropped * 2.0 - 1.0

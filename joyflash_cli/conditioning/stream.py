@@ -11,6 +11,8 @@ silence, even if the sound is there already, so that again file and stream agree
 meets its own sound only in its last n + 1 steps.
 """
 
+import math
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -22,14 +24,47 @@ from joyflash_cli.conditioning.audio_windows import (
     row_indices,
 )
 from joyflash_cli.conditioning.config import AudioWindowRule
-from joyflash_cli.conditioning.reference import assemble_image_channels
-from joyflash_cli.conditioning.source import StaticConditioning, check_rate
+from joyflash_cli.conditioning.reference import ImageConvention, assemble_image_channels
 from joyflash_cli.encoders.protocol import StreamingEncoder
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, Conditioning, on_device
 
 _SILENCE_S = 2.0
+
+
+@dataclass(frozen=True)
+class StaticConditioning:
+    """What stays the same over a stream; absent kinds are ``None``.
+
+    Attributes:
+        reference_latents: ``(B, C, h, w)`` or, for ``"wan-i2v"``, ``(B, R, C, h, w)``; ``None`` for
+            models without image channels.
+        convention: How the image channels are put together.
+        text: ``(B, L, D)``.
+        image_tokens: ``(B, L, D)``.
+        face: ``(B, 512)``.
+    """
+
+    reference_latents: Tensor | None = None
+    convention: ImageConvention = "avatar"
+    text: Tensor | None = None
+    image_tokens: Tensor | None = None
+    face: Tensor | None = None
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "StaticConditioning":
+        """The same on another device and in another number format."""
+
+        def move(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device=device, dtype=dtype)
+
+        return StaticConditioning(
+            reference_latents=move(self.reference_latents),
+            convention=self.convention,
+            text=move(self.text),
+            image_tokens=move(self.image_tokens),
+            face=move(self.face),
+        )
 
 
 class HeardSound(Protocol):
@@ -89,7 +124,7 @@ class StreamConditioning:
     ) -> None:
         if look_ahead_blocks is not None and look_ahead_blocks < 0:
             raise ConfigError(f"a look-ahead of {look_ahead_blocks} blocks does not exist")
-        check_rate(encoder, rule, settings.fps)
+        _check_rate(encoder, rule, settings.fps)
         self.sound = sound
         self.settings = settings
         self._encoder = encoder
@@ -206,3 +241,15 @@ class StreamConditioning:
             row = self._encoder.encode(sound, num_rows)[middle : middle + 1]
             self._silence = row.to(self._device, self._dtype)
         return self._silence
+
+
+def _check_rate(encoder: StreamingEncoder, rule: AudioWindowRule, fps: float) -> None:
+    """Refuse an encoder whose rows would drift against the frames."""
+    rows_per_frame = rule.rows_per_frame if rule.kind == "fantasytalking" else 1.0
+    expected = fps * rows_per_frame
+    if not math.isclose(encoder.feature_rate_hz, expected, rel_tol=1e-9):
+        raise ConfigError(
+            f"the audio encoder gives {encoder.feature_rate_hz:g} rows per second, "
+            f"the windows need {expected:g} at {fps:g} fps",
+            hint="set the encoder's rate to the profile's frame rate",
+        )

@@ -21,7 +21,6 @@ from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 
 MEL_RATE_HZ = 100
 FEATURE_RATE_HZ = 25
-MELS_PER_ROW = MEL_RATE_HZ // FEATURE_RATE_HZ
 SAMPLES_PER_ROW = MODEL_SAMPLE_RATE_HZ // FEATURE_RATE_HZ
 """640: row r hears the sound around (r + 0.5) / 25 s, the centre of video frame r."""
 

@@ -29,15 +29,6 @@ STREAM_RIGHT_S = 0.28
 """Sound after a row that a stream waits for: four features of 20 ms and 200 ms to spare."""
 
 
-AVATAR_FORCING = Wav2Vec2Options(
-    rate_hz=25.0, normalise="whole", span="rows", leading_zero_row=True
-)
-"""Rules of the AvatarForcing checkpoint."""
-
-LIVETALK = Wav2Vec2Options(rate_hz=16.0)
-"""Rules of the LiveTalk checkpoint, except that short audio is continued, not stretched."""
-
-
 @dataclass(frozen=True)
 class Wav2Vec2Stages:
     """Everything between the waveform and the rows, batch axis first.

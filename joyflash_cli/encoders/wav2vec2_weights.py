@@ -3,12 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder, Wav2Vec2Options
-from joyflash_cli.errors import CheckpointError
-
 CONFIG_FIELDS = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
     "feat_extract_norm", "feat_extract_activation", "conv_dim", "conv_stride", "conv_kernel",
@@ -47,48 +41,3 @@ def current_name(key: str) -> str:
             f"pos_conv_embed.{old}", f"pos_conv_embed.conv.parametrizations.weight.{new}"
         )
     return name
-
-
-def wav2vec2_from_state(
-    config: Mapping[str, Any],
-    state: Mapping[str, Tensor],
-    options: Wav2Vec2Options,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-) -> Wav2Vec2Encoder:
-    """An encoder from a state dict in the key names of the Hugging Face model.
-
-    Args:
-        config: Arguments of ``Wav2Vec2Config``; empty for the base model.
-        state: Weights by name; those of a CTC head and the ``wav2vec2.`` prefix that comes with
-            it are left away, as are training-only weights.
-        options: The rules of the checkpoint the rows are for.
-        dtype: Number format of the weights.
-        device: Where they go.
-
-    Raises:
-        CheckpointError: If a weight is missing, unknown or of another shape.
-    """
-    from transformers import Wav2Vec2Config, Wav2Vec2Model
-
-    model: Any = Wav2Vec2Model(Wav2Vec2Config(**config))
-    weights = {
-        current_name(key): value for key, value in state.items() if not key.startswith("lm_head.")
-    }
-    # Only masked training reads this vector; checkpoints may or may not carry it.
-    optional = {"masked_spec_embed"}
-    try:
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"wav2vec2 weights have another shape: {str(error).splitlines()[-1].strip()}",
-            hint="check that weights and configuration belong together",
-        ) from error
-    wrong = sorted((set(missing) | set(unexpected)) - optional)
-    if wrong:
-        raise CheckpointError(
-            f"{len(wrong)} wav2vec2 weights are missing or unknown, the first is {wrong[0]}",
-            hint="check that the file is a wav2vec2 model",
-        )
-    return Wav2Vec2Encoder(model.to(device=device, dtype=dtype), options)

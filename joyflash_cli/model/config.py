@@ -1,7 +1,4 @@
-"""Sizes and parts of the transformer; the named configurations.
-
-The tiny, the 1.3B and the 14B model differ only in the numbers below.
-"""
+"""Sizes and parts of the transformer; models of all sizes differ in these numbers alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -228,69 +225,3 @@ TINY = TransformerConfig(
     position_embedding=64,
 )
 """The embedded model: 128 x 128 pixels, no text, audio by cross-attention and modulation."""
-
-WAN_1_3B = TransformerConfig(
-    dim=1536,
-    num_layers=30,
-    num_heads=12,
-    ffn_dim=8960,
-    in_channels=16,
-    text_dim=4096,
-)
-"""Wan2.1 T2V 1.3B."""
-
-AVATAR_1_3B = TransformerConfig(
-    dim=1536,
-    num_layers=30,
-    num_heads=12,
-    ffn_dim=8960,
-    in_channels=33,
-    text_dim=4096,
-    audio_pack=AudioPackConfig(),
-)
-"""OmniAvatar, LiveTalk and AvatarForcing 1.3B: 33 input channels and the additive audio adapter."""
-
-FUN_INP_1_3B = TransformerConfig(
-    dim=1536,
-    num_layers=30,
-    num_heads=12,
-    ffn_dim=8960,
-    in_channels=36,
-    text_dim=4096,
-    image_token_dim=1280,
-)
-"""Wan2.1-Fun 1.3B InP: image to video with CLIP tokens."""
-
-JOYAVATAR_1_3B = TransformerConfig(
-    dim=1536,
-    num_layers=30,
-    num_heads=12,
-    ffn_dim=8960,
-    in_channels=36,
-    text_dim=4096,
-    image_token_dim=1280,
-    audio_attention=AudioAttentionConfig(audio_dim=768, tokens_per_latent=21),
-    face_attention=FaceAttentionConfig(),
-)
-"""JoyAvatar-Flash 1.3B as read from the paper: image to video with CLIP tokens, audio per latent
-frame (21 rows of a 50 Hz encoder at 16 fps) and face tokens, all attended in every layer."""
-
-WAN_14B = TransformerConfig(
-    dim=5120,
-    num_layers=40,
-    num_heads=40,
-    ffn_dim=13824,
-    in_channels=16,
-    text_dim=4096,
-)
-"""Wan2.1 T2V 14B."""
-
-CONFIGURATIONS = {
-    "tiny": TINY,
-    "wan-1.3b": WAN_1_3B,
-    "avatar-1.3b": AVATAR_1_3B,
-    "fun-inp-1.3b": FUN_INP_1_3B,
-    "joyavatar-1.3b": JOYAVATAR_1_3B,
-    "wan-14b": WAN_14B,
-}
-"""Named configurations."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from joyflash_cli.conditioning.config import ConditioningConfig
-    from joyflash_cli.conditioning.source import StaticConditioning
+    from joyflash_cli.conditioning.stream import StaticConditioning
     from joyflash_cli.encoders.face import FaceModels
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -69,7 +69,7 @@ def static_conditioning(
     Raises:
         CheckpointError: When an encoder that is needed is not there.
     """
-    from joyflash_cli.conditioning.source import StaticConditioning
+    from joyflash_cli.conditioning.stream import StaticConditioning
 
     config, transformer = files.description.conditioning, files.description.transformer
     text = image_tokens = face = None

@@ -95,18 +95,3 @@ def scheduled_iterations(num_blocks: int, profile: SamplerSettings) -> Iterator[
             del window[clean]
             emitted += 1
         yield ScheduledIteration(index, moves, clean)
-
-
-def block_timesteps(block_index: int, profile: SamplerSettings) -> tuple[float, ...]:
-    """Timesteps at which one block of an endless stream is denoised, noisiest first.
-
-    Args:
-        block_index: From 0.
-        profile: The paper's gives 8 timesteps for block 0 and 4 from block 4 on.
-    """
-    levels = noise_levels(profile)
-    timesteps = []
-    for iteration in scheduled_iterations(block_index + profile.num_window_blocks + 1, profile):
-        if block_index in iteration.levels:
-            timesteps.append(levels[iteration.levels[block_index][0]].timestep)
-    return tuple(timesteps)

@@ -7,7 +7,7 @@ in float32, and lookups take the nearest entry, because checkpoints were trained
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from joyflash_cli.errors import ConfigError
@@ -28,15 +28,6 @@ class FlowMatchTable:
     sigmas: Tensor
     timesteps: Tensor
 
-    def nearest_index(self, timesteps: Float[Tensor, "*rest"]) -> Int[Tensor, "*rest"]:
-        """Index of the entry nearest to each timestep."""
-        distances = (self.timesteps - timesteps[..., None].to(self.timesteps)).abs()
-        return distances.argmin(dim=-1)
-
-    def nearest_sigma(self, timesteps: Float[Tensor, "*rest"]) -> Float[Tensor, "*rest"]:
-        """Sigma of the entry nearest to each timestep; timestep 0 gives the last entry, not 0."""
-        return self.sigmas[self.nearest_index(timesteps)]
-
     def step_index(self, nominal_step: int) -> int:
         """Table index of a nominal step 1..1000, as in ``timesteps[1000 - step]``.
 
@@ -46,13 +37,6 @@ class FlowMatchTable:
         if not 1 <= nominal_step <= len(self.timesteps):
             raise ConfigError(f"Denoising step {nominal_step} is outside 1..{len(self.timesteps)}")
         return len(self.timesteps) - nominal_step
-
-    def training_weights(self) -> Float[Tensor, " n"]:
-        """Bell-shaped loss weight of each entry (Self-Forcing's flow-matching loss)."""
-        half, full = NUM_TRAIN_TIMESTEPS / 2, NUM_TRAIN_TIMESTEPS
-        bell = torch.exp(-2 * ((self.timesteps - half) / full) ** 2)
-        raised = bell - bell.min()
-        return raised * (full / raised.sum())
 
 
 def flow_match_table(shift: float, *, num_steps: int = NUM_TRAIN_TIMESTEPS) -> FlowMatchTable:

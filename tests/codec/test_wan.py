@@ -8,8 +8,8 @@ import torch
 
 diffusers = pytest.importorskip("diffusers")
 
-from joyflash_cli.codec.wan import WanCodec, wan_codec_from_state  # noqa: E402
-from joyflash_cli.errors import CheckpointError, ConfigError  # noqa: E402
+from joyflash_cli.codec.wan import WanCodec  # noqa: E402
+from joyflash_cli.errors import ConfigError  # noqa: E402
 
 CONFIG = {"base_dim": 8, "z_dim": 16, "num_res_blocks": 1}
 GRID = (2, 3)
@@ -164,14 +164,3 @@ def test_wan_2_2_vae_is_refused():
     )
     with pytest.raises(ConfigError, match=r"Wan 2\.1"):
         WanCodec(vae)
-
-
-def test_weights_load_strictly(vae, codec, latents):
-    state = vae.state_dict()
-    loaded = wan_codec_from_state(CONFIG, state)
-    got, _ = loaded.decode(latents[:, :2], loaded.start_decoding())
-    expected, _ = codec.decode(latents[:, :2], codec.start_decoding())
-    assert torch.equal(got, expected)
-    del state["decoder.conv_in.weight"]
-    with pytest.raises(CheckpointError, match=r"decoder\.conv_in\.weight"):
-        wan_codec_from_state(CONFIG, state)

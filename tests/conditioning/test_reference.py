@@ -6,7 +6,6 @@ import torch
 from joyflash_cli.conditioning.reference import (
     assemble_image_channels,
     num_image_channels,
-    prepare_picture,
 )
 from joyflash_cli.errors import ConfigError
 
@@ -63,36 +62,3 @@ def test_wrong_latents_are_refused():
         assemble_image_channels(torch.zeros(1, 16, 2, 2), 0, 2, convention="wan-i2v")
     with pytest.raises(ConfigError, match="no range"):
         assemble_image_channels(torch.zeros(1, 16, 2, 2), 3, 2, convention="avatar")
-
-
-def test_picture_of_the_right_size_is_only_scaled():
-    picture = torch.arange(8 * 6 * 3).reshape(8, 6, 3)
-    got = prepare_picture(picture, 8, 6)
-    expected = picture.permute(2, 0, 1)[None] / 255 * 2 - 1
-    torch.testing.assert_close(got, expected)
-
-
-def test_crop_takes_the_larger_half_at_the_top():
-    """13 rows to 8: three go at the top and two at the bottom."""
-    rows = torch.arange(13).view(13, 1, 1).expand(13, 8, 3)
-    got = prepare_picture(rows, 8, 8)
-    kept = ((got[0, 0, :, 0] + 1) / 2 * 255).round()
-    assert kept.tolist() == [3, 4, 5, 6, 7, 8, 9, 10]
-    sideways = prepare_picture(rows.transpose(0, 1), 8, 8)
-    assert torch.equal(sideways, got.transpose(2, 3))
-
-
-def test_a_lost_pixel_is_black_only_on_request():
-    """``int(161 * (512 / 161))`` is 511: the reference pads the last row with black."""
-    picture = torch.full((161, 161, 3), 255)
-    assert prepare_picture(picture, 512, 512).min() > 0.99
-    padded = prepare_picture(picture, 512, 512, lost_pixel="black")
-    assert padded.shape == (1, 3, 512, 512)
-    assert (padded[:, :, -1] == -1).all()
-    assert (padded[:, :, :, -1] == -1).all()
-    assert padded[:, :, :-1, :-1].min() > 0.99
-
-
-def test_only_rgb_pictures():
-    with pytest.raises(ConfigError, match="RGB"):
-        prepare_picture(torch.zeros(8, 8), 8, 8)

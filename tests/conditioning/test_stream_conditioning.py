@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from file_conditioning import conditioning_from_audio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from joyflash_cli.conditioning.audio_windows import AudioWindowRule
-from joyflash_cli.conditioning.source import StaticConditioning, conditioning_from_audio
-from joyflash_cli.conditioning.stream import StreamConditioning
+from joyflash_cli.conditioning.stream import StaticConditioning, StreamConditioning
 from joyflash_cli.encoders.front_end import FrontEnd, FrontEndConfig
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.sampler.settings import SamplerSettings

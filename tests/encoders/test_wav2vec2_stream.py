@@ -5,13 +5,9 @@ import torch
 
 transformers = pytest.importorskip("transformers")
 
-from joyflash_cli.encoders.wav2vec2 import (  # noqa: E402
-    AVATAR_FORCING,
-    LIVETALK,
-    STREAM_RIGHT_S,
-    Wav2Vec2Encoder,
-    Wav2Vec2Options,
-)
+from presets import AUDIO_AVATARFORCING, AUDIO_LIVETALK  # noqa: E402
+
+from joyflash_cli.encoders.wav2vec2 import STREAM_RIGHT_S, Wav2Vec2Encoder, Wav2Vec2Options  # noqa: E402
 
 CONFIG = {
     "hidden_size": 16,
@@ -24,7 +20,7 @@ CONFIG = {
     "vocab_size": 8,
 }
 NATIVE = Wav2Vec2Options(rate_hz=50.0, resampling="none", hidden_states="last")
-OPTIONS = [AVATAR_FORCING, LIVETALK, NATIVE]
+OPTIONS = [AUDIO_AVATARFORCING, AUDIO_LIVETALK, NATIVE]
 NAMES = ["avatarforcing", "livetalk", "native"]
 FILE_ERROR = 0.25
 """Of a stream's rows against the whole file's: relative root mean square over rows and channels.

@@ -1,9 +1,10 @@
 """Audio tokens outside the clip are not attended (FantasyTalking's windows reach before time 0)."""
 
 import torch
+from file_conditioning import FileConditioning
 
 from joyflash_cli.conditioning.audio_windows import AudioWindowRule
-from joyflash_cli.conditioning.source import FileConditioning, StaticConditioning
+from joyflash_cli.conditioning.stream import StaticConditioning
 from joyflash_cli.model.attention import CrossAttention, StaticKeysValues
 from joyflash_cli.model.config import AudioAttentionConfig, TransformerConfig
 from joyflash_cli.model.kernels import attend, attend_by_matmul

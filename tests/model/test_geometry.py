@@ -2,16 +2,17 @@
 
 import pytest
 import torch
+from file_conditioning import FileConditioning
+from presets import AVATAR_1_3B, JOYAVATAR_1_3B, LIVETALK
 
 from joyflash_cli.conditioning.audio_windows import AudioWindowRule
-from joyflash_cli.conditioning.source import FileConditioning, StaticConditioning
+from joyflash_cli.conditioning.stream import StaticConditioning
 from joyflash_cli.media.inputs.sizing import SizeRule
-from joyflash_cli.model.config import AVATAR_1_3B, JOYAVATAR_1_3B, TransformerConfig
+from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.embeddings import patchify, unpatchify
 from joyflash_cli.model.rope import rope_pair_split, rope_rotations
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.noise import SeededNoise
-from joyflash_cli.sampler.settings import LIVETALK
 from joyflash_cli.sampler.stream import Stream
 
 VAE_STRIDE = 8

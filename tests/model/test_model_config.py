@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 import torch
+from presets import CONFIGURATIONS, WAN_1_3B
 
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.model.config import CONFIGURATIONS, TINY, WAN_1_3B, TransformerConfig
+from joyflash_cli.model.config import TINY, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 
 

@@ -6,14 +6,11 @@ import torch
 
 transformers = pytest.importorskip("transformers")
 
+from presets import AUDIO_AVATARFORCING, AUDIO_LIVETALK  # noqa: E402
+
 from joyflash_cli.conditioning.audio_windows import AudioWindowRule, audio_windows  # noqa: E402
-from joyflash_cli.conditioning.source import StaticConditioning  # noqa: E402
-from joyflash_cli.conditioning.stream import StreamConditioning  # noqa: E402
-from joyflash_cli.encoders.wav2vec2 import (  # noqa: E402
-    AVATAR_FORCING,
-    LIVETALK,
-    Wav2Vec2Encoder,
-)
+from joyflash_cli.conditioning.stream import StaticConditioning, StreamConditioning  # noqa: E402
+from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder  # noqa: E402
 from joyflash_cli.encoders.wav2vec2_weights import wav2vec2_module  # noqa: E402
 from joyflash_cli.errors import ConfigError  # noqa: E402
 from joyflash_cli.media.inputs.sound import ClipSound  # noqa: E402
@@ -60,7 +57,7 @@ def voice(seconds, rate=16_000):
 
 
 def settings_of(options):
-    if options is LIVETALK:
+    if options is AUDIO_LIVETALK:
         return SamplerSettings(window_blocks=1)
     return SamplerSettings(fps=25, block_frames=4, first_frame_rule="prefix")
 
@@ -82,7 +79,9 @@ def audio_of(request, encoder, lay):
     return torch.cat(tokens, dim=1)
 
 
-@pytest.mark.parametrize("options", [LIVETALK, AVATAR_FORCING], ids=["livetalk", "avatarforcing"])
+@pytest.mark.parametrize(
+    "options", [AUDIO_LIVETALK, AUDIO_AVATARFORCING], ids=["livetalk", "avatarforcing"]
+)
 @pytest.mark.parametrize("seconds", [0.05, 2.0, 3.3, 11.0])
 def test_a_file_has_the_rows_of_the_whole_clip_bit_by_bit(model, options, seconds):
     encoder, lay, clip = Wav2Vec2Encoder(model, options), settings_of(options), voice(seconds)
@@ -96,7 +95,11 @@ def test_a_file_has_the_rows_of_the_whole_clip_bit_by_bit(model, options, second
 
 
 def test_a_stream_and_a_chosen_look_ahead_are_heard_piece_by_piece(model):
-    encoder, lay, clip = Wav2Vec2Encoder(model, LIVETALK), settings_of(LIVETALK), voice(11.0)
+    encoder, lay, clip = (
+        Wav2Vec2Encoder(model, AUDIO_LIVETALK),
+        settings_of(AUDIO_LIVETALK),
+        voice(11.0),
+    )
     assert encoder_for(Request(clip, is_live=True), encoder, RULE, lay) is encoder
     assert encoder_for(Request(clip, 0), encoder, RULE, lay) is encoder
     other = object()
@@ -108,14 +111,16 @@ def test_a_stream_and_a_chosen_look_ahead_are_heard_piece_by_piece(model):
 
 
 def test_the_rate_of_the_file_does_not_matter(model):
-    encoder, lay = Wav2Vec2Encoder(model, LIVETALK), settings_of(LIVETALK)
+    encoder, lay = Wav2Vec2Encoder(model, AUDIO_LIVETALK), settings_of(AUDIO_LIVETALK)
     here = audio_of(Request(voice(3.0, 48_000)), encoder, lay)
     there = audio_of(Request(voice(3.0)), encoder, lay)
     error = (here - there).square().mean() / there.square().mean()
     assert float(error.sqrt()) < 0.1
 
 
-@pytest.mark.parametrize("options", [LIVETALK, AVATAR_FORCING], ids=["livetalk", "avatarforcing"])
+@pytest.mark.parametrize(
+    "options", [AUDIO_LIVETALK, AUDIO_AVATARFORCING], ids=["livetalk", "avatarforcing"]
+)
 def test_long_files_are_encoded_in_long_stretches(model, monkeypatch, options):
     encoder, clip = Wav2Vec2Encoder(model, options), voice(40.0)
     rate = round(options.rate_hz)
@@ -140,7 +145,9 @@ def test_long_files_are_encoded_in_long_stretches(model, monkeypatch, options):
 
 
 def test_rows_that_were_not_meant_are_refused(model):
-    rows = FileRows(Wav2Vec2Encoder(model, LIVETALK), ClipSound(voice(1.0)).open(), num_rows=17)
+    rows = FileRows(
+        Wav2Vec2Encoder(model, AUDIO_LIVETALK), ClipSound(voice(1.0)).open(), num_rows=17
+    )
     assert rows.encode_span(torch.zeros(0), 4, 9).shape == (5, rows.feature_dim)
     for start, stop in ((3, 5), (9, 18), (9, 8)):
         with pytest.raises(ConfigError, match="audio rows"):

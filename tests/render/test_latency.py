@@ -1,10 +1,11 @@
 """The latency that a profile has by itself, against values worked out by hand."""
 
 import pytest
+from presets import LIVETALK
 
 from joyflash_cli.conditioning.audio_windows import AudioWindowRule
 from joyflash_cli.render.latency import compute_latency
-from joyflash_cli.sampler.settings import LIVETALK, PAPER, TINY, SamplerSettings
+from joyflash_cli.sampler.settings import PAPER, TINY, SamplerSettings
 
 MARGIN = AudioWindowRule("own-frames-margin", margin=2)
 VIDEO_ROWS = AudioWindowRule("video-rows")

@@ -6,10 +6,11 @@ import dataclasses
 import pytest
 import torch
 from live_memory import LiveMemory
+from presets import AVATAR_1_3B, AVATARFORCING, LIVETALK
 
 from joyflash_cli.model import kernels
 from joyflash_cli.model.attention import use_backend
-from joyflash_cli.model.config import AVATAR_1_3B, AudioPackConfig, TransformerConfig
+from joyflash_cli.model.config import AudioPackConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.render import memory as memory_module
 from joyflash_cli.render.memory import (
@@ -19,7 +20,7 @@ from joyflash_cli.render.memory import (
     window_pass_size,
 )
 from joyflash_cli.sampler.noise import SeededNoise
-from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER
+from joyflash_cli.sampler.settings import PAPER
 from joyflash_cli.sampler.stream import Stream
 from joyflash_cli.types import Conditioning
 

@@ -5,11 +5,11 @@ import json
 
 import pytest
 import torch
+from presets import AVATAR_1_3B
 
 from joyflash_cli.config import to_dict
 from joyflash_cli.description import parse_description
 from joyflash_cli.errors import CheckpointError, DeviceError
-from joyflash_cli.model.config import AVATAR_1_3B
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.render import preflight
 from joyflash_cli.render.device import FreeMemory

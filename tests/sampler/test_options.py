@@ -1,11 +1,13 @@
 """Sampler options: what they change, what is labelled, and that long streams stay in range."""
 
 import pytest
+from presets import AVATARFORCING, LIVETALK
+from toy_stream import block_timesteps
 
 from joyflash_cli.errors import UsageError
 from joyflash_cli.sampler.options import SAMPLER_OPTIONS, untrained_options, with_options
-from joyflash_cli.sampler.psb import block_timesteps, noise_levels, scheduled_iterations
-from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER
+from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
+from joyflash_cli.sampler.settings import PAPER
 from joyflash_cli.sampler.urcr import pass_positions
 
 

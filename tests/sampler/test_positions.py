@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from presets import AVATARFORCING, LIVETALK
 
-from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER
+from joyflash_cli.sampler.settings import PAPER
 from joyflash_cli.sampler.urcr import pass_positions
 
 # Block index to the first index of sink, context and window; window of 12, 6 context frames.

@@ -3,17 +3,11 @@
 import dataclasses
 
 import pytest
+from presets import AVATARFORCING, LIVETALK, ROLLINGFORCING
 
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.sampler.psb import scheduled_iterations
-from joyflash_cli.sampler.settings import (
-    AVATARFORCING,
-    LIVETALK,
-    PAPER,
-    ROLLINGFORCING,
-    TINY,
-    SamplerSettings,
-)
+from joyflash_cli.sampler.settings import PAPER, TINY, SamplerSettings
 
 
 @pytest.mark.parametrize("profile", [PAPER, TINY, LIVETALK, AVATARFORCING, ROLLINGFORCING])

@@ -5,9 +5,11 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from presets import AVATARFORCING, LIVETALK, ROLLINGFORCING
+from toy_stream import block_timesteps
 
-from joyflash_cli.sampler.psb import block_timesteps, noise_levels, scheduled_iterations
-from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER, ROLLINGFORCING
+from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
+from joyflash_cli.sampler.settings import PAPER
 
 # Table of the paper's warm-up: iteration to the level of each block before it.
 TABLE = {

@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 import torch
+from presets import AVATARFORCING, LIVETALK, ROLLINGFORCING
 from toy_stream import ROLLING, SHAPE, FakeTransformer, ToySource, toy_stream
 from toy_stream import toy_transformer as make_transformer
 
@@ -12,7 +13,7 @@ from joyflash_cli.errors import ConfigError, DeviceError
 from joyflash_cli.model.transformer import Context
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.psb import noise_levels
-from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER, ROLLINGFORCING
+from joyflash_cli.sampler.settings import PAPER
 from joyflash_cli.sampler.solver import add_noise, clean_from_flow
 from joyflash_cli.sampler.stream import Stream
 

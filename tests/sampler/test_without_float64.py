@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from presets import AVATARFORCING, LIVETALK
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from toy_stream import CONFIG, SHAPE, ToySource, toy_stream, toy_transformer
@@ -11,7 +12,7 @@ from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
 from joyflash_cli.encoders.front_end import FrontEnd, FrontEndConfig
 from joyflash_cli.model.rope import rope_rotations
 from joyflash_cli.sampler.noise import SeededNoise
-from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER, TINY
+from joyflash_cli.sampler.settings import PAPER, TINY
 from joyflash_cli.sampler.solver import clean_from_flow, flow_from_clean
 
 DEVICE = torch.device("meta")

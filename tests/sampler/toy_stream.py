@@ -9,6 +9,7 @@ from torch import Tensor
 from joyflash_cli.model.config import AudioAttentionConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer, TransformerOutput
 from joyflash_cli.sampler.noise import SeededNoise
+from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
 from joyflash_cli.sampler.settings import PAPER, SamplerSettings
 from joyflash_cli.sampler.stream import PassResult, Stream
 from joyflash_cli.sampler.window import WindowBlock
@@ -94,3 +95,18 @@ def watched(stream: Stream) -> Iterator[tuple[list[WindowBlock], PassResult, Lat
             return
         window, result = list(stream.window), stream.window_pass()
         yield window, result, stream.finish_iteration(result)
+
+
+def block_timesteps(block_index: int, profile: SamplerSettings) -> tuple[float, ...]:
+    """Timesteps at which one block of an endless stream is denoised, noisiest first.
+
+    Args:
+        block_index: From 0.
+        profile: The paper's gives 8 timesteps for block 0 and 4 from block 4 on.
+    """
+    levels = noise_levels(profile)
+    timesteps = []
+    for iteration in scheduled_iterations(block_index + profile.num_window_blocks + 1, profile):
+        if block_index in iteration.levels:
+            timesteps.append(levels[iteration.levels[block_index][0]].timestep)
+    return tuple(timesteps)

@@ -4,16 +4,11 @@ import dataclasses
 
 import pytest
 import torch
+from presets import AVATAR_1_3B, WAN_14B
 from public_layouts import from_public, key_hash, to_public
 
 from joyflash_cli.errors import CheckpointError
-from joyflash_cli.model.config import (
-    AVATAR_1_3B,
-    TINY,
-    WAN_14B,
-    AudioPackConfig,
-    TransformerConfig,
-)
+from joyflash_cli.model.config import TINY, AudioPackConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.weights.convert_names import DIFFUSERS_NAMES, ORIGINAL_NAMES
 from joyflash_cli.weights.convert_sources import select_generator

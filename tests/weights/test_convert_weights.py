@@ -138,6 +138,8 @@ def test_large_parts_are_written_in_shards(published, tmp_path, monkeypatch):
         tensor.numel() * 2 for tensor in tensors(out, "transformer").values()
     )
     assert any("file 2 of" in step for step in steps)
+    from presets import AUDIO_LIVETALK as AUDIO_LIVETALK
+
     from joyflash_cli.render.load import load_parts
 
     files = resolve_checkpoint(LIVETALK, out)
@@ -347,20 +349,23 @@ def test_the_image_to_video_base_is_converted_with_its_picture_encoder(tmp_path)
 
 
 def test_templates_are_the_profiles_of_the_code():
-    """The files travel with checkpoints; the code's own profiles are what they were made from."""
+    """The files that travel with checkpoints say the published numbers."""
     from dataclasses import asdict
 
+    import presets
+
     from joyflash_cli.conditioning.config import ConditioningConfig
-    from joyflash_cli.encoders.wav2vec2 import AVATAR_FORCING as AUDIO_AF
-    from joyflash_cli.encoders.wav2vec2 import LIVETALK as AUDIO_LIVETALK
     from joyflash_cli.media.inputs.sizing import SizeRule
-    from joyflash_cli.model.config import AVATAR_1_3B, JOYAVATAR_1_3B
-    from joyflash_cli.sampler import settings as sampler
+    from joyflash_cli.sampler.settings import PAPER
 
     expected = {
-        LIVETALK: (AVATAR_1_3B, sampler.LIVETALK, asdict(AUDIO_LIVETALK)),
-        AVATARFORCING: (AVATAR_1_3B, sampler.AVATARFORCING, asdict(AUDIO_AF)),
-        "joyavatar-flash-1.3b": (JOYAVATAR_1_3B, sampler.PAPER, None),
+        LIVETALK: (presets.AVATAR_1_3B, presets.LIVETALK, asdict(presets.AUDIO_LIVETALK)),
+        AVATARFORCING: (
+            presets.AVATAR_1_3B,
+            presets.AVATARFORCING,
+            asdict(presets.AUDIO_AVATARFORCING),
+        ),
+        "joyavatar-flash-1.3b": (presets.JOYAVATAR_1_3B, PAPER, None),
     }
     for name, (transformer, profile, options) in expected.items():
         template = read_template(name)

@@ -122,7 +122,9 @@ def test_stretches_follow_each_other_and_keep_their_sound(config, tmp_path):
 
 def test_sound_is_heard_as_the_sampler_hears_it():
     """The same rows as ``conditioning_from_audio`` gives, at the start; real sound elsewhere."""
-    from joyflash_cli.conditioning.source import StaticConditioning, conditioning_from_audio
+    from file_conditioning import conditioning_from_audio
+
+    from joyflash_cli.conditioning.stream import StaticConditioning
 
     parts = encoders()
     waveform = np.random.default_rng(0).normal(size=16_000 * 4).astype(np.float32)

@@ -6,10 +6,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from presets import AVATARFORCING
 from toy_distillation import CLEAN_CONFIG, CONFIG, SHAPE, toy_batch, toy_clips, toy_model
 
 from joyflash_cli.errors import CheckpointError, ConfigError
-from joyflash_cli.sampler.settings import AVATARFORCING, TINY
+from joyflash_cli.sampler.settings import TINY
 from joyflash_cli.studio.training.batches import draw_rollout_batch
 from joyflash_cli.studio.training.dmd import DmdConfig, DmdTraining, train_dmd
 from joyflash_cli.studio.training.loop import resume, save

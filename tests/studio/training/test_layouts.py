@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from presets import AVATARFORCING, LIVETALK
 from toy_distillation import toy_stream
 
 from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
-from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER, TINY
+from joyflash_cli.sampler.settings import PAPER, TINY
 from joyflash_cli.studio.training.batches import ClipSource
 from joyflash_cli.studio.training.layouts import clip_layout, rolling_layout
 

@@ -5,12 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from presets import AVATARFORCING
 from toy_distillation import CLEAN_CONFIG, SHAPE, toy_clips, toy_model
 
 from joyflash_cli.errors import DataError
 from joyflash_cli.media.inputs.picture import read_picture
 from joyflash_cli.sampler.noise import SeededNoise
-from joyflash_cli.sampler.settings import AVATARFORCING, TINY
+from joyflash_cli.sampler.settings import TINY
 from joyflash_cli.sampler.stream import Stream
 from joyflash_cli.studio.training.batches import rollout_batch
 from joyflash_cli.studio.training.dmd import student_profile
