@@ -37,7 +37,7 @@ def convert(
 ) -> None:
     """Make a checkpoint of safetensors out of a profile's downloaded files.
 
-    The only command that opens a pickle, and it opens it for tensors alone: nothing in it can
+    Only this command, and fetch --from, open a pickle, and for tensors alone: nothing in it can
     execute. Afterwards the downloads are not needed any more. The checkpoint is complete or absent;
     its path is printed on stdout.
 

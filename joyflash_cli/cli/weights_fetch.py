@@ -31,7 +31,8 @@ def fetch(
         list[str] | None, option("--without", "Not these files; may be given again.", "ROLE")
     ] = None,
     place: Annotated[
-        str | None, option("--from", "Where a prompt embedding is: a file, or OWNER/NAME.", "PLACE")
+        str | None,
+        option("--from", "Where a file is that no hub has; prompts: also OWNER/NAME.", "PLACE"),
     ] = None,
     accept_license: Accept = False,
     offline: Annotated[
@@ -63,6 +64,7 @@ def fetch(
       joyflash weights fetch livetalk-1.3b --without text_encoder --without tokenizer
       joyflash weights fetch livetalk-1.3b --role prompt_embedding --from OWNER/NAME
       joyflash weights fetch livetalk-1.3b --role fast_codec
+      joyflash weights fetch measures --role syncnet --from syncnet_v2.model
     """  # noqa: D301 - \b tells the help not to fold the examples
     from joyflash_cli.cli.weights_text import next_step, plan_lines, plan_values
     from joyflash_cli.weights.licences import require_acceptance
@@ -71,6 +73,10 @@ def fetch(
 
     entry = with_files(profile)
     chosen = select_files(entry, roles=roles or (), without=without or ())
+    if entry.kind == "measure" and (place is not None or not chosen[0].is_published):
+        kept_files = _bring_measure(chosen, place, is_rehearsal=dry_run)
+        answer({"files": kept_files}, *kept_files, as_json=as_json)
+        return
     files, embedding = _place_files(profile, chosen, place)
     if not files and embedding is not None:
         kept = [str(path) for path in ([] if dry_run else _keep_embeddings([embedding]))]
@@ -114,6 +120,25 @@ def _fetch(
     values = plan_values(plan) | {"files": file_values(result.files)}
     answer(values, *(str(file.local) for file in result.files), as_json=as_json)
     return [file.local for file in result.files if file.local and file.file.role == PROMPT_ROLE]
+
+
+def _bring_measure(
+    files: Sequence["WeightFile"], place: str | None, *, is_rehearsal: bool
+) -> list[str]:
+    """Keeps the file of the user that measures films; where it is.
+
+    Raises:
+        UsageError: When no file is given, or for what the Hub has.
+    """
+    from joyflash_cli.measures.syncnet_weights import FETCH_COMMAND, bring_syncnet
+
+    if len(files) != 1 or files[0].is_published:
+        raise UsageError("--from is for files that no hub has", hint=FETCH_COMMAND)
+    source = None if place is None else Path(place).expanduser()
+    if source is None or not source.is_file():
+        what = f"{files[0].path} is on no hub" if place is None else f"{place} is no file"
+        raise UsageError(what, hint=f"download it from its authors, then {FETCH_COMMAND}")
+    return [] if is_rehearsal else [str(bring_syncnet(source, files[0]))]
 
 
 def _place_files(

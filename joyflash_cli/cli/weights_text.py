@@ -115,7 +115,7 @@ def file_values(files: Iterable["PlannedFile"]) -> list[dict[str, Any]]:
 
 def next_step(name: str, profile: WeightProfile) -> list[str]:
     """What to do after a fetch; nothing when the profile can be rendered with already."""
-    if profile.kind == "base" or is_converted(name):
+    if profile.kind != "avatar" or is_converted(name):
         return []
     return [f"next: {convert_command(name)}"]
 
@@ -232,4 +232,4 @@ def _here(name: str, profile: WeightProfile) -> str:
     num_here = sum(local_source(file, lock) is not None for file in needed)
     if num_here < len(needed):
         return f"{num_here} of {len(needed)} files; {fetch_command(name, profile)}"
-    return "all files" if profile.kind == "base" else f"all files; {convert_command(name)}"
+    return "all files" if profile.kind != "avatar" else f"all files; {convert_command(name)}"

@@ -55,7 +55,8 @@ def fixed(digits: int) -> Show:
     return lambda value: f"{value:.{digits}f}"
 
 
-def _lag(value: int) -> str:
+def signed(value: int) -> str:
+    """Shows a count with its sign."""
     return f"{value:+d}" if value else "0"
 
 
@@ -77,7 +78,7 @@ _SOUND = Measure(
 )  # fmt: skip
 _SOUND_LAG = Measure(
     "sound_lag_frames", "Lag", "frames", "that lag in frames; positive when the picture is late",
-    show=_lag, better="zero",
+    show=signed, better="zero",
 )  # fmt: skip
 
 PAGE = (

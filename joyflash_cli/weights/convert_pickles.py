@@ -3,8 +3,12 @@
 Nothing in such a file can execute (``weights_only``), and nothing in it can claim more memory than
 the file is long: PyTorch stores its records uncompressed, one after the other, so an archive with
 compressed, overlapping or too many records, or a tensor larger than the file, was made to harm.
+
+Files from before PyTorch 1.6 are one run of pickles with the values behind them. They are opened
+only where that is asked for, and only after every number in them was found to fit into the file.
 """
 
+import pickletools
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +28,11 @@ MAX_STRUCTURE_BYTES = 256 << 20
 STRUCTURE = "data.pkl"
 _END, _END_64 = b"PK\x05\x06", b"PK\x06\x06"
 _TAIL_BYTES = (1 << 16) + 22 + 20 + 56
+_OLD_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_OLD_PICKLES = 5
+"""Magic number, version, system, structure and the records' names; the values follow."""
+
+MAX_OLD_BYTES = 1 << 30
 
 
 def load_pickle(
@@ -41,8 +50,39 @@ def load_pickle(
             ``E-CHECKPOINT-LAYOUT`` when it holds no weights by name.
     """
     lengths = check_archive(path)
+    tensors = _tensors(path, select, in_place=True)
+    return {name: _checked(path, name, value, lengths) for name, value in tensors.items()}
+
+
+def load_old_pickle(path: Path) -> dict[str, Tensor]:
+    """Tensors by name of a state dict, as PyTorch has written it before 1.6 or since.
+
+    Raises:
+        CheckpointError: As :func:`load_pickle`.
+    """
+    with path.open("rb") as file:
+        is_old = file.read(len(_OLD_START)) == _OLD_START
+    if not is_old:
+        return load_pickle(path, _unchanged)
+    _check_old(path)
+    tensors = _tensors(path, _unchanged, in_place=False)
+    lengths = frozenset(value.untyped_storage().nbytes() for value in tensors.values())
+    return {name: _checked(path, name, value, lengths) for name, value in tensors.items()}
+
+
+def _unchanged(payload: Mapping[str, object]) -> Mapping[str, Tensor]:
+    return payload  # type: ignore[return-value]
+
+
+def _tensors(
+    path: Path,
+    select: Callable[[Mapping[str, object]], Mapping[str, Tensor]],
+    *,
+    in_place: bool,
+) -> dict[str, Tensor]:
+    """The tensors of a file that was looked through; ``in_place`` leaves their values on disk."""
     try:
-        payload = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        payload = torch.load(path, map_location="cpu", weights_only=True, mmap=in_place)
     except Exception as error:  # a hostile or damaged file may provoke any of them
         if type(error).__name__ == "UnpicklingError":
             raise CheckpointError(
@@ -58,10 +98,43 @@ def load_pickle(
             code="E-CHECKPOINT-LAYOUT",
         )
     return {
-        str(name): _checked(path, str(name), value, lengths)
+        str(name): value
         for name, value in select(payload).items()
         if isinstance(value, Tensor) and value.layout == torch.strided
     }
+
+
+def _check_old(path: Path) -> None:
+    """Refuses a file of before PyTorch 1.6 that claims more numbers than it has bytes.
+
+    Its pickles are read as a list of instructions, of which none is carried out.
+    """
+    size = path.stat().st_size
+    if size > MAX_OLD_BYTES:
+        raise _unreadable(path, f"of this old kind only {MAX_OLD_BYTES >> 30} GB are read")
+    claimed = 0
+    try:
+        with path.open("rb") as file:
+            for _ in range(_OLD_PICKLES):
+                recent: list[tuple[str, Any]] = []
+                for instruction, value, _ in pickletools.genops(file):
+                    if instruction.name == "BINPERSID":
+                        claimed += _claim_of(recent)
+                    elif "PUT" not in instruction.name:
+                        recent = [*recent[-2:], (instruction.name, value)]
+    except (ValueError, OSError, EOFError) as error:
+        raise _unreadable(path, reason_of(error)) from error
+    if claimed > size:
+        raise _unreadable(path, f"it claims {claimed} numbers in {size} bytes")
+
+
+def _claim_of(recent: list[tuple[str, Any]]) -> int:
+    """Numbers in a record, which PyTorch names right before the record's last two fields."""
+    if len(recent) == 3 and [name for name, _ in recent[1:]] == ["NONE", "TUPLE"]:
+        name, value = recent[0]
+        if isinstance(value, int) and "GET" not in name and value >= 0:
+            return value
+    raise ValueError("a record is not as PyTorch names it")
 
 
 def check_archive(path: Path) -> frozenset[int]:

@@ -66,7 +66,8 @@ class WeightProfile:
         title: One line for lists.
         source: Where the files come from; ``none`` means that the user brings them.
         licence: As it stands, contradictions included.
-        kind: ``avatar`` renders; ``base`` is only something to train from.
+        kind: ``avatar`` renders; ``base`` is only something to train from; ``measure`` measures
+            films.
         note: What a user should know before using it.
         acceptance: Whether the terms must be accepted explicitly.
         files: In the order of the manifest.
@@ -75,7 +76,7 @@ class WeightProfile:
     title: str
     source: Literal["embedded", "hub", "none"]
     licence: str
-    kind: Literal["avatar", "base"] = "avatar"
+    kind: Literal["avatar", "base", "measure"] = "avatar"
     note: str = ""
     acceptance: bool = False
     files: tuple[WeightFile, ...] = ()

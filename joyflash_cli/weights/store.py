@@ -101,9 +101,11 @@ def is_converted(profile: str) -> bool:
 def _own_directory(profile: str, entry: WeightProfile) -> Path:
     if entry.source == "embedded":
         return embedded_directory(profile)
-    if entry.kind == "base":
+    if entry.kind != "avatar":
         raise UsageError(
-            f"profile {profile} is a base to train from, not an avatar model",
+            f"profile {profile} is a base to train from, not an avatar model"
+            if entry.kind == "base"
+            else f"profile {profile} measures films; it is no avatar model",
             hint="joyflash weights list shows which profiles render",
         )
     directory = converted_directory(profile)

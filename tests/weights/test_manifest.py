@@ -18,6 +18,7 @@ PROFILES = {
     "wan2.1-t2v-1.3b",
     "wan2.1-t2v-14b",
     "wan2.1-fun-1.3b-inp",
+    "measures",
 }
 
 
