@@ -4,7 +4,8 @@
     python docs/generate.py --check    exit status 1 if one of them is not as the code says
 
 ``command-line.md`` is the help of every verb, the settings and the exit codes; between the marks of
-``profiles.md`` stands ``weights.toml``, between those of ``measurements.md`` the table of measures.
+``profiles.md`` stands ``weights.toml``, between those of ``measurements.md``
+and ``measures.md`` the tables of measures.
 """
 
 import contextlib
@@ -12,8 +13,9 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).resolve().parent
 WIDTH = "88"
@@ -38,7 +40,7 @@ EXIT_CODES = """## Exit codes
 | 4 | weights missing, damaged or of another layout |
 | 5 | the device is absent, out of memory, or gave numbers that are not finite |
 | 6 | the video cannot be written |
-| 7 | a batch ended with rows that failed, or an evaluation with films that were skipped |
+| 7 | a batch ended with rows that failed, or an evaluation with films that were skipped or failed |
 | 130 | Ctrl-C, after what was ready had been saved |
 | 141 | whoever read the output closed the pipe |
 | 143 | SIGTERM, after what was ready had been saved |
@@ -201,13 +203,21 @@ def measure_tables() -> str:
         "`joyflash evaluate tiny --held-out` and the ablations": HELD_OUT,
         "`drift` of the same": DRIFT,
     }
-    parts = []
-    for command, measures in commands.items():
-        lines = [f"### {command}", "", "| name | unit | what it is |", "|---|---|---|"]
-        for measure in measures:
-            lines.append(f"| `{measure.name}` | {measure.unit} | {measure.meaning} |")
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+    return "\n\n".join(_meanings(command, measures) for command, measures in commands.items())
+
+
+def metric_tables() -> str:
+    """The figures of ``joyflash evaluate videos``, one part a metric."""
+    from joyflash_cli.measures.metrics import METRICS
+
+    return "\n\n".join(_meanings(f"`{metric.name}`", metric.measures) for metric in METRICS)
+
+
+def _meanings(title: str, measures: Iterable[Any]) -> str:
+    lines = [f"### {title}", "", "| name | unit | what it is |", "|---|---|---|"]
+    for measure in measures:
+        lines.append(f"| `{measure.name}` | {measure.unit} | {measure.meaning} |")
+    return "\n".join(lines)
 
 
 def renewed(page: str, part: Callable[[], str]) -> str:
@@ -220,6 +230,7 @@ def renewed(page: str, part: Callable[[], str]) -> str:
 PAGES = {
     "command-line.md": command_line,
     "profiles.md": lambda: renewed("profiles.md", profile_table),
+    "measures.md": lambda: renewed("measures.md", metric_tables),
     "measurements.md": lambda: renewed("measurements.md", measure_tables),
 }
 

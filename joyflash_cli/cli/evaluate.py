@@ -105,6 +105,7 @@ def evaluate(options: EvaluateOptions) -> None:
     \b
     With a help of their own:
       joyflash evaluate set build    pictures and voices to render and judge
+      joyflash evaluate videos       the videos of any system, judged alike
     """  # noqa: D301 - \b tells the help not to fold the example
     if options.profile not in ("tiny", *_OTHERS):
         raise UsageError(

@@ -122,6 +122,19 @@ def read_film(frames: Iterable[np.ndarray], *, fps: float, readers: Readers) -> 
     return FilmReading(fps=fps, faces=tuple(track), **found)
 
 
+def embed_face(picture: np.ndarray, readers: Readers) -> np.ndarray:
+    """Embedding ``(D,)`` of the largest face of a picture ``(H, W, 3)``, its mouth hidden.
+
+    Raises:
+        DataError: If it shows no face.
+    """
+    faces = read_points([picture])
+    if not faces:
+        raise DataError("the reference picture shows no face", hint="give a picture of one face")
+    upright = cut(picture, _framed(faces[0]), FRAME_PX)[None]
+    return readers.embed(upright, MOUTH_BOX * FRAME_PX, EYES_BOX * FRAME_PX)[0]
+
+
 def _batches(frames: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
     remaining = iter(frames)
     while batch := list(islice(remaining, _BATCH)):

@@ -135,19 +135,32 @@ def check_length(film: FilmReading) -> None:
 
 
 def compare(made: FilmReading, true: FilmReading) -> Figures:
-    """A film beside the true one of the same person, sound, length and frame rate.
+    """A film beside the true one of the same person and sound.
+
+    Both begin together. Where the true one has another frame rate its tracks are read at the times
+    of the made one's frames; what only one of them has at the end does not count.
 
     Returns:
         Figures of lips, width and open mouths that ``measures.table.FILM`` explains.
+
+    Raises:
+        DataError: If they have less than a second in common.
     """
+    shared_s = min(len(film.opening) / film.fps for film in (made, true))
+    num_frames = round(shared_s * made.fps)
+    if num_frames < MIN_S * made.fps:
+        raise DataError(
+            f"it has {shared_s:.2f} s in common with its true film; at least {MIN_S:g} s are needed"
+        )
+    times_s = np.arange(num_frames) / made.fps
     values = compare_open_mouths(made, true)
-    values["mouth_amplitude"] = _amplitude(made.opening, true.opening, made.fps)
-    values["width_amplitude"] = _amplitude(made.width, true.width, made.fps)
-    curves = {
-        "lip": _curve(made.opening, true.opening, made.fps),
-        "width": _curve(made.width, true.width, made.fps),
-    }
-    return Figures(values, curves, weight=len(made.opening) / made.fps)
+    curves = {}
+    for name, figure, track in (("lip", "mouth", "opening"), ("width", "width", "width")):
+        ours, theirs = getattr(made, track)[:num_frames], getattr(true, track)
+        theirs = np.interp(times_s, np.arange(len(theirs)) / true.fps, theirs)
+        values[f"{figure}_amplitude"] = _amplitude(ours, theirs, made.fps)
+        curves[name] = _curve(ours, theirs, made.fps)
+    return Figures(values, curves, weight=num_frames / made.fps)
 
 
 def _amplitude(ours: np.ndarray, theirs: np.ndarray, fps: float) -> Value:

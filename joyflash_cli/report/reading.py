@@ -12,12 +12,13 @@ import numpy as np
 from joyflash_cli.errors import JoyFlashError
 from joyflash_cli.measures import sync
 from joyflash_cli.measures.identity import cosine
+from joyflash_cli.measures.origin import blocks_are_known
 from joyflash_cli.measures.quality import border_flicker, rgb_to_lab
 from joyflash_cli.measures.tracks import FrameMeter
 from joyflash_cli.media.outputs.playback import frame_levels, iterate_frames
 from joyflash_cli.media.outputs.probe import MediaInfo, probe
 from joyflash_cli.media.sheet import resized
-from joyflash_cli.report.scope import ReaderBoxes, blocks_are_known, reader_boxes
+from joyflash_cli.report.scope import ReaderBoxes, reader_boxes
 from joyflash_cli.report.sources import ClipSource
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _read_video(
     reasons = dict(walk.reasons)
     if levels is None:
         reasons["sound"] = "the video has no sound"
-    if not blocks_are_known(source, info):
+    if not blocks_are_known(source.record, info.metadata):
         reasons["flicker"] = "where blocks begin is only known of JoyFlash's own videos"
     return ClipReading(
         source=source,

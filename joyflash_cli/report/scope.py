@@ -1,10 +1,10 @@
-"""Where a measure applies: the readers know framed heads, borders need known blocks."""
+"""Where the readers apply: they know heads framed as the embedded model frames them."""
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 
+from joyflash_cli.measures.origin import made_by
 from joyflash_cli.measures.reader import EYES_BOX, MOUTH_BOX, face_box
 from joyflash_cli.media.outputs.probe import MediaInfo
 from joyflash_cli.report.sources import ClipSource
@@ -15,10 +15,6 @@ READER_PROFILES = ("tiny",)
 
 SHIFT_TOLERANCE = 0.08
 """Farthest that eyes and mouth may lie from the profile's places, of the side, to be read."""
-
-FIRST_BLOCKS = "AI-generated with JoyFlash"
-_CHECKPOINT = re.compile(r"checkpoint ([\w.+-]+)")
-
 
 READING_PX = 256
 """Side of the squares that are read out of larger frames."""
@@ -65,7 +61,7 @@ def reader_boxes(source: ClipSource, info: MediaInfo, first: np.ndarray) -> Read
     square = _recorded_square(source)
     if square is None and height != width:
         return f"the frame is {width} x {height}; the readers know square, framed heads"
-    profile = made_by(source, info)
+    profile = made_by(source.record, info.metadata)
     if profile is None and not _shows_framed_face(first):
         return "the first frame shows no face where the embedded model would put it"
     if profile is not None and profile not in READER_PROFILES:
@@ -89,26 +85,6 @@ def _recorded_square(source: ClipSource) -> Square | None:
         return None if recorded is None else Square(**{k: float(v) for k, v in recorded.items()})
     except (AttributeError, TypeError, ValueError):
         return None  # somebody else's record
-
-
-def made_by(source: ClipSource, info: MediaInfo) -> str | None:
-    """The checkpoint that made a video by its record or its comment; ``None`` if neither says."""
-    if source.record.get("profile"):
-        return str(source.record["profile"])
-    comment = info.metadata.get("comment", "")
-    found = _CHECKPOINT.search(comment) if FIRST_BLOCKS in comment else None
-    return found.group(1) if found else None
-
-
-def blocks_are_known(source: ClipSource, info: MediaInfo) -> bool:
-    """Whether block borders lie at frames 9, 21, 33, ...: of three latents of a 4-frame codec."""
-    if made_by(source, info) is None:
-        return False
-    parameters = source.record.get("parameters", {})
-    if isinstance(parameters, dict) and parameters.get("output_fps") is not None:
-        return False  # frames were repeated or left out: blocks have other lengths
-    sampler = parameters.get("sampler", {}) if isinstance(parameters, dict) else {}
-    return sampler.get("block_frames", 3) == 3 if isinstance(sampler, dict) else True
 
 
 def _shows_framed_face(first: np.ndarray) -> bool:

@@ -34,7 +34,7 @@ def _plain_terminal(monkeypatch):
         "", "render", "batch", "report", "config", "doctor", "evaluate", "evaluate set",
         "evaluate set build", "train", "weights",
         "weights list", "weights fetch", "weights verify", "weights path", "weights convert",
-        "weights licenses", "weights prompt",
+        "weights licenses", "weights prompt", "evaluate videos",
     ],
 )  # fmt: skip
 def test_help_is_as_recorded(verb, capsys):
