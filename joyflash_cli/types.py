@@ -22,6 +22,9 @@ LACKS_FLOAT64 = ("mps",)
 MODEL_SAMPLE_RATE_HZ = 16_000
 """Sample rate of the mono signal every audio encoder hears."""
 
+FRAMES_PER_LATENT = 4
+"""Video frames of every latent frame but the first, which stands for one."""
+
 BLINK_SHAPE = (0.4, 1.0, 1.0, 0.7, 0.35, 0.1)
 """Lid closure over the frames of one blink at 25 fps: quick down, slower up."""
 
@@ -46,6 +49,21 @@ def in_float64(values: "Tensor") -> "Tensor":
     """
     exact = values.cpu() if values.device.type in LACKS_FLOAT64 else values
     return exact.double()
+
+
+def to_signed(frames: "np.ndarray") -> "Tensor":
+    """uint8 ``(..., H, W, 3)`` as float32 ``(..., 3, H, W)`` in -1..1."""
+    import torch
+
+    return torch.from_numpy(frames.copy()).movedim(-1, -3).float() / 127.5 - 1.0
+
+
+def to_levels(pictures: "Tensor") -> "np.ndarray":
+    """Pictures ``(..., 3, H, W)`` in -1..1 as uint8 ``(..., H, W, 3)``."""
+    import torch
+
+    levels = ((pictures.float().clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8)
+    return levels.movedim(-3, -1).contiguous().cpu().numpy()
 
 
 def on_device(values: "Tensor", device: "torch.device | str") -> "Tensor":

@@ -10,8 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from joyflash_cli.codec.warp import FRAMES_PER_LATENT
-from joyflash_cli.types import BLINK_SHAPE
+from joyflash_cli.types import BLINK_SHAPE, FRAMES_PER_LATENT
 
 
 @runtime_checkable  # so that tests may check annotations

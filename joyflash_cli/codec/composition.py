@@ -21,8 +21,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from joyflash_cli.codec.warp import FRAMES_PER_LATENT, Drawing
-from joyflash_cli.types import Square
+from joyflash_cli.codec.warp import Drawing
+from joyflash_cli.types import FRAMES_PER_LATENT, Square
 
 NODES_ACROSS = 256
 """About so many nodes stand side by side in the square; the networks' own pixels are 128."""

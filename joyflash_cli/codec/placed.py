@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from joyflash_cli.codec.protocol import Codec
+from joyflash_cli.codec.protocol import Codec, DelegatingCodec
 
 
-class PlacedCodec:
+class PlacedCodec(DelegatingCodec):
     """``Codec`` whose weights and stream state are on another device than the transformer.
 
     Latents and pictures are moved there, latents for the transformer are moved back. Decoded
@@ -22,36 +22,33 @@ class PlacedCodec:
     """
 
     def __init__(self, codec: Codec, *, device: torch.device, home: torch.device) -> None:
-        self._codec = codec
+        super().__init__(codec)
         self._device = device
         self._home = home
-        self.latent_channels = codec.latent_channels
-        self.spatial_stride = codec.spatial_stride
 
     def reference_latents(self, reference: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """Conditioning latents of the reference picture, for the transformer."""
-        return self._codec.reference_latents(reference.to(self._device)).to(self._home)
+        return super().reference_latents(reference.to(self._device)).to(self._home)
 
     def padded_clip_latents(
-        self, reference: Float[Tensor, "B 3 H W"], *arguments: Any
+        self, reference: Float[Tensor, "B 3 H W"], num_latents: int
     ) -> Float[Tensor, "B T C h w"]:
-        """Latents of the picture followed by grey frames, for codecs that know them."""
-        codec: Any = self._codec
-        return codec.padded_clip_latents(reference.to(self._device), *arguments).to(self._home)
+        """Latents of the picture followed by grey frames, for the transformer."""
+        return super().padded_clip_latents(reference.to(self._device), num_latents).to(self._home)
 
     def encode(
         self, frames: Float[Tensor, "B F 3 H W"], reference: Float[Tensor, "B 3 H W"]
     ) -> Float[Tensor, "B T C h w"]:
         """Latents of a whole clip, for the transformer."""
-        latents = self._codec.encode(frames.to(self._device), reference.to(self._device))
+        latents = super().encode(frames.to(self._device), reference.to(self._device))
         return latents.to(self._home)
 
     def start_decoding(self, reference: Float[Tensor, "B 3 H W"], **options: Any) -> Any:
         """A fresh decoding state, on the codec's device."""
-        return self._codec.start_decoding(reference.to(self._device), **options)
+        return super().start_decoding(reference.to(self._device), **options)
 
     def decode(
         self, latents: Float[Tensor, "B T C h w"], state: Any
     ) -> tuple[Num[Tensor, "B F 3 H W"], Any]:
         """Frames of the next latents, on the codec's device, and the state after them."""
-        return self._codec.decode(latents.to(self._device), state)
+        return super().decode(latents.to(self._device), state)

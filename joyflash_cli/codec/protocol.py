@@ -6,6 +6,7 @@ frames are 4T-3 video frames, so blocks of three latents decode to 9, 12, 12, ..
 
 from typing import Any, Protocol, runtime_checkable
 
+from jaxtyping import Float, Num
 from torch import Tensor
 
 
@@ -57,3 +58,38 @@ class Codec(Protocol):
         ``reference`` is ``(B, 3, H, W)``; the clip's first frame for codecs that ignore it.
         """
         ...
+
+
+class DelegatingCodec:
+    """``Codec`` that hands everything to another one; a subclass changes what it is there for."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec: Any = codec
+        self.latent_channels = codec.latent_channels
+        self.spatial_stride = codec.spatial_stride
+
+    def reference_latents(self, reference: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """Conditioning latents of the reference picture."""
+        return self._codec.reference_latents(reference)
+
+    def padded_clip_latents(
+        self, reference: Float[Tensor, "B 3 H W"], num_latents: int
+    ) -> Float[Tensor, "B T C h w"]:
+        """Latents of the picture followed by grey frames, for codecs that know them."""
+        return self._codec.padded_clip_latents(reference, num_latents)
+
+    def encode(
+        self, frames: Float[Tensor, "B F 3 H W"], reference: Float[Tensor, "B 3 H W"]
+    ) -> Float[Tensor, "B T C h w"]:
+        """Latents of a whole clip."""
+        return self._codec.encode(frames, reference)
+
+    def start_decoding(self, reference: Float[Tensor, "B 3 H W"], **options: Any) -> Any:
+        """A fresh decoding state."""
+        return self._codec.start_decoding(reference, **options)
+
+    def decode(
+        self, latents: Float[Tensor, "B T C h w"], state: Any
+    ) -> tuple[Num[Tensor, "B F 3 H W"], Any]:
+        """Frames of the next latents and the state after them."""
+        return self._codec.decode(latents, state)

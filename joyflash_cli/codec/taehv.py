@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from joyflash_cli.codec.protocol import Codec
+from joyflash_cli.codec.protocol import Codec, DelegatingCodec
 from joyflash_cli.errors import CheckpointError, UsageError
 
 NUM_REMEMBERING = 3
@@ -171,7 +171,7 @@ class TaehvDecoder(nn.Module):
         return x.unflatten(0, (batch, -1)), tuple(new_memories)
 
 
-class FastDecodeCodec:
+class FastDecodeCodec(DelegatingCodec):
     """A codec whose pictures are encoded by the large VAE and decoded by the tiny one.
 
     Args:
@@ -192,23 +192,11 @@ class FastDecodeCodec:
                 hint="leave --fast-decode out",
                 code="E-FAST-DECODE",
             )
-        self._codec = codec
+        super().__init__(codec)
         self._decoder = decoder
-        self.latent_channels = codec.latent_channels
-        self.spatial_stride = codec.spatial_stride
-
-    def reference_latents(self, reference: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        """Conditioning latents of the reference picture, by the large VAE."""
-        return self._codec.reference_latents(reference)
-
-    def encode(
-        self, frames: Float[Tensor, "B F 3 H W"], reference: Float[Tensor, "B 3 H W"]
-    ) -> Float[Tensor, "B T C h w"]:
-        """Latents of a whole clip, by the large VAE."""
-        return self._codec.encode(frames, reference)
 
     def start_decoding(
-        self, reference: Float[Tensor, "B 3 H W"], *, seed: int | None = None
+        self, reference: Float[Tensor, "B 3 H W"], **options: Any
     ) -> TaehvDecodingState:
         """A fresh state; the picture is not needed."""
         return self._decoder.start()
@@ -218,10 +206,6 @@ class FastDecodeCodec:
     ) -> tuple[Float[Tensor, "B F 3 H W"], TaehvDecodingState]:
         """Frames of the next latents, by the tiny decoder."""
         return self._decoder.decode(latents, state)
-
-    def __getattr__(self, name: str) -> Any:
-        """Whatever else the large VAE can do, such as encoding a padded clip."""
-        return getattr(self._codec, name)
 
 
 def taehv_from_state(

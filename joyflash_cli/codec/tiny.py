@@ -27,7 +27,6 @@ from joyflash_cli.codec.latent_networks import ChangeEncoder, LatentDecoder
 from joyflash_cli.codec.restraint import draw_below
 from joyflash_cli.codec.seams import smooth_seam
 from joyflash_cli.codec.warp import (
-    FRAMES_PER_LATENT,
     Drawing,
     Memory,
     WarpDecoder,
@@ -35,7 +34,7 @@ from joyflash_cli.codec.warp import (
     move_reference,
 )
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.types import Scene, Square
+from joyflash_cli.types import FRAMES_PER_LATENT, Scene, Square, to_signed
 
 
 def _in_full_precision(device: torch.device) -> AbstractContextManager:
@@ -168,8 +167,7 @@ class TinyCodec(nn.Module):
         small = self._reduced(reference)
         canvas = None
         if scene is not None:
-            pixels = torch.from_numpy(scene.pixels).to(reference.device)
-            picture = pixels.movedim(-1, 0)[None].float() / 127.5 - 1
+            picture = to_signed(scene.pixels)[None].to(reference.device)
             canvas = open_canvas(picture, scene.square, fades=scene.goes_on)
         elif self.config.detail_scale > 1:
             whole = Square(0.0, 0.0, float(reference.shape[-1]))

@@ -15,9 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from joyflash_cli.errors import ConfigError
-
-TEMPORAL_STRIDE = 4
-"""Video frames per latent frame after the first, which holds one."""
+from joyflash_cli.types import FRAMES_PER_LATENT
 
 
 @dataclass(frozen=True)
@@ -115,12 +113,12 @@ class WanCodec:
             ConfigError: If the frame count or the size does not fit the strides.
         """
         num_frames = frames.shape[1]
-        if num_frames % TEMPORAL_STRIDE != 1:
+        if num_frames % FRAMES_PER_LATENT != 1:
             raise ConfigError(
                 f"a clip of {num_frames} frames cannot be encoded: the count must be 4T-3",
                 hint=f"cut the clip to {max(1, num_frames - (num_frames - 1) % 4)} frames",
             )
-        starts = [0, *range(1, num_frames, TEMPORAL_STRIDE), num_frames]
+        starts = [0, *range(1, num_frames, FRAMES_PER_LATENT), num_frames]
         return self._encode_clip(
             frames[:, start:stop] for start, stop in zip(starts, starts[1:], strict=False)
         )
@@ -184,7 +182,7 @@ def _padded_chunks(reference: Tensor, num_latents: int) -> Any:
     """The picture, then ``num_latents - 1`` chunks of four zero frames."""
     picture = reference[:, None]
     yield picture
-    zeros = torch.zeros_like(picture).expand(-1, TEMPORAL_STRIDE, -1, -1, -1)
+    zeros = torch.zeros_like(picture).expand(-1, FRAMES_PER_LATENT, -1, -1, -1)
     for _ in range(num_latents - 1):
         yield zeros
 

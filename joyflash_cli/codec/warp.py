@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from joyflash_cli.codec.config import FOLD
 from joyflash_cli.codec.layers import MemoryLayer, ResidualLayer, start_at_zero
+from joyflash_cli.types import FRAMES_PER_LATENT
 
-FRAMES_PER_LATENT = 4
 FLOW_FOLD = 2
 """Displacements are given for every second pixel, then made smooth by interpolation."""
 

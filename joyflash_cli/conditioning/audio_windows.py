@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from joyflash_cli.conditioning.config import TEMPORAL_STRIDE, AudioWindowRule
+from joyflash_cli.conditioning.config import AudioWindowRule
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.types import on_device
+from joyflash_cli.types import FRAMES_PER_LATENT, on_device
 
 
 def row_indices(rule: AudioWindowRule, start: int, stop: int) -> Int[Tensor, "T A"]:
@@ -96,7 +96,7 @@ def num_latents_for(num_video_frames: int) -> int:
     """Latent frames T that cover this many video frames: the least T with 4T-3 >= frames."""
     if num_video_frames < 1:
         raise ConfigError(f"{num_video_frames} video frames are no clip")
-    return 1 + math.ceil((num_video_frames - 1) / TEMPORAL_STRIDE)
+    return 1 + math.ceil((num_video_frames - 1) / FRAMES_PER_LATENT)
 
 
 def num_blocks_for(num_video_frames: int, block_frames: int, *, prefix_frames: int = 0) -> int:

@@ -6,9 +6,7 @@ from typing import Literal
 
 from joyflash_cli.config import check_ranges
 from joyflash_cli.errors import ConfigError
-
-TEMPORAL_STRIDE = 4
-"""Video frames per latent frame after the first."""
+from joyflash_cli.types import FRAMES_PER_LATENT
 
 # FantasyTalking widens its half-window by this many rows on either side.
 _FANTASYTALKING_MARGIN = 4
@@ -52,7 +50,7 @@ class AudioWindowRule:
         """Rows A that every latent frame hears."""
         if self.kind == "fantasytalking":
             return 2 * (self._half_width + _FANTASYTALKING_MARGIN) + 1
-        own = TEMPORAL_STRIDE
+        own = FRAMES_PER_LATENT
         return own if self.kind == "video-rows" else own + 2 * self.margin
 
     @property
@@ -68,7 +66,7 @@ class AudioWindowRule:
         """Last row that a latent frame hears; row 0 is at time zero."""
         if self.kind == "fantasytalking":
             return self._fantasytalking_last_row(latent)
-        return TEMPORAL_STRIDE * latent + (self.margin if self.kind == "own-frames-margin" else 0)
+        return FRAMES_PER_LATENT * latent + (self.margin if self.kind == "own-frames-margin" else 0)
 
     def _fantasytalking_last_row(self, latent: int) -> int:
         """Last row of a latent's window (FantasyTalking, ``split_audio_sequence``)."""
@@ -78,8 +76,8 @@ class AudioWindowRule:
         return self._centre(latent) + self._half_width + _FANTASYTALKING_MARGIN
 
     def _centre(self, latent: int) -> int:
-        first_frame = TEMPORAL_STRIDE * (latent - 1) + 1
-        last_frame = TEMPORAL_STRIDE * latent + 1
+        first_frame = FRAMES_PER_LATENT * (latent - 1) + 1
+        last_frame = FRAMES_PER_LATENT * latent + 1
         return int(self.rows_per_frame * (first_frame + last_frame) / 2) - 1
 
     def num_rows(self, num_latents: int) -> int:

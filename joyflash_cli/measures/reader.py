@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from joyflash_cli.errors import CheckpointError
+from joyflash_cli.types import to_signed
 
 MOUTH_SIZE = (56, 56)
 EYES_SIZE = (24, 48)
@@ -178,12 +179,6 @@ def mask_mouth(faces: Tensor, face_boxes: Tensor, mouth_boxes: Tensor) -> Tensor
     return faces.masked_fill(inside[:, None], 0.0)
 
 
-def to_unit(frames: np.ndarray) -> Tensor:
-    """Frames ``(F, H, W, 3)`` uint8 as ``(F, 3, H, W)`` float32 in -1..1."""
-    tensor = torch.from_numpy(np.array(frames)).permute(0, 3, 1, 2)
-    return tensor.float() / 127.5 - 1.0
-
-
 @dataclass(frozen=True)
 class Readers:
     """The two trained networks.
@@ -203,7 +198,7 @@ class Readers:
         """Viseme and blink tracks of frames ``(F, H, W, 3)`` uint8 with one head's boxes."""
         visemes, blinks = [], []
         for start in range(0, len(frames), _BATCH):
-            batch = to_unit(frames[start : start + _BATCH])
+            batch = to_signed(frames[start : start + _BATCH])
             mouths, eyes = _rows(mouth_box, batch), _rows(eyes_box, batch)
             viseme, blink = self.mouth(*mouth_and_eyes_crops(batch, mouths, eyes))
             visemes.append(viseme.numpy())
@@ -215,7 +210,7 @@ class Readers:
         """Identity embeddings ``(F, 64)`` of frames ``(F, H, W, 3)`` uint8."""
         found = []
         for start in range(0, len(frames), _BATCH):
-            batch = to_unit(frames[start : start + _BATCH])
+            batch = to_signed(frames[start : start + _BATCH])
             mouths, eyes = _rows(mouth_box, batch), _rows(eyes_box, batch)
             found.append(self.identity(masked_face_crops(batch, mouths, eyes)).numpy())
         return np.concatenate(found)

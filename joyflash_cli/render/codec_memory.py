@@ -7,6 +7,7 @@ from joyflash_cli.media.inputs.framing import FramingRule
 from joyflash_cli.render.memory import FLOAT32_BYTES, CodecCost, CodecMemory
 from joyflash_cli.render.placement import FAST_CODEC, Placement, fast_decoder_dtype
 from joyflash_cli.streaming import QUEUE_CAPACITY
+from joyflash_cli.types import FRAMES_PER_LATENT
 from joyflash_cli.weights.store import CheckpointFiles
 from joyflash_cli.weights.tensors import num_parameters
 
@@ -89,8 +90,6 @@ def codec_memory(run: PlannedRun, placement: Placement) -> CodecMemory:
 
 def frames_bytes(run: PlannedRun) -> int:
     """Frames of the blocks between decoder and file: one made, some ready, one written."""
-    from joyflash_cli.codec.warp import FRAMES_PER_LATENT
-
     width, height = run.size_px
     per_block = FRAMES_PER_LATENT * run.files.description.sampler.block_frames
     num_frames = (QUEUE_CAPACITY + 2) * per_block + ENCODER_FRAMES

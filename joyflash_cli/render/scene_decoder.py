@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.codec.protocol import Codec
 from joyflash_cli.render.request import RenderRequest
+from joyflash_cli.types import FRAMES_PER_LATENT, to_levels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +36,7 @@ class SceneDecoder:
 
         if self._scene is None:
             decoded, self._state = self._codec.decode(latents, self._state)
-            return _to_bytes(decoded[0].float())
-        from joyflash_cli.codec.warp import FRAMES_PER_LATENT
+            return to_levels(decoded[0])
 
         width, height = self._scene.size_px
         num_frames = FRAMES_PER_LATENT * latents.shape[1]
@@ -58,11 +58,3 @@ class SceneDecoder:
         if (canvas.height, canvas.width) != self._scene.pixels.shape[:2]:
             frames[:] = self._scene.pixels
         frames[:, canvas.top : bottom, canvas.left : right] = levels.movedim(1, -1).cpu().numpy()
-
-
-def _to_bytes(decoded: "torch.Tensor") -> "np.ndarray":
-    """RGB bytes ``(F, H, W, 3)`` of frames ``(F, 3, H, W)`` in -1..1."""
-    import torch
-
-    levels = (decoded.clamp(-1, 1) + 1.0) * 127.5
-    return levels.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()

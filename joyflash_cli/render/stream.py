@@ -13,11 +13,10 @@ from joyflash_cli.render.preflight import PlannedRun, is_out_of_memory, memory_r
 from joyflash_cli.render.request import RenderRequest
 from joyflash_cli.render.scene_decoder import SceneDecoder
 from joyflash_cli.render.sound_feed import SoundFeed
-from joyflash_cli.types import AudioClip, FrameChunk, LatentBlock
+from joyflash_cli.types import AudioClip, FrameChunk, LatentBlock, to_signed
 from joyflash_cli.weights.store import CheckpointFiles
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
 
@@ -54,7 +53,7 @@ class StreamJob:
 
         run = PlannedRun(files, request.size_px, request.prompt)
         with torch.inference_mode(), device_errors(run, placement):
-            reference = _to_tensor(request.face.pixels).to(placement.device)
+            reference = to_signed(request.face.pixels)[None].to(placement.device)
             latent = parts.codec.encode(reference[:, None], reference)[:, 0]
         return cls(files, parts, request, placement, reference, latent)
 
@@ -262,10 +261,3 @@ def _recorded_event(device: "torch.device") -> Any:
     event = torch.cuda.Event()
     event.record(torch.cuda.current_stream(device))
     return event
-
-
-def _to_tensor(pixels: "np.ndarray") -> "torch.Tensor":
-    """``(1, 3, H, W)`` in -1..1 of RGB bytes ``(H, W, 3)``."""
-    import torch
-
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1.0

@@ -7,9 +7,7 @@ from typing import Any, Literal
 
 from joyflash_cli import config as strict
 from joyflash_cli.errors import ConfigError
-
-VIDEO_FRAMES_PER_LATENT = 4
-"""After the first latent frame, which stands for a single video frame."""
+from joyflash_cli.types import FRAMES_PER_LATENT
 
 
 @dataclass(frozen=True)
@@ -212,7 +210,7 @@ class SamplerSettings:
         """First video frame that leaves with a block; given frames leave with block 0."""
         if block_index == 0:
             return 0
-        return VIDEO_FRAMES_PER_LATENT * (self.block_start(block_index) - 1) + 1
+        return FRAMES_PER_LATENT * (self.block_start(block_index) - 1) + 1
 
     def num_blocks(self, num_video_frames: int) -> int:
         """Blocks to sample for this many video frames, at least one; the surplus is dropped.
@@ -222,7 +220,7 @@ class SamplerSettings:
         """
         if num_video_frames < 1:
             raise ConfigError(f"A stream of {num_video_frames} video frames has no latents.")
-        num_latents = 1 + -(-(num_video_frames - 1) // VIDEO_FRAMES_PER_LATENT)
+        num_latents = 1 + -(-(num_video_frames - 1) // FRAMES_PER_LATENT)
         return -(-max(1, num_latents - self.first_block_frame) // self.block_frames)
 
     def to_dict(self) -> dict[str, Any]:

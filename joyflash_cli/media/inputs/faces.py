@@ -15,6 +15,7 @@ import numpy as np
 
 from joyflash_cli.media.inputs.face_points import EYE_CORNERS, MIRRORED, MOUTH_CORNERS, NOSE_TIP
 from joyflash_cli.media.inputs.similarity import Similarity, cut, similarity_between
+from joyflash_cli.types import to_signed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -347,5 +348,4 @@ def _to_tensor(pictures: Sequence[np.ndarray]) -> Tensor:
     """``(B, 3, S, S)`` float32 in -1..1, channels last."""
     import torch
 
-    stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-    return stacked.to(torch.float32, memory_format=torch.channels_last) / 127.5 - 1
+    return to_signed(np.stack(pictures)).contiguous(memory_format=torch.channels_last)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from joyflash_cli.errors import DataError
-from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, AudioClip
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, AudioClip, to_levels, to_signed
 
 if TYPE_CHECKING:
     from joyflash_cli.codec.protocol import Codec
@@ -136,13 +136,11 @@ class CheckpointRenderer:
 
         with torch.inference_mode():
             scale = self._scale(len(reference))
-            picture = _to_tensor(_enlarged(reference, scale)[None]).to(self.device)
-            clip = _to_tensor(_enlarged(frames, scale))[None].to(self.device)
+            picture = to_signed(_enlarged(reference, scale)[None]).to(self.device)
+            clip = to_signed(_enlarged(frames, scale))[None].to(self.device)
             latents = self._codec.encode(clip, picture)
             decoded, _ = self._codec.decode(latents, self._codec.start_decoding(picture))
-            levels = (decoded[0].float().clamp(-1, 1) + 1) * 127.5
-            made = levels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-            return _reduced(made, scale)
+            return _reduced(to_levels(decoded[0]), scale)
 
 
 def _enlarged(pictures: np.ndarray, scale: int) -> np.ndarray:
@@ -157,9 +155,3 @@ def _reduced(pictures: np.ndarray, scale: int) -> np.ndarray:
     *batch, height, width, colours = pictures.shape
     cells = pictures.reshape(*batch, height // scale, scale, width // scale, scale, colours)
     return cells.mean((-4, -2)).round().astype(np.uint8)
-
-
-def _to_tensor(frames: np.ndarray):
-    import torch
-
-    return torch.from_numpy(frames.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1.0

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from joyflash_cli.codec.protocol import Codec
-from joyflash_cli.codec.warp import FRAMES_PER_LATENT
+from joyflash_cli.codec.protocol import Codec, DelegatingCodec
+from joyflash_cli.types import FRAMES_PER_LATENT
 
 WARM_UP_LATENTS = 12
 
@@ -26,7 +26,7 @@ class _StretchState:
     """``(3, H, W)``."""
 
 
-class StretchCodec:
+class StretchCodec(DelegatingCodec):
     """``Codec`` that decodes the wanted frames only; all others come out grey.
 
     Args:
@@ -35,26 +35,12 @@ class StretchCodec:
     """
 
     def __init__(self, codec: Codec, stretches: Sequence[tuple[int, int]]) -> None:
-        self._codec = codec
+        super().__init__(codec)
         self._stretches = stretches
-        self.latent_channels = codec.latent_channels
-        self.spatial_stride = codec.spatial_stride
 
-    def reference_latents(self, reference: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        """Conditioning latents of the reference picture."""
-        return self._codec.reference_latents(reference)
-
-    def encode(
-        self, frames: Float[Tensor, "B F 3 H W"], reference: Float[Tensor, "B 3 H W"]
-    ) -> Float[Tensor, "B T C h w"]:
-        """Latents of a whole clip."""
-        return self._codec.encode(frames, reference)
-
-    def start_decoding(
-        self, reference: Float[Tensor, "B 3 H W"], *, seed: int | None = None
-    ) -> _StretchState:
+    def start_decoding(self, reference: Float[Tensor, "B 3 H W"], **options: Any) -> _StretchState:
         """A fresh decoding state."""
-        inner = self._codec.start_decoding(reference, seed=seed)
+        inner = super().start_decoding(reference, **options)
         return _StretchState(inner, reference.shape[1:])
 
     def decode(
@@ -65,7 +51,7 @@ class StretchCodec:
         for offset in range(latents.shape[1]):
             index = inner.num_latents
             if index == 0 or self._is_near(index):
-                frames, inner = self._codec.decode(latents[:, offset : offset + 1], inner)
+                frames, inner = super().decode(latents[:, offset : offset + 1], inner)
             else:
                 frames = latents.new_zeros(len(latents), FRAMES_PER_LATENT, *state.frame_shape)
                 # Skipped latents count: what the codec adds of its own has its place in the stream.

@@ -12,7 +12,7 @@ from joyflash_cli.codec.protocol import Codec
 from joyflash_cli.conditioning.config import AudioWindowRule
 from joyflash_cli.encoders.protocol import AudioEncoder
 from joyflash_cli.media.inputs.sizing import Framing
-from joyflash_cli.studio.training.codec import to_signed
+from joyflash_cli.types import to_signed
 from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint
 
 

@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from joyflash_cli.codec.blinks import KnownBlinks
 from joyflash_cli.codec.latent_networks import CELL_PX
-from joyflash_cli.codec.tiny import FRAMES_PER_LATENT, TinyCodec, TinyCodecConfig
+from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
 from joyflash_cli.studio.clips.clips import ClipStore
+from joyflash_cli.types import FRAMES_PER_LATENT, to_signed
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,6 @@ class CodecTrainingConfig:
     eyes_weight: float = 2.0
     num_clips: int = 300
     seed: int = 0
-
-
-def to_signed(frames: np.ndarray) -> Tensor:
-    """uint8 ``(..., H, W, 3)`` to float32 ``(..., 3, H, W)`` in -1..1."""
-    tensor = torch.from_numpy(np.array(frames)).float() / 127.5 - 1
-    return tensor.movedim(-1, -3)
 
 
 @torch.no_grad()

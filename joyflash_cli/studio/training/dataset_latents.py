@@ -20,12 +20,11 @@ from joyflash_cli.media.inputs.faces import find_faces
 from joyflash_cli.studio.clips.clip_framing import ClipFraming
 from joyflash_cli.studio.clips.datasets import DatasetClip, list_clips
 from joyflash_cli.studio.training.clip_encoders import ClipEncoders
-from joyflash_cli.studio.training.codec import to_signed
 from joyflash_cli.studio.training.latents import token_weights
 from joyflash_cli.studio.training.processes import ONE_PROCESS, Processes
 from joyflash_cli.studio.training.tensors import keep_apart, write_shard
 from joyflash_cli.studio.training.trainer import check_counts
-from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, to_signed
 
 SOUND_MARGIN_S = 2.0
 """Sound encoded before and after a stretch, so that its features need no edge."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.codec.tiny import TinyCodec
-from joyflash_cli.codec.warp import FRAMES_PER_LATENT, Drawing
+from joyflash_cli.codec.warp import Drawing
 from joyflash_cli.studio.clips.clips import ClipStore
 from joyflash_cli.studio.training.codec import measure_codec
 from joyflash_cli.studio.training.decoder_batches import (
@@ -33,6 +33,7 @@ from joyflash_cli.studio.training.mouth_networks import (
 )
 from joyflash_cli.studio.training.session import ALONE, Session
 from joyflash_cli.studio.training.trainer import OptimiserConfig, TrainingRun
+from joyflash_cli.types import FRAMES_PER_LATENT
 
 
 def encoded_latents(codec: TinyCodec, batch: DecoderBatch) -> Tensor:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.codec.latent_networks import CELL_PX
-from joyflash_cli.codec.warp import FRAMES_PER_LATENT
 from joyflash_cli.studio.clips.clips import EYES_OPEN, ClipStore
-from joyflash_cli.studio.training.codec import box_weights, to_signed
+from joyflash_cli.studio.training.codec import box_weights
 from joyflash_cli.studio.training.mouth_networks import CriticConfig
 from joyflash_cli.studio.training.tensors import read_shards
 from joyflash_cli.studio.training.trainer import OptimiserConfig
+from joyflash_cli.types import FRAMES_PER_LATENT, to_signed
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from joyflash_cli.codec.warp import FRAMES_PER_LATENT
 from joyflash_cli.model.embeddings import head_patches
 from joyflash_cli.studio.heads.face_state import MOUTH_TRACKS
 from joyflash_cli.studio.training.latents import LatentClips
 from joyflash_cli.studio.training.loop import train_network
 from joyflash_cli.studio.training.session import ALONE, Session
 from joyflash_cli.studio.training.trainer import NetworkStage, OptimiserConfig, TrainingRun
+from joyflash_cli.types import FRAMES_PER_LATENT
 
 
 @dataclass(frozen=True)

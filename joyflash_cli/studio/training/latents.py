@@ -14,9 +14,8 @@ from joyflash_cli.codec.tiny import TinyCodec
 from joyflash_cli.encoders.front_end import FrontEnd
 from joyflash_cli.errors import DataError
 from joyflash_cli.studio.clips.clips import MARGIN_FRAMES, ClipStore
-from joyflash_cli.studio.training.codec import to_signed
 from joyflash_cli.studio.training.tensors import build_shards, map_tensors, read_shards
-from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, to_signed
 
 AUDIO_MARGIN_ROWS = 2
 """Audio rows a latent frame hears before and after its own four."""

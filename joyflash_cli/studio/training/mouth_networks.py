@@ -15,8 +15,8 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from joyflash_cli.codec.latent_networks import CELL_PX
-from joyflash_cli.codec.warp import FRAMES_PER_LATENT
 from joyflash_cli.studio.heads.face_state import VISEMES
+from joyflash_cli.types import FRAMES_PER_LATENT
 
 WINDOW = 6
 """Latent positions around the mouth's centre that are read: 48 pixels."""

@@ -15,7 +15,6 @@ from joyflash_cli.media.inputs.face_networks import (
 )
 from joyflash_cli.media.inputs.face_points import MIRRORED
 from joyflash_cli.media.inputs.similarity import Similarity, cut, similarity_between
-from joyflash_cli.studio.training.codec import to_signed
 from joyflash_cli.studio.training.points_changes import (
     as_shown,
     cover_mouth,
@@ -23,6 +22,7 @@ from joyflash_cli.studio.training.points_changes import (
     without_face,
 )
 from joyflash_cli.studio.training.points_pictures import PictureStore, eyes_and_mouth
+from joyflash_cli.types import to_signed
 
 CROP_CENTRE = (0.5, 0.5)
 """Where the middle between eyes and mouth belongs in a crop."""

@@ -22,10 +22,9 @@ from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.psb import noise_levels
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.clips.clips import ClipStore
-from joyflash_cli.studio.training.codec import to_signed
 from joyflash_cli.studio.training.latents import audio_tokens
 from joyflash_cli.studio.training.tensors import build_shards
-from joyflash_cli.types import Conditioning
+from joyflash_cli.types import Conditioning, to_signed
 
 
 @dataclass(frozen=True)

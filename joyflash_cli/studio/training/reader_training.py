@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from joyflash_cli.studio.clips.clips import ClipStore
-from joyflash_cli.studio.training.codec import to_signed
+from joyflash_cli.types import to_signed
 
 CropFrames = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """Frames ``(B, 3, H, W)``, mouth boxes and eye boxes ``(B, 4)`` to a reader's two crops."""

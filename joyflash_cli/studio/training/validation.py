@@ -23,13 +23,13 @@ from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.clips.clips import ClipStore
 from joyflash_cli.studio.heads.face_state import MOUTH_TRACKS
 from joyflash_cli.studio.training.batches import ReferencePlace, RolloutBatch, rollout_batch
-from joyflash_cli.studio.training.codec import to_signed
 from joyflash_cli.studio.training.latent_reader import LatentReader
 from joyflash_cli.studio.training.latents import LatentClips, audio_tokens, latent_clips
 from joyflash_cli.studio.training.losses import Guidance
 from joyflash_cli.studio.training.ode_pairs import teacher_states
 from joyflash_cli.studio.training.scores import start_segment
 from joyflash_cli.studio.training.tensors import to_device
+from joyflash_cli.types import to_levels, to_signed
 
 MAX_LAG_FRAMES = 6
 
@@ -144,8 +144,7 @@ class Validation:
         for picture, row in zip(self.pictures, latents, strict=True):
             state = self.codec.start_decoding(picture[None])
             frames, _ = self.codec.decode(row[None].float().cpu(), state)
-            levels = (frames[0].float().clamp(-1, 1) + 1) * 127.5
-            rows.append(levels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+            rows.append(to_levels(frames[0]))
         return np.stack(rows)
 
 

@@ -14,12 +14,7 @@ from joyflash_cli.codec.warp import Drawing
 from joyflash_cli.errors import DataError
 from joyflash_cli.studio.clips.clips import ClipStore
 from joyflash_cli.studio.clips.shards import write_shard
-from joyflash_cli.studio.training.codec import (
-    CodecTrainingConfig,
-    fit_codec,
-    measure_codec,
-    to_signed,
-)
+from joyflash_cli.studio.training.codec import CodecTrainingConfig, fit_codec, measure_codec
 from joyflash_cli.studio.training.decoder import (
     DecoderTraining,
     decoder_loss,
@@ -41,6 +36,7 @@ from joyflash_cli.studio.training.mouth_networks import (
 )
 from joyflash_cli.studio.training.session import Session
 from joyflash_cli.studio.training.trainer import OptimiserConfig
+from joyflash_cli.types import to_signed
 
 SIZE = 64
 CODEC = TinyCodecConfig(
