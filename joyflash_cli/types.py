@@ -25,7 +25,7 @@ MODEL_SAMPLE_RATE_HZ = 16_000
 FRAMES_PER_LATENT = 4
 """Video frames of every latent frame but the first, which stands for one."""
 
-BLINK_SHAPE = (0.4, 1.0, 1.0, 0.7, 0.35, 0.1)
+BLINK_SHAPE = (0.4, 1.0, 1.0, 1.0, 0.8, 0.5, 0.25, 0.1)
 """Lid closure over the frames of one blink at 25 fps: quick down, slower up."""
 
 
