@@ -11,8 +11,6 @@ from joyflash_cli.cli.options import Debug, Json, Quiet, option, print_json, say
 from joyflash_cli.cli.signals import StopSignals
 from joyflash_cli.errors import BatchError, UsageError
 
-RESULTS_FOLDER = "measures"
-
 
 def _explain(requested: bool) -> None:
     """Says what every figure means, instead of measuring."""
@@ -96,6 +94,8 @@ class VideosOptions:
     @property
     def folder(self) -> Path:
         """Where results are kept."""
+        from joyflash_cli.measures.videos import RESULTS_FOLDER
+
         place = self.source if self.source.is_dir() else self.source.parent
         return self.out if self.out is not None else place / RESULTS_FOLDER
 

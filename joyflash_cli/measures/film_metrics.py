@@ -9,7 +9,7 @@ from joyflash_cli.measures.film_figures import Figures, compare, figures_of
 from joyflash_cli.measures.identity import similarity_to_reference
 from joyflash_cli.measures.metric import Measured
 from joyflash_cli.measures.origin import blocks_are_known
-from joyflash_cli.measures.table import Measure, fixed
+from joyflash_cli.measures.table import Measure, fixed, signed
 
 MIN_FOR_LAG = 0.3
 """Lips that follow less than this at the best lag have no lag that means anything."""
@@ -18,10 +18,6 @@ SILENCE_MARGIN_S = 0.24
 
 NO_TRUTH = "no true film is given: a column truth, or --truth DIR"
 NO_SOUND = "the video has no sound"
-
-
-def _lag(value: float) -> str:
-    return f"{value:+.1f}" if value else "0"
 
 
 TO_TRUTH = (
@@ -33,7 +29,7 @@ TO_TRUTH = (
             fixed(2), "high"),
     Measure("lip_lag_frames", "lag to truth", "frames",
             "that lag; positive when the picture is late",
-            "lags beyond 0.2 s are not sought", _lag, "zero"),
+            "lags beyond 0.2 s are not sought", signed, "zero"),
     Measure("lip_correlation_at_zero_lag", "lips, no lag", "",
             "correlation of the lips' opening with that of the true film, without a lag",
             "noise of the reader lowers it", fixed(2), "high"),
@@ -60,7 +56,7 @@ TO_SOUND = (
             fixed(2), "high"),
     Measure("sound_lag_frames", "lag to sound", "frames",
             "that lag; positive when the picture is late",
-            "lips open before the sound, so a true film may be a frame early", _lag, "zero"),
+            "lips open before the sound, so a true film may be a frame early", signed, "zero"),
     Measure("silence_movement", "in silence", "",
             "movement of the lips in silence over that in speech",
             "a smile counts as movement", fixed(2), "low"),
@@ -202,6 +198,7 @@ class Speed:
 
     def compute(self, clip: Clip) -> Measured:
         """Its figures, from the record that JoyFlash writes beside a video."""
+        clip.facts  # noqa: B018 - a file that is no video fails, whatever lies beside it
         frames, wall_s = (clip.record.get(name) for name in ("video_frames", "wall_s"))
         dit = "a record holds the time of the transformer and the decoder together"
         if not isinstance(frames, int) or not isinstance(wall_s, int | float) or wall_s <= 0:

@@ -5,9 +5,10 @@ import difflib
 from joyflash_cli.errors import UsageError
 from joyflash_cli.measures.film_metrics import Drift, Lips, Speed
 from joyflash_cli.measures.metric import Metric
+from joyflash_cli.measures.sync_metric import SyncMetric
 from joyflash_cli.measures.table import Measure
 
-METRICS: tuple[Metric, ...] = (Lips(), Drift(), Speed())
+METRICS: tuple[Metric, ...] = (Lips(), Drift(), Speed(), SyncMetric())
 """In the order of the table."""
 
 ALL = "all"

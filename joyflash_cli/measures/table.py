@@ -55,9 +55,11 @@ def fixed(digits: int) -> Show:
     return lambda value: f"{value:.{digits}f}"
 
 
-def signed(value: int) -> str:
-    """Shows a count with its sign."""
-    return f"{value:+d}" if value else "0"
+def signed(value: float) -> str:
+    """Shows a count with its sign, or the mean of several to a tenth."""
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:+.1f}"
+    return f"{value:+.0f}" if value else "0"
 
 
 def _factor(value: float) -> str:

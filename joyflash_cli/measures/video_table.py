@@ -65,7 +65,7 @@ def _group(rows: Sequence[Mapping[str, Any]], measures: Sequence[Measure]) -> Gr
 
 def as_text(summary: Mapping[str, Any], measures: Sequence[Measure], *, paper: bool) -> str:
     """Tables for a terminal."""
-    parts = [_aligned(cells) for _, cells in _tables(summary, measures)]
+    parts = [_aligned(cells) for _, cells in tables(summary, measures)]
     if paper:
         parts.append(f"Beside {published.PAPER}\n\n" + _aligned(_beside(summary, measures)))
     return "\n\n".join([*parts, *_ending(summary, measures, paper=paper)])
@@ -73,18 +73,19 @@ def as_text(summary: Mapping[str, Any], measures: Sequence[Measure], *, paper: b
 
 def as_markdown(summary: Mapping[str, Any], measures: Sequence[Measure], *, paper: bool) -> str:
     """The same as a page."""
-    parts = [f"## {title}\n\n{_piped(cells)}" for title, cells in _tables(summary, measures)]
+    parts = [f"## {title}\n\n{_piped(cells)}" for title, cells in tables(summary, measures)]
     if paper:
         parts.append(f"## Beside {published.PAPER}\n\n{_piped(_beside(summary, measures))}")
     return "\n\n".join([*parts, *_ending(summary, measures, paper=paper)]) + "\n"
 
 
-def _tables(summary: Mapping[str, Any], measures: Sequence[Measure]) -> list[tuple[str, Cells]]:
-    systems = summary["systems"]
-    tables = [("By system", _grid(systems, measures))]
-    for system, groups in summary["categories"].items():
-        tables.append((f"By category: {system}", _grid(groups, measures)))
-    return tables
+def tables(summary: Mapping[str, Any], measures: Sequence[Measure]) -> list[tuple[str, Cells]]:
+    """Title and cells of every table; the first row and column are heads."""
+    kinds = summary["categories"].items()
+    return [
+        ("By system", _grid(summary["systems"], measures)),
+        *((f"By category: {system}", _grid(groups, measures)) for system, groups in kinds),
+    ]
 
 
 def _grid(groups: Mapping[str, Group], measures: Sequence[Measure]) -> Cells:
@@ -134,12 +135,19 @@ def _beside(summary: Mapping[str, Any], measures: Sequence[Measure]) -> Cells:
 
 def _ending(summary: Mapping[str, Any], measures: Sequence[Measure], *, paper: bool) -> list[str]:
     failed = [f"failed: {entry['video']}: {entry['reason']}" for entry in summary["failed"]]
-    absent = _absent(summary["rows"], measures)
     notes = [*NOTES, *([published.NOTE] if paper else [])]
-    return [part for part in ("\n\n".join(failed), "\n\n".join(absent), "\n\n".join(notes)) if part]
+    return [
+        part
+        for part in (
+            "\n\n".join(failed),
+            "\n\n".join(absent(summary["rows"], measures)),
+            "\n\n".join(notes),
+        )
+        if part
+    ]
 
 
-def _absent(rows: Sequence[Mapping[str, Any]], measures: Sequence[Measure]) -> list[str]:
+def absent(rows: Sequence[Mapping[str, Any]], measures: Sequence[Measure]) -> list[str]:
     """Why figures are missing of every clip, those with one reason together."""
     reasons: dict[str, list[str]] = {}
     for measure in measures:

@@ -20,6 +20,9 @@ from joyflash_cli.measures.reader import load_readers
 FORMAT = 1
 """Of what is kept of a video; changes when a figure changes its meaning."""
 
+RESULTS_FOLDER = "measures"
+"""Below a folder of videos, unless another place is named."""
+
 CLIPS_FOLDER, RESULTS_FILE, PAGE_FILE = "clips", "videos.json", "videos.md"
 NOT_ASKED = "not asked for: --metrics {}"
 

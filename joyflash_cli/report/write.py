@@ -12,6 +12,8 @@ from joyflash_cli import __version__
 from joyflash_cli.errors import OutputError
 from joyflash_cli.files import cannot_write, room_hint, write_whole
 from joyflash_cli.measures.table import PAGE, gain, mean_gain
+from joyflash_cli.measures.videos import RESULTS_FILE
+from joyflash_cli.report.judged import read_judged
 from joyflash_cli.report.sources import ClipSource, find_clips
 from joyflash_cli.report.views import ClipView, cards, clip_view, summarise
 
@@ -49,7 +51,8 @@ def write_report(
         DataError: If the folder holds nothing to show.
         OutputError: If the page cannot be written, or another file has its name.
     """
-    sources = find_clips(folder)
+    judged = read_judged(folder)
+    sources = find_clips(folder) if judged is None or not _is_results(folder) else ()
     page = output if output is not None else folder / PAGE_NAME
     check_page(page, overwrite=overwrite)
     clips = _view_clips(sources, page, details=details, progress=progress)
@@ -60,9 +63,16 @@ def write_report(
         "summary": summary,
         "clips": clips,
         "num_hidden": sum(not clip.detailed for clip in clips),
+        "judged": judged,
     }
     _write(page, "report.html", context)
-    return {"page": str(page), "summary": summary, "clips": _as_json(clips)}
+    written = {"page": str(page), "summary": summary, "clips": _as_json(clips)}
+    return written if judged is None else written | {"judged": judged.summary}
+
+
+def _is_results(folder: Path) -> bool:
+    """Whether a folder holds the results of a judging; the videos may lie anywhere."""
+    return (folder / RESULTS_FILE).is_file()
 
 
 def write_comparison(

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from joyflash_cli.cli.app import run
 from joyflash_cli.errors import OutputError
 from joyflash_cli.report.write import write_comparison, write_report
-from report.clips import HOSTILE, write_record, write_video
+from report.clips import HOSTILE, held_out, write_record, write_video
 
 
 class Reader(HTMLParser):
@@ -141,3 +142,22 @@ def test_two_folders_side_by_side(tmp_path, monkeypatch):
     assert page.values("src").count("./before/x.mp4") == 1
     assert "Only in B: new." in page.text
     assert [a["class"] for tag, a in page.elements if "better" in a.get("class", "")]
+
+
+def test_what_was_judged_stands_on_the_page(tmp_path):
+    frames, sound = held_out()
+    write_video(tmp_path / "a<b>.mp4", frames[:40], sound)
+    (tmp_path / "bad.mp4").write_bytes(b"none")
+    command = ["evaluate", "videos", str(tmp_path), "--metrics", "speed,sync", "--quiet"]
+    assert run(command) == 7
+    found = write_report(tmp_path)
+    assert [row["error"] is None for row in found["judged"]["rows"]] == [True, False]
+    page = Reader((tmp_path / "report.html").read_text(encoding="utf-8"))
+    for words in ("Judged by", "By system", "2 (1 failed)", "bad.mp4", "SyncNet's weights"):
+        assert words in page.text, words
+    results = tmp_path / "measures"
+    alone = Reader(Path(write_report(results)["page"]).read_text(encoding="utf-8"))
+    assert "By system" in alone.text
+    (results / "videos.json").write_text("[]")
+    write_report(tmp_path)
+    assert "videos.json cannot be read" in (tmp_path / "report.html").read_text(encoding="utf-8")
