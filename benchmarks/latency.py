@@ -93,7 +93,7 @@ class Speaker:
 
 def measure_delay(look_ahead: int, options: argparse.Namespace) -> dict[str, Any]:
     """Feed sound in real time; when did each picture leave, after its own sound began?"""
-    from joyflash_cli.media.inputs.pcm import PcmFormat
+    from joyflash_cli.media.inputs.hearing import PcmFormat
     from joyflash_cli.media.inputs.sound import LiveSound
     from joyflash_cli.render import JoyFlash, read_request
     from joyflash_cli.weights.store import resolve_checkpoint

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from joyflash_cli.media.inputs.audio import read_audio
-from joyflash_cli.media.outputs.muxer import open_muxer
+from joyflash_cli.media.outputs.writer import open_muxer
 from joyflash_cli.media.sheet import picture_bytes, resized, tile
 from joyflash_cli.render import FrameOptions, JoyFlash, RenderRequest, read_request
 from joyflash_cli.render.record import notice

@@ -82,7 +82,7 @@ def main() -> None:
     import av  # noqa: F401 - imported so that jobs need not
     import torch  # noqa: F401
 
-    import joyflash_cli.media.outputs.mp4
+    import joyflash_cli.media.outputs.file_writer
     import joyflash_cli.render.stream  # noqa: F401
 
     sys.path[:0] = [str(TESTS), str(TESTS / "batch")]

@@ -34,7 +34,7 @@ def open_sound(
         UsageError: For standard input that is a terminal, or an impossible format.
         AudioError: When the sound cannot be used.
     """
-    from joyflash_cli.media.inputs.pcm import parse_pcm_format
+    from joyflash_cli.media.inputs.hearing import parse_pcm_format
     from joyflash_cli.media.inputs.sound import LiveSound, check_sound_file, is_pipe, open_pipe
 
     pcm = None if audio_format is None else parse_pcm_format(audio_format)

@@ -31,7 +31,7 @@ class SoundFeed:
         import numpy as np
 
         from joyflash_cli.media.inputs.audio import ModelResampler
-        from joyflash_cli.media.outputs.clock import SoundTrack
+        from joyflash_cli.media.outputs.tracks import SoundTrack
 
         self.format: SoundFormat = sound.format
         self.ended = False

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from joyflash_cli.errors import JoyFlashError, OutputError
-from joyflash_cli.media.outputs.discarding import DiscardedOnExit
 from joyflash_cli.media.outputs.names import followed
+from joyflash_cli.media.outputs.writer import DiscardedOnExit
 from joyflash_cli.render.record import STREAM, RunRecord, weights_sha256, write_sidecar
 from joyflash_cli.render.request import SILENCE_WARNING, RenderRequest
 from joyflash_cli.types import AudioClip, FrameChunk, SoundFormat
@@ -184,7 +184,7 @@ class VideoWriter(DiscardedOnExit):
         self._peak = max(self._peak, float(np.abs(sound.samples).max(initial=0.0)))
 
     def _open(self, sound: AudioClip | None) -> "Writer":
-        from joyflash_cli.media.outputs.muxer import open_muxer
+        from joyflash_cli.media.outputs.writer import open_muxer
 
         audio = None
         if sound is not None:

@@ -188,7 +188,7 @@ def wav_bytes(data: bytes, *, rate_hz: int = 16_000, bits: int = 16, tag: int = 
 
 
 def write_silent_video(path: Path) -> None:
-    from joyflash_cli.media.outputs.muxer import open_muxer
+    from joyflash_cli.media.outputs.writer import open_muxer
 
     with open_muxer(path, size=(64, 64), fps=25) as muxer:
         muxer.write(np.zeros((3, 64, 64, 3), np.uint8))

@@ -10,8 +10,8 @@ import pytest
 
 from joyflash_cli.media.outputs import mp4_boxes
 from joyflash_cli.media.outputs.mp4_boxes import write_fast_start
-from joyflash_cli.media.outputs.muxer import open_muxer
 from joyflash_cli.media.outputs.probe import probe
+from joyflash_cli.media.outputs.writer import open_muxer
 
 from .videos import decode_frames, decode_sound, names, noise_frames, tone
 

@@ -6,7 +6,7 @@ import pytest
 from joyflash_cli.errors import OutputError
 from joyflash_cli.media.outputs import ffmpeg
 from joyflash_cli.media.outputs.ffmpeg import ffmpeg_program
-from joyflash_cli.media.outputs.muxer import open_muxer
+from joyflash_cli.media.outputs.writer import open_muxer
 
 from .videos import decode_frames, fake_program, names, noise_frames, tone
 

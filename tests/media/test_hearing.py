@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from joyflash_cli.errors import AudioError, UsageError
-from joyflash_cli.media.inputs.hearing import SoundChoices
-from joyflash_cli.media.inputs.pcm import PcmFormat
+from joyflash_cli.media.inputs.hearing import PcmFormat, SoundChoices
 from joyflash_cli.media.inputs.sound import LiveSound, check_sound_file
 
 from .sounds import PipeStream, ramp_pcm16, wav_bytes

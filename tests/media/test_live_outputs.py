@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from joyflash_cli.errors import OutputError
-from joyflash_cli.media.outputs.clock import SoundTrack, exact_fps, samples_until
 from joyflash_cli.media.outputs.mp4_boxes import drop_cut_fragment, whole_fragments_bytes
-from joyflash_cli.media.outputs.muxer import open_muxer
+from joyflash_cli.media.outputs.tracks import SoundTrack, exact_fps, samples_until
+from joyflash_cli.media.outputs.writer import open_muxer
 from joyflash_cli.types import AudioClip, SoundFormat
 
 from .videos import check_flash_and_click, decode_sound, names, noise_frames, tone

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from joyflash_cli.errors import OutputError
-from joyflash_cli.media.outputs import mp4
-from joyflash_cli.media.outputs.muxer import open_muxer
+from joyflash_cli.media.outputs import file_writer
 from joyflash_cli.media.outputs.probe import probe
+from joyflash_cli.media.outputs.writer import open_muxer
 
 from .videos import check_flash_and_click, decode_frames, names, noise_frames
 
@@ -21,7 +21,7 @@ import os, resource, signal, sys
 import numpy as np
 from pathlib import Path
 from joyflash_cli.errors import OutputError
-from joyflash_cli.media.outputs.muxer import open_muxer
+from joyflash_cli.media.outputs.writer import open_muxer
 from joyflash_cli.types import AudioClip
 
 path, limit_bytes = Path(sys.argv[1]), int(sys.argv[2])
@@ -102,17 +102,19 @@ def test_failure_while_closing_is_not_swallowed(tmp_path, monkeypatch):
 
 
 def test_old_libavformat_falls_back_to_plain_fragments(tmp_path, monkeypatch):
-    accepts = mp4._accepts
-    monkeypatch.setattr(mp4, "_accepts", lambda flags: "hybrid" not in flags and accepts(flags))
-    mp4._movflags.cache_clear()
+    accepts = file_writer._accepts
+    monkeypatch.setattr(
+        file_writer, "_accepts", lambda flags: "hybrid" not in flags and accepts(flags)
+    )
+    file_writer._movflags.cache_clear()
     try:
-        assert mp4._movflags() == "frag_keyframe+delay_moov"
+        assert file_writer._movflags() == "frag_keyframe+delay_moov"
         check_flash_and_click(tmp_path / "a.mp4", 25, 16_000, 1)
     finally:
         monkeypatch.undo()
-        mp4._movflags.cache_clear()
-    assert not mp4._accepts("no_such_flag")
-    assert mp4._movflags() == "hybrid_fragmented+delay_moov"
+        file_writer._movflags.cache_clear()
+    assert not file_writer._accepts("no_such_flag")
+    assert file_writer._movflags() == "hybrid_fragmented+delay_moov"
 
 
 def test_pauses_between_frames_change_no_byte(tmp_path):

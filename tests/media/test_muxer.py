@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joyflash_cli.errors import OutputError
-from joyflash_cli.media.outputs.clock import exact_fps, samples_until
-from joyflash_cli.media.outputs.muxer import open_muxer
 from joyflash_cli.media.outputs.names import OutputNames, check_suffix
 from joyflash_cli.media.outputs.probe import probe
-from joyflash_cli.media.outputs.tracks import even_frames
+from joyflash_cli.media.outputs.tracks import even_frames, exact_fps, samples_until
+from joyflash_cli.media.outputs.writer import open_muxer
 from joyflash_cli.types import exact_rate
 
 from .videos import (

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joyflash_cli.media.outputs.clock import exact_fps, samples_until
-from joyflash_cli.media.outputs.muxer import open_muxer
 from joyflash_cli.media.outputs.probe import probe
-from joyflash_cli.media.outputs.retiming import Retiming
+from joyflash_cli.media.outputs.tracks import Retiming, exact_fps, samples_until
+from joyflash_cli.media.outputs.writer import open_muxer
 from joyflash_cli.types import AudioClip
 
 from .videos import noise_frames, tone

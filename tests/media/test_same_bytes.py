@@ -13,7 +13,7 @@ WRITE = """
 import sys
 from pathlib import Path
 import numpy as np
-from joyflash_cli.media.outputs.muxer import open_muxer
+from joyflash_cli.media.outputs.writer import open_muxer
 
 with open_muxer(Path(sys.argv[2]), size=(144, 144), fps=25) as muxer:
     muxer.write(np.load(sys.argv[1]))

@@ -10,7 +10,7 @@ import pytest
 
 from joyflash_cli.errors import AudioError
 from joyflash_cli.media.inputs.audio import ModelResampler, read_audio, to_model_waveform
-from joyflash_cli.media.inputs.pcm import PcmFormat
+from joyflash_cli.media.inputs.hearing import PcmFormat
 from joyflash_cli.media.inputs.sound import ClipSound, LiveSound, check_sound_file
 from joyflash_cli.types import AudioClip, SoundFormat
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joyflash_cli.errors import AudioError, UsageError
-from joyflash_cli.media.inputs.pcm import PcmFormat, parse_pcm_format
+from joyflash_cli.media.inputs.hearing import PcmFormat, parse_pcm_format
 from joyflash_cli.media.inputs.sound import LiveSound
 
 from .sounds import PipeStream, decoded_by_libav, ramp_pcm16, wav_bytes

@@ -11,8 +11,8 @@ import pytest
 
 from joyflash_cli.cli.events import EventStream
 from joyflash_cli.errors import OutputError
-from joyflash_cli.media.outputs.muxer import open_muxer
 from joyflash_cli.media.outputs.whole_writes import write_all
+from joyflash_cli.media.outputs.writer import open_muxer
 
 from .videos import noise_frames, tone
 

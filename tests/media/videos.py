@@ -7,8 +7,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from joyflash_cli.media.outputs.clock import exact_fps, samples_until
-from joyflash_cli.media.outputs.muxer import open_muxer
+from joyflash_cli.media.outputs.tracks import exact_fps, samples_until
+from joyflash_cli.media.outputs.writer import open_muxer
 from joyflash_cli.types import AudioClip
 
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import TOY_RATE_HZ, write_tone
 
 from joyflash_cli.errors import AudioError
-from joyflash_cli.media.inputs.pcm import PcmFormat
+from joyflash_cli.media.inputs.hearing import PcmFormat
 from joyflash_cli.media.inputs.sound import LiveSound
 from joyflash_cli.media.outputs.probe import probe
 from joyflash_cli.render import JoyFlash, plan_render, read_request

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from joyflash_cli.media.inputs.audio import read_audio
-from joyflash_cli.media.outputs.muxer import open_muxer
+from joyflash_cli.media.outputs.writer import open_muxer
 from joyflash_cli.render.record import RunRecord, notice, write_sidecar
 from joyflash_cli.studio.clips.clip_file import read_frames
 from joyflash_cli.studio.evaluation.pack import default_directory

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from joyflash_cli.errors import AudioError
-from joyflash_cli.media.inputs.containers import open_container
-from joyflash_cli.media.inputs.hearing import Hearing, no_such_track
-from joyflash_cli.media.inputs.holes import Hole
-from joyflash_cli.media.inputs.kinds import opened
-from joyflash_cli.media.inputs.padding import SoundPadding
+from joyflash_cli.media.inputs.compressed import Hole, SoundPadding
+from joyflash_cli.media.inputs.hearing import (
+    MAX_CHANNELS,
+    MAX_SAMPLE_RATE_HZ,
+    MIN_SAMPLE_RATE_HZ,
+    Hearing,
+    no_such_track,
+)
+from joyflash_cli.media.inputs.kinds import open_container, opened
 
 if TYPE_CHECKING:
     import av
-
-MIN_SAMPLE_RATE_HZ = 2_000
-MAX_SAMPLE_RATE_HZ = 384_000
-MAX_CHANNELS = 8
 
 SILENCE_PEAK = 1e-3
 """Peak below which a sound counts as silent: -60 dB of full scale."""

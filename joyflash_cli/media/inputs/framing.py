@@ -9,10 +9,14 @@ import numpy as np
 
 from joyflash_cli.config import check_ranges
 from joyflash_cli.errors import ConfigError, ImageError
-from joyflash_cli.media.inputs.edges import extend
 from joyflash_cli.media.inputs.faces import Face, find_faces
 from joyflash_cli.media.inputs.picture import Picture
-from joyflash_cli.media.inputs.similarity import Similarity, cut_smoothly, similarity_between
+from joyflash_cli.media.inputs.similarity import (
+    Similarity,
+    cut_smoothly,
+    extend,
+    similarity_between,
+)
 from joyflash_cli.types import Square
 
 IN_PLACE = 0.01

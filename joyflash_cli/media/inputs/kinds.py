@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from joyflash_cli.errors import JoyFlashError
 
@@ -122,3 +122,28 @@ def _head(path: Path) -> bytes:
             return file.read(2 * HEAD_BYTES)
     except (OSError, ValueError):
         return b""
+
+
+CONTAINERS = "wav,w64,aiff,caf,au,mp3,flac,ogg,aac,matroska,webm,mov,mp4,m4a"
+"""Containers that may be opened.
+
+A closed list, because playlists (``ffconcat``, ``m3u8``) hidden in a file called ``talk.wav`` would
+make libavformat open *other* files and addresses.
+"""
+
+
+def open_container(source: Any, *, also: str = "", **options: str) -> Any:
+    """PyAV's container of an open file or pipe, for a ``with`` statement.
+
+    Args:
+        source: What is read; a path only where it is known to be a plain local file.
+        also: Further containers, separated by commas.
+        options: Of libavformat.
+
+    Raises:
+        av.FFmpegError: If it is nothing of the kind; ``ValueError`` likewise.
+    """
+    import av
+
+    allowed = f"{CONTAINERS},{also}" if also else CONTAINERS
+    return av.open(source, mode="r", options={"format_whitelist": allowed, **options})

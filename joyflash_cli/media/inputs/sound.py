@@ -27,8 +27,7 @@ from joyflash_cli.media.inputs.audio_decoding import (
     opened_sound_file,
     too_long,
 )
-from joyflash_cli.media.inputs.hearing import Hearing, SoundChoices
-from joyflash_cli.media.inputs.pcm import PcmFormat
+from joyflash_cli.media.inputs.hearing import Hearing, PcmFormat, SoundChoices
 from joyflash_cli.media.inputs.sound_opening import OpenSound, hear, open_compressed, open_plain
 from joyflash_cli.media.inputs.wav import ByteFeed
 from joyflash_cli.types import AudioClip, SoundFormat

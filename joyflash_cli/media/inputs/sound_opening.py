@@ -18,10 +18,9 @@ from joyflash_cli.media.inputs.audio_decoding import (
     empty_sound,
     open_sound_track,
 )
-from joyflash_cli.media.inputs.declared import TAIL_BYTES, read_declared, read_head
-from joyflash_cli.media.inputs.hearing import Hearing
+from joyflash_cli.media.inputs.compressed import TAIL_BYTES, read_declared, read_head
+from joyflash_cli.media.inputs.hearing import Hearing, PcmFormat
 from joyflash_cli.media.inputs.kinds import is_sound_header
-from joyflash_cli.media.inputs.pcm import PcmFormat
 from joyflash_cli.media.inputs.wav import (
     ByteFeed,
     WavHeader,

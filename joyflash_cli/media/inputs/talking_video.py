@@ -11,7 +11,7 @@ import numpy as np
 
 from joyflash_cli.errors import AudioError, DataError
 from joyflash_cli.media.inputs.audio import read_audio, to_model_waveform
-from joyflash_cli.media.inputs.containers import open_container
+from joyflash_cli.media.inputs.kinds import open_container
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 
 _FILM_CONTAINERS = "3gp,3g2,mj2,avi,mpegts,mpeg"

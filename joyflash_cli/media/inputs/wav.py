@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from joyflash_cli.errors import AudioError
-from joyflash_cli.media.inputs.pcm import PcmFormat
+from joyflash_cli.media.inputs.hearing import PcmFormat
 
 _TAGS = {
     (1, 8): "u8",

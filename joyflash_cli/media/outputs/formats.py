@@ -39,7 +39,7 @@ class OutputFormat:
     audio: tuple[str, ...] = ()
 
 
-_MP4 = OutputFormat("mp4:Mp4Writer")
+_MP4 = OutputFormat("file_writer:Mp4Writer")
 _FFMPEG = "ffmpeg:FfmpegWriter"
 _PICTURES = OutputFormat("pictures:PictureWriter", "pictures")
 

@@ -11,9 +11,8 @@ import numpy as np
 
 from joyflash_cli.files import whole_file
 from joyflash_cli.media.inputs.audio import WavWriter
-from joyflash_cli.media.outputs.clock import SoundTrack
-from joyflash_cli.media.outputs.film import Film
 from joyflash_cli.media.outputs.names import OutputNames
+from joyflash_cli.media.outputs.tracks import Film, SoundTrack
 from joyflash_cli.media.outputs.writer import NamedWriter, write_error
 from joyflash_cli.types import AudioClip
 

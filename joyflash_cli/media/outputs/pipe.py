@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from joyflash_cli.files import cannot_write
-from joyflash_cli.media.outputs.film import Film
-from joyflash_cli.media.outputs.tracks import TrackWriter
+from joyflash_cli.media.outputs.tracks import Film, TrackWriter
 from joyflash_cli.media.outputs.whole_writes import write_all
 from joyflash_cli.media.outputs.writer import Writer
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from joyflash_cli.errors import DataError
-from joyflash_cli.media.inputs.containers import open_container
+from joyflash_cli.media.inputs.kinds import open_container
 
 
 def iterate_frames(path: Path, *, batch: int = 64) -> Iterator[np.ndarray]:

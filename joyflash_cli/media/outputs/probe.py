@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from joyflash_cli.errors import OutputError
-from joyflash_cli.media.inputs.containers import open_container
+from joyflash_cli.media.inputs.kinds import open_container
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,18 @@ frames and samples for another program. Picture i lies at i / fps and every cut 
 from __future__ import annotations
 
 import logging
+import math
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
 
+from joyflash_cli.errors import OutputError
 from joyflash_cli.media.inputs.audio import CHANNEL_LAYOUTS, sound_frame
-from joyflash_cli.media.outputs.clock import SoundTrack
-from joyflash_cli.media.outputs.film import Film
-from joyflash_cli.types import AudioClip, SoundFormat
+from joyflash_cli.types import AudioClip, SoundFormat, exact_rate
 
 AAC_RATE_HZ = 48_000
 """Rate of the audio track where the original is not 44.1 to 96 kHz: AAC's priming is 64 ms at
@@ -35,6 +38,31 @@ more bytes at the same quality."""
 _NO_FRAME_INSIDE = {"tune": "zerolatency", "sc_threshold": "0"}  # key frames by the clock alone
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Film:
+    """Frames and sound to be written.
+
+    Attributes:
+        size: Width and height of the frames; in a video, odd sides grow by one repeated row or
+            column.
+        fps: Frames per second.
+        audio: The original sound, or its format where the sound comes with the frames; ``None``
+            for a silent film.
+        metadata: Tags; containers keep well-known keys such as ``comment``.
+        crf: Quality of x264 or VP9, 0 (lossless) to 51; 18 is visually clean.
+        preset: x264's speed; ``None`` chooses by the size of the frames.
+        given_fps: At which frames are given where that is another rate.
+    """
+
+    size: tuple[int, int]
+    fps: Fraction
+    audio: AudioClip | SoundFormat | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    crf: int = 18
+    preset: str | None = None
+    given_fps: Fraction | None = None
 
 
 class TrackWriter:
@@ -195,3 +223,125 @@ def even_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if width % 2 == 0 and height % 2 == 0:
         return frames
     return np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+class SoundTrack:
+    """Sound on its way into a file: given in pieces of any length, taken frame by frame.
+
+    Args:
+        audio: All of the sound, or its format where it is added later.
+        fps: Frames per second.
+    """
+
+    def __init__(self, audio: AudioClip | SoundFormat, fps: Fraction) -> None:
+        self._fps = fps
+        self._pieces: deque[np.ndarray] = deque()
+        self.num_taken = 0
+        if isinstance(audio, AudioClip):
+            self.format = SoundFormat(audio.sample_rate_hz, audio.samples.shape[1])
+            self.add(audio)
+        else:
+            self.format = audio
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of sound given so far, taken or not."""
+        waiting = sum(len(piece) for piece in self._pieces)
+        return (self.num_taken + waiting) / self.format.sample_rate_hz
+
+    def add(self, sound: AudioClip) -> None:
+        """Appends sound."""
+        if sound.samples.shape[1] != self.format.channels:
+            raise ValueError(f"{sound.samples.shape[1]} channels for {self.format}")
+        if len(sound.samples):
+            self._pieces.append(sound.samples)
+
+    def take(self, num_frames: int | None = None) -> np.ndarray:
+        """The samples ``(n, channels)`` not taken yet that lie before the end of so many frames.
+
+        Args:
+            num_frames: ``None`` for all that is left.
+        """
+        wanted = sum(map(len, self._pieces))
+        if num_frames is not None:
+            until = samples_until(num_frames, self.format.sample_rate_hz, self._fps)
+            wanted = until - self.num_taken
+        parts = [np.zeros((0, self.format.channels), np.float32)]
+        while self._pieces and wanted > 0:
+            piece = self._pieces.popleft()
+            if len(piece) > wanted:
+                self._pieces.appendleft(piece[wanted:])
+                piece = piece[:wanted]
+            parts.append(piece)
+            wanted -= len(piece)
+            self.num_taken += len(piece)
+        return np.concatenate(parts)
+
+
+def samples_until(num_frames: int, rate_hz: int, fps: Fraction) -> int:
+    """Audio samples that lie before the end of a number of frames: ``floor(n * rate / fps)``.
+
+    Differences of neighbours are what is muxed with each frame, so that any cut leaves tracks
+    of the same length.
+    """
+    return num_frames * rate_hz * fps.denominator // fps.numerator
+
+
+def exact_fps(fps: float | Fraction) -> Fraction:
+    """Frames per second as a fraction: 25 stays 25, 29.97 becomes 30000/1001.
+
+    Raises:
+        OutputError: ``E-OUTPUT-FPS`` outside 1..240.
+    """
+    if not 1 <= fps <= 240:
+        raise OutputError(
+            f"{fps} frames a second cannot be written; 1 to 240 can", code="E-OUTPUT-FPS"
+        )
+    return exact_rate(fps)
+
+
+class Retiming:
+    """Frame j of the video is the newest frame that was due at j / output_fps.
+
+    A frame mixed of two shows two mouths; one that is held is only a little late. So sound and
+    picture stay together to within one frame of the slower of the two rates.
+
+    Args:
+        fps: Frames per second of what :meth:`due` is given.
+        output_fps: Frames per second of the video.
+    """
+
+    def __init__(self, fps: Fraction, output_fps: Fraction) -> None:
+        self._output_fps = output_fps
+        self._frames_each = fps / output_fps  # given frames for one of the video
+        self._num_given = 0
+        self._num_due = 0
+        self._sound_s = Fraction(0)
+        self._has_sound = False
+        self._recent: np.ndarray | None = None
+
+    def due(self, frames: np.ndarray, sound: AudioClip | None = None) -> np.ndarray:
+        """The video's next frames ``(n, H, W, 3)`` once these and their sound are there.
+
+        Args:
+            frames: The next ``(F, H, W, 3)``, at the given rate.
+            sound: What follows the sound given before.
+        """
+        if sound is not None:
+            self._has_sound = True
+            self._sound_s += Fraction(len(sound.samples), sound.sample_rate_hz)
+        known = frames if self._recent is None else np.concatenate([self._recent, frames])
+        self._num_given += len(frames)
+        first_known = self._num_given - len(known)
+        # The last given frame may reach beyond the sound by several written ones.
+        due = math.ceil(self._num_given / self._frames_each)
+        if self._has_sound:
+            due = min(due, math.ceil(self._sound_s * self._output_fps))
+        places = [
+            math.floor(index * self._frames_each) - first_known
+            for index in range(self._num_due, due)
+        ]
+        self._num_due = max(due, self._num_due)
+        # Sound is cut to whole samples, so a frame can come due with the next piece only.
+        self._recent = known[-(math.ceil(self._frames_each) + 1) :]
+        return known[places]

@@ -7,21 +7,42 @@ where their tracks lie and what those ends mean.
 from __future__ import annotations
 
 import contextlib
-from abc import abstractmethod
-from collections.abc import Iterator
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import BinaryIO, Protocol, Self
 
 import numpy as np
 
 from joyflash_cli.errors import OutputError
 from joyflash_cli.files import cannot_write, is_disk_full, room_hint
-from joyflash_cli.media.outputs.discarding import DiscardedOnExit
-from joyflash_cli.media.outputs.film import Film
-from joyflash_cli.media.outputs.names import OutputNames
+from joyflash_cli.media.outputs.formats import FORMATS
+from joyflash_cli.media.outputs.names import OutputNames, check_is_no_folder, check_suffix, followed
 from joyflash_cli.media.outputs.probe import MediaInfo
-from joyflash_cli.media.outputs.retiming import Retiming
-from joyflash_cli.types import AudioClip
+from joyflash_cli.media.outputs.tracks import Film, Retiming, exact_fps
+from joyflash_cli.types import AudioClip, SoundFormat
+
+
+class DiscardedOnExit(ABC):
+    """Base of the writers: leaving the ``with`` block discards what was not kept by then."""
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Removes every trace; safe to call at any time, and after the end it does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.discard()
 
 
 class Tracks(Protocol):
@@ -209,3 +230,50 @@ def write_error(path: Path | str, error: Exception, *, partial: Path | None = No
     if partial is not None:
         hint += f"; what was written is in {partial}"
     return cannot_write(path, error, hint=hint)
+
+
+def open_muxer(
+    output: Path | BinaryIO,
+    *,
+    size: tuple[int, int],
+    fps: float | Fraction,
+    audio: AudioClip | SoundFormat | None = None,
+    overwrite: bool = False,
+    metadata: Mapping[str, str] | None = None,
+    crf: int = 18,
+    preset: str | None = None,
+    given_fps: float | Fraction | None = None,
+) -> Writer:
+    """The writer for an output by its suffix; for a binary stream, fragmented MP4.
+
+    Args:
+        output: Where the video goes.
+        size: Width and height of the frames that will be written.
+        fps: Frames per second.
+        audio: The original sound, or its format where the sound comes with the frames; ``None``
+            for a silent film.
+        overwrite: Whether a file already there may be replaced.
+        metadata: Tags; containers keep well-known keys such as ``comment``.
+        crf: See ``Film``.
+        preset: See ``Film``.
+        given_fps: Rate at which frames will be given, where it is another one: they are repeated
+            or left out.
+
+    Raises:
+        OutputError: ``E-OUTPUT-SUFFIX`` for an unknown suffix, ``E-OUTPUT-FPS`` for an impossible
+            rate; otherwise as the writer.
+    """
+    given = None if given_fps is None or given_fps == fps else exact_fps(given_fps)
+    film = Film(size, exact_fps(fps), audio, metadata or {}, crf, preset, given)
+    if not isinstance(output, str | Path):
+        return _resolved("pipe:PipeWriter")(output, film)
+    check_is_no_folder(str(output))
+    path = followed(Path(output))
+    check_suffix(path)
+    return _resolved(FORMATS[path.suffix.lower()].writer)(path, film, overwrite=overwrite)
+
+
+def _resolved(name: str) -> Callable[..., Writer]:
+    """A writer by its ``module:class``: loaded when it is needed, and none knows the others."""
+    writer: Callable[..., Writer] = pkgutil.resolve_name(f"{__package__}.{name}")
+    return writer

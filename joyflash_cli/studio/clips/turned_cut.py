@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from joyflash_cli.media.inputs.edges import extend
+from joyflash_cli.media.inputs.similarity import extend
 
 
 def cut_turned(pixels: np.ndarray, framing: np.ndarray, size_px: int) -> np.ndarray:
