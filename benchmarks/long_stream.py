@@ -170,7 +170,7 @@ def tail_error(
     import numpy as np
     import torch
 
-    from joyflash_cli.conditioning.audio_windows import audio_windows, row_indices
+    from joyflash_cli.conditioning.frames import audio_windows, row_indices
 
     first = num_blocks - len(tail)
     start, stop = settings.block_start(first), settings.block_start(num_blocks)

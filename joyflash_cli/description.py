@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from joyflash_cli.codec.config import CodecConfig, TinyCodecConfig, WanCodecConfig
 from joyflash_cli.conditioning.config import ConditioningConfig
 from joyflash_cli.config import from_dict
-from joyflash_cli.encoders.config import (
+from joyflash_cli.encoders.protocol import (
     AudioEncoderConfig,
     FrontEndConfig,
     Wav2Vec2FrontEnd,
@@ -26,7 +26,7 @@ from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.sampler.settings import SamplerSettings
 
 if TYPE_CHECKING:
-    from joyflash_cli.media.inputs.sizing import Framing
+    from joyflash_cli.media.inputs.framing import Framing
 
 PARTS = ("transformer", "codec", "front_end")
 """Parts that every checkpoint has: ``<part>.safetensors`` and a section of the description."""
@@ -136,8 +136,7 @@ def parse_description(
         ConfigError: For an unknown key or a wrong value.
     """
     # Late: framing a picture needs numpy, listing checkpoints does not.
-    from joyflash_cli.media.inputs.framing import FramingRule
-    from joyflash_cli.media.inputs.sizing import SizeRule
+    from joyflash_cli.media.inputs.framing import FramingRule, SizeRule
 
     def section(kind: type, name: str) -> Any:
         return from_dict(kind, stated.get(name, {}), path=f"checkpoint.json: {name}")

@@ -5,13 +5,13 @@ import math
 from torch import Tensor
 from torch.nn import functional
 
-from joyflash_cli.conditioning.audio_windows import (
+from joyflash_cli.conditioning.frames import (
     AudioWindowRule,
+    assemble_image_channels,
     audio_window_mask,
     audio_windows,
     num_blocks_for,
 )
-from joyflash_cli.conditioning.reference import assemble_image_channels
 from joyflash_cli.conditioning.stream import StaticConditioning
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, Conditioning
 

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from joyflash_cli.codec.wan import WanCodec
-from joyflash_cli.conditioning.audio_windows import AudioWindowRule, audio_windows
-from joyflash_cli.conditioning.reference import assemble_image_channels
+from joyflash_cli.conditioning.frames import AudioWindowRule, assemble_image_channels, audio_windows
 from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder, Wav2Vec2Options
 from joyflash_cli.model.config import AudioPackConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer

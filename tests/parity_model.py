@@ -10,7 +10,8 @@ from public_layouts import from_public
 from safetensors.torch import load_file
 from torch import Tensor
 
-from joyflash_cli.conditioning.audio_windows import AudioWindowRule, audio_windows
+from joyflash_cli.conditioning.config import AudioWindowRule
+from joyflash_cli.conditioning.frames import audio_windows
 from joyflash_cli.model.attention import KeysValues
 from joyflash_cli.model.config import AudioPackConfig, TransformerConfig
 from joyflash_cli.model.rope import rope_rotations, rotate

@@ -66,7 +66,7 @@ def fit_workers(
         DeviceError: ``E-DEVICE-MEMORY`` when not even one fits.
         UsageError: When an option does not fit the checkpoint.
     """
-    from joyflash_cli.media.inputs.sizing import largest_size
+    from joyflash_cli.media.inputs.framing import largest_size
     from joyflash_cli.render.placement import place
     from joyflash_cli.render.preflight import PlannedRun, check_memory, memory_needs
 

@@ -20,6 +20,11 @@ from joyflash_cli.cli.events import was_told
 from joyflash_cli.cli.exit_codes import ExitCode
 from joyflash_cli.cli.help_text import GroupedCommand
 from joyflash_cli.cli.options import option, say
+from joyflash_cli.cli.process import (
+    flush_stdout,
+    prepare_standard_streams,
+    settle_standard_streams,
+)
 from joyflash_cli.cli.render import render
 from joyflash_cli.cli.report import report
 from joyflash_cli.cli.settings import (
@@ -27,11 +32,6 @@ from joyflash_cli.cli.settings import (
     known_settings,
     read_settings,
     unknown_variables,
-)
-from joyflash_cli.cli.standard_streams import (
-    flush_stdout,
-    prepare_standard_streams,
-    settle_standard_streams,
 )
 from joyflash_cli.cli.train import train
 from joyflash_cli.cli.verb_parts import with_parts

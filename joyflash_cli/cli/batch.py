@@ -13,11 +13,11 @@ import typer
 from joyflash_cli.cli.batch_progress import BatchProgress
 from joyflash_cli.cli.batch_text import report_dry_run, report_plan, report_problems, report_result
 from joyflash_cli.cli.command_lines import BatchOptions, EngineName
+from joyflash_cli.cli.endpoints import STANDARD_INPUT, said_while_opening
 from joyflash_cli.cli.events import EventStream, open_events
-from joyflash_cli.cli.inputs import STANDARD_INPUT, said_while_opening
 from joyflash_cli.cli.options import takes
+from joyflash_cli.cli.process import StopSignals
 from joyflash_cli.cli.progress import check_progress_kind, open_display
-from joyflash_cli.cli.signals import StopSignals
 from joyflash_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _run(options: BatchOptions, signals: StopSignals, events: EventStream) -> in
     if not plan.rows.count("open"):
         options.say("batch: nothing is left to do")
     from joyflash_cli.batch.runner import BatchRunner
-    from joyflash_cli.weights.verify import unverified
+    from joyflash_cli.weights.store import unverified
 
     if not_verified := unverified(files):
         options.say(f"weights: {not_verified}")

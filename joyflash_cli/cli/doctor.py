@@ -1,9 +1,13 @@
 """``joyflash doctor``: what this machine has, what is missing, and what to do about it."""
 
+import getpass
 import json
 import os
 import platform
+import re
 import shutil
+import socket
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -57,7 +61,7 @@ def doctor(
     report can be shown to others. Nothing is sent anywhere; --online asks the Hub for a sign of
     life. The exit code is 0 when a video can be made, else that of the first problem.
     """
-    from joyflash_cli.cli.redaction import redact
+    from joyflash_cli.cli.doctor import redact
 
     report, findings = examine(ask_hub=online)
     report = redact(report | {"findings": [asdict(finding) for finding in findings]})
@@ -284,3 +288,44 @@ def _integrity(is_as_installed: bool | None) -> str:
     if is_as_installed is None:
         return "no record to compare with"
     return "as installed" if is_as_installed else "NOT as installed"
+
+
+_TOKENS = re.compile(r"\b(hf|api_org|ghp|gho|github_pat|sk)_[A-Za-z0-9_]{8,}")
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_HOMES = re.compile(r"(?:[A-Za-z]:)?[\\/](?:home|Users)[\\/][^\\/\s:;,'\"]+")
+_QUERY = re.compile(r"(?<=\?)\S+")
+
+
+def redact(value: Any) -> Any:
+    """The value with every text in it, at any depth, cleaned; keys of mappings stay."""
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, Mapping):
+        return {key: redact(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact(item) for item in value]
+    return value
+
+
+def redact_text(text: str) -> str:
+    """``text`` without home directories, user and host names, tokens and credentials."""
+    home = str(Path.home())
+    if len(home) > 1:
+        text = re.sub(re.escape(home) + r"(?![\w.-])", "~", text)
+    text = _HOMES.sub("~", text)
+    text = _TOKENS.sub("<token>", text)
+    text = _CREDENTIALS.sub("<credentials>@", text)
+    if "://" in text:
+        text = _QUERY.sub("<query>", text)
+    for name, shown in ((_user(), "<user>"), (socket.gethostname(), "<host>")):
+        if len(name) > 1:
+            # As a part of a path or address only: a short name is also a part of words.
+            text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", shown, text)
+    return text
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""

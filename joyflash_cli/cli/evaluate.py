@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from joyflash_cli.cli.options import Checkpoint, Debug, Json, Quiet, option, say, takes
-from joyflash_cli.cli.signals import StopSignals
+from joyflash_cli.cli.process import StopSignals
 from joyflash_cli.cli.studio import studio
 from joyflash_cli.errors import UsageError
 

@@ -8,7 +8,7 @@ import typer
 
 from joyflash_cli.cli.help_text import FILES, MESSAGES
 from joyflash_cli.cli.options import Debug, Json, Quiet, option, print_json, say, takes
-from joyflash_cli.cli.signals import StopSignals
+from joyflash_cli.cli.process import StopSignals
 from joyflash_cli.errors import BatchError, UsageError
 
 

@@ -12,15 +12,21 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import typer
 
 from joyflash_cli.cli.command_lines import RenderOptions
-from joyflash_cli.cli.events import EventStream, open_events
-from joyflash_cli.cli.inputs import (
+from joyflash_cli.cli.endpoints import (
     STANDARD_INPUT,
     STANDARD_INPUT_DESCRIPTOR,
+    check_target,
+    choose_inputs,
+    choose_output,
+    is_standard_output,
+    is_stream,
     open_picture,
     open_sound,
     said_while_opening,
 )
+from joyflash_cli.cli.events import EventStream, open_events
 from joyflash_cli.cli.options import print_json, takes
+from joyflash_cli.cli.process import StopSignals
 from joyflash_cli.cli.progress import RenderProgress, check_progress_kind, open_display
 from joyflash_cli.cli.render_text import (
     is_worth_telling,
@@ -30,14 +36,6 @@ from joyflash_cli.cli.render_text import (
     plan_summary,
     result_line,
     result_summary,
-)
-from joyflash_cli.cli.signals import StopSignals
-from joyflash_cli.cli.target import (
-    check_target,
-    choose_inputs,
-    choose_output,
-    is_standard_output,
-    is_stream,
 )
 from joyflash_cli.errors import OutputError
 
@@ -173,7 +171,7 @@ def _preflight(
     """
     from joyflash_cli.render.placement import place
     from joyflash_cli.render.preflight import PlannedRun, check_memory
-    from joyflash_cli.weights.verify import unverified
+    from joyflash_cli.weights.store import unverified
 
     placement = place(files, options.device, options.dtype, options.execution)
     needs = check_memory(PlannedRun(files, request.size_px, options.prompt), placement)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from joyflash_cli.cli.options import Debug, option, say
-from joyflash_cli.cli.signals import StopSignals
+from joyflash_cli.cli.process import StopSignals
 from joyflash_cli.cli.studio import studio
 from joyflash_cli.errors import ConfigError, UsageError
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from joyflash_cli.cli.download_progress import ConvertProgress
 from joyflash_cli.cli.options import Accept, Debug, Json, ProfileName, Quiet, answer, option, say
 from joyflash_cli.cli.studio import studio
-from joyflash_cli.cli.weights_fetch import with_files
+from joyflash_cli.cli.weights_fetch import check_terms, with_files
 from joyflash_cli.errors import UsageError
 
 
@@ -50,13 +50,8 @@ def convert(
       joyflash weights convert livetalk-1.3b --source downloads -o livetalk
       joyflash weights convert wan2.1-t2v-14b --recipe runs/paper-1.3b.toml -o base-14b
     """  # noqa: D301 - \b tells the help not to fold the examples
-    from joyflash_cli.weights.licences import require_acceptance
-    from joyflash_cli.weights.places import converted_directory, lock_path
-
     entry = with_files(profile)
-    warnings = require_acceptance(
-        profile, entry, entry.files, accept=accept_license, lock_path=lock_path()
-    )
+    warnings = check_terms(profile, entry, entry.files, accept=accept_license)
     say(*(f"joyflash: warning: {text}" for text in warnings), quiet=quiet)
     how: dict[str, Any] = {
         "source": source,
@@ -66,6 +61,7 @@ def convert(
     }
     if recipe is None:
         from joyflash_cli.weights.convert import convert_weights
+        from joyflash_cli.weights.places import converted_directory
 
         directory = convert_weights(profile, out_dir=output or converted_directory(profile), **how)
         say(*_text_notice(profile, directory), quiet=quiet)
@@ -97,8 +93,8 @@ def _text_notice(profile: str, directory: Path) -> list[str]:
     """What a new checkpoint without a text encoder still needs; nothing if it needs nothing."""
     from joyflash_cli.weights.manifest import find_profile
     from joyflash_cli.weights.prompt_cache import find_unkeyed
-    from joyflash_cli.weights.shards import part_files
     from joyflash_cli.weights.sources import PROMPT_ROLE, text_commands
+    from joyflash_cli.weights.tensors import part_files
 
     if PROMPT_ROLE not in find_profile(profile).roles or part_files(directory, "text_encoder"):
         return []

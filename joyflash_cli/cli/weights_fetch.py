@@ -66,10 +66,8 @@ def fetch(
       joyflash weights fetch livetalk-1.3b --role fast_codec
       joyflash weights fetch measures --role syncnet --from syncnet_v2.model
     """  # noqa: D301 - \b tells the help not to fold the examples
-    from joyflash_cli.cli.weights_text import next_step, plan_lines, plan_values
-    from joyflash_cli.weights.licences import require_acceptance
+    from joyflash_cli.cli.weights_text import next_step, plan_values
     from joyflash_cli.weights.manifest import select_files
-    from joyflash_cli.weights.places import lock_path
 
     entry = with_files(profile)
     chosen = select_files(entry, roles=roles or (), without=without or ())
@@ -82,23 +80,42 @@ def fetch(
         kept = [str(path) for path in ([] if dry_run else _keep_embeddings([embedding]))]
         answer({"embeddings": kept}, *kept, as_json=as_json)
         return
-    warnings: tuple[str, ...] = ()
-    if not dry_run:
-        warnings = require_acceptance(
-            profile, entry, files, accept=accept_license, lock_path=lock_path()
-        )
-    from joyflash_cli.weights.fetch_plan import check_room, plan_fetch
+    warnings = () if dry_run else check_terms(profile, entry, files, accept=accept_license)
+    plan = _planned(profile, entry, files, offline=offline, quiet=quiet)
+    if dry_run:
+        answer(plan_values(plan), as_json=as_json)
+        return
+    brought = _fetch(plan, warnings, parallel=parallel, as_json=as_json, quiet=quiet)
+    _keep_embeddings([*brought, *([] if embedding is None else [embedding])])
+    say(*next_step(profile, entry), quiet=quiet)
+
+
+def check_terms(
+    profile: str, entry: "WeightProfile", files: "Sequence[WeightFile]", *, accept: bool
+) -> tuple[str, ...]:
+    """Warnings about the terms of files; see ``require_acceptance`` for what is refused."""
+    from joyflash_cli.weights.licences import require_acceptance
+    from joyflash_cli.weights.places import lock_path
+
+    return require_acceptance(profile, entry, files, accept=accept, lock_path=lock_path())
+
+
+def _planned(
+    profile: str,
+    entry: "WeightProfile",
+    files: "Sequence[WeightFile]",
+    *,
+    offline: bool,
+    quiet: bool,
+) -> "FetchPlan":
+    """What is here, what is to be downloaded, and shown."""
+    from joyflash_cli.cli.weights_text import plan_lines
+    from joyflash_cli.weights.fetch_plan import plan_fetch
     from joyflash_cli.weights.hub import open_hub
 
     plan = plan_fetch(profile, entry, files, hub=open_hub(offline=offline))
     say(*plan_lines(plan, entry), quiet=quiet)
-    if dry_run:
-        answer(plan_values(plan), as_json=as_json)
-        return
-    check_room(plan)
-    brought = _fetch(plan, warnings, parallel=parallel, as_json=as_json, quiet=quiet)
-    _keep_embeddings([*brought, *([] if embedding is None else [embedding])])
-    say(*next_step(profile, entry), quiet=quiet)
+    return plan
 
 
 def _fetch(
@@ -107,8 +124,10 @@ def _fetch(
     """Downloads and checks what the plan says, and prints where it is; its prompt embeddings."""
     from joyflash_cli.cli.weights_text import file_values, plan_values
     from joyflash_cli.weights.download import fetch_files
+    from joyflash_cli.weights.fetch_plan import check_room
     from joyflash_cli.weights.sources import PROMPT_ROLE
 
+    check_room(plan)
     try:
         with open_fetch_progress(plan, quiet=quiet) as progress:
             result = fetch_files(plan, on_progress=progress.update, num_parallel=parallel)

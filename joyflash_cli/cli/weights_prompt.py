@@ -51,8 +51,6 @@ def prompt(
       joyflash weights prompt livetalk-1.3b --prompt "A woman reads the news."
       joyflash weights prompt livetalk-1.3b --source downloads
     """  # noqa: D301 - \b tells the help not to fold the examples
-    from joyflash_cli.weights.prompt_cache import write_prompt
-
     if output is not None and output.exists() and not overwrite:
         raise OutputError(
             f"{output} exists already",
@@ -60,8 +58,21 @@ def prompt(
             code="E-OUTPUT-EXISTS",
         )
     encoded = _encoded(profile, text, source=source, checkpoint=checkpoint, device=device)
-    kept = write_prompt(encoded.states, encoded.key, encoded.prompt, encoder=encoded.encoder)
-    written = kept
+    written = _written(encoded, output)
+    say(f"prompt: {encoded.prompt!r}, {encoded.states.shape[1]} tokens", quiet=quiet)
+    values = {"file": str(written), "prompt": encoded.prompt, "encoder": encoded.encoder}
+    answer(values, str(written), as_json=as_json)
+
+
+def _written(encoded: "EncodedPrompt", output: Path | None) -> Path:
+    """The states, kept in the user's cache and, if asked for, in a file of their own.
+
+    Raises:
+        OutputError: ``E-OUTPUT-DISK`` when they cannot be written.
+    """
+    from joyflash_cli.weights.prompt_cache import write_prompt
+
+    written = write_prompt(encoded.states, encoded.key, encoded.prompt, encoder=encoded.encoder)
     if output is not None:
         written = write_prompt(
             encoded.states, encoded.key, encoded.prompt, encoder=encoded.encoder, path=output
@@ -72,9 +83,7 @@ def prompt(
             hint="check the permissions, or give --output FILE",
             code="E-OUTPUT-DISK",
         )
-    say(f"prompt: {encoded.prompt!r}, {encoded.states.shape[1]} tokens", quiet=quiet)
-    values = {"file": str(written), "prompt": encoded.prompt, "encoder": encoded.encoder}
-    answer(values, str(written), as_json=as_json)
+    return written
 
 
 def _encoded(

@@ -10,18 +10,29 @@ fields fade.
 Fields are read twice: exactly, at nodes a few pixels apart, and linearly between those. It is done
 strip by strip, so that what is computed stays in the processor's cache, and with every step-th
 column of a strip beside each other, so that all of it is arithmetic on whole rows of nodes.
+
+Joints in time are smoothed first. Every latent is encoded on its own, so what the codec gets wrong
+changes with every fourth frame and stands still in between: a faint pulse, as blocks of a
+compressed picture show faint edges. Small jumps are spread over the four frames, as deblocking
+filters do in space; large ones are real and stay as they are. Pixels alone would not do: where an
+edge moves they jump far, so the motion that the latents tell is smoothed first, and what is left of
+the jump in the pixels after it.
+
+Drawing is kept below the nose, but for what lids need. Framed pictures have their mouths in the
+lower half, and all above is better moved than drawn: what a generator says of hair, brows, eyes and
+nose is less sure than the picture itself.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from joyflash_cli.codec.warp import Drawing
+from joyflash_cli.codec.networks import Drawing
 from joyflash_cli.types import FRAMES_PER_LATENT, Square
 
 NODES_ACROSS = 256
@@ -241,3 +252,54 @@ def compose_levels(fields: Fields, canvas: Canvas) -> UInt8[Tensor, "B F 3 h w"]
         levels[:, rows] = whole.permute(0, 3, 4, 1, 2)
     whole_rows = levels.flatten(2, 3)[:, :, : canvas.width]
     return whole_rows.movedim(-1, 1).unflatten(0, (len(canvas.picture), -1))
+
+
+SHARES = (0.75, 0.5, 0.25, 0.0)
+"""How much of the jump each frame gives back; the steps between frames are then equal."""
+
+OWN_MOTION = 0.5
+"""Share of the change inside the latent that is expected across the joint as well."""
+
+
+def smooth_seam(
+    frames: Float[Tensor, "B T C H W"], previous: Float[Tensor, "B C H W"], *, limit: float
+) -> Float[Tensor, "B T C H W"]:
+    """The four frames of a latent, joined to the frame before them.
+
+    Args:
+        frames: Of one latent: pixels in -1..1, or flow in pixels.
+        previous: The last one before them, as it was shown.
+        limit: Jumps of this size, in the frames' units, are spread by a third; smaller ones almost
+            whole, much larger ones not at all. 0 changes nothing.
+    """
+    if not limit:
+        return frames
+    jump = frames[:, 0] - previous - OWN_MOTION * (frames[:, 1] - frames[:, 0])
+    jump = jump * torch.exp(-((jump / limit) ** 2))
+    shares = frames.new_tensor(SHARES)[:, None, None, None]
+    return frames - shares * jump[:, None]
+
+
+EDGE = 0.04
+"""Height over which drawing sets in, as a share of the picture's."""
+LIDS = 0.25
+"""How far lids are closed when all is drawn above the line too."""
+
+
+def draw_below(drawing: Drawing, line: float, lids: Float[Tensor, "BT 4"]) -> Drawing:
+    """The drawing with nothing drawn above a line, but for frames whose lids are closing.
+
+    Args:
+        drawing: Of pictures of height H.
+        line: Where half of what is drawn is left, as a share of the height; 0 leaves all.
+        lids: How far the eyelids are closed, 0 open .. 1.
+    """
+    if not line:
+        return drawing
+    height = drawing.copied.shape[2]
+    rows = (torch.arange(height, device=lids.device, dtype=torch.float32) + 0.5) / height
+    below = ((rows - line) / EDGE + 0.5).clamp(0, 1)
+    lidded = (lids.float() / LIDS).clamp(max=1)
+    drawn = torch.maximum(below[:, None], lidded[:, :, None, None])
+    frames = torch.lerp(drawing.moved, drawing.frames, drawn.repeat_interleave(3, 1))
+    return replace(drawing, frames=frames, copied=1 - drawn * (1 - drawing.copied))

@@ -32,11 +32,12 @@ class TinyCodecConfig:
         reference_dim: Width of the reference features kept in the stream state.
         detail_scale: Reference pictures, and frames where no other picture is drawn into, are this
             many times as large as what the networks see; see ``codec.composition``.
-        seam_limit: Jumps between two latents that are spread over frames; see ``codec.seams``.
+        seam_limit: Jumps between two latents that are spread over frames; see
+            ``codec.composition``.
         flow_seam_limit: Likewise of the motion, in pixels as the networks see them.
         blink_every_frames: Video frames from one blink to the next, on average; 0 never blinks.
         draw_below: Share of the height above which the reference is only moved, but for lids, in
-            streams; 0 draws everywhere. See ``codec.restraint``.
+            streams; 0 draws everywhere. See ``codec.composition``.
     """
 
     reference_is_a_frame: ClassVar[bool] = False

@@ -1,40 +1,108 @@
 """The codec of the embedded model: four frames to 64 tokens, beside the reference picture.
 
 Latents describe the *change* against the reference picture. Encoder and decoder are small learnt
-networks (``codec.latent_networks``); the decoder takes the reference's own pixels from where the
-change says and draws what they lack (``codec.warp``), so what rests stays sharp. What the
-transformer sees of the reference are principal components of its patches, fitted in closed form.
+networks (``codec.networks``); the decoder takes the reference's own pixels from where the change
+says and draws what they lack, so what rests stays sharp. What the transformer sees of the reference
+are principal components of its patches, fitted in closed form.
+
+Blinks follow neither the voice nor the head, and a latent of 8 x 8 pixels has little room for
+eyelids. The codec is told how far they are closed, by a plan that any frame can be looked up in, so
+that it has no length, and draws that.
 """
 
+import functools
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional
 
-from joyflash_cli.codec.blinks import BlinkPlan, Blinks
 from joyflash_cli.codec.composition import (
     Canvas,
     compose,
     compose_levels,
+    draw_below,
     open_canvas,
     read_fields,
+    smooth_seam,
 )
 from joyflash_cli.codec.config import FOLD, TinyCodecConfig
-from joyflash_cli.codec.latent_networks import ChangeEncoder, LatentDecoder
-from joyflash_cli.codec.restraint import draw_below
-from joyflash_cli.codec.seams import smooth_seam
-from joyflash_cli.codec.warp import (
+from joyflash_cli.codec.networks import (
+    ChangeEncoder,
     Drawing,
+    LatentDecoder,
     Memory,
     WarpDecoder,
     WarpSizes,
     move_reference,
 )
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.types import FRAMES_PER_LATENT, Scene, Square, to_signed
+from joyflash_cli.types import BLINK_SHAPE, FRAMES_PER_LATENT, Scene, Square, to_signed
+
+
+@runtime_checkable  # so that tests may check annotations
+class Blinks(Protocol):
+    """How far the lids are closed, latent by latent."""
+
+    def closures(self, latent: int) -> tuple[float, ...]:
+        """In a latent's four video frames, 0 open .. 1 closed; latent 0 is frame 0 four times."""
+        ...
+
+
+@dataclass(frozen=True)
+class KnownBlinks:
+    """The lids of a clip that is reconstructed.
+
+    Attributes:
+        track: Closure in each video frame ``(F,)``; the last one goes on for ever.
+    """
+
+    track: np.ndarray
+
+    def closures(self, latent: int) -> tuple[float, ...]:
+        """See ``Blinks``."""
+        return tuple(float(self.track[min(i, len(self.track) - 1)]) for i in frames_of(latent))
+
+
+def frames_of(latent: int) -> list[int]:
+    """Indices of a latent's video frames; latent 0 is frame 0 four times."""
+    last = FRAMES_PER_LATENT * latent
+    return [max(frame, 0) for frame in range(last - FRAMES_PER_LATENT + 1, last + 1)]
+
+
+@dataclass(frozen=True)
+class BlinkPlan:
+    """One blink somewhere in every stretch of equal length.
+
+    Attributes:
+        seed: Of the places.
+        every_frames: Video frames of a stretch; pauses are this long on average, and up to twice
+            as long.
+    """
+
+    seed: int
+    every_frames: int
+
+    def closures(self, latent: int) -> tuple[float, ...]:
+        """See ``Blinks``."""
+        return tuple(self._closure(frame) for frame in frames_of(latent))
+
+    def _closure(self, frame: int) -> float:
+        stretch, place = divmod(frame, self.every_frames)
+        moment = place - _blink_start(self.seed, stretch, self.every_frames)
+        return BLINK_SHAPE[moment] if 0 <= moment < len(BLINK_SHAPE) else 0.0
+
+
+@functools.lru_cache(maxsize=64)
+def _blink_start(seed: int, stretch: int, every_frames: int) -> int:
+    """Where in its stretch a blink begins; the first leaves the picture alone for a while."""
+    earliest = every_frames // 3 if stretch == 0 else 0
+    latest = max(every_frames - len(BLINK_SHAPE), earliest)
+    return int(np.random.default_rng([seed, stretch]).integers(earliest, latest + 1))
 
 
 def _in_full_precision(device: torch.device) -> AbstractContextManager:

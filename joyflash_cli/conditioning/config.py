@@ -22,7 +22,7 @@ class AudioWindowRule:
     """How a checkpoint's training cut the audio rows into latent frames.
 
     Attributes:
-        kind: One of the three rules of ``conditioning.audio_windows``.
+        kind: One of the three rules of ``conditioning.frames``.
         margin: Rows on either side of a latent's own four, for ``"own-frames-margin"``.
         rows_per_frame: Rows per video frame, for ``"fantasytalking"``: the encoder's rate over
             the frame rate. The original takes it from the clip's length instead, which moves the

@@ -18,13 +18,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from joyflash_cli.conditioning.audio_windows import (
+from joyflash_cli.conditioning.config import AudioWindowRule
+from joyflash_cli.conditioning.frames import (
+    ImageConvention,
+    assemble_image_channels,
     audio_window_mask,
     audio_windows,
     row_indices,
 )
-from joyflash_cli.conditioning.config import AudioWindowRule
-from joyflash_cli.conditioning.reference import ImageConvention, assemble_image_channels
 from joyflash_cli.encoders.protocol import StreamingEncoder
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.sampler.settings import SamplerSettings

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from joyflash_cli.encoders.config import FrontEndConfig
+from joyflash_cli.encoders.protocol import FrontEndConfig
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 

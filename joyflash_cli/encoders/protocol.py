@@ -1,8 +1,17 @@
-"""What an audio encoder is: a waveform to one row of features per feature tick."""
+"""What an audio encoder is, a waveform to one row of features per tick, and of what sizes.
 
-from typing import Protocol
+A checkpoint's ``front_end`` section says the sizes: one dataclass for each kind of encoder.
+"""
 
-from torch import Tensor
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from joyflash_cli.config import check_ranges
+from joyflash_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class AudioEncoder(Protocol):
@@ -12,7 +21,7 @@ class AudioEncoder(Protocol):
     feature_rate_hz: float
     """Rows per second; row r describes the sound around time r / feature_rate_hz."""
 
-    def encode(self, waveform: Tensor, num_rows: int) -> Tensor:
+    def encode(self, waveform: "Tensor", num_rows: int) -> "Tensor":
         """Feature rows ``(num_rows, feature_dim)`` of a waveform ``(samples,)`` at 16 kHz."""
         ...
 
@@ -28,7 +37,7 @@ class StreamingEncoder(AudioEncoder, Protocol):
         """
         ...
 
-    def encode_span(self, sound: Tensor, start_row: int, stop_row: int) -> Tensor:
+    def encode_span(self, sound: "Tensor", start_row: int, stop_row: int) -> "Tensor":
         """Rows ``(stop_row - start_row, feature_dim)``.
 
         Args:
@@ -38,3 +47,85 @@ class StreamingEncoder(AudioEncoder, Protocol):
             stop_row: Row after the last.
         """
         ...
+
+
+@dataclass(frozen=True)
+class FrontEndConfig:
+    """Sizes of the audio front end.
+
+    Attributes:
+        num_mels: Mel bands, 60 to 7600 Hz.
+        stem_width: Channels at 100 Hz; twice as many at 50 Hz.
+        hidden: Channels at 25 Hz.
+        num_blocks: Residual blocks; each adds one row of reach on either side.
+        num_visemes: Mouth parameters of the head.
+    """
+
+    num_mels: int = 48
+    stem_width: int = 64
+    hidden: int = 160
+    num_blocks: int = 5
+    num_visemes: int = 6
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(
+                    f"front end: {name} is {value!r}, a whole number from 1 is needed",
+                    hint="correct the configuration",
+                )
+        width = (1, 1 << 16)
+        limits = {"num_mels": (1, 1024), "stem_width": width, "hidden": width}
+        check_ranges(self, {**limits, "num_blocks": (1, 256), "num_visemes": (1, 4096)})
+
+
+@dataclass(frozen=True)
+class Wav2Vec2Options:
+    """How a checkpoint's training turned sound into rows.
+
+    Attributes:
+        rate_hz: Rows per second; the video's frame rate, or about 50 without resampling.
+        normalise: ``"whole"`` standardises the whole waveform and then cuts it to the rows asked
+            for (AvatarForcing); ``"cut"`` cuts first (LiveTalk).
+        span: Samples that R rows describe: ``"rows"`` is ``R * int(16000 / rate)``
+            (AvatarForcing), ``"intervals"`` is ``int((R-1) / rate * 16000)``, which puts the
+            first and last row on the first and last sample (LiveTalk).
+        resampling: ``"aligned"`` interpolates the convolution features linearly with aligned end
+            points; ``"none"`` keeps the native rate (FantasyTalking).
+        hidden_states: ``"all"`` concatenates last, 0, 1, ..., n; ``"last"`` keeps only the last.
+        leading_zero_row: Row 0 is zero and the sound begins at row 1 (AvatarForcing).
+        short_audio: ``"silence"`` continues sound that is too short with silence; ``"stretch"``
+            spreads what there is over all rows, as LiveTalk's reference does, which slows the
+            lips down.
+    """
+
+    rate_hz: float
+    normalise: Literal["whole", "cut"] = "cut"
+    span: Literal["rows", "intervals"] = "intervals"
+    resampling: Literal["aligned", "none"] = "aligned"
+    hidden_states: Literal["all", "last"] = "all"
+    leading_zero_row: bool = False
+    short_audio: Literal["silence", "stretch"] = "silence"
+
+    def __post_init__(self) -> None:
+        if self.resampling == "none" and self.short_audio == "stretch":
+            raise ConfigError(
+                "short audio cannot be stretched without resampling",
+                hint='use short_audio="silence" or resampling="aligned"',
+            )
+
+
+@dataclass(frozen=True)
+class Wav2Vec2FrontEnd:
+    """wav2vec2, which transformers builds.
+
+    Attributes:
+        options: How the checkpoint's training turned sound into rows.
+        config: Arguments of transformers' ``Wav2Vec2Config``; empty for the base model.
+    """
+
+    options: Wav2Vec2Options
+    config: Mapping[str, Any]
+
+
+AudioEncoderConfig = FrontEndConfig | Wav2Vec2FrontEnd

@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from joyflash_cli.encoders.config import Wav2Vec2Options
 from joyflash_cli.encoders.convolutions import convolution_features
+from joyflash_cli.encoders.protocol import Wav2Vec2Options
 from joyflash_cli.errors import AudioError, ConfigError
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 

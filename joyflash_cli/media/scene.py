@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from joyflash_cli.media.inputs.framing import Framed, cut_frame
-from joyflash_cli.media.inputs.similarity import Similarity
+from joyflash_cli.media.inputs.framing import Framed
+from joyflash_cli.media.inputs.similarity import Similarity, cut_frame
 from joyflash_cli.types import Scene, Square
 
 MIN_SIDE_PX = 16

@@ -175,7 +175,7 @@ def _encode_text(files: CheckpointFiles, prompt: str, device: "torch.device") ->
     import torch
 
     from joyflash_cli.encoders.text import TextEncoder, text_encoder_module
-    from joyflash_cli.weights.state_dict import load_state_dict
+    from joyflash_cli.weights.tensors import load_state_dict
 
     with torch.device("meta"):
         module = text_encoder_module(files.description.text_encoder)
@@ -193,7 +193,7 @@ def _image_tokens(
     import torch
 
     from joyflash_cli.encoders.image import ImageEncoder, image_encoder_module
-    from joyflash_cli.weights.state_dict import load_state_dict
+    from joyflash_cli.weights.tensors import load_state_dict
 
     if not files.has("image_encoder"):
         raise CheckpointError(

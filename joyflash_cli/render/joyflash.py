@@ -23,8 +23,7 @@ from joyflash_cli.render.stream import (
 from joyflash_cli.render.writer import VideoWriter, check_output
 from joyflash_cli.streaming import Cancellation, RunAhead
 from joyflash_cli.types import FrameChunk
-from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint
-from joyflash_cli.weights.verify import verify_at_load
+from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint, verify_at_load
 
 if TYPE_CHECKING:
     from joyflash_cli.sampler.settings import SamplerSettings

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.codec.config import TinyCodecConfig, WanCodecConfig
 from joyflash_cli.description import SAME_EXPORT, Description
-from joyflash_cli.encoders.config import FrontEndConfig, Wav2Vec2FrontEnd
+from joyflash_cli.encoders.protocol import FrontEndConfig, Wav2Vec2FrontEnd
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.render.placement import FAST_CODEC, Placement, fast_decoder_dtype
 from joyflash_cli.weights.store import CheckpointFiles
@@ -79,7 +79,7 @@ def load_parts(
     import torch
 
     from joyflash_cli.model.transformer import CausalTransformer
-    from joyflash_cli.weights.state_dict import load_state_dict
+    from joyflash_cli.weights.tensors import load_state_dict
 
     description = files.description
     # On meta nothing is allocated or drawn at random before the weights arrive.
@@ -98,7 +98,7 @@ def load_parts(
 
 
 def _check_image_channels(description: Description, codec: "Codec") -> None:
-    from joyflash_cli.conditioning.reference import num_image_channels
+    from joyflash_cli.conditioning.frames import num_image_channels
 
     taken = description.transformer.image_channels
     convention = description.conditioning.image_convention
@@ -170,7 +170,7 @@ def _checked(make: Callable[[], Any], paths: tuple[Path, ...]) -> Any:
     """A module, made only once it is known that the files fill it: then it is no larger."""
     import torch
 
-    from joyflash_cli.weights.state_dict import check_state_dict
+    from joyflash_cli.weights.tensors import check_state_dict
 
     with torch.device("meta"):
         check_state_dict(make(), paths)
@@ -181,7 +181,7 @@ def _filled(module: Any, paths: tuple[Path, ...], device: "torch.device | None")
     """A module that computes in float32, with its weights."""
     import torch
 
-    from joyflash_cli.weights.state_dict import load_state_dict
+    from joyflash_cli.weights.tensors import load_state_dict
 
     load_state_dict(module, paths, dtype=torch.float32)
     module = module.eval().requires_grad_(False)
@@ -228,7 +228,7 @@ def compile_layers(transformer: "CausalTransformer", backend: str = "inductor") 
 
 def place_codec(files: CheckpointFiles, codec: "Codec", placement: Placement) -> "Codec":
     """The codec with its fast decoder where asked for, reachable from the transformer's device."""
-    from joyflash_cli.codec.placed import PlacedCodec
+    from joyflash_cli.codec.protocol import PlacedCodec
     from joyflash_cli.codec.taehv import FastDecodeCodec
 
     if placement.options.fast_decode:

@@ -242,8 +242,8 @@ def read_face(
     Raises:
         ImageError: When the picture cannot be used.
     """
+    from joyflash_cli.media.inputs.framing import frame_picture
     from joyflash_cli.media.inputs.picture import read_picture
-    from joyflash_cli.media.inputs.sizing import frame_picture
 
     picture = read_picture(image)
     rule = files.description.framing

@@ -13,8 +13,7 @@ from joyflash_cli.errors import OutputError, UsageError
 from joyflash_cli.weights.convert_encoders import PartPlan
 from joyflash_cli.weights.convert_plan import OutputTensor
 from joyflash_cli.weights.convert_sources import TensorSource
-from joyflash_cli.weights.shards import INDEX_SUFFIX
-from joyflash_cli.weights.tensors import save_tensors
+from joyflash_cli.weights.tensors import INDEX_SUFFIX, save_tensors
 
 DTYPES = {
     "bf16": torch.bfloat16, "bfloat16": torch.bfloat16, "fp16": torch.float16,

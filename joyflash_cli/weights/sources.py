@@ -146,11 +146,9 @@ def find_sources(
     lock = read_lock(lock_path())
     found: dict[str, tuple[Path, ...]] = {}
     missing = []
-    for file in profile.files:
-        if roles and file.role not in roles:
-            continue
-        own = _own_files(source, file, profile)
-        if own:
+    wanted = [file for file in profile.files if not roles or file.role in roles]
+    for file in wanted:
+        if own := _own_files(source, file, profile):
             found[file.role] = own
             continue
         path = _given(source, file, profile) or local_source(file, lock)

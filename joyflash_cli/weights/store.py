@@ -10,24 +10,23 @@ from pathlib import Path
 
 from joyflash_cli.description import OPTIONAL_PARTS, PARTS, Description, read_description
 from joyflash_cli.errors import CheckpointError, UsageError
-from joyflash_cli.weights.integrity import check_safetensors
+from joyflash_cli.weights.integrity import (
+    CHECKSUMS,
+    check_safetensors,
+    hash_file,
+    read_checksums,
+    unreadable,
+)
 from joyflash_cli.weights.manifest import WeightProfile, find_profile
 from joyflash_cli.weights.places import converted_directory
-from joyflash_cli.weights.shards import missing_files, part_files
-from joyflash_cli.weights.sources import convert_command, fetch_command, missing_sources
-
-__all__ = [
-    "CheckpointFiles",
-    "check_safetensors",
-    "converted_directory",
-    "embedded_directory",
-    "is_converted",
-    "resolve_checkpoint",
-]
+from joyflash_cli.weights.tensors import missing_files, part_files
 
 REQUIRED_FILES = ("checkpoint.json", *(f"{part}.safetensors" for part in PARTS))
 TEXT_ROLES = ("text_encoder", "tokenizer")
 """Of downloads; a checkpoint can be made without them."""
+
+QUICK_BYTES = 64 << 20
+"""Files up to this size are hashed, in a tenth of a second; of larger ones only the size counts."""
 
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 
@@ -88,6 +87,45 @@ def resolve_checkpoint(profile: str, path: Path | None = None) -> CheckpointFile
     return files
 
 
+def verify_at_load(files: CheckpointFiles) -> None:
+    """Compares sizes, and the hashes of files that are quick to read, with what was recorded.
+
+    Raises:
+        CheckpointError: ``E-CHECKPOINT-DAMAGED`` for the first file that differs.
+    """
+    known = read_checksums(files.directory)
+    for path in _loaded_files(files):
+        expected = known.get(path.name)
+        if expected is None:
+            continue
+        size = _size(path)
+        is_same = size == expected["bytes"]
+        if is_same and size <= QUICK_BYTES:
+            is_same = hash_file(path) == expected["sha256"]
+        if not is_same:
+            raise CheckpointError(
+                f"{path} is not what {CHECKSUMS} beside it says: its bytes have changed",
+                hint="install the package again"
+                if files.directory.parent == embedded_directory("any").parent
+                else "copy, convert or export the checkpoint again",
+                code="E-CHECKPOINT-DAMAGED",
+            )
+
+
+def unverified(files: CheckpointFiles) -> str:
+    """One line on the weights that are not verified at load, or nothing."""
+    known = read_checksums(files.directory)
+    if not known:
+        return f"the weights in {files.directory} are not verified: it holds no {CHECKSUMS}"
+    large = [p.name for p in _loaded_files(files) if p.name not in known or _size(p) > QUICK_BYTES]
+    if not large:
+        return ""
+    return (
+        f"not verified, only their sizes: {', '.join(large)} "
+        "(joyflash weights verify reads every byte)"
+    )
+
+
 def embedded_directory(profile: str) -> Path:
     """Where the package keeps an embedded checkpoint, whether or not it is there."""
     return Path(__file__).resolve().parents[1] / "assets" / profile
@@ -117,6 +155,8 @@ def _own_directory(profile: str, entry: WeightProfile) -> Path:
             hint=f"give --checkpoint DIR with {', '.join(REQUIRED_FILES)}",
             code="E-CHECKPOINT-MISSING",
         )
+    from joyflash_cli.weights.sources import convert_command, fetch_command, missing_sources
+
     missing = missing_sources(entry)
     if any(file.role not in TEXT_ROLES for file in missing):
         names = ", ".join(file.name for file in missing[:5])
@@ -157,6 +197,8 @@ def _check_complete(path: Path, profile: str) -> None:
     if path == embedded_directory(profile):
         hint = "install the package again, or give a directory with --checkpoint"
     elif path == converted_directory(profile):
+        from joyflash_cli.weights.sources import convert_command
+
         hint = f"{convert_command(profile)} --overwrite; or give a directory with --checkpoint"
     else:
         hint = "complete the directory, or give another one with --checkpoint"
@@ -176,3 +218,19 @@ def _missing_files(path: Path) -> list[str]:
         if part_files(path, part):
             missing += missing_files(path, part)
     return missing
+
+
+def _loaded_files(files: CheckpointFiles) -> list[Path]:
+    """All weights; also the description, where nobody is meant to change it."""
+    found = sorted(files.directory.glob("*.safetensors"))
+    own = (embedded_directory("any").parent, converted_directory("any").parent)
+    if files.directory.parent in own:
+        found.append(files.directory / "checkpoint.json")
+    return found
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise unreadable(path, error) from error

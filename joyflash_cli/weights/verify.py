@@ -1,4 +1,4 @@
-"""Files of weights against what they must be: every byte on demand, what is quick at every load."""
+"""Files of weights against what they must be: every byte of them, on demand."""
 
 import contextlib
 from collections.abc import Callable
@@ -15,14 +15,10 @@ from joyflash_cli.weights.integrity import (
     check_safetensors,
     hash_file,
     read_checksums,
-    unreadable,
 )
 from joyflash_cli.weights.lock_file import Lock, forget_copy, read_lock
 from joyflash_cli.weights.manifest import WeightFile, WeightProfile
-from joyflash_cli.weights.store import CheckpointFiles, embedded_directory
-
-QUICK_BYTES = 64 << 20
-"""Files up to this size are hashed, in a tenth of a second; of larger ones only the size counts."""
+from joyflash_cli.weights.store import embedded_directory
 
 
 @dataclass(frozen=True)
@@ -86,45 +82,6 @@ def verify_profile(
     return tuple(findings)
 
 
-def verify_at_load(files: CheckpointFiles) -> None:
-    """Compares sizes, and the hashes of files that are quick to read, with what was recorded.
-
-    Raises:
-        CheckpointError: ``E-CHECKPOINT-DAMAGED`` for the first file that differs.
-    """
-    known = read_checksums(files.directory)
-    for path in _loaded_files(files):
-        expected = known.get(path.name)
-        if expected is None:
-            continue
-        size = _size(path)
-        is_same = size == expected["bytes"]
-        if is_same and size <= QUICK_BYTES:
-            is_same = hash_file(path) == expected["sha256"]
-        if not is_same:
-            raise CheckpointError(
-                f"{path} is not what {CHECKSUMS} beside it says: its bytes have changed",
-                hint="install the package again"
-                if files.directory.parent == embedded_directory("any").parent
-                else "copy, convert or export the checkpoint again",
-                code="E-CHECKPOINT-DAMAGED",
-            )
-
-
-def unverified(files: CheckpointFiles) -> str:
-    """One line on the weights that are not verified at load, or nothing."""
-    known = read_checksums(files.directory)
-    if not known:
-        return f"the weights in {files.directory} are not verified: it holds no {CHECKSUMS}"
-    large = [p.name for p in _loaded_files(files) if p.name not in known or _size(p) > QUICK_BYTES]
-    if not large:
-        return ""
-    return (
-        f"not verified, only their sizes: {', '.join(large)} "
-        "(joyflash weights verify reads every byte)"
-    )
-
-
 def _verify_download(file: WeightFile, lock: Lock, *, needed: bool) -> Finding:
     revision = lock.revision(file)
     local = cached_path(file, revision)
@@ -170,19 +127,3 @@ def _verify_local(path: Path, expected: dict[str, object]) -> Finding:
         detail = f"{path} has the SHA-256 {sha256}; {expected['sha256']} was written"
         return Finding(str(path), "checkpoint", "damaged", detail, path, sha256)
     return Finding(str(path), "checkpoint", "ok", "", path, sha256)
-
-
-def _loaded_files(files: CheckpointFiles) -> list[Path]:
-    """All weights; also the description, where nobody is meant to change it."""
-    found = sorted(files.directory.glob("*.safetensors"))
-    own = (embedded_directory("any").parent, places.converted_directory("any").parent)
-    if files.directory.parent in own:
-        found.append(files.directory / "checkpoint.json")
-    return found
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise unreadable(path, error) from error

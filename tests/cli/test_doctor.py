@@ -11,7 +11,7 @@ import pytest
 
 from joyflash_cli.cli import doctor as module
 from joyflash_cli.cli.app import run
-from joyflash_cli.cli.redaction import redact, redact_text
+from joyflash_cli.cli.doctor import redact, redact_text
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.weights.diagnosis import FileState
 

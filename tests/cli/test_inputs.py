@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from joyflash_cli.cli.app import run
-from joyflash_cli.cli.inputs import said_while_opening
+from joyflash_cli.cli.endpoints import said_while_opening
 from joyflash_cli.render.record import read_sidecar
 
 NUM_SAMPLES = 16_000
@@ -152,7 +152,7 @@ def test_a_pipe_without_its_other_end_is_told(
     base, toy_picture, toy_voice, option, monkeypatch, capsys
 ):
     """Which pipe, and on which option; then it goes on as if nothing had been."""
-    monkeypatch.setattr("joyflash_cli.cli.inputs._SAID_AFTER_S", 0.01)
+    monkeypatch.setattr("joyflash_cli.cli.endpoints._SAID_AFTER_S", 0.01)
     os.mkfifo("pipe")
     inputs = {"--image": str(toy_picture), "--audio": str(toy_voice), "--output": "a.mp4"}
     said = threading.Event()
@@ -162,7 +162,7 @@ def test_a_pipe_without_its_other_end_is_told(
         lines.append(text)
         said.set()
 
-    monkeypatch.setattr("joyflash_cli.cli.inputs.say", say)
+    monkeypatch.setattr("joyflash_cli.cli.endpoints.say", say)
 
     def other_end() -> None:
         said.wait(60)

@@ -510,7 +510,7 @@ def wait_until(condition, process, timeout_s: float = 240.0) -> None:
 
 
 def test_the_second_signal_ends_at_once():
-    from joyflash_cli.cli.signals import StopSignals
+    from joyflash_cli.cli.process import StopSignals
 
     before = signal.getsignal(signal.SIGTERM)
     with StopSignals() as signals:

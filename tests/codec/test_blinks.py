@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joyflash_cli.codec.blinks import BlinkPlan, KnownBlinks
+from joyflash_cli.codec.tiny import BlinkPlan, KnownBlinks
 from joyflash_cli.types import BLINK_SHAPE
 
 

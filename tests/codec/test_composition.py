@@ -15,8 +15,8 @@ from joyflash_cli.codec.composition import (
     open_canvas,
     read_fields,
 )
+from joyflash_cli.codec.networks import Drawing
 from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
-from joyflash_cli.codec.warp import Drawing
 from joyflash_cli.types import Scene, Square
 
 NET_PX = 64

@@ -2,7 +2,7 @@
 
 import torch
 
-from joyflash_cli.codec.placed import PlacedCodec
+from joyflash_cli.codec.protocol import PlacedCodec
 
 THERE = torch.device("meta")
 HERE = torch.device("cpu")

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joyflash_cli.codec.restraint import draw_below
-from joyflash_cli.codec.warp import Drawing
+from joyflash_cli.codec.composition import draw_below
+from joyflash_cli.codec.networks import Drawing
 
 SIZE = 100
 

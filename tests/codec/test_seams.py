@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joyflash_cli.codec.seams import smooth_seam
+from joyflash_cli.codec.composition import smooth_seam
 
 
 def _changes(frames, previous):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from joyflash_cli.codec.blinks import KnownBlinks
-from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
+from joyflash_cli.codec.tiny import KnownBlinks, TinyCodec, TinyCodecConfig
 from joyflash_cli.config import from_dict, to_dict
 from joyflash_cli.errors import ConfigError
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from joyflash_cli.codec.warp import move_reference
+from joyflash_cli.codec.networks import move_reference
 
 
 def _flow(x_px, y_px, size):

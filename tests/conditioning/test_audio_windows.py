@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from joyflash_cli.conditioning.audio_windows import (
+from joyflash_cli.conditioning.frames import (
     AudioWindowRule,
     audio_window_mask,
     audio_windows,

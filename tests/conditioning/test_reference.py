@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from joyflash_cli.conditioning.reference import (
+from joyflash_cli.conditioning.frames import (
     assemble_image_channels,
     num_image_channels,
 )

@@ -6,7 +6,7 @@ from file_conditioning import conditioning_from_audio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from joyflash_cli.conditioning.audio_windows import AudioWindowRule
+from joyflash_cli.conditioning.frames import AudioWindowRule
 from joyflash_cli.conditioning.stream import StaticConditioning, StreamConditioning
 from joyflash_cli.encoders.front_end import FrontEnd, FrontEndConfig
 from joyflash_cli.errors import ConfigError
@@ -219,6 +219,21 @@ def test_impossible_settings(small):
         stream_of(Heard(speech(1)), small, settings=SamplerSettings(fps=16))
     long = stream_of(Heard(speech(1)), small, look_ahead_blocks=9)
     assert long.look_ahead_blocks == 3
+
+
+def test_every_kind_arrives_in_the_number_format_asked_for(small):
+    static = StaticConditioning(
+        reference_latents=torch.randn(1, 16, 2, 2),
+        text=torch.randn(1, 3, 8),
+        image_tokens=torch.randn(1, 5, 4),
+        face=torch.randn(1, 512),
+    )
+    got = stream_of(Heard(speech(1)), small, static=static, dtype=torch.bfloat16).frames(2, 5)
+    assert got.image.shape == (1, 3, 17, 2, 2)
+    assert got.audio.shape[:3] == (1, 3, 8)
+    kinds = (got.image, got.text, got.image_tokens, got.audio, got.face)
+    assert {kind.dtype for kind in kinds} == {torch.bfloat16}
+    assert torch.equal(got.face, static.face.bfloat16())
 
 
 def test_given_frames_leave_with_the_first_block():

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from joyflash_cli.errors import DataError
-from joyflash_cli.media.inputs.framing import FramingRule
-from joyflash_cli.media.inputs.sizing import SizeRule
+from joyflash_cli.media.inputs.framing import FramingRule, SizeRule
 from joyflash_cli.media.inputs.talking_video import read_talking_video
 from joyflash_cli.studio.clips.clip_framing import ClipFraming
 

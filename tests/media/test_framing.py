@@ -9,12 +9,17 @@ from joyflash_cli.media.inputs import framing
 from joyflash_cli.media.inputs.faces import Face, find_faces
 from joyflash_cli.media.inputs.framing import (
     FramingRule,
-    cut_frame,
     cut_notes,
     frame_face,
 )
 from joyflash_cli.media.inputs.picture import Picture
-from joyflash_cli.media.inputs.similarity import Similarity, cut, cut_smoothly, similarity_between
+from joyflash_cli.media.inputs.similarity import (
+    Similarity,
+    cut,
+    cut_frame,
+    cut_smoothly,
+    similarity_between,
+)
 from joyflash_cli.studio.clips.clip_framing import measure_framing
 
 RULE = FramingRule(size_px=128, eyes_x=0.5, eyes_y=0.4, eyes_to_mouth=0.27)

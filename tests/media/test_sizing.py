@@ -7,9 +7,14 @@ from joyflash_cli.errors import ConfigError
 from joyflash_cli.media.inputs import framing
 from joyflash_cli.media.inputs.face_points import EYE_CORNERS, MOUTH_CORNERS, NUM_POINTS
 from joyflash_cli.media.inputs.faces import Face
-from joyflash_cli.media.inputs.framing import FramingRule
+from joyflash_cli.media.inputs.framing import (
+    FramingRule,
+    SizeRule,
+    cover,
+    frame_picture,
+    largest_size,
+)
 from joyflash_cli.media.inputs.picture import Picture
-from joyflash_cli.media.inputs.sizing import SizeRule, cover, frame_picture, largest_size
 
 
 @pytest.fixture(autouse=True)

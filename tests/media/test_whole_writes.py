@@ -77,7 +77,7 @@ def test_events_arrive_whole(slow_pipe):
 def test_text_arrives_whole(slow_pipe, stream):
     program = (
         "import sys\n"
-        "from joyflash_cli.cli.standard_streams import *\n"
+        "from joyflash_cli.cli.process import *\n"
         "prepare_standard_streams()\n"
         f"for number in range(20_000): print('line', number, file=sys.{stream})\n"
         "settle_standard_streams()\n"

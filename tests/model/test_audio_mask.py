@@ -3,7 +3,7 @@
 import torch
 from file_conditioning import FileConditioning
 
-from joyflash_cli.conditioning.audio_windows import AudioWindowRule
+from joyflash_cli.conditioning.frames import AudioWindowRule
 from joyflash_cli.conditioning.stream import StaticConditioning
 from joyflash_cli.model.attention import CrossAttention, StaticKeysValues
 from joyflash_cli.model.config import AudioAttentionConfig, TransformerConfig

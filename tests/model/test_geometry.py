@@ -5,9 +5,9 @@ import torch
 from file_conditioning import FileConditioning
 from presets import AVATAR_1_3B, JOYAVATAR_1_3B, LIVETALK
 
-from joyflash_cli.conditioning.audio_windows import AudioWindowRule
+from joyflash_cli.conditioning.frames import AudioWindowRule
 from joyflash_cli.conditioning.stream import StaticConditioning
-from joyflash_cli.media.inputs.sizing import SizeRule
+from joyflash_cli.media.inputs.framing import SizeRule
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.embeddings import patchify, unpatchify
 from joyflash_cli.model.rope import rope_pair_split, rope_rotations

@@ -8,7 +8,7 @@ transformers = pytest.importorskip("transformers")
 
 from presets import AUDIO_AVATARFORCING, AUDIO_LIVETALK  # noqa: E402
 
-from joyflash_cli.conditioning.audio_windows import AudioWindowRule, audio_windows  # noqa: E402
+from joyflash_cli.conditioning.frames import AudioWindowRule, audio_windows  # noqa: E402
 from joyflash_cli.conditioning.stream import StaticConditioning, StreamConditioning  # noqa: E402
 from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder  # noqa: E402
 from joyflash_cli.encoders.wav2vec2_weights import wav2vec2_module  # noqa: E402

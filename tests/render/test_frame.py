@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from joyflash_cli.cli.app import app
 from joyflash_cli.errors import UsageError
-from joyflash_cli.media.inputs.sizing import SizeRule
+from joyflash_cli.media.inputs.framing import SizeRule
 from joyflash_cli.render import FrameOptions, JoyFlash, read_request
 from joyflash_cli.render.record import read_sidecar, sidecar_path
 from joyflash_cli.weights.store import resolve_checkpoint

@@ -3,7 +3,7 @@
 import pytest
 from presets import LIVETALK
 
-from joyflash_cli.conditioning.audio_windows import AudioWindowRule
+from joyflash_cli.conditioning.config import AudioWindowRule
 from joyflash_cli.render.latency import compute_latency
 from joyflash_cli.sampler.settings import PAPER, TINY, SamplerSettings
 

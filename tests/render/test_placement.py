@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from joyflash_cli.codec.config import WanCodecConfig
-from joyflash_cli.codec.placed import PlacedCodec
+from joyflash_cli.codec.protocol import PlacedCodec
 from joyflash_cli.codec.taehv import FastDecodeCodec, TaehvConfig, TaehvDecoder
 from joyflash_cli.errors import CheckpointError, DeviceError, UsageError
 from joyflash_cli.model.config import TransformerConfig

@@ -6,11 +6,10 @@ import pytest
 
 from joyflash_cli.cli.app import run
 from joyflash_cli.errors import CheckpointError
-from joyflash_cli.weights import store, verify
+from joyflash_cli.weights import store
 from joyflash_cli.weights.integrity import write_checksums
 from joyflash_cli.weights.places import converted_directory
-from joyflash_cli.weights.store import resolve_checkpoint
-from joyflash_cli.weights.verify import unverified, verify_at_load
+from joyflash_cli.weights.store import resolve_checkpoint, unverified, verify_at_load
 
 PARTS = ("transformer", "codec", "front_end")
 
@@ -51,7 +50,7 @@ def test_a_description_may_be_changed_but_not_where_the_program_keeps_it(checkpo
     converted = shutil.copytree(checkpoint, converted_directory("toy"))
     with pytest.raises(CheckpointError, match=r"checkpoint\.json"):
         verify_at_load(resolve_checkpoint("tiny", converted))
-    monkeypatch.setattr(verify, "embedded_directory", lambda profile: checkpoint.parent / profile)
+    monkeypatch.setattr(store, "embedded_directory", lambda profile: checkpoint.parent / profile)
     with pytest.raises(CheckpointError, match=r"checkpoint\.json"):
         verify_at_load(files)
 
@@ -60,7 +59,7 @@ def test_of_large_files_only_the_size_counts_and_that_is_said(checkpoint, monkey
     files = resolve_checkpoint("tiny", checkpoint)
     assert unverified(files) == ""
     size = (checkpoint / "transformer.safetensors").stat().st_size
-    monkeypatch.setattr(verify, "QUICK_BYTES", size - 1)
+    monkeypatch.setattr(store, "QUICK_BYTES", size - 1)
     assert "transformer.safetensors" in unverified(files)
     assert "front_end" not in unverified(files)
     flip(checkpoint / "transformer.safetensors")

@@ -23,7 +23,7 @@ from joyflash_cli.studio.training.sharding import load_weights
 from joyflash_cli.types import Conditioning
 from joyflash_cli.weights import convert_write
 from joyflash_cli.weights.convert_start import convert_start
-from joyflash_cli.weights.shards import part_files
+from joyflash_cli.weights.tensors import part_files
 
 NAME = "wan2.1-t2v-14b"
 BASE = dataclasses.replace(AVATAR, in_channels=16, audio_pack=None)

@@ -19,8 +19,8 @@ from joyflash_cli.weights import convert, convert_write
 from joyflash_cli.weights.convert import convert_weights, read_template
 from joyflash_cli.weights.convert_transformer import plan_transformer
 from joyflash_cli.weights.manifest import read_manifest
-from joyflash_cli.weights.shards import part_files
 from joyflash_cli.weights.store import resolve_checkpoint
+from joyflash_cli.weights.tensors import part_files
 
 LIVETALK, AVATARFORCING = "livetalk-1.3b", "avatarforcing-1.3b"
 
@@ -355,7 +355,7 @@ def test_templates_are_the_profiles_of_the_code():
     import presets
 
     from joyflash_cli.conditioning.config import ConditioningConfig
-    from joyflash_cli.media.inputs.sizing import SizeRule
+    from joyflash_cli.media.inputs.framing import SizeRule
     from joyflash_cli.sampler.settings import PAPER
 
     expected = {

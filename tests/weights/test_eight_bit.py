@@ -8,8 +8,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from joyflash_cli.errors import CheckpointError
-from joyflash_cli.weights.eight_bit import SCALE_SUFFIX, as_eight_bit, from_eight_bit
-from joyflash_cli.weights.state_dict import check_state_dict, load_state_dict
+from joyflash_cli.weights.tensors import (
+    SCALE_SUFFIX,
+    as_eight_bit,
+    check_state_dict,
+    from_eight_bit,
+    load_state_dict,
+)
 
 
 @given(st.integers(0, 2**31), st.floats(1e-6, 1e6))

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from joyflash_cli.errors import CheckpointError
-from joyflash_cli.weights.state_dict import load_state_dict
+from joyflash_cli.weights.tensors import load_state_dict
 
 
 class Net(nn.Module):

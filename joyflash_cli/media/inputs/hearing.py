@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from joyflash_cli.errors import AudioError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MIN_SAMPLE_RATE_HZ = 2_000
 MAX_SAMPLE_RATE_HZ = 384_000
@@ -53,6 +55,8 @@ class PcmFormat:
 
     def decode(self, data: bytes) -> np.ndarray:
         """``(n, channels)`` float32 of whole sample frames; integers are scaled to -1..1."""
+        import numpy as np
+
         size, kind = ENCODINGS[self.encoding]
         if self.encoding == "s24le":
             raw = np.frombuffer(data, np.uint8).reshape(-1, 3)

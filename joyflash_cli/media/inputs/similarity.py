@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -154,3 +154,40 @@ def _distance(length: int, first: int, inside: int) -> np.ndarray:
     """How far each row (or column) lies outside ``first <= i < first + inside``."""
     index = np.arange(length)
     return np.maximum(np.maximum(first - index, index - (first + inside - 1)), 0).astype(np.float32)
+
+
+_CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+
+
+def cut_frame(pixels: np.ndarray, place: Similarity, size_px: int) -> np.ndarray:
+    """The square of a picture as ``Framed.place`` says, ``(size_px, size_px, 3)`` uint8.
+
+    Beyond the picture its blurred edge continues.
+    """
+    height, width = pixels.shape[:2]
+    if place == Similarity(1.0, 0.0, 0.0, 0.0) and width == height == size_px:
+        return pixels.copy()
+    corners = place.to_picture(size_px * _CORNERS)
+    low, high = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int)
+    # Far outside nothing of the picture's rest is needed: cut first, extend then.
+    first = np.clip(low, 0, [width - 1, height - 1])
+    last = np.clip(high, first + 1, [width, height])
+    part = pixels[first[1] : last[1], first[0] : last[0]]
+    left, above = np.maximum(first - low, 0).tolist()
+    right, below = np.maximum(high - last, 0).tolist()
+    if max(left, above, right, below):
+        part = extend(part, (above, below, left, right))
+    x, y = place.x - int(first[0]) + left, place.y - int(first[1]) + above
+    return cut_smoothly(part, replace(place, x=x, y=y), size_px)
+
+
+def scaled(
+    pixels: np.ndarray, box: tuple[float, float, float, float], size: tuple[int, int]
+) -> np.ndarray:
+    """The box ``(left, top, right, bottom)`` at this ``(width, height)``, bilinear, antialiased."""
+    from PIL import Image
+
+    right, bottom = float(pixels.shape[1]), float(pixels.shape[0])
+    inside = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], right), min(box[3], bottom))
+    picture = Image.fromarray(pixels)
+    return np.array(picture.resize(size, Image.Resampling.BILINEAR, box=inside))

@@ -8,9 +8,9 @@ import numpy as np
 
 from joyflash_cli.errors import ImageError
 from joyflash_cli.media.inputs.faces import find_faces
-from joyflash_cli.media.inputs.framing import FramingRule, cut_frame
+from joyflash_cli.media.inputs.framing import Framing, FramingRule, frame_picture
 from joyflash_cli.media.inputs.picture import Picture
-from joyflash_cli.media.inputs.sizing import Framing, frame_picture, scaled
+from joyflash_cli.media.inputs.similarity import cut_frame, scaled
 
 
 class ClipFraming:

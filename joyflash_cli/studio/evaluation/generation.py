@@ -120,7 +120,7 @@ class CheckpointRenderer:
 
     def _scale(self, size_px: int) -> int:
         """How many times larger the profile's pictures are than these."""
-        from joyflash_cli.media.inputs.sizing import largest_size
+        from joyflash_cli.media.inputs.framing import largest_size
 
         framed_px = largest_size(self.files.description.framing)[0]
         if framed_px % size_px:

@@ -21,7 +21,7 @@ from joyflash_cli.measures.film_figures import (
 )
 from joyflash_cli.measures.quality import rgb_to_lab
 from joyflash_cli.measures.reader import Readers, load_readers
-from joyflash_cli.media.inputs.sizing import Framing
+from joyflash_cli.media.inputs.framing import Framing
 from joyflash_cli.studio.clips.clip_framing import ClipFraming
 from joyflash_cli.studio.evaluation.film_folder import Film, list_films
 from joyflash_cli.studio.evaluation.generation import CheckpointRenderer, Renderer

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from joyflash_cli.conditioning.reference import ImageConvention, assemble_image_channels
+from joyflash_cli.conditioning.config import ImageConvention
+from joyflash_cli.conditioning.frames import assemble_image_channels
 from joyflash_cli.errors import DataError
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.noise import SeededNoise

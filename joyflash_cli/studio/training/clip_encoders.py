@@ -11,7 +11,7 @@ from torch import Tensor
 from joyflash_cli.codec.protocol import Codec
 from joyflash_cli.conditioning.config import AudioWindowRule
 from joyflash_cli.encoders.protocol import AudioEncoder
-from joyflash_cli.media.inputs.sizing import Framing
+from joyflash_cli.media.inputs.framing import Framing
 from joyflash_cli.types import to_signed
 from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint
 
@@ -113,7 +113,7 @@ def _text(files: CheckpointFiles, device: torch.device) -> Callable[[str], Tenso
 
 def _image_tokens(files: CheckpointFiles, device: torch.device) -> Callable[[np.ndarray], Tensor]:
     from joyflash_cli.encoders.image import ImageEncoder, image_encoder_module
-    from joyflash_cli.weights.state_dict import load_state_dict
+    from joyflash_cli.weights.tensors import load_state_dict
 
     with torch.device("meta"):
         module = image_encoder_module(files.description.image_encoder)

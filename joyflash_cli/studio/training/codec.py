@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from joyflash_cli.codec.blinks import KnownBlinks
-from joyflash_cli.codec.latent_networks import CELL_PX
-from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
+from joyflash_cli.codec.networks import CELL_PX
+from joyflash_cli.codec.tiny import KnownBlinks, TinyCodec, TinyCodecConfig
 from joyflash_cli.studio.clips.clips import ClipStore
 from joyflash_cli.types import FRAMES_PER_LATENT, to_signed
 

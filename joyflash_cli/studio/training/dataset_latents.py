@@ -187,7 +187,7 @@ def encode_sound(
         num_latents: T.
         encoders: Encoder and windows.
     """
-    from joyflash_cli.conditioning.audio_windows import audio_windows
+    from joyflash_cli.conditioning.frames import audio_windows
 
     rule, encoder = encoders.audio_windows, encoders.audio
     rate_hz = encoder.feature_rate_hz

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from joyflash_cli.codec.networks import Drawing
 from joyflash_cli.codec.tiny import TinyCodec
-from joyflash_cli.codec.warp import Drawing
 from joyflash_cli.studio.clips.clips import ClipStore
 from joyflash_cli.studio.training.codec import measure_codec
 from joyflash_cli.studio.training.decoder_batches import (

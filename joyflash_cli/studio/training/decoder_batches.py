@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from joyflash_cli.codec.latent_networks import CELL_PX
+from joyflash_cli.codec.networks import CELL_PX
 from joyflash_cli.studio.clips.clips import EYES_OPEN, ClipStore
 from joyflash_cli.studio.training.codec import box_weights
 from joyflash_cli.studio.training.mouth_networks import CriticConfig

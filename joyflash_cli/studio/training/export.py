@@ -19,8 +19,8 @@ from joyflash_cli.studio.training.clip_encoders import resolve_encoders
 from joyflash_cli.studio.training.dmd import student_profile
 from joyflash_cli.studio.training.run_config import RunConfig
 from joyflash_cli.studio.training.run_parts import read_geometry
-from joyflash_cli.weights.eight_bit import as_eight_bit
 from joyflash_cli.weights.integrity import write_checksums
+from joyflash_cli.weights.tensors import as_eight_bit
 
 
 def export_checkpoint(

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from joyflash_cli.conditioning.reference import assemble_image_channels
+from joyflash_cli.conditioning.frames import assemble_image_channels
 from joyflash_cli.model.config import TINY, TransformerConfig
 from joyflash_cli.sampler.psb import noise_levels
 from joyflash_cli.sampler.settings import TINY as TINY_SAMPLER

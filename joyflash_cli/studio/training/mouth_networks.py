@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from joyflash_cli.codec.latent_networks import CELL_PX
+from joyflash_cli.codec.networks import CELL_PX
 from joyflash_cli.studio.heads.face_state import VISEMES
 from joyflash_cli.types import FRAMES_PER_LATENT
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.codec.tiny import TinyCodec
-from joyflash_cli.conditioning.reference import assemble_image_channels
+from joyflash_cli.conditioning.frames import assemble_image_channels
 from joyflash_cli.encoders.front_end import FrontEnd
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.psb import noise_levels

@@ -14,7 +14,7 @@ from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.clip_encoders import resolve_encoders
 from joyflash_cli.studio.training.latent_reader import LatentReader
 from joyflash_cli.studio.training.run_config import CHECKPOINT, RunConfig
-from joyflash_cli.weights.shards import part_files
+from joyflash_cli.weights.tensors import part_files
 
 
 @dataclass(frozen=True)

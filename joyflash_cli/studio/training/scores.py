@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
 from joyflash_cli.codec.protocol import Codec
-from joyflash_cli.conditioning.reference import assemble_image_channels
+from joyflash_cli.conditioning.frames import assemble_image_channels
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.settings import SamplerSettings

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from joyflash_cli.conditioning.audio_windows import AudioWindowRule
+from joyflash_cli.conditioning.frames import AudioWindowRule
 from joyflash_cli.errors import ConfigError, DataError
 from joyflash_cli.media.inputs.audio import write_wav
 from joyflash_cli.media.inputs.framing import FramingRule

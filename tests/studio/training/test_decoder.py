@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
+from joyflash_cli.codec.networks import Drawing
 from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
-from joyflash_cli.codec.warp import Drawing
 from joyflash_cli.errors import DataError
 from joyflash_cli.studio.clips.clips import ClipStore
 from joyflash_cli.studio.clips.shards import write_shard

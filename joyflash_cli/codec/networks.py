@@ -1,10 +1,15 @@
-"""The drawing half of the tiny codec: move the reference's pixels, then draw what they lack.
+"""The learnt networks of the tiny codec: between pixels and latents, and what makes frames crisp.
 
-``codec.latent_networks`` says roughly what a frame looks like: right place, soft edges. Two small
-networks on the quarter-resolution grid make it crisp. The first reads how every pixel of the frame
-moved and takes it from the reference; the second sees the moved reference beside the coarse frame
-and draws what the reference does not show: teeth, the inside of the mouth, lids. Both remember the
-previous latent, so blocks join without a seam.
+They make latents a description of the change ("the mouth opens so far") instead of a sum of
+pictures: what lies halfway between two latents decodes to a mouth that is half open, where the
+mean of two pictures would be a ghost of both. Encoder and decoder start as a linear codec,
+principal components of changes in cells of 8 x 8 pixels, and learn what it lacks.
+
+What they say of a frame is rough: right place, soft edges. Two small networks on the
+quarter-resolution grid make it crisp. The first reads how every pixel of the frame moved and takes
+it from the reference; the second sees the moved reference beside the coarse frame and draws what
+the reference does not show: teeth, the inside of the mouth, lids. Both remember the previous
+latent, so blocks join without a seam.
 """
 
 from dataclasses import dataclass
@@ -14,8 +19,136 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from joyflash_cli.codec.config import FOLD
-from joyflash_cli.codec.layers import MemoryLayer, ResidualLayer, start_at_zero
 from joyflash_cli.types import FRAMES_PER_LATENT
+
+
+def start_at_zero(convolution: nn.Conv2d) -> None:
+    """Make a convolution give zeros until it is trained."""
+    nn.init.zeros_(convolution.weight)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of each position, so that a crop gives what the whole gives."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, D, H, W)`` to the same."""
+        return self.norm(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class ResidualLayer(nn.Module):
+    """Two 3 x 3 convolutions behind a norm, added to the input; starts as the identity.
+
+    Args:
+        dim: Width.
+        norm: Before the convolutions; a group norm over the whole picture if ``None``.
+    """
+
+    def __init__(self, dim: int, norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, dim) if norm is None else norm
+        self.first = nn.Conv2d(dim, dim, 3, padding=1)
+        self.second = nn.Conv2d(dim, dim, 3, padding=1)
+        start_at_zero(self.second)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, D, H, W)`` to the same."""
+        return x + self.second(functional.silu(self.first(functional.silu(self.norm(x)))))
+
+
+class MemoryLayer(nn.Module):
+    """A residual layer that also sees its input at the previous latent frame."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(2 * dim, dim, 1)
+        self.residual = ResidualLayer(dim)
+
+    def forward(self, x: Tensor, previous: Tensor) -> Tensor:
+        """``x`` and ``previous`` are ``(B, D, H, W)``."""
+        return self.residual(x + self.mix(torch.cat([x, previous], 1)))
+
+
+CELL_PX = 2 * FOLD
+"""Side of a latent's cell in pixels: half the grid of folded pixels."""
+
+
+def _residual_layers(dim: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*[ResidualLayer(dim, ChannelNorm(dim)) for _ in range(count)])
+
+
+class ChangeEncoder(nn.Module):
+    """Four frames beside a reference picture to one latent frame.
+
+    Args:
+        channels: Of a latent frame.
+        dim: Width on the quarter-resolution grid.
+        latent_dim: Width on the latents' grid.
+        num_layers: Residual layers on the latents' grid.
+    """
+
+    def __init__(self, channels: int, dim: int, latent_dim: int, num_layers: int) -> None:
+        super().__init__()
+        pictures = 3 * (1 + 4) * FOLD**2
+        self.components = nn.Conv2d(12, channels, CELL_PX, stride=CELL_PX, bias=False)
+        self.from_pixels = nn.Conv2d(pictures, dim, 3, padding=1)
+        self.fine_layers = _residual_layers(dim, 2)
+        self.reduce = nn.Conv2d(dim, latent_dim, 3, stride=2, padding=1)
+        self.layers = _residual_layers(latent_dim, num_layers)
+        self.norm = ChannelNorm(latent_dim)
+        self.to_latent = nn.Conv2d(latent_dim, channels, 3, padding=1)
+        start_at_zero(self.to_latent)
+
+    def forward(self, frames: Tensor, reference: Tensor) -> Tensor:
+        """``(N, C, H/8, W/8)`` of frames ``(N, 4, 3, H, W)`` and reference ``(N, 3, H, W)``."""
+        change = (frames - reference[:, None]).flatten(1, 2)
+        pictures = torch.cat([change, reference], 1)
+        hidden = self.from_pixels(functional.pixel_unshuffle(pictures, FOLD))
+        hidden = self.layers(self.reduce(self.fine_layers(hidden)))
+        return self.components(change) + self.to_latent(functional.silu(self.norm(hidden)))
+
+
+class LatentDecoder(nn.Module):
+    """A latent frame to features on the quarter-resolution grid and a coarse change of pixels.
+
+    Args:
+        channels: Of a latent frame.
+        reference_dim: Width of the reference's features.
+        latent_dim: Width on the latents' grid.
+        dim: Width on the quarter-resolution grid.
+        num_layers: Residual layers on the latents' grid.
+    """
+
+    def __init__(
+        self, channels: int, reference_dim: int, latent_dim: int, dim: int, num_layers: int
+    ) -> None:
+        super().__init__()
+        self.components = nn.ConvTranspose2d(channels, 12, CELL_PX, stride=CELL_PX, bias=False)
+        self.from_reference = nn.Conv2d(reference_dim, latent_dim, 3, stride=2, padding=1)
+        self.from_latent = nn.Conv2d(channels, latent_dim, 3, padding=1)
+        self.layers = _residual_layers(latent_dim, num_layers)
+        self.norm = ChannelNorm(latent_dim)
+        self.enlarge = nn.Conv2d(latent_dim, 4 * dim, 1)
+        self.to_change = nn.Conv2d(dim, 3 * 4 * FOLD**2, 3, padding=1)
+        start_at_zero(self.to_change)
+
+    def prepare(self, features: Tensor) -> Tensor:
+        """What the reference's features ``(B, D, H/4, W/4)`` say on the latents' grid."""
+        return self.from_reference(features)
+
+    def forward(self, latent: Tensor, prepared: Tensor) -> tuple[Tensor, Tensor]:
+        """Features ``(N, dim, H/4, W/4)`` and coarse change ``(N, 12, H, W)`` of latents."""
+        hidden = self.layers(self.from_latent(latent) + prepared)
+        hidden = self.enlarge(functional.silu(self.norm(hidden)))
+        features = functional.pixel_shuffle(hidden, 2)
+        change = functional.pixel_shuffle(self.to_change(functional.silu(features)).float(), FOLD)
+        return features, change + self.components(latent).float()
+
 
 FLOW_FOLD = 2
 """Displacements are given for every second pixel, then made smooth by interpolation."""
