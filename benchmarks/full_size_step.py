@@ -4,13 +4,13 @@
 stream in its steady state (full cache, a window of four blocks at four noise levels) and runs one
 iteration: the joint pass with its condition frame, then the pass that stores the finished block.
 Peak memory is the process's own, above what it had before the weights; the prediction beside it is
-the preflight's. Weights are random, so nothing is said about pictures.
+what a render is refused with. Weights are random, so nothing is said about pictures.
 
 Measured with torch 2.13 on one thread of a shared AMD EPYC (AVX512-BF16), 256 x 256 pixels,
-1,421,187,232 parameters: peaks of 3.89, 4.32 and 4.36 GB in three runs against 4.12 GB predicted,
-which is 0.95, 1.05 and 1.06 of it (weights 2.84, cache 0.42, states 0.10, activations 0.25, heap
-holes 0.50; what the heap keeps is what varies). 65 CPU seconds for 14,520 GFLOP, 82 while the
-machine was busiest. runs/full-size-step.json has the rest.
+1,421,187,232 parameters: peaks of 3.89, 4.32, 4.36 and 3.85 GB in four runs against 3.97 GB
+predicted, which is 0.98, 1.09, 1.10 and 0.97 of it (weights 2.84, cache 0.42, states 0.10,
+activations 0.20, heap holes 0.40; what the heap keeps is what varies). 65 to 97 CPU seconds for
+14,520 GFLOP, more the busier the machine was. runs/full-size-step.json has the rest.
 """
 
 import argparse
@@ -67,8 +67,12 @@ def measure(options: argparse.Namespace) -> dict:
     from joyflash_cli.model.config import TransformerConfig
     from joyflash_cli.model.kernels import resolve_backend
     from joyflash_cli.render.device import keep_freed_memory
-    from joyflash_cli.render.memory import stream_memory
-    from joyflash_cli.render.preflight import heap_holes_bytes
+    from joyflash_cli.render.memory import (
+        activation_bytes,
+        heap_holes_bytes,
+        keys_values_bytes,
+        static_bytes,
+    )
     from joyflash_cli.sampler.settings import PAPER
     from joyflash_cli.weights.convert import read_template
 
@@ -94,19 +98,21 @@ def measure(options: argparse.Namespace) -> dict:
     if block is None:
         raise SystemExit("the stream was not in its steady state: no block became clean")
     backend = resolve_backend(options.attention, torch.device("cpu"), dtype)
-    predicted = stream_memory(
-        config, PAPER, grid, element_bytes=dtype.itemsize, written_out=backend == "math"
-    )
+    tokens = config.tokens_per_frame(*grid)
     peak = peak_bytes() - before
-    counted = weights + predicted.total
-    expected = counted + heap_holes_bytes(predicted.activations)
-    gflop = iteration_gflop(config, PAPER, config.tokens_per_frame(*grid))
+    cached = PAPER.sink_frames + PAPER.context_frames
+    cache = keys_values_bytes(config, cached * tokens, dtype.itemsize)
+    static = static_bytes(config, dtype.itemsize)
+    activations = activation_bytes(config, PAPER, tokens, dtype.itemsize)
+    allowance = heap_holes_bytes(activations)
+    expected = weights + cache + static + activations + allowance
+    gflop = iteration_gflop(config, PAPER, tokens)
     return {
         "profile": options.profile,
         "layers": config.num_layers,
         "parameters": sum(p.numel() for p in transformer.parameters()),
         "size_px": [options.width, options.height],
-        "tokens_per_frame": config.tokens_per_frame(*grid),
+        "tokens_per_frame": tokens,
         "dtype": options.dtype,
         "attention": backend,
         "threads": torch.get_num_threads(),
@@ -114,10 +120,10 @@ def measure(options: argparse.Namespace) -> dict:
         "peak_bytes": peak,
         "peak_over_predicted": round(peak / expected, 4),
         "weights_bytes": weights,
-        "cache_bytes": predicted.cache,
-        "static_bytes": predicted.static,
-        "activations_bytes": predicted.activations,
-        "allowance_bytes": expected - counted,
+        "cache_bytes": cache,
+        "static_bytes": static,
+        "activations_bytes": activations,
+        "allowance_bytes": allowance,
         "bytes_before": before,
         "random_weights_s": round(load_s, 1),
         "iteration_wall_s": round(wall_s, 2),
@@ -154,7 +160,7 @@ def random_transformer(config, dtype):
     return transformer
 
 
-def steady_stream(transformer, profile, grid):
+def steady_stream(transformer, settings, grid):
     """A stream in which the next iteration makes a block clean and a full cache is read."""
     import torch
 
@@ -166,25 +172,25 @@ def steady_stream(transformer, profile, grid):
     shape = (config.out_channels, *grid)
     noise = SeededNoise(0, shape)
     source = RandomSource(config, grid)
-    stream = Stream.start(transformer, profile, source=source, noise=noise, latent_shape=shape)
-    block_tokens = profile.block_frames * config.tokens_per_frame(*grid)
+    stream = Stream.start(transformer, settings, source=source, noise=noise, latent_shape=shape)
+    block_tokens = settings.block_frames * config.tokens_per_frame(*grid)
     keys = torch.randn(1, block_tokens, config.num_heads, config.head_dim)
     keys = keys.to(transformer.patch_embedding.weight.dtype)
     for index in range(CLEAN_BLOCKS):
-        stream.cache.append(((keys, keys),) * config.num_layers, profile.block_start(index))
+        stream.cache.append(((keys, keys),) * config.num_layers, settings.block_start(index))
     del keys
-    num_blocks = profile.num_window_blocks
+    num_blocks = settings.num_window_blocks
     stream.window = [
         WindowBlock(
             CLEAN_BLOCKS + place,
-            noise.initial(CLEAN_BLOCKS + place, profile.block_frames),
-            level=profile.clean_level - 2 * (place + 1),
+            noise.initial(CLEAN_BLOCKS + place, settings.block_frames),
+            level=settings.clean_level - 2 * (place + 1),
         )
         for place in range(num_blocks)
     ]
     stream.num_emitted = CLEAN_BLOCKS
     stream.next_block = CLEAN_BLOCKS + num_blocks
-    stream.clean_block = noise.initial(CLEAN_BLOCKS - 1, profile.block_frames)
+    stream.clean_block = noise.initial(CLEAN_BLOCKS - 1, settings.block_frames)
     return stream
 
 
@@ -217,18 +223,21 @@ class RandomSource:
         return Conditioning(image=image, text=self._text, audio=audio)
 
 
-def iteration_gflop(config, profile, tokens_per_frame: int) -> float:
+def iteration_gflop(config, settings, tokens_per_frame: int) -> float:
     """Multiplications and additions of the linear maps and attentions of both passes."""
-    from joyflash_cli.render.memory import clean_pass_size, window_pass_size
+    from joyflash_cli.sampler.urcr import attended_frames
 
+    held = {"num_sink": settings.sink_frames, "num_context": settings.context_frames}
     total = 0
-    for size in (
-        window_pass_size(profile, tokens_per_frame),
-        clean_pass_size(profile, tokens_per_frame),
+    for kind, num_frames, in_front in (
+        ("window", settings.window_frames, int(settings.mci)),
+        ("clean", settings.block_frames, 0),
     ):
-        linear = 2 * size.own_tokens * (6 * config.dim**2 + 2 * config.dim * config.ffn_dim)
-        pairs = size.own_tokens * (size.own_tokens + size.context_tokens)
-        across = size.own_tokens * (TEXT_TOKENS if config.text_dim else 0)
+        own = (num_frames + in_front) * tokens_per_frame
+        context = sum(attended_frames(settings, kind, num_own=num_frames, **held))
+        linear = 2 * own * (6 * config.dim**2 + 2 * config.dim * config.ffn_dim)
+        pairs = own * (own + context * tokens_per_frame)
+        across = own * (TEXT_TOKENS if config.text_dim else 0)
         total += config.num_layers * (linear + 4 * config.dim * (pairs + across))
     return total / 1e9
 

@@ -14,7 +14,7 @@ from joyflash_cli.batch.renderer import RendererSettings
 from joyflash_cli.weights.store import CheckpointFiles
 
 if TYPE_CHECKING:
-    from joyflash_cli.render.preflight import MemoryNeed
+    from joyflash_cli.render.memory import MemoryNeed
 
 # Present where a kernel driver for CUDA (also under Windows' Linux) or ROCm is loaded.
 _ACCELERATOR_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
@@ -67,8 +67,8 @@ def fit_workers(
         UsageError: When an option does not fit the checkpoint.
     """
     from joyflash_cli.media.inputs.framing import largest_size
+    from joyflash_cli.render.memory import PlannedRun, check_memory, memory_needs
     from joyflash_cli.render.placement import place
-    from joyflash_cli.render.preflight import PlannedRun, check_memory, memory_needs
 
     frame = settings.frame.resolved(files)
     side = frame.size_px or frame.max_size_px

@@ -41,8 +41,8 @@ from joyflash_cli.errors import OutputError
 
 if TYPE_CHECKING:
     from joyflash_cli.render import RenderRequest, RunRecord
+    from joyflash_cli.render.memory import MemoryNeed
     from joyflash_cli.render.placement import Placement
-    from joyflash_cli.render.preflight import MemoryNeed
     from joyflash_cli.weights.store import CheckpointFiles
 
 
@@ -169,8 +169,8 @@ def _preflight(
         DeviceError: When the memory is not free, or a kernel does not run.
         UsageError: When an option does not fit the checkpoint.
     """
+    from joyflash_cli.render.memory import PlannedRun, check_memory
     from joyflash_cli.render.placement import place
-    from joyflash_cli.render.preflight import PlannedRun, check_memory
     from joyflash_cli.weights.store import unverified
 
     placement = place(files, options.device, options.dtype, options.execution)

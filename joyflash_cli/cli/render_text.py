@@ -7,8 +7,8 @@ from joyflash_cli import __version__
 
 if TYPE_CHECKING:
     from joyflash_cli.render import RenderPlan, RenderRequest, RunRecord
+    from joyflash_cli.render.memory import MemoryNeed
     from joyflash_cli.render.placement import Placement
-    from joyflash_cli.render.preflight import MemoryNeed
     from joyflash_cli.weights.store import CheckpointFiles
 
 WORTH_TELLING_BYTES = 1_000_000_000
@@ -105,7 +105,7 @@ def memory_summary(placement: "Placement", needs: "list[MemoryNeed]") -> dict[st
                 "device": need.device,
                 "needed_bytes": need.total,
                 "free_bytes": None if need.free is None else need.free.free,
-                "parts_bytes": need.binding,
+                "parts_bytes": need.parts,
             }
             for need in needs
         ],

@@ -1,105 +1,162 @@
-"""How many bytes a run needs, from sizes alone: formulas, no tensors.
+"""What a run needs of memory against what is free, told before anything large is read.
 
-Each formula names the tensors that are alive together at the worst moment of a pass. The tests
-compare them with the storages that a real pass keeps alive, on several geometries.
+Weights are counted from the headers of their files and the cache from its sizes, exactly. What a
+pass of the transformer or a step of the codec has alive was measured and scales with tokens and
+pixels. Nothing is tried out. An allowance for workspaces and fragmentation is added: on a CPU from
+measurements with benchmarks/full_size_step.py, on a GPU a guess.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from joyflash_cli.codec.config import WanCodecConfig
+from joyflash_cli.errors import DeviceError
+from joyflash_cli.media.inputs.framing import FramingRule
 from joyflash_cli.model.config import TransformerConfig
+from joyflash_cli.render.device import FreeMemory, free_memory, has_bfloat16
+from joyflash_cli.render.placement import FAST_CODEC, Placement, fast_decoder_dtype
 from joyflash_cli.sampler.settings import SamplerSettings
-from joyflash_cli.sampler.urcr import PassKind, attended_frames
+from joyflash_cli.streaming import QUEUE_CAPACITY
+from joyflash_cli.types import FRAMES_PER_LATENT
+from joyflash_cli.weights.store import CheckpointFiles
+from joyflash_cli.weights.tensors import num_parameters, tensor_shapes
 
-MAX_SCORES = 1 << 22
-"""Attention scores that the written-out kernel holds at once (``model.kernels``)."""
+if TYPE_CHECKING:
+    pass
 
-GELU_ELEMENTS = 1 << 15
-"""Numbers that the activation of the feed-forward part computes at once (``model.kernels``)."""
+FEED_FORWARD_NUMBERS = 19.0
+ATTENTION_NUMBERS = 6.2
+"""Alive in the largest layer of a pass, in multiples of the width: per token that is computed while
+the feed-forward part runs, and per token that is attended while attention runs. Measured on the
+1.3B geometry at 256 x 256 and 832 x 480 px; the 14B one takes up to a third less."""
 
 CLIP_TOKENS = 257
 """Tokens of the CLIP picture encoder (16 x 16 patches and one for all)."""
 
-LATENT_COPIES = 4
-"""Float32 copies of the window's latents: blocks, joined input, prediction, clean prediction."""
+WAN_DECODING, WAN_PICTURE, WAN_CLIP = 6878.1, 984.3, 3557.6
+"""Numbers per pixel of a frame that the Wan 2.1 VAE holds at most: decoding, with its state;
+encoding a picture; and encoding the padded clip of image-to-video, four frames at once."""
+
+TAEHV_DECODING = 744.0
+TINY_DECODING, TINY_PICTURE = 179.0, 160.0
+"""The same of the tiny decoder, and of the embedded model's codec on the square that it sees."""
+
+RGB_BYTES = 3
+ENCODER_FRAMES = 16
+"""Frames that x264 keeps, half the bytes each, and what is converted for it."""
 
 FLOAT32_BYTES = 4
+ENCODER_BYTES = 2
+"""Text and picture encoder are loaded in half precision."""
+
+GPU_ALLOWANCE_BYTES = 256 << 20
+GPU_ALLOWANCE = 0.05
+"""Workspaces of libraries and holes between tensors on a GPU, fixed and as a share: a guess."""
+
+HEAP_HOLES = 2.0
+HEAP_HOLES_BYTES = 480 << 20
+"""On a CPU: what the C library's heap keeps of freed activations, and where that ends, because
+larger tensors are given back at once. The same run keeps 0.3 GB once and 0.7 GB another time."""
+
+GIGABYTE = 1e9
 
 
 @dataclass(frozen=True)
-class PassSize:
-    """One pass of the transformer.
+class PlannedRun:
+    """What is to be run, as far as memory cares.
 
     Attributes:
-        own_tokens: Tokens that are computed.
-        context_tokens: Tokens of the cache that they also attend.
-        keeps_keys: Whether the keys and values of all layers are handed out.
+        files: The checkpoint; only descriptions and headers are read.
+        size_px: ``(width, height)`` of the video.
+        prompt: Text, empty for the checkpoint's default; a new one needs the text encoder.
     """
 
-    own_tokens: int
-    context_tokens: int
-    keeps_keys: bool
+    files: CheckpointFiles
+    size_px: tuple[int, int]
+    prompt: str = ""
+
+    @property
+    def seen_px(self) -> tuple[int, int]:
+        """``(width, height)`` of what the model sees: the framed square, or all of the video."""
+        rule = self.files.description.framing
+        return (rule.size_px, rule.size_px) if isinstance(rule, FramingRule) else self.size_px
 
 
 @dataclass(frozen=True)
-class StreamMemory:
-    """What sampling needs besides the weights, in bytes.
+class MemoryNeed:
+    """What a run takes of one device.
 
     Attributes:
-        cache: Keys and values of sink and context.
-        per_frame: Of those, one latent frame.
-        static: Text, picture and face: their states, and keys and values in every layer.
-        activations: The largest pass.
+        device: Its name.
+        parts: What is alive together when most is, by name, in bytes.
+        free: What the device has now; ``None`` where it does not say.
     """
 
-    cache: int
-    per_frame: int
-    static: int
-    activations: int
+    device: str
+    parts: dict[str, int]
+    free: FreeMemory | None
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.cache + self.static + self.activations
+        return sum(self.parts.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether that is free; unknown counts as yes."""
+        return self.free is None or self.total <= self.free.free
+
+    def describe(self) -> str:
+        """``needs 9.1 of 23.4 GB free on cuda:0``."""
+        if self.free is None:
+            return f"needs {_gigabytes(self.total)} on {self.device}"
+        free = _gigabytes(self.free.free)
+        return f"needs {self.total / GIGABYTE:.1f} of {free} free on {self.device}"
 
 
-def stream_memory(
-    config: TransformerConfig,
-    profile: SamplerSettings,
-    grid: tuple[int, int],
-    *,
-    element_bytes: int,
-    written_out: bool,
-) -> StreamMemory:
-    """What a stream needs once its window and its cache are full.
-
-    Args:
-        config: Of the transformer.
-        profile: Of the sampler.
-        grid: Rows and columns of a latent frame.
-        element_bytes: Of one number in the transformer's dtype.
-        written_out: Whether attention is computed by ``math`` rather than a fused kernel.
+def memory_needs(run: PlannedRun, placement: Placement) -> list[MemoryNeed]:
+    """What the run takes of every device it uses, the transformer's first.
 
     Raises:
-        ConfigError: If the latent frame does not fit the patch.
+        CheckpointError: When a header cannot be read.
+        ConfigError: When the description has a wrong entry, or the size does not fit it.
     """
-    tokens = config.tokens_per_frame(*grid)
-    per_frame = keys_values_bytes(config, tokens, element_bytes)
-    cached_frames = profile.sink_frames + profile.context_frames
-    passes = (window_pass_size(profile, tokens), clean_pass_size(profile, tokens))
-    window_frames = profile.window_frames + int(profile.mci)
-    latents = window_frames * grid[0] * grid[1]
-    activations = max(
-        pass_bytes(config, size, element_bytes=element_bytes, written_out=written_out)
-        for size in passes
-    )
-    return StreamMemory(
-        cache=cached_frames * per_frame,
-        per_frame=per_frame,
-        static=static_bytes(config, element_bytes),
-        activations=activations
-        + latents * config.out_channels * FLOAT32_BYTES * LATENT_COPIES
-        + latents * config.in_channels * element_bytes,
-    )
+    import torch
+
+    device, codec_device, host = placement.device, placement.codec_device, torch.device("cpu")
+    sampling: dict[torch.device, dict[str, int]] = {d: {} for d in (device, codec_device, host)}
+    encoding: dict[torch.device, dict[str, int]] = {d: {} for d in sampling}
+    resident, unplaced = _transformer_bytes(run.files, placement)
+    audio_encoder = num_parameters(run.files.shards("front_end")) * FLOAT32_BYTES
+    sampling[device] |= {"transformer": resident, **_stream_bytes(run, placement)}
+    sampling[device]["audio encoder"] = audio_encoder
+    encoding[device] |= {"transformer": resident, "audio encoder": audio_encoder}
+    if device.type != "cpu":
+        # Weights pass through the CPU's memory on their way; offloaded ones stay there.
+        encoding[host]["transformer"] = unplaced
+        if placement.offloads_layers:
+            sampling[host]["transformer"] = unplaced
+    encoder = "text or picture encoder" if placement.text_device == device else "text encoder"
+    encoding[placement.text_device][encoder] = _encoder_bytes(run)
+    decoding, picture = _codec_bytes(run, placement)
+    sampling[codec_device]["codec"], encoding[codec_device]["codec"] = decoding, picture
+    sampling[host]["frames"] = _frames_bytes(run)
+    needs = []
+    for place, parts in sampling.items():
+        # Frames are made when the conditioning is there: one moment or the other takes more.
+        most = max(parts, encoding[place], key=lambda moment: sum(moment.values()))
+        if place.type == "cpu":
+            allowance = heap_holes_bytes(parts.get("activations", 0))
+        else:
+            allowance = GPU_ALLOWANCE_BYTES + int(sum(most.values()) * GPU_ALLOWANCE)
+        needs.append(MemoryNeed(str(place), most | {"allowance": allowance}, free_memory(place)))
+    return needs
+
+
+def heap_holes_bytes(activations: int) -> int:
+    """What a process on a CPU takes beyond the tensors that are alive."""
+    return min(int(activations * HEAP_HOLES), HEAP_HOLES_BYTES)
 
 
 def keys_values_bytes(config: TransformerConfig, num_tokens: int, element_bytes: int) -> int:
@@ -121,100 +178,200 @@ def static_bytes(config: TransformerConfig, element_bytes: int) -> int:
     return states * element_bytes + keys_values_bytes(config, num_tokens, element_bytes)
 
 
-def window_pass_size(profile: SamplerSettings, tokens_per_frame: int) -> PassSize:
-    """The joint pass over a full window behind a full cache."""
-    context = _attended(profile, "window", profile.window_frames)
-    return PassSize(
-        (profile.window_frames + int(profile.mci)) * tokens_per_frame,
-        context * tokens_per_frame,
-        profile.clean_kv == "last-pass",
-    )
-
-
-def clean_pass_size(profile: SamplerSettings, tokens_per_frame: int) -> PassSize:
-    """The pass that makes a finished block's keys and values; nothing where there is none."""
-    if profile.clean_kv != "extra-pass":
-        return PassSize(0, 0, False)
-    context = _attended(profile, "clean", profile.block_frames)
-    return PassSize(profile.block_frames * tokens_per_frame, context * tokens_per_frame, True)
-
-
-def _attended(profile: SamplerSettings, kind: PassKind, num_own: int) -> int:
-    """Frames that a pass attends of a full cache."""
-    held = {"num_sink": profile.sink_frames, "num_context": profile.context_frames}
-    return sum(attended_frames(profile, kind, num_own=num_own, **held))
-
-
-def pass_bytes(
-    config: TransformerConfig, size: PassSize, *, element_bytes: int, written_out: bool
+def activation_bytes(
+    config: TransformerConfig,
+    settings: SamplerSettings,
+    tokens_per_frame: int,
+    element_bytes: int,
 ) -> int:
-    """What is alive in the last layer of a pass, at the worst of its four moments."""
-    own = size.own_tokens * config.dim * element_bytes
-    context = size.context_tokens * config.dim * element_bytes
-    keys = 2 * (own + context)
-    # Rotation computes in float32: the copy, and the product.
-    rotation = 8 if element_bytes < FLOAT32_BYTES else 4
+    """What the larger of the two passes has alive behind a full cache, beside cache and weights.
 
-    def scores(num_keys: int) -> int:
-        if not written_out:
-            return 0
-        alive = min(size.own_tokens * num_keys * config.num_heads, MAX_SCORES)
-        # Scores and probabilities, and the attended pieces before they are joined.
-        return 2 * alive * element_bytes + own
-
-    moments = (
-        # Input, embedded tokens, normed, query, key, value, rotated own keys | the context's turn.
-        7 * own + rotation * size.context_tokens * config.dim,
-        # ... the query's turn, with all keys and values joined.
-        6 * own + keys + rotation * size.own_tokens * config.dim,
-        # ... attention and its result.
-        8 * own + keys + scores(size.own_tokens + size.context_tokens),
-        # Cross-attention: besides, the layer's input, its own keys and values, and its branches.
-        10 * own + scores(config.text_len if config.text_dim is not None else 0),
-        # Feed-forward: before and after its activation function, which computes in float32.
-        7 * own
-        + 2 * size.own_tokens * config.ffn_dim * element_bytes
-        + 3 * FLOAT32_BYTES * min(size.own_tokens * config.ffn_dim, GELU_ELEMENTS),
+    In the last layer all keys and values that a pass hands out are there, too: those of a finished
+    block, or of the whole window where the last pass over a block gives them.
+    """
+    cached = settings.sink_frames + settings.context_frames
+    window, block = settings.window_frames + int(settings.mci), settings.block_frames
+    kept = window if settings.clean_kv == "last-pass" else 0
+    alive = max(
+        max(FEED_FORWARD_NUMBERS * own, ATTENTION_NUMBERS * (own + cached))
+        + 2 * config.num_layers * handed_out
+        for own, handed_out in ((window, kept), (block, block))
     )
-    kept = config.num_layers - 1 if size.keeps_keys else 0
-    rotations = (size.own_tokens + size.context_tokens) * config.head_dim * FLOAT32_BYTES
-    return max(moments) + 2 * own * kept + rotations
+    return int(alive * tokens_per_frame * config.dim * element_bytes)
 
 
-@dataclass(frozen=True)
-class CodecMemory:
-    """What a codec needs, in bytes.
+def _stream_bytes(run: PlannedRun, placement: Placement) -> dict[str, int]:
+    """What sampling takes besides the weights, once window and cache are full."""
+    description = run.files.description
+    config, settings = description.transformer, description.sampler
+    width, height = run.seen_px
+    stride, element_bytes = description.codec.spatial_stride, placement.dtype.itemsize
+    tokens = config.tokens_per_frame(height // stride, width // stride)
+    per_frame = keys_values_bytes(config, tokens, element_bytes)
+    cached = settings.sink_frames + settings.context_frames
+    return {
+        f"cache ({_gigabytes(per_frame)} per latent frame)": cached * per_frame,
+        "text and picture states": static_bytes(config, element_bytes),
+        "activations": activation_bytes(config, settings, tokens, element_bytes),
+    }
 
-    Attributes:
-        weights: Of its weights on the device.
-        state: What a stream remembers.
-        work: Beside it, decoding one latent frame.
-        encoding: Encoding the picture, before the stream begins.
+
+def _transformer_bytes(files: CheckpointFiles, placement: Placement) -> tuple[int, int]:
+    """The transformer's weights on its device, and as they are in the CPU's memory before."""
+    shapes = tensor_shapes(files.shards("transformer"))
+    element_bytes = placement.dtype.itemsize
+    total = sum(map(math.prod, shapes.values())) * element_bytes
+    # What is quantized and offloaded: the weights of the layers' linear maps.
+    linear = [
+        shape
+        for name, shape in shapes.items()
+        if name.startswith("layers.") and name.endswith(".weight") and len(shape) == 2
+    ]
+    in_linear_maps = sum(map(math.prod, linear))
+    if placement.offloads_layers:
+        visiting = max(map(math.prod, linear), default=0)
+        return total - (in_linear_maps - visiting) * element_bytes, total
+    if placement.options.quantize != "none":
+        scales = sum(shape[0] for shape in linear) * element_bytes
+        return total - in_linear_maps * (element_bytes - 1) + scales, total
+    return total, total
+
+
+def _codec_bytes(run: PlannedRun, placement: Placement) -> tuple[int, int]:
+    """The codec with its weights: while it decodes, and before that, encoding the picture."""
+    from joyflash_cli.codec.composition import canvas_bytes
+
+    num_pixels = math.prod(run.seen_px)
+    weights = num_parameters(run.files.shards("codec")) * FLOAT32_BYTES
+    codec, canvas = run.files.description.codec, 0
+    if isinstance(codec, WanCodecConfig):
+        is_clip = run.files.description.conditioning.image_convention == "wan-i2v"
+        decoding = WAN_DECODING * codec.width_share
+        picture = (WAN_CLIP if is_clip else WAN_PICTURE) * codec.width_share
+    else:
+        decoding, picture = TINY_DECODING, TINY_PICTURE
+        canvas = canvas_bytes(run.size_px)
+    number_bytes = FLOAT32_BYTES
+    if placement.options.fast_decode:
+        number_bytes = fast_decoder_dtype(placement.codec_device).itemsize
+        weights += num_parameters(run.files.shards(FAST_CODEC)) * number_bytes
+        decoding = TAEHV_DECODING
+    return (
+        weights + canvas + int(decoding * num_pixels * number_bytes),
+        weights + int(picture * num_pixels * FLOAT32_BYTES),
+    )
+
+
+def _frames_bytes(run: PlannedRun) -> int:
+    """Frames of the blocks between decoder and file: one made, some ready, one written."""
+    per_block = FRAMES_PER_LATENT * run.files.description.sampler.block_frames
+    num_frames = (QUEUE_CAPACITY + 2) * per_block + ENCODER_FRAMES
+    return num_frames * RGB_BYTES * math.prod(run.size_px)
+
+
+def _encoder_bytes(run: PlannedRun) -> int:
+    """The larger of text and picture encoder: each is freed before the next is loaded."""
+    from joyflash_cli.encoders.text import clean_prompt
+    from joyflash_cli.weights.prompt_cache import has_prompt, prompt_key
+
+    parts = ["image_encoder"]
+    if run.files.has("text_encoder"):
+        config = run.files.description.conditioning
+        key = prompt_key(config.text_encoder, clean_prompt(run.prompt or config.default_prompt))
+        if not has_prompt(run.files.directory, key):
+            parts.append("text_encoder")
+    return max(num_parameters(run.files.shards(part)) * ENCODER_BYTES for part in parts)
+
+
+def check_memory(run: PlannedRun, placement: Placement) -> list[MemoryNeed]:
+    """The needs of the run, when they are free.
+
+    Raises:
+        DeviceError: ``E-DEVICE-MEMORY`` when they are not; the hint is the next smaller setting.
     """
+    needs = memory_needs(run, placement)
+    too_large = next((need for need in needs if not need.fits), None)
+    if too_large is None:
+        return needs
+    largest = sorted(too_large.parts.items(), key=lambda part: -part[1])[:3]
+    listed = ", ".join(f"{name} {_gigabytes(size)}" for name, size in largest)
+    width, height = run.size_px
+    raise DeviceError(
+        f"{run.files.name} at {width} x {height} px {too_large.describe()} ({listed})",
+        hint=_smaller_setting(run, placement),
+        code="E-DEVICE-MEMORY",
+    )
 
-    weights: int
-    state: int
-    work: int
-    encoding: int
 
-    @property
-    def total(self) -> int:
-        """While frames are decoded."""
-        return self.weights + self.state + self.work
+def memory_ran_out(run: PlannedRun, placement: Placement) -> DeviceError:
+    """What to tell when memory ran out although the needs were free."""
+    need = memory_needs(run, placement)[0]
+    return DeviceError(
+        f"{placement.device} is out of memory: by estimate the run {need.describe()}",
+        hint=_smaller_setting(run, placement),
+        code="E-DEVICE-MEMORY",
+    )
 
 
-@dataclass(frozen=True)
-class CodecCost:
-    """Numbers that a codec holds per pixel of a frame; convolutions scale exactly with pixels.
+def _smaller_setting(run: PlannedRun, placement: Placement) -> str:
+    """The least change of options with which the run fits, in words.
 
-    Attributes:
-        state: Remembered along the stream, between two steps.
-        work: Alive at the worst moment of a step, beside the state before it.
+    Options are tried in turn, each alone and then with those before that helped.
     """
+    before = smallest = memory_needs(run, placement)[0].total
+    together = placement
+    flags: list[str] = []
+    for flag, alone in _smaller(placement, run.files).items():
+        added = _smaller(together, run.files).get(flag)
+        if added is None or memory_needs(run, added)[0].total >= smallest:
+            continue
+        if flag == "--offload all":  # replaces what it cannot be combined with
+            flags = [kept for kept in flags if not kept.startswith(("--offload", "--quantize"))]
+        together, flags = added, [*flags, flag]
+        for given, changed in ((flag, alone), (" ".join(flags), together)):
+            needs = memory_needs(run, changed)
+            if needs[0].total < before and all(need.fits for need in needs):
+                return f"{given} needs {_gigabytes(needs[0].total)}"
+        smallest = memory_needs(run, together)[0].total
+    return (
+        f"the least possible here is {_gigabytes(smallest)}; free some memory, give another "
+        "--device, or --profile tiny"
+    )
 
-    state: float
-    work: float
 
-    def times(self, factor: float) -> "CodecCost":
-        """The cost of a codec with so much wider layers."""
-        return CodecCost(self.state * factor, self.work * factor)
+def _smaller(placement: Placement, files: CheckpointFiles) -> dict[str, Placement]:
+    """The placement under each option that would make the run smaller, the least loss first."""
+    import torch
+
+    options, cpu = placement.options, torch.device("cpu")
+    on_cpu = placement.device.type == "cpu"
+    found = {}
+    if placement.dtype == torch.float32 and has_bfloat16(placement.device):
+        found["--dtype bf16"] = replace(placement, dtype=torch.bfloat16)
+    if not on_cpu and options.offload == "none":
+        found["--offload text"] = placement.under(offload="text")
+    if files.has(FAST_CODEC) and not options.fast_decode:
+        found["--fast-decode"] = placement.under(fast_decode=True)
+    if options.quantize == "none" and not placement.offloads_layers:
+        found["--quantize int8"] = placement.under(quantize="int8")
+    if placement.codec_device != cpu:
+        found["--vae-device cpu"] = replace(placement, codec_device=cpu)
+    if not on_cpu and options.offload != "all":
+        found["--offload all"] = placement.under(offload="all", quantize="none", compile=False)
+    return found
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whatever device."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "DefaultCPUAllocator" in text
+    )
+
+
+def _gigabytes(num_bytes: float) -> str:
+    return f"{num_bytes / GIGABYTE:.1f} GB"

@@ -4,8 +4,8 @@ Everything a user can choose about that is checked here, once, before weights ar
 """
 
 import shutil
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from joyflash_cli.codec.config import WanCodecConfig
 from joyflash_cli.errors import CheckpointError, DeviceError, UsageError
@@ -93,6 +93,10 @@ class Placement:
 
         on_cpu_first = self.offloads_layers or self.options.quantize != "none"
         return torch.device("cpu") if on_cpu_first else self.device
+
+    def under(self, **changes: Any) -> "Placement":
+        """The same with some of the options changed."""
+        return replace(self, options=replace(self.options, **changes))
 
     def describe(self) -> str:
         """``cuda:0 bfloat16, int8 weights``: for one line of text."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.errors import DeviceError
 from joyflash_cli.render.load import LoadedParts
+from joyflash_cli.render.memory import PlannedRun, is_out_of_memory, memory_ran_out
 from joyflash_cli.render.placement import Placement
-from joyflash_cli.render.preflight import PlannedRun, is_out_of_memory, memory_ran_out
 from joyflash_cli.render.request import RenderRequest
 from joyflash_cli.render.scene_decoder import SceneDecoder
 from joyflash_cli.render.sound_feed import SoundFeed

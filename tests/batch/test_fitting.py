@@ -7,11 +7,11 @@ from joyflash_cli.batch.fitting import WORKER_BYTES, fit_workers, with_named_dty
 from joyflash_cli.batch.renderer import RendererSettings
 from joyflash_cli.errors import DeviceError
 from joyflash_cli.render import device as device_module
-from joyflash_cli.render import preflight
+from joyflash_cli.render import memory
 from joyflash_cli.render.device import FreeMemory
 from joyflash_cli.render.frame import MAX_SIZE_PX
+from joyflash_cli.render.memory import PlannedRun, memory_needs
 from joyflash_cli.render.placement import choose_placement
-from joyflash_cli.render.preflight import PlannedRun, memory_needs
 from joyflash_cli.weights.store import resolve_checkpoint
 
 SETTINGS = RendererSettings(dtype="float32")
@@ -31,7 +31,7 @@ def one_worker(files):
 
 
 def with_memory(monkeypatch, free):
-    monkeypatch.setattr(preflight, "free_memory", lambda device: FreeMemory(free, 2 * free))
+    monkeypatch.setattr(memory, "free_memory", lambda device: FreeMemory(free, 2 * free))
 
 
 @pytest.mark.parametrize(("room", "expected"), [(1.0, 1), (2.5, 2), (3.0, 3), (16.0, 4)])
@@ -53,7 +53,7 @@ def test_less_than_one_worker_is_refused_with_a_way_out(monkeypatch, files):
 
 
 def test_a_machine_that_does_not_say_gets_what_was_asked(monkeypatch, files):
-    monkeypatch.setattr(preflight, "free_memory", lambda device: None)
+    monkeypatch.setattr(memory, "free_memory", lambda device: None)
     assert fit_workers(("cpu",) * 9, SETTINGS, files) == (("cpu",) * 9, "")
 
 

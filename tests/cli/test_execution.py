@@ -13,7 +13,7 @@ from joyflash_cli.cli.app import run
 from joyflash_cli.media.outputs.probe import probe
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.render import device as device_module
-from joyflash_cli.render import preflight
+from joyflash_cli.render import memory
 from joyflash_cli.render.device import FreeMemory
 
 NUM_FRAMES = 33  # ceil(1.3 s * 25)
@@ -90,7 +90,7 @@ def test_choices_that_cannot_be_followed(base, options, exit_code, code, words, 
 
 
 def test_too_little_memory_is_told_before_the_weights_are_read(base, monkeypatch, capsys):
-    monkeypatch.setattr(preflight, "free_memory", lambda device: FreeMemory(1000, 2000))
+    monkeypatch.setattr(memory, "free_memory", lambda device: FreeMemory(1000, 2000))
     monkeypatch.setattr(
         CausalTransformer, "__init__", lambda *a, **k: pytest.fail("weights were read")
     )

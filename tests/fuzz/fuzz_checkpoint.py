@@ -16,8 +16,8 @@ from oracle import Oracle
 from toy_checkpoint import write_toy_checkpoint
 
 from joyflash_cli.render import JoyFlash
+from joyflash_cli.render.memory import PlannedRun, check_memory
 from joyflash_cli.render.placement import choose_placement
-from joyflash_cli.render.preflight import PlannedRun, check_memory
 from joyflash_cli.weights.integrity import read_checksums
 from joyflash_cli.weights.store import resolve_checkpoint
 from joyflash_cli.weights.tensors import num_parameters

@@ -11,8 +11,8 @@ import pytest
 
 from joyflash_cli.errors import JoyFlashError
 from joyflash_cli.render import JoyFlash
+from joyflash_cli.render.memory import PlannedRun, check_memory
 from joyflash_cli.render.placement import choose_placement
-from joyflash_cli.render.preflight import PlannedRun, check_memory
 from joyflash_cli.weights.store import resolve_checkpoint
 
 HUGE = 10**9

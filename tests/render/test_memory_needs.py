@@ -1,4 +1,4 @@
-"""The preflight: what full-size runs need, when they are refused, and what is proposed instead."""
+"""What full-size runs need, when they are refused, and what is proposed instead."""
 
 import dataclasses
 import json
@@ -11,16 +11,16 @@ from joyflash_cli.config import to_dict
 from joyflash_cli.description import parse_description
 from joyflash_cli.errors import CheckpointError, DeviceError
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.render import preflight
+from joyflash_cli.render import memory
 from joyflash_cli.render.device import FreeMemory
-from joyflash_cli.render.placement import ExecutionOptions, Placement
-from joyflash_cli.render.preflight import (
+from joyflash_cli.render.memory import (
     PlannedRun,
     check_memory,
     is_out_of_memory,
     memory_needs,
     memory_ran_out,
 )
+from joyflash_cli.render.placement import ExecutionOptions, Placement
 from joyflash_cli.sampler.settings import PAPER
 from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint
 
@@ -63,6 +63,12 @@ def files(tmp_path, shapes) -> CheckpointFiles:
     return CheckpointFiles(tmp_path, parse_description(sections, name="big"))
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """No prompt of this machine is known already."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def free(monkeypatch):
     """Sets what the GPU and the machine have free."""
@@ -72,8 +78,8 @@ def free(monkeypatch):
             gigabytes = host_gb if device.type == "cpu" else gpu_gb
             return FreeMemory(int(gigabytes * GB), int(80 * GB))
 
-        monkeypatch.setattr(preflight, "free_memory", answer)
-        monkeypatch.setattr(preflight, "has_bfloat16", lambda device: True)
+        monkeypatch.setattr(memory, "free_memory", answer)
+        monkeypatch.setattr(memory, "has_bfloat16", lambda device: True)
 
     set_free(80.0)
     return set_free
@@ -169,37 +175,35 @@ def test_the_machine_itself_may_be_too_small(files, free):
         check_memory(PlannedRun(files, SIZE), on_gpu())
 
 
-def test_a_text_encoder_counts_before_the_stream_and_can_stay_outside(files, free, monkeypatch):
+def test_a_text_encoder_counts_before_the_stream_and_can_stay_outside(files, free):
     write_header(files.directory / "text_encoder.safetensors", {"all": (5_680_000_000,)})
-    monkeypatch.setattr(preflight, "_encodes_text", lambda run: True)
     run = PlannedRun(files, SIZE)
     need = memory_needs(run, on_gpu())[0]
-    assert need.binding == need.before
-    assert need.before["text or picture encoder"] == 2 * 5_680_000_000
+    assert "activations" not in need.parts
+    assert need.parts["text or picture encoder"] == 2 * 5_680_000_000
     free(14.5)
     with pytest.raises(DeviceError) as caught:
         check_memory(run, on_gpu())
     assert caught.value.hint.startswith("--offload text needs ")
     outside = memory_needs(run, on_gpu(offload="text"))
-    assert outside[0].binding == outside[0].parts
-    assert outside[-1].binding["text encoder"] == 2 * 5_680_000_000
+    assert "activations" in outside[0].parts
+    assert outside[-1].parts["text encoder"] == 2 * 5_680_000_000
 
 
-def test_a_prompt_whose_states_are_kept_needs_no_text_encoder(files, monkeypatch):
-    run = PlannedRun(files, SIZE)
-    assert not preflight._encodes_text(run)
-    write_header(files.directory / "text_encoder.safetensors", {"all": (8,)})
-    asked = []
+def test_a_prompt_whose_states_are_kept_needs_no_text_encoder(files, free):
+    from joyflash_cli.weights.prompt_cache import prompt_key, write_prompt
 
-    def has_prompt(directory, key):
-        asked.append(key)
-        return len(asked) > 1
+    def needed(prompt: str) -> int:
+        return memory_needs(PlannedRun(files, SIZE, prompt), on_gpu())[0].total
 
-    monkeypatch.setattr("joyflash_cli.weights.prompt_cache.has_prompt", has_prompt)
-    assert preflight._encodes_text(run)
-    assert not preflight._encodes_text(run)
-    preflight._encodes_text(dataclasses.replace(run, prompt="another"))
-    assert asked[0] == asked[1] != asked[2]
+    without = needed("")
+    write_header(files.directory / "text_encoder.safetensors", {"all": (5_680_000_000,)})
+    assert needed("") > without
+    encoder = files.description.conditioning.text_encoder
+    default = files.description.conditioning.default_prompt
+    write_prompt(torch.zeros(1, 2, 4), prompt_key(encoder, default), default, encoder=encoder)
+    assert needed("") == needed(default) == without
+    assert needed("another") > without
 
 
 def test_the_embedded_kind_fits_a_cpu(toy_checkpoint):
