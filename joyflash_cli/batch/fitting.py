@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -45,10 +44,12 @@ def worker_devices(device: str, num_workers: int | None) -> tuple[str, ...]:
         device: As the user gave it; ``auto`` and ``cuda`` take every GPU in turn.
         num_workers: As the user gave it; by default one per GPU, or one per CPU core.
     """
+    from joyflash_cli.render.device import usable_cores
+
     gpus = _num_gpus() if device in ("auto", "cuda") else 0
     if gpus:
         return tuple(f"cuda:{index % gpus}" for index in range(num_workers or gpus))
-    return (device,) * (num_workers or (_usable_cores() if device in ("auto", "cpu") else 1))
+    return (device,) * (num_workers or (usable_cores() if device in ("auto", "cpu") else 1))
 
 
 def fit_workers(
@@ -100,12 +101,6 @@ def _fits(need: MemoryNeed, taken: Counter[str]) -> bool:
 
 def _bytes(need: MemoryNeed) -> int:
     return need.total + (WORKER_BYTES if need.device == "cpu" else 0)
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _num_gpus() -> int:

@@ -124,17 +124,14 @@ def _devices(findings: list[Finding]) -> dict[str, Any]:
     machine = {"memory": None if memory is None else asdict(memory)}
     if not _importable("torch", findings, ExitCode.DEVICE):
         return machine | {"torch": None, "devices": []}
-    from joyflash_cli.render.machine import device_states, torch_state
+    from joyflash_cli.render.device import device_states, torch_state
 
     state = torch_state()
-    if state.problem is not None:
+    if state["problem"] is not None:
         findings.append(
-            Finding("note", state.problem, "install a PyTorch that is built for this GPU")
+            Finding("note", state["problem"], "install a PyTorch that is built for this GPU")
         )
-    return machine | {
-        "torch": asdict(state),
-        "devices": [asdict(device) for device in device_states()],
-    }
+    return machine | {"torch": state, "devices": device_states()}
 
 
 def _media(findings: list[Finding]) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""Devices and number formats: which there are, which is fast, and why one cannot be used."""
+"""What this machine offers: devices, number formats, cores, and what memory they have free."""
 
 import os
+import platform
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.errors import DeviceError, UsageError
 
@@ -22,9 +23,9 @@ BFLOAT16_CAPABILITY = 8
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 AMD_DRIVER = Path("/dev/kfd")
 
+CPU_INFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
-
 
 _MALLOC_TRIM_THRESHOLD, _MALLOC_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's ``mallopt``."""
@@ -36,11 +37,14 @@ LARGEST_MMAP_THRESHOLD = 32 * 2**20
 
 def stage_threads() -> int:
     """CPU threads of one stage: sampling and decoding run at the same time, so half the cores."""
+    return max(1, usable_cores() // 2)
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return max(1, cores // 2)
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def keep_freed_memory() -> bool:
@@ -50,7 +54,6 @@ def keep_freed_memory() -> bool:
     kernel, which clears every page anew: a third of the time of a small model on a CPU.
     """
     import ctypes
-    import platform
 
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -251,3 +254,72 @@ def _reclaimable(stat: Path) -> int:
         return int(lines.get("inactive_file", 0))
     except (OSError, ValueError):
         return 0
+
+
+def torch_state() -> dict[str, Any]:
+    """How PyTorch fits this machine, for a report.
+
+    Returns:
+        ``version`` with its build, what it is ``built_for``, ``num_threads`` of one operation, the
+        device and number format that a render has ``chosen`` without being told, and the
+        ``problem`` why a GPU of the machine is not used, ``None`` when nothing is wrong.
+    """
+    import torch
+
+    device = choose_device("auto")
+    dtype = str(choose_dtype("auto", device)).removeprefix("torch.")
+    toolkits = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
+    built_for = next((f"{name} {version}" for name, version in toolkits.items() if version), "CPU")
+    return {
+        "version": torch.__version__,
+        "built_for": built_for,
+        "num_threads": torch.get_num_threads(),
+        "chosen": f"{device} {dtype}",
+        "problem": unusable_gpu(),
+    }
+
+
+def device_states() -> list[dict[str, Any]]:
+    """Every device that PyTorch can compute on, the CPU last, for a report.
+
+    Returns:
+        For each its ``name``, the ``model`` as its maker calls it, whether it ``has_bfloat16``
+        instructions, its ``memory`` in bytes, ``None`` where the system does not say, and the
+        ``attention`` kernels that run on it in its own fast number format.
+    """
+    import torch
+
+    from joyflash_cli.model.kernels import usable_backends
+
+    names = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    states = []
+    for device in map(torch.device, (*names, "cpu")):
+        dtype, memory = choose_dtype("auto", device), free_memory(device)
+        states.append(
+            {
+                "name": str(device),
+                "model": _model_of(device),
+                "has_bfloat16": has_bfloat16(device),
+                "memory": None if memory is None else asdict(memory),
+                "attention": usable_backends(device=device, dtype=dtype, head_dim=128),
+            }
+        )
+    return states
+
+
+def _model_of(device: "torch.device") -> str:
+    """The device as its maker calls it, as far as the system tells."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return platform.processor() or "Apple GPU"
+    try:
+        lines = CPU_INFO.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, "") or platform.processor() or platform.machine()
