@@ -23,10 +23,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-TEXT_TOKENS = 512
 WAN_STRIDE = 8
-CLEAN_BLOCKS = 4
-"""Blocks that left the window before: they fill sink and context."""
 
 
 def main() -> None:
@@ -73,6 +70,8 @@ def measure(options: argparse.Namespace) -> dict:
         keys_values_bytes,
         static_bytes,
     )
+    from joyflash_cli.render.operations import block_operations
+    from joyflash_cli.render.steady import random_transformer, steady_stream
     from joyflash_cli.sampler.settings import PAPER
     from joyflash_cli.weights.convert import read_template
 
@@ -106,7 +105,7 @@ def measure(options: argparse.Namespace) -> dict:
     activations = activation_bytes(config, PAPER, tokens, dtype.itemsize)
     allowance = heap_holes_bytes(activations)
     expected = weights + cache + static + activations + allowance
-    gflop = iteration_gflop(config, PAPER, tokens)
+    gflop = block_operations(config, PAPER, grid) / 1e9
     return {
         "profile": options.profile,
         "layers": config.num_layers,
@@ -140,106 +139,6 @@ def warm_up_libraries(dtype) -> None:
 
     matrix = torch.ones(256, 256, dtype=dtype)
     torch.nn.functional.linear(matrix, matrix).softmax(-1)
-
-
-def random_transformer(config, dtype):
-    """A transformer that never existed in another number format than its own."""
-    import torch
-
-    from joyflash_cli.model.transformer import CausalTransformer
-
-    with torch.device("meta"):
-        transformer = CausalTransformer(config).to(dtype)
-    transformer = transformer.to_empty(device="cpu").eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in transformer.named_parameters():
-        if name.endswith("norm.weight"):
-            parameter.fill_(1)
-        else:
-            parameter.normal_(std=0.02, generator=generator)
-    return transformer
-
-
-def steady_stream(transformer, settings, grid):
-    """A stream in which the next iteration makes a block clean and a full cache is read."""
-    import torch
-
-    from joyflash_cli.sampler.noise import SeededNoise
-    from joyflash_cli.sampler.stream import Stream
-    from joyflash_cli.sampler.window import WindowBlock
-
-    config = transformer.config
-    shape = (config.out_channels, *grid)
-    noise = SeededNoise(0, shape)
-    source = RandomSource(config, grid)
-    stream = Stream.start(transformer, settings, source=source, noise=noise, latent_shape=shape)
-    block_tokens = settings.block_frames * config.tokens_per_frame(*grid)
-    keys = torch.randn(1, block_tokens, config.num_heads, config.head_dim)
-    keys = keys.to(transformer.patch_embedding.weight.dtype)
-    for index in range(CLEAN_BLOCKS):
-        stream.cache.append(((keys, keys),) * config.num_layers, settings.block_start(index))
-    del keys
-    num_blocks = settings.num_window_blocks
-    stream.window = [
-        WindowBlock(
-            CLEAN_BLOCKS + place,
-            noise.initial(CLEAN_BLOCKS + place, settings.block_frames),
-            level=settings.clean_level - 2 * (place + 1),
-        )
-        for place in range(num_blocks)
-    ]
-    stream.num_emitted = CLEAN_BLOCKS
-    stream.next_block = CLEAN_BLOCKS + num_blocks
-    stream.clean_block = noise.initial(CLEAN_BLOCKS - 1, settings.block_frames)
-    return stream
-
-
-class RandomSource:
-    """Conditioning of the right shapes for any frames."""
-
-    def __init__(self, config, grid) -> None:
-        import torch
-
-        self._config, self._grid = config, grid
-        self._text = torch.randn(1, TEXT_TOKENS, config.text_dim) if config.text_dim else None
-
-    def has_block(self, block_index: int) -> bool:
-        """The stream never ends."""
-        return True
-
-    def frames(self, start: int, stop: int):
-        """Conditioning of latent frames ``start <= i < stop``."""
-        import torch
-
-        from joyflash_cli.types import Conditioning
-
-        config, num_frames = self._config, stop - start
-        image = audio = None
-        if config.image_channels:
-            image = torch.randn(1, num_frames, config.image_channels, *self._grid)
-        if config.audio_pack is not None:
-            rows = (config.audio_pack.rows_per_latent, config.audio_pack.audio_dim)
-            audio = torch.randn(1, num_frames, *rows)
-        return Conditioning(image=image, text=self._text, audio=audio)
-
-
-def iteration_gflop(config, settings, tokens_per_frame: int) -> float:
-    """Multiplications and additions of the linear maps and attentions of both passes."""
-    from joyflash_cli.sampler.urcr import attended_frames
-
-    held = {"num_sink": settings.sink_frames, "num_context": settings.context_frames}
-    total = 0
-    for kind, num_frames, in_front in (
-        ("window", settings.window_frames, int(settings.mci)),
-        ("clean", settings.block_frames, 0),
-    ):
-        own = (num_frames + in_front) * tokens_per_frame
-        context = sum(attended_frames(settings, kind, num_own=num_frames, **held))
-        linear = 2 * own * (6 * config.dim**2 + 2 * config.dim * config.ffn_dim)
-        pairs = own * (own + context * tokens_per_frame)
-        across = own * (TEXT_TOKENS if config.text_dim else 0)
-        total += config.num_layers * (linear + 4 * config.dim * (pairs + across))
-    return total / 1e9
 
 
 def resident_bytes() -> int:

@@ -5,7 +5,8 @@
 
 ``command-line.md`` is the help of every verb, the settings and the exit codes; between the marks of
 ``profiles.md`` stands ``weights.toml``, between those of ``measurements.md``
-and ``measures.md`` the tables of measures.
+and ``measures.md`` the tables of measures, between those of ``hardware.md`` what was measured into
+``runs/hardware``.
 """
 
 import contextlib
@@ -220,6 +221,41 @@ def _meanings(title: str, measures: Iterable[Any]) -> str:
     return "\n".join(lines)
 
 
+def hardware_table() -> str:
+    """What ``joyflash benchmark`` wrote into ``runs/hardware``, one file a row."""
+    import json
+
+    lines = [
+        "| profile | size | device | dtype, attention | KV frames | `fps_dit` | `fps` "
+        "| first block | memory | MFU | machine |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for path in sorted((DOCS.parent / "runs" / "hardware").glob("*.json")):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        threads = f", {row['threads']} threads" if row["device"] == "cpu" else ""
+        busy = f"load {row['load_average']:g}" if row["load_average"] is not None else ""
+        cells = (
+            f"`{row['profile']}` {row['weights']}",
+            "x".join(map(str, row["size_px"])),
+            f"{row['device_model']} ({row['device']}{threads})",
+            f"{row['dtype']}, {row['attention']}",
+            str(row["kv_frames"]),
+            f"{row['fps_dit']:.3g}",
+            _figure(row["fps"], ".3g"),
+            _figure(row["first_block_s"], ".2f", " s"),
+            _figure(row["peak_bytes"] and row["peak_bytes"] / 1e9, ".2f", " GB"),
+            _figure(row["mfu"] and 100 * row["mfu"], ".0f", " %"),
+            ", ".join(filter(None, (f"torch {row['torch']}", busy, row.get("note", "")))),
+        )
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    lines.append("| | | *your GPU* | | | | | | | | |")
+    return "\n".join(lines)
+
+
+def _figure(value: float | None, form: str, unit: str = "") -> str:
+    return "-" if value is None else f"{value:{form}}{unit}"
+
+
 def renewed(page: str, part: Callable[[], str]) -> str:
     """A page with what stands between its marks renewed."""
     text = (DOCS / page).read_text(encoding="utf-8")
@@ -231,6 +267,7 @@ PAGES = {
     "command-line.md": command_line,
     "profiles.md": lambda: renewed("profiles.md", profile_table),
     "measures.md": lambda: renewed("measures.md", metric_tables),
+    "hardware.md": lambda: renewed("hardware.md", hardware_table),
     "measurements.md": lambda: renewed("measurements.md", measure_tables),
 }
 

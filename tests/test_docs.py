@@ -30,7 +30,7 @@ def _no_settings(monkeypatch, tmp_path):
 
 
 @pytest.mark.usefixtures("_no_settings")
-@pytest.mark.parametrize("name", ["command-line.md", "profiles.md"])
+@pytest.mark.parametrize("name", ["command-line.md", "hardware.md", "profiles.md"])
 def test_generated_pages_are_as_the_code_says(name):
     """After a change run ``python docs/generate.py``."""
     assert (DOCS / name).read_text(encoding="utf-8") == load("generate").PAGES[name]()

@@ -12,6 +12,7 @@ import typer
 
 from joyflash_cli import __version__
 from joyflash_cli.cli.batch import batch
+from joyflash_cli.cli.benchmark import benchmark
 from joyflash_cli.cli.config import config
 from joyflash_cli.cli.doctor import doctor
 from joyflash_cli.cli.evaluate import evaluate
@@ -49,6 +50,7 @@ app = typer.Typer(
 app.command(cls=GroupedCommand)(render)
 app.command(cls=GroupedCommand)(batch)
 app.command(cls=GroupedCommand)(report)
+app.command(cls=GroupedCommand)(benchmark)
 app.command()(config)
 app.command()(doctor)
 app.command(cls=with_parts(evaluate_parts))(evaluate)

@@ -250,6 +250,8 @@ def built_in_pairs(folder: Path, *, count: int | None, seed: int) -> list[SetPai
     clips = json.loads((folder / "pack.json").read_text(encoding="utf-8"))["clips"]
     by_category: dict[str, list[SetPair]] = {}
     for clip in clips:
+        if clip["name"] in _BUILT_IN_FACELESS:
+            continue
         name, head, engine = clip["name"], clip["kind"], clip["voice"].partition("/")[0]
         category, picture_licence = _BUILT_IN_HEADS[head]
         kind, voice_licence = _BUILT_IN_VOICES[engine]
@@ -268,6 +270,9 @@ def built_in_pairs(folder: Path, *, count: int | None, seed: int) -> list[SetPai
     ]
     return [pair for _, _, pair in sorted(ranked, key=lambda entry: entry[:2])][:count]
 
+
+_BUILT_IN_FACELESS = ("clip-02",)
+"""In this picture, which is closely cut, the face detector finds none, so a batch refuses it."""
 
 _BUILT_IN_HEADS = {
     "makehuman": ("three-dimensional", "rendered from MakeHuman (CC0-1.0)"),

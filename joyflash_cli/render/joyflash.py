@@ -109,6 +109,10 @@ class JoyFlash:
             look_ahead_blocks=look_ahead_blocks,
         )
 
+    def job(self, request: RenderRequest) -> StreamJob:
+        """What the stages of a stream share; the picture is encoded for it."""
+        return StreamJob.prepare(self.files, self._parts, request, self.placement)
+
     def stream(
         self, request: RenderRequest, *, on_wait: Callable[[float], None] | None = None
     ) -> Generator[FrameChunk, None, None]:
@@ -128,7 +132,7 @@ class JoyFlash:
         """
         started = time.perf_counter()
         cancellation = Cancellation()
-        job = StreamJob.prepare(self.files, self._parts, request, self.placement)
+        job = self.job(request)
 
         def sample() -> Iterator[SampledBlock]:
             sound = request.sound.open(cancellation.check)

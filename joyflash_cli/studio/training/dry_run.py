@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.model.config import TransformerConfig
-from joyflash_cli.model.transformer import CausalTransformer, Context
+from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.render.memory import CLIP_TOKENS
+from joyflash_cli.render.operations import PassShape, meta_pass, meta_transformer, pass_operations
 from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.urcr import PassKind
@@ -23,13 +25,9 @@ from joyflash_cli.studio.training.layouts import seen_frames
 from joyflash_cli.studio.training.rollout import gradient_iterations
 from joyflash_cli.studio.training.run_config import RunConfig
 from joyflash_cli.studio.training.run_parts import read_geometry
-from joyflash_cli.types import Conditioning
 
 TRAINED_BYTES = 20
 """Per parameter: weight, gradient, two moments of AdamW and the average, float32 each."""
-
-CLIP_TOKENS = 257
-"""Of a picture by CLIP ViT-H/14: 16 x 16 patches and one for the whole."""
 
 GATHERED_LAYERS = 2
 """The layer in use and the one fetched ahead."""
@@ -59,13 +57,6 @@ class Costs:
     def total_flops(self) -> float:
         """Per step and GPU."""
         return sum(self.flops.values())
-
-
-class PassShape(NamedTuple):
-    """Latent frames that a pass computes and that it attends in the cache."""
-
-    frames: int
-    context: int
 
 
 class RolloutShapes(NamedTuple):
@@ -168,7 +159,7 @@ class _Measured:
     def __init__(self, config: TransformerConfig, latent_size: tuple[int, int]) -> None:
         self.config = config
         self.latent_size = latent_size
-        self.network = self._built(config)
+        self.network = meta_transformer(config)
         self.num_parameters = sum(p.numel() for p in self.network.parameters())
         layers = [sum(p.numel() for p in layer.parameters()) for layer in self.network.layers]
         self.layer_parameters = max(layers)
@@ -176,31 +167,15 @@ class _Measured:
         self.tokens_per_frame = config.tokens_per_frame(*latent_size)
         self.flops = cache(self._flops)
 
-    @staticmethod
-    def _built(config: TransformerConfig) -> CausalTransformer:
-        with torch.device("meta"):
-            return CausalTransformer(config).to(torch.bfloat16)
-
     @cached_property
     def _shallow(self) -> tuple[CausalTransformer, CausalTransformer]:
         """The same network with one and with two layers: all layers cost the same."""
-        one, two = (self._built(replace(self.config, num_layers=count)) for count in (1, 2))
+        one, two = (meta_transformer(replace(self.config, num_layers=count)) for count in (1, 2))
         return one, two
 
     def _flops(self, shape: PassShape) -> float:
         """Multiplications and additions of one forward pass."""
-        if self.config.audio_pack is not None:  # its layers are not all alike
-            return self._counted(self.network, shape)
-        one, two = (self._counted(network, shape) for network in self._shallow)
-        return one + (self.config.num_layers - 1) * (two - one)
-
-    def _counted(self, network: CausalTransformer, shape: PassShape) -> float:
-        from torch.utils.flop_counter import FlopCounterMode
-
-        counter = FlopCounterMode(display=False)
-        with counter, torch.no_grad():
-            self._forward(network, shape)
-        return float(counter.get_total_flops())
+        return pass_operations(self.config, shape, self.latent_size)
 
     def saved_bytes_per_layer(self, shape: PassShape) -> float:
         """What a layer of one pass keeps for its backward pass, in bfloat16.
@@ -224,7 +199,7 @@ class _Measured:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
-            self._forward(network, shape)
+            meta_pass(network, shape, self.latent_size)
         return float(sum(sizes.values()))
 
     def _is_attention(self, tensor: Tensor, shape: PassShape) -> bool:
@@ -240,48 +215,6 @@ class _Measured:
         queries = {shape.frames * per_frame, per_frame}
         rows, columns = tensor.shape[-2:] if tensor.ndim >= 3 else (0, 0)
         return (rows in queries and columns in keys) or (rows in keys and columns in queries)
-
-    def _forward(self, network: CausalTransformer, shape: PassShape) -> None:
-        config, (height, width) = network.config, self.latent_size
-        with torch.device("meta"):
-            context = None
-            if shape.context:
-                size = (1, shape.context * self.tokens_per_frame, config.num_heads, config.head_dim)
-                one = torch.zeros(size, dtype=torch.bfloat16)
-                layers = tuple((one, one) for _ in range(config.num_layers))
-                context = Context(layers, torch.arange(shape.context))
-            latents = (1, shape.frames, config.out_channels, height, width)
-            network(
-                torch.zeros(latents, dtype=torch.bfloat16),
-                torch.zeros(1, shape.frames),
-                _empty_conditioning(config, shape.frames, self.latent_size),
-                positions=torch.arange(shape.frames),
-                context=context,
-            )
-
-
-def _empty_conditioning(
-    config: TransformerConfig, frames: int, latent_size: tuple[int, int]
-) -> Conditioning:
-    """Zeros of every kind that the network takes, on the present device."""
-    sizes: dict[str, tuple[int, ...]] = {}
-    if config.image_channels:
-        sizes["image"] = (1, frames, config.image_channels, *latent_size)
-    if config.text_dim is not None:
-        sizes["text"] = (1, config.text_len, config.text_dim)
-    if config.image_token_dim is not None:
-        sizes["image_tokens"] = (1, CLIP_TOKENS, config.image_token_dim)
-    if config.audio_attention is not None:
-        audio = config.audio_attention
-        sizes["audio"] = (1, frames, audio.tokens_per_latent, audio.audio_dim)
-    elif config.audio_pack is not None:
-        pack = config.audio_pack
-        sizes["audio"] = (1, frames, pack.rows_per_latent, pack.audio_dim)
-    if config.face_attention is not None:
-        sizes["face"] = (1, config.face_attention.face_dim)
-    return Conditioning(
-        **{kind: torch.zeros(size, dtype=torch.bfloat16) for kind, size in sizes.items()}
-    )
 
 
 def _flops(

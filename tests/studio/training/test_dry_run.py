@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy_distillation import CONFIG, SHAPE, toy_model, toy_setup
+from toy_distillation import CONFIG, toy_model, toy_stream
 
 from joyflash_cli.model.config import FaceAttentionConfig
 from joyflash_cli.sampler.settings import TINY
@@ -35,15 +35,15 @@ def real_passes(plans):
     """Average number of passes by shape, with and without gradients, of rollouts that are run."""
     quiet, learning = Counter(), Counter()
     for plan in plans:
-        setup = toy_setup(PROFILE, plan.num_blocks)
+        stream = toy_stream(PROFILE, plan.num_blocks)
 
         def note(module, args, kwargs):
             context = kwargs.get("context")
             shape = PassShape(args[0].shape[1], 0 if context is None else len(context.positions))
             (learning if torch.is_grad_enabled() else quiet)[shape] += 1 / len(plans)
 
-        hook = setup.transformer.register_forward_pre_hook(note, with_kwargs=True)
-        roll_out(setup, plan, np.random.default_rng(0), latent_shape=SHAPE)
+        hook = stream.transformer.register_forward_pre_hook(note, with_kwargs=True)
+        roll_out(stream, plan, np.random.default_rng(0))
         hook.remove()
     return quiet, learning
 
