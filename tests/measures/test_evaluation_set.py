@@ -11,7 +11,8 @@ import pytest
 from joyflash_cli.batch.manifest import read_rows
 from joyflash_cli.cli.app import run
 from joyflash_cli.errors import DataError
-from joyflash_cli.measures.evaluation_set import CATEGORIES, KINDS, SetFile, pair_files
+from joyflash_cli.measures.evaluation_set import pair_files
+from joyflash_cli.measures.set_files import CATEGORIES, KINDS, SetFile
 
 
 def files_of(known, number: int) -> list[SetFile]:

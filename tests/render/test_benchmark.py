@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from presets import AVATARFORCING, CONFIGURATIONS, LIVETALK
 
 from joyflash_cli.cli.app import run
-from joyflash_cli.model.config import CONFIGURATIONS, TransformerConfig
+from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.render.benchmark import BENCHMARK_FORMAT, blocks_before_steady
 from joyflash_cli.render.operations import (
     PassShape,
@@ -17,7 +18,7 @@ from joyflash_cli.render.operations import (
     peak_operations,
 )
 from joyflash_cli.render.steady import random_transformer, steady_stream
-from joyflash_cli.sampler.settings import AVATARFORCING, LIVETALK, PAPER, TINY
+from joyflash_cli.sampler.settings import PAPER, TINY
 
 PLAIN = TransformerConfig(
     dim=64, num_layers=2, num_heads=4, ffn_dim=128, in_channels=8, out_channels=8, text_dim=None
