@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from joyflash_cli import __version__
 from joyflash_cli.render.joyflash import JoyFlash
 from joyflash_cli.render.request import RenderRequest
-from joyflash_cli.sampler.settings import VIDEO_FRAMES_PER_LATENT, SamplerSettings
+from joyflash_cli.sampler.settings import FRAMES_PER_LATENT, SamplerSettings
 from joyflash_cli.types import AudioClip
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _report(
 
     device, dtype = placement.device, placement.dtype
     attention: Any = placement.options.attention
-    frames = settings.block_frames * VIDEO_FRAMES_PER_LATENT
+    frames = settings.block_frames * FRAMES_PER_LATENT
     is_cuda = device.type == "cuda"
     model = torch.cuda.get_device_name(device) if is_cuda else cpu_model()
     peak, reason = peak_operations(model, dtype) if is_cuda else (None, NO_CPU_PEAK)
