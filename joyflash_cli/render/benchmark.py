@@ -211,8 +211,7 @@ def _report(
 
     from joyflash_cli.model.kernels import resolve_backend
     from joyflash_cli.render.machine import cpu_model
-    from joyflash_cli.render.memory import window_pass_size
-    from joyflash_cli.render.operations import block_operations, peak_operations
+    from joyflash_cli.render.operations import block_operations, peak_operations, window_shape
 
     device, dtype = placement.device, placement.dtype
     attention: Any = placement.options.attention
@@ -222,8 +221,6 @@ def _report(
     peak, reason = peak_operations(model, dtype) if is_cuda else (None, NO_CPU_PEAK)
     operations = block_operations(config, settings, (int(grid[0]), int(grid[1])))
     per_s = operations * times.num_blocks / times.seconds
-    tokens = config.tokens_per_frame(int(grid[0]), int(grid[1]))
-    window = window_pass_size(settings, tokens)
     reasons = {} if peak is not None else {"mfu": reason}
     reasons |= {name: NO_WEIGHTS for name in OF_A_VIDEO if name not in figures}
     values: dict[str, Any] = {
@@ -247,9 +244,9 @@ def _report(
             "codec_device": str(placement.codec_device),
         },
         "threads": torch.get_num_threads(),
-        "kv_frames": (window.own_tokens + window.context_tokens) // tokens,
+        "kv_frames": sum(window_shape(settings)),
         "cached_frames": settings.sink_frames + settings.context_frames,
-        "tokens_per_frame": tokens,
+        "tokens_per_frame": config.tokens_per_frame(int(grid[0]), int(grid[1])),
         "parameters": _num_parameters(config),
         "operations_per_block": operations,
         "operations_per_s": per_s,

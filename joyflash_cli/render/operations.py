@@ -11,8 +11,9 @@ import torch
 
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer, Context
-from joyflash_cli.render.memory import CLIP_TOKENS, clean_pass_size, window_pass_size
+from joyflash_cli.render.memory import CLIP_TOKENS
 from joyflash_cli.sampler.settings import SamplerSettings
+from joyflash_cli.sampler.urcr import PassKind, attended_frames
 from joyflash_cli.types import Conditioning
 
 PEAK_TFLOPS = (
@@ -128,20 +129,32 @@ def empty_conditioning(
     return Conditioning(**{kind: torch.zeros(size, dtype=dtype) for kind, size in sizes.items()})
 
 
+def window_shape(settings: SamplerSettings) -> PassShape:
+    """The joint pass over a full window behind a full cache."""
+    context = _attended(settings, "window", settings.window_frames)
+    return PassShape(settings.window_frames + int(settings.mci), context)
+
+
+def clean_shape(settings: SamplerSettings) -> PassShape:
+    """The pass that makes a finished block's keys and values."""
+    return PassShape(settings.block_frames, _attended(settings, "clean", settings.block_frames))
+
+
+def _attended(settings: SamplerSettings, kind: PassKind, num_own: int) -> int:
+    held = {"num_sink": settings.sink_frames, "num_context": settings.context_frames}
+    return sum(attended_frames(settings, kind, num_own=num_own, **held))
+
+
 def block_operations(
     config: TransformerConfig, settings: SamplerSettings, latent_size: tuple[int, int]
 ) -> float:
     """Of one block in the steady state: its share of window passes, and its clean pass."""
-    tokens = config.tokens_per_frame(*latent_size)
-    window, clean = window_pass_size(settings, tokens), clean_pass_size(settings, tokens)
     passes = len(settings.main_steps) // settings.num_window_blocks
     if settings.needs_audio_free_pass:
         passes *= 2
-    total = 0.0
-    for size, times in ((window, passes), (clean, 1)):
-        if size.own_tokens:
-            shape = PassShape(size.own_tokens // tokens, size.context_tokens // tokens)
-            total += times * pass_operations(config, shape, latent_size, static=True)
+    total = passes * pass_operations(config, window_shape(settings), latent_size, static=True)
+    if settings.clean_kv == "extra-pass":
+        total += pass_operations(config, clean_shape(settings), latent_size, static=True)
     return total
 
 
