@@ -129,3 +129,15 @@ def test_low_rates_keep_the_end_of_the_sound(tmp_path, suffix, output_fps):
     _, rate_hz, samples = decode_sound(heard)
     assert 2.0 <= samples.shape[1] / rate_hz + 0.001 < 2.03
     assert np.abs(samples[:, round(1.96 * rate_hz) : round(1.99 * rate_hz)]).mean() > 0.3
+
+
+@pytest.mark.parametrize("num_frames", [9, 10, 11, 12, 33])
+def test_players_show_every_picture(tmp_path, num_frames):
+    """The picture encoded last need not be the last one: players go by the edit list."""
+    path = tmp_path / "a.mp4"
+    still = np.full((num_frames, 48, 64, 3), 90, np.uint8)
+    still[:, 10:20, 10:20] += np.arange(num_frames, dtype=np.uint8)[:, None, None, None]
+    with open_muxer(path, size=(64, 48), fps=25, audio=tone(num_frames / 25)) as muxer:
+        muxer.write(still)
+        muxer.finish()
+    assert len(decode_frames(path)[0]) == num_frames

@@ -15,6 +15,10 @@ from typing import BinaryIO
 import numpy as np
 
 _CONTAINERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
+_OF_A_FILM = (
+    (b"mdia", b"hdlr"), (b"mdia", b"mdhd"), (b"mdia", b"minf", b"stbl", b"stts"),
+    (b"edts", b"elst"), (b"tkhd",),
+)  # fmt: skip
 _MOST_BOXES = 10_000_000
 _MAX_INDEX_BYTES = 1 << 30
 _PIECE_BYTES = 1 << 22
@@ -24,7 +28,8 @@ _MAX_32_BIT = 0xFFFF_FFFF
 def write_fast_start(source: Path, target: Path) -> bool:
     """Writes an MP4 again, its index in front.
 
-    Nothing else changes but the places of the samples that the index names.
+    Nothing else changes but the places of the samples that the index names, and the length of a
+    film whose last picture was encoded before its neighbour: see ``_show_to_the_end``.
 
     Args:
         source: A finished file.
@@ -46,7 +51,7 @@ def write_fast_start(source: Path, target: Path) -> bool:
         if index_start < places[b"mdat"][0] or index_length > _MAX_INDEX_BYTES:
             return False
         file.seek(index_start)
-        index = file.read(index_length)
+        index = _show_to_the_end(file.read(index_length))
         head_end = sum(places[b"ftyp"])
         # Places beyond 4 GB take twice the room, and with it the index itself.
         wide = index_start + 2 * index_length > _MAX_32_BIT
@@ -104,6 +109,58 @@ def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
             return
         yield kind, position, length
         position += length
+
+
+def _show_to_the_end(index: bytes) -> bytes:
+    """The index, with every film's edit list as long as its pictures.
+
+    libavformat takes the end of the packet written last for the end of the film. Where the last
+    picture of all was encoded before its neighbour that is one picture too early, and players
+    leave it out.
+    """
+    fixed = bytearray(index)
+    header = _find(index, 8, len(index), b"mvhd")
+    if header is None or index[header + 8]:  # lengths of 64 bits: hours beyond any video
+        return index
+    movie_rate = _number(index, header + 20)
+    for start, end in _inside(index, 8, len(index), b"trak"):
+        boxes = [_find(index, start, end, *path) for path in _OF_A_FILM]
+        handler, media, times, edits, track = (-1 if box is None else box for box in boxes)
+        if min(handler, media, times, edits, track) < 0:
+            continue
+        is_film = index[handler + 16 : handler + 20] == b"vide"
+        is_wide = any(index[box + 8] for box in (media, edits, track))
+        if not is_film or is_wide or _number(index, edits + 12) != 1:
+            continue
+        rows = range(times + 16, times + 16 + 8 * _number(index, times + 12), 8)
+        length = sum(_number(index, row) * _number(index, row + 4) for row in rows)
+        shown = -(-length * movie_rate // _number(index, media + 20))
+        for place in (edits + 16, track + 28, header + 24):
+            longer = max(shown, _number(fixed, place))
+            fixed[place : place + 4] = longer.to_bytes(4, "big")
+    return bytes(fixed)
+
+
+def _number(data: bytes | bytearray, place: int) -> int:
+    return int.from_bytes(data[place : place + 4], "big")
+
+
+def _inside(data: bytes, start: int, end: int, kind: bytes) -> Iterator[tuple[int, int]]:
+    """Where the contents of boxes of a kind begin and end."""
+    while start + 8 <= end:
+        length = _number(data, start)
+        if length < 8:
+            return
+        if data[start + 4 : start + 8] == kind:
+            yield start + 8, start + length
+        start += length
+
+
+def _find(data: bytes, start: int, end: int, *path: bytes) -> int | None:
+    """Where the first box at the end of a path begins, or ``None``."""
+    for inner, stop in _inside(data, start, end, path[0]):
+        return inner - 8 if len(path) == 1 else _find(data, inner, stop, *path[1:])
+    return None
 
 
 def _moved(box: bytes, shift: int, *, wide: bool) -> bytes:
