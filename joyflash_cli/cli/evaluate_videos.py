@@ -74,6 +74,25 @@ class VideosOptions:
             group=FILES,
         ),
     ] = None
+    syncnet: Annotated[
+        Path | None,
+        option(
+            "--syncnet",
+            "Other weights than SyncNet's published ones: safetensors. Their Sync-C and Sync-D "
+            "compare with no others.",
+            "FILE",
+            group=FILES,
+        ),
+    ] = None
+    remote_code: Annotated[
+        str,
+        option(
+            "--remote-code",
+            "Allow Q-Align's published code of this revision to run: it may do whatever you may. "
+            "--metrics q_align says which revision.",
+            "REPO@COMMIT",
+        ),
+    ] = ""
     explain: Annotated[
         bool,
         option(
@@ -119,12 +138,13 @@ def videos(options: VideosOptions) -> None:
         raise UsageError("--json and --markdown are two answers", hint="leave one of them out")
     if options.beside not in (None, "paper"):
         raise UsageError(f"--beside {options.beside!r:.80}", hint="give paper")
-    from joyflash_cli.measures.metrics import METRICS, all_measures, choose_metrics
+    from joyflash_cli.measures.metrics import all_measures, choose_metrics, metrics_with
     from joyflash_cli.measures.video_rows import read_video_rows
     from joyflash_cli.measures.video_table import as_markdown, as_text, summarise
     from joyflash_cli.measures.videos import measure_videos, write_results
 
-    chosen = choose_metrics(options.metrics)
+    known = metrics_with(syncnet=options.syncnet, remote_code=options.remote_code)
+    chosen = choose_metrics(options.metrics, known)
     rows = read_video_rows(options.source, reference=options.reference, truth=options.truth)
 
     def tell(text: str, num_done: int, num_rows: int) -> None:
@@ -132,7 +152,12 @@ def videos(options: VideosOptions) -> None:
 
     with StopSignals() as signals:
         found = measure_videos(
-            rows, chosen, METRICS, options.folder, progress=tell, should_stop=signals.should_stop
+            rows,
+            chosen,
+            tuple(known.values()),
+            options.folder,
+            progress=tell,
+            should_stop=signals.should_stop,
         )
         if found is None:
             say("evaluate: stopped; the same command goes on from here", quiet=options.quiet)

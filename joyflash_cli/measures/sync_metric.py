@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from joyflash_cli.errors import DataError
 from joyflash_cli.measures.clip import Clip
 from joyflash_cli.measures.metric import Measured
-from joyflash_cli.measures.table import Measure, fixed, signed
+from joyflash_cli.measures.table import Measure, fixed
 
 if TYPE_CHECKING:
     from joyflash_cli.measures.syncnet import SyncNet
@@ -22,8 +22,8 @@ MEASURES = (
     Measure("sync_d", "Sync-D", "", "SyncNet's distance of lips and sound at that shift",
             "as for Sync-C", fixed(2), "low"),
     Measure("sync_offset_frames", "Offset", "frames",
-            "that shift in frames of 1/25 s; positive when the picture is late", show=signed,
-            better="zero"),
+            "that shift in frames of 1/25 s; positive when the picture is late",
+            show=lambda lag: f"{lag:+.3g}" if lag else "0", better="zero"),
 )  # fmt: skip
 
 
@@ -36,9 +36,17 @@ class SyncMetric:
     """
 
     weights: Path | None = None
-    name = "sync"
     measures = MEASURES
     needs_download = True
+
+    @cached_property
+    def name(self) -> str:
+        """Figures of other weights are kept under another name, by which they are told apart."""
+        from joyflash_cli.files import file_sha256
+
+        if self.weights is None or not self.weights.is_file():
+            return "sync"
+        return f"sync of {file_sha256(self.weights)[:12]}"
 
     def missing(self) -> str:
         """The command that brings the weights, where they are not."""

@@ -1,0 +1,210 @@
+"""IDC, Q_score and Q_face as metrics of videos, and a look at pictures that needs no download."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from joyflash_cli.errors import CheckpointError
+from joyflash_cli.measures.clip import Clip
+from joyflash_cli.measures.metric import Measured
+from joyflash_cli.measures.picture_look import clarity, noise_levels
+from joyflash_cli.measures.table import Measure, fixed
+
+if TYPE_CHECKING:
+    from joyflash_cli.measures.scores import Judge
+
+NEEDS_TRANSFORMERS = "transformers is not installed: pip install 'joyflash[full]'"
+NO_FACE = "no face is made out on one frame a second"
+_BATCH = 16
+
+
+@dataclass(frozen=True, eq=False)
+class IdentityConsistency:
+    """How alike the frames are to the picture for DINOv2.
+
+    Attributes:
+        directory: ``config.json`` and safetensors of another DINOv2 than the downloaded one.
+    """
+
+    directory: Path | None = None
+    name = "idc"
+    measures = (
+        Measure("idc", "IDC", "", "mean cosine of the frames' DINOv2 class tokens (base, 224 px) "
+                "to that of the picture",
+                "the paper does not say which DINOv2 and against what; a still picture scores 1",
+                fixed(3), "high"),
+    )  # fmt: skip
+    needs_download = True
+
+    def missing(self) -> str:
+        """The command that brings DINOv2, where it is not."""
+        if find_spec("transformers") is None:
+            return NEEDS_TRANSFORMERS
+        try:
+            self._place()
+        except CheckpointError as error:
+            return f"{error.message}: {error.hint}"
+        return ""
+
+    def compute(self, clip: Clip) -> Measured:
+        """Every frame against the picture.
+
+        Raises:
+            JoyFlashError: If the video or the picture cannot be read.
+        """
+        import torch
+
+        from joyflash_cli.measures.scores import class_tokens, similarity_to
+
+        reference = class_tokens(self._network, [clip.reference])[0]
+        frames = clip.frames()
+        tokens = []
+        while batch := list(islice(frames, _BATCH)):
+            tokens.append(class_tokens(self._network, batch))
+        return Measured({"idc": similarity_to(torch.cat(tokens), reference)})
+
+    @cached_property
+    def _network(self) -> Any:
+        from joyflash_cli.encoders.judges import load_dinov2
+
+        return load_dinov2(self._place())
+
+    def _place(self) -> Path:
+        from joyflash_cli.weights.sources import local_sources
+
+        if self.directory is not None:
+            return self.directory
+        return local_sources("measures", ["dinov2"])["dinov2"][0].parent
+
+
+@dataclass(frozen=True, eq=False)
+class QAlignScores:
+    """How good the frames and the faces look to Q-Align.
+
+    Attributes:
+        remote_code: ``REPOSITORY@REVISION`` whose code the user allows to run; none if empty.
+        judge: Another network in its place; its own if ``None``.
+    """
+
+    remote_code: str = ""
+    judge: "Judge | None" = None
+    name = "q_align"
+    measures = (
+        Measure("q_score", "Q_score", "", "quality of one frame a second for Q-Align, 0 to 1",
+                "", fixed(3), "high"),
+        Measure("q_face", "Q_face", "", "the same of the face, cut out by the project's own points",
+                "how the paper cuts faces is not known", fixed(3), "high"),
+    )  # fmt: skip
+    needs_download = True
+
+    def missing(self) -> str:
+        """What has to be allowed and brought."""
+        if self.judge is not None:
+            return ""
+        from joyflash_cli.measures.scores import Q_ALIGN_REPOSITORY, Q_ALIGN_REVISION
+
+        pinned = f"{Q_ALIGN_REPOSITORY}@{Q_ALIGN_REVISION}"
+        if not self.remote_code:
+            return (
+                f"Q-Align runs only with code of its authors, which may do here whatever you may: "
+                f"read https://huggingface.co/{Q_ALIGN_REPOSITORY}/tree/{Q_ALIGN_REVISION}, then "
+                f"allow it with --remote-code {pinned}"
+            )
+        if self.remote_code != pinned:
+            return f"--remote-code {self.remote_code} is not the pinned {pinned}"
+        if find_spec("transformers") is None:
+            return NEEDS_TRANSFORMERS
+        if not (self._snapshot / "config.json").is_file():
+            return (
+                f"Q-Align is not on this machine: hf download {Q_ALIGN_REPOSITORY} "
+                f"--revision {Q_ALIGN_REVISION}"
+            )
+        return ""
+
+    def compute(self, clip: Clip) -> Measured:
+        """One frame a second, and its face.
+
+        Raises:
+            JoyFlashError: If the video cannot be read.
+        """
+        from joyflash_cli.measures.scores import quality_score
+
+        faces = [face for face in _faces(clip) if face is not None]
+        values = {
+            "q_score": quality_score(self._judge, each_second(clip)),
+            "q_face": quality_score(self._judge, faces),
+        }
+        return Measured(values, {} if faces else {"q_face": NO_FACE})
+
+    @cached_property
+    def _judge(self) -> "Judge":
+        from joyflash_cli.encoders.judges import load_q_align
+        from joyflash_cli.measures.scores import QAlign
+
+        return QAlign(load_q_align(self._snapshot)) if self.judge is None else self.judge
+
+    @property
+    def _snapshot(self) -> Path:
+        from joyflash_cli.measures.scores import Q_ALIGN_REPOSITORY, Q_ALIGN_REVISION
+        from joyflash_cli.weights.places import hub_cache
+
+        folder = f"models--{Q_ALIGN_REPOSITORY.replace('/', '--')}"
+        return hub_cache() / folder / "snapshots" / Q_ALIGN_REVISION
+
+
+@dataclass(frozen=True)
+class PictureLook:
+    """What pixels alone say of the picture; no network judges it, and it is not Q_score."""
+
+    name = "picture"
+    measures = (
+        Measure("face_clarity", "clarity", "", "mean gradient of the face's luma over its spread, "
+                "the face at 224 px, one frame a second; blur lowers it",
+                "noise and halos raise it; it is not Q_face", fixed(3), "high"),
+        Measure("noise_levels", "noise", "levels of 255", "standard deviation of noise (Immerkaer "
+                "1996), one frame a second", "fine texture counts as noise; it is not Q_score",
+                fixed(2), "low"),
+    )  # fmt: skip
+    needs_download = False
+
+    def missing(self) -> str:
+        """Nothing."""
+        return ""
+
+    def compute(self, clip: Clip) -> Measured:
+        """One frame a second, and its face.
+
+        Raises:
+            JoyFlashError: If the video cannot be read.
+        """
+        noise = [noise_levels(frame) for frame in each_second(clip)]
+        clear = [clarity(face) for face in _faces(clip) if face is not None]
+        values = {
+            "face_clarity": float(np.mean(clear)) if clear else None,
+            "noise_levels": float(np.mean(noise)),
+        }
+        return Measured(values, {} if clear else {"face_clarity": NO_FACE})
+
+
+def each_second(clip: Clip) -> Iterator[np.ndarray]:
+    """The frames at 0, 1, 2, ... seconds; the first of a shorter film."""
+    frames = clip.frames(1.0)
+    frame, following = next(frames), next(frames, None)
+    if following is None:
+        yield frame
+    # The last that is given is the file's very last frame, whichever second it would be of.
+    while following is not None:
+        yield frame
+        frame, following = following, next(frames, None)
+
+
+def _faces(clip: Clip) -> Iterator[np.ndarray | None]:
+    from joyflash_cli.measures.scores import face_crop
+
+    return (face_crop(frame) for frame in each_second(clip))
