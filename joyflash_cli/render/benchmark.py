@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from joyflash_cli import __version__
+from joyflash_cli.render.device import device_model, keep_freed_memory
 from joyflash_cli.render.joyflash import JoyFlash
 from joyflash_cli.render.request import RenderRequest
 from joyflash_cli.sampler.settings import FRAMES_PER_LATENT, SamplerSettings
@@ -164,7 +165,6 @@ def benchmark_random(
     """
     import torch
 
-    from joyflash_cli.render.device import keep_freed_memory
     from joyflash_cli.render.load import place_transformer
     from joyflash_cli.render.steady import random_transformer, steady_stream
 
@@ -210,14 +210,13 @@ def _report(
     import torch
 
     from joyflash_cli.model.kernels import resolve_backend
-    from joyflash_cli.render.machine import cpu_model
     from joyflash_cli.render.operations import block_operations, peak_operations, window_shape
 
     device, dtype = placement.device, placement.dtype
     attention: Any = placement.options.attention
     frames = settings.block_frames * FRAMES_PER_LATENT
     is_cuda = device.type == "cuda"
-    model = torch.cuda.get_device_name(device) if is_cuda else cpu_model()
+    model = device_model(device)
     peak, reason = peak_operations(model, dtype) if is_cuda else (None, NO_CPU_PEAK)
     operations = block_operations(config, settings, (int(grid[0]), int(grid[1])))
     per_s = operations * times.num_blocks / times.seconds

@@ -300,7 +300,7 @@ def device_states() -> list[dict[str, Any]]:
         states.append(
             {
                 "name": str(device),
-                "model": _model_of(device),
+                "model": device_model(device),
                 "has_bfloat16": has_bfloat16(device),
                 "memory": None if memory is None else asdict(memory),
                 "attention": usable_backends(device=device, dtype=dtype, head_dim=128),
@@ -309,7 +309,7 @@ def device_states() -> list[dict[str, Any]]:
     return states
 
 
-def _model_of(device: "torch.device") -> str:
+def device_model(device: "torch.device") -> str:
     """The device as its maker calls it, as far as the system tells."""
     import torch
 
