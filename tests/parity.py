@@ -28,6 +28,7 @@ def runner_of(case: dict) -> Runner:
         ValueError: If the kind is not known.
     """
     import parity_calls
+    import parity_projector
     import parity_rolling
     import parity_scheduler
 
@@ -39,6 +40,8 @@ def runner_of(case: dict) -> Runner:
         "rollingforcing_rolling": parity_rolling.run_rolling,
         "livetalk_block": parity_calls.run_calls,
         "livetalk_blockwise": parity_rolling.run_blockwise,
+        "flashhead_net": parity_projector.run_net,
+        "flashtalk_net": parity_projector.run_net,
         "scheduler": parity_scheduler.run_scheduler,
         "audio": _run_audio,
         "livetalk_audio": _run_livetalk_audio,

@@ -90,7 +90,7 @@ class CallSequence:
             self.pending = None
         x, timesteps = self.report.use(f"{name}.x", f"{name}.timestep")
         positions, context = self._place(call, start, stop)
-        with _Recorder(self.model) as seen:
+        with Recorder(self.model) as seen:
             output = self.model(
                 x, timesteps, self.conditioning.frames(start, stop),
                 positions=torch.tensor(positions.own), context=context,
@@ -152,7 +152,7 @@ class CallSequence:
             self.report.compare(f"{name}.hidden.{part}", hidden)
 
 
-class _Recorder:
+class Recorder:
     """Outputs of the parts that the records name, caught while a forward runs."""
 
     def __init__(self, model: CausalTransformer) -> None:
@@ -161,16 +161,26 @@ class _Recorder:
             "patch_embed": model.patch_embedding,
             "time_embed": model.time_embedding,
             "time_proj": model.time_projection,
-            "context": model.text_embedding,
+        }
+        optional = {
+            "context": "text_embedding",
+            "clip": "image_embedding",
+            "audio_projection": "audio_projection",
+        }
+        self._parts |= {
+            name: getattr(model, part) for name, part in optional.items() if hasattr(model, part)
         }
         for index, layer in enumerate(model.layers):
             self._parts[f"block{index}"] = layer
+            for part in ("self_attention", "cross_attention", "audio_attention"):
+                if getattr(layer, part) is not None:
+                    self._parts[f"{part}{index}"] = getattr(layer, part)
         if model.config.audio_pack is not None:
             self._parts["audio_pack"] = model.audio_pack
             for index, projection in enumerate(model.audio_pack_projections):
                 self._parts[f"audio_cond{index}"] = projection
 
-    def __enter__(self) -> "_Recorder":
+    def __enter__(self) -> "Recorder":
         self._handles = [
             part.register_forward_hook(self._hook(name)) for name, part in self._parts.items()
         ]

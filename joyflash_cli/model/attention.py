@@ -130,8 +130,7 @@ class CrossAttention(nn.Module):
             self.image_key = nn.Linear(dim, dim)
             self.image_value = nn.Linear(dim, dim)
             self.image_key_norm = RMSNorm(dim, config.eps)
-        if config.audio_attention is not None:
-            width = config.audio_attention.projection_dim
+        if (width := config.attended_audio_dim) is not None:
             self.audio_key = nn.Linear(width, dim, bias=not has_text)
             self.audio_value = nn.Linear(width, dim, bias=not has_text)
             self.audio_key_norm = nn.Identity() if has_text else RMSNorm(dim, config.eps)
@@ -189,25 +188,68 @@ class CrossAttention(nn.Module):
         """Every latent frame attends its own audio tokens only, and none outside the clip."""
         batch, num_frames = audio.shape[:2]
         tokens = audio.flatten(0, 1)
-        keys, values = self._heads(
+        keys_values = self._heads(
             self.audio_key_norm(self.audio_key(tokens)), self.audio_value(tokens)
         )
-        per_frame = q_BLNK.unflatten(1, (num_frames, -1)).flatten(0, 1)
-        mask, backend = None, self.backend
-        if audio_mask is not None:
-            mask = audio_mask.repeat(batch, 1)[:, None, None]
-            # The fused kernels that can be named take no mask.
-            backend = "auto"
-        attended = attend(per_frame, keys, values, mask, backend=backend)
-        return attended.unflatten(0, (batch, num_frames)).flatten(1, 2)
+        mask = None if audio_mask is None else audio_mask.repeat(batch, 1)[:, None, None]
+        return attend_per_frame(q_BLNK, keys_values, num_frames, mask, backend=self.backend)
 
     def _heads(self, key: Tensor, value: Tensor) -> KeysValues:
         split = (self.num_heads, -1)
         return key.to(value.dtype).unflatten(-1, split), value.unflatten(-1, split)
 
 
+class AudioAttention(nn.Module):
+    """A cross-attention of its own to the audio tokens of each latent frame (FlashTalk's form)."""
+
+    def __init__(self, config: TransformerConfig, audio_dim: int) -> None:
+        super().__init__()
+        self.backend: AttentionBackend = "auto"
+        self.num_heads = config.num_heads
+        self.query = nn.Linear(config.dim, config.dim)
+        self.key_value = nn.Linear(audio_dim, 2 * config.dim)
+        self.output = nn.Linear(config.dim, config.dim)
+
+    def forward(
+        self, x_BLD: Float[Tensor, "B L D"], audio: Float[Tensor, "B T A D2"]
+    ) -> Float[Tensor, "B L D"]:
+        """What the tokens of every latent frame take from the audio of that frame."""
+        query, key_value = self.query(x_BLD), self.key_value(audio.flatten(0, 1))
+        q_BLNK, *keys_values = (
+            x.unflatten(-1, (self.num_heads, -1)) for x in (query, *key_value.chunk(2, dim=-1))
+        )
+        keys, values = keys_values
+        attended = attend_per_frame(
+            q_BLNK, (keys, values), audio.shape[1], None, backend=self.backend
+        )
+        return self.output(attended.flatten(2))
+
+
+def attend_per_frame(
+    q_BLNK: Float[Tensor, "B L N K"],
+    keys_values: KeysValues,
+    num_frames: int,
+    mask: Bool[Tensor, "B2 1 1 A"] | None,
+    *,
+    backend: AttentionBackend,
+) -> Float[Tensor, "B L N K"]:
+    """Attention in which the tokens of a latent frame see the keys of that frame alone.
+
+    Args:
+        q_BLNK: Tokens of all frames, one frame behind the other.
+        keys_values: ``(B * T, A, N, K)``.
+        num_frames: T.
+        mask: Keys that are seen, ``(B * T, 1, 1, A)``.
+        backend: Kernel.
+    """
+    per_frame = q_BLNK.unflatten(1, (num_frames, -1)).flatten(0, 1)
+    # The fused kernels that can be named take no mask.
+    attended = attend(per_frame, *keys_values, mask, backend=backend if mask is None else "auto")
+    return attended.unflatten(0, (-1, num_frames)).flatten(1, 2)
+
+
 def use_backend(module: nn.Module, backend: AttentionBackend) -> None:
     """Make every attention inside ``module`` compute with this kernel."""
     for part in module.modules():
-        if isinstance(part, SelfAttention | CrossAttention):
+        if isinstance(part, SelfAttention | CrossAttention | AudioAttention):
             part.backend = backend

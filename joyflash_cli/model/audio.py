@@ -3,8 +3,13 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
-from joyflash_cli.model.config import AudioAttentionConfig, AudioPackConfig
+from joyflash_cli.model.config import (
+    AudioAttentionConfig,
+    AudioPackConfig,
+    AudioProjectorConfig,
+)
 from joyflash_cli.model.layers import SiluProjection
 
 
@@ -40,6 +45,32 @@ class AudioProjection(nn.Module):
         """The projected rows."""
         projected = self.norm(self.projection(audio.to(self.projection.weight.dtype)))
         return projected + self.token_embedding
+
+
+class AudioProjector(nn.Module):
+    """The audio rows of a latent frame as the tokens that the frame attends (FlashHead)."""
+
+    def __init__(self, config: AudioProjectorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.first = nn.Linear(config.audio_dim * config.window_rows, config.hidden_dim)
+        self.later = nn.Linear(config.audio_dim * config.rows_per_latent, config.hidden_dim)
+        self.hidden = nn.Linear(config.hidden_dim, config.hidden_dim)
+        self.output = nn.Linear(config.hidden_dim, config.num_tokens * config.output_dim)
+        self.norm = nn.LayerNorm(config.output_dim, eps=1e-5)
+
+    def forward(self, audio: Float[Tensor, "B T A D"]) -> Float[Tensor, "B T S D2"]:
+        """Tokens of every latent frame.
+
+        Args:
+            audio: Rows in time order; of the first frame only the first ``window_rows`` count.
+        """
+        audio = audio.to(self.first.weight.dtype)
+        first = self.first(audio[:, :1, : self.config.window_rows].flatten(2))
+        later = self.later(audio[:, 1:].flatten(2))
+        hidden = functional.relu(torch.cat((first, later), dim=1))
+        tokens = self.output(functional.relu(self.hidden(hidden)))
+        return self.norm(tokens.unflatten(-1, (self.config.num_tokens, -1)))
 
 
 class AudioModulation(nn.Module):

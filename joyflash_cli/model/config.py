@@ -60,6 +60,49 @@ class AudioAttentionConfig:
 
 
 @dataclass(frozen=True)
+class AudioProjectorConfig:
+    """Windows of audio rows to attended tokens (FlashHead, LeapTalk, FlashTalk).
+
+    The first latent frame of a pass hears a window of rows, every later one three rows more. Each
+    frame's rows, flattened in time order, become the tokens that the frame attends.
+
+    Attributes:
+        audio_dim: Width of one row: the hidden states of all layers side by side.
+        window_rows: Rows that the first latent frame hears.
+        hidden_dim: Width inside the projector.
+        num_tokens: Tokens of one latent frame.
+        output_dim: Width of a token.
+        own_attention: Whether a second cross-attention, behind that to text, attends the tokens
+            (FlashTalk); else the layers' only cross-attention does.
+    """
+
+    audio_dim: int
+    window_rows: int = 5
+    hidden_dim: int = 512
+    num_tokens: int = 32
+    output_dim: int = 1536
+    own_attention: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be built."""
+        width, tokens = (1, MAX_WIDTH), (1, MAX_TOKENS)
+        strict.check_ranges(
+            self,
+            {
+                **dict.fromkeys(("audio_dim", "hidden_dim", "output_dim"), width),
+                **dict.fromkeys(("window_rows", "num_tokens"), tokens),
+            },
+        )
+        if self.window_rows % 2 == 0:
+            raise ConfigError(f"window_rows is {self.window_rows}; an odd number is needed")
+
+    @property
+    def rows_per_latent(self) -> int:
+        """Rows that every latent frame but the first hears."""
+        return self.window_rows + 3
+
+
+@dataclass(frozen=True)
 class FaceAttentionConfig:
     """Decoupled cross-attention to tokens made from a face embedding (§3.2, ArcFace).
 
@@ -102,6 +145,8 @@ class TransformerConfig:
         audio_attention: Audio cross-attention, ``None`` without.
         audio_modulation: Whether the audio of a latent frame also enters its timestep embedding;
             needs ``audio_attention`` for the sizes.
+        audio_projector: Windows of audio rows to attended tokens, ``None`` without; in place of
+            the two before.
         face_attention: Face cross-attention, ``None`` without.
         cross_attn_norm: Whether the norm before cross-attention exists (it is affine).
         eps: Of all layer norms and RMS norms.
@@ -123,6 +168,7 @@ class TransformerConfig:
     audio_pack: AudioPackConfig | None = None
     audio_attention: AudioAttentionConfig | None = None
     audio_modulation: bool = False
+    audio_projector: AudioProjectorConfig | None = None
     face_attention: FaceAttentionConfig | None = None
     cross_attn_norm: bool = True
     eps: float = 1e-6
@@ -160,6 +206,9 @@ class TransformerConfig:
             raise ConfigError("image_token_dim needs text_dim: the two branches share their query")
         if self.audio_modulation and self.audio_attention is None:
             raise ConfigError("audio_modulation needs audio_attention, which gives its sizes")
+        kinds = (self.audio_pack, self.audio_attention, self.audio_projector)
+        if self.audio_projector is not None and kinds.count(None) < 2:
+            raise ConfigError("audio_projector excludes audio_pack and audio_attention")
 
     @property
     def head_dim(self) -> int:
@@ -183,8 +232,22 @@ class TransformerConfig:
 
     @property
     def has_cross_attention(self) -> bool:
-        """Whether any conditioning is attended."""
-        parts = (self.text_dim, self.audio_attention, self.face_attention)
+        """Whether any conditioning is attended by the cross-attention that all kinds share."""
+        parts = (self.text_dim, self.attended_audio_dim, self.face_attention)
+        return any(part is not None for part in parts)
+
+    @property
+    def attended_audio_dim(self) -> int | None:
+        """Width of the audio tokens in the shared cross-attention, ``None`` without."""
+        if self.audio_attention is not None:
+            return self.audio_attention.projection_dim
+        projector = self.audio_projector
+        return None if projector is None or projector.own_attention else projector.output_dim
+
+    @property
+    def hears_audio(self) -> bool:
+        """Whether sound enters in any way."""
+        parts = (self.audio_pack, self.audio_attention, self.audio_projector)
         return any(part is not None for part in parts)
 
     def tokens_per_frame(self, height: int, width: int) -> int:

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.attention import (
+    AudioAttention,
     CrossAttention,
     KeysValues,
     SelfAttention,
     StaticKeysValues,
 )
-from joyflash_cli.model.audio import AudioModulation, AudioPack, AudioProjection
+from joyflash_cli.model.audio import AudioModulation, AudioPack, AudioProjection, AudioProjector
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.embeddings import (
     FaceProjection,
@@ -85,6 +86,11 @@ class TransformerLayer(nn.Module):
             self.cross_attention: CrossAttention | None = CrossAttention(config)
         else:
             self.cross_attention = None
+        projector = config.audio_projector
+        self.audio_attention: AudioAttention | None = None
+        if projector is not None and projector.own_attention:
+            self.audio_norm = LayerNorm(config.dim, config.eps, affine=True)
+            self.audio_attention = AudioAttention(config, projector.output_dim)
         self.feed_forward_norm = LayerNorm(config.dim, config.eps, affine=False)
         self.feed_forward = FeedForward(config.dim, config.ffn_dim)
 
@@ -111,7 +117,13 @@ class TransformerLayer(nn.Module):
         x_BLD = add_gated(x_BLD, update, gate_self)
         if self.cross_attention is not None:
             normed = self.cross_norm(x_BLD).to(x_BLD.dtype)
-            update = self.cross_attention(normed, static=static, audio=audio, audio_mask=audio_mask)
+            shared_audio = audio if self.audio_attention is None else None
+            update = self.cross_attention(
+                normed, static=static, audio=shared_audio, audio_mask=audio_mask
+            )
+            x_BLD = x_BLD + update.to(x_BLD.dtype)
+        if self.audio_attention is not None:
+            update = self.audio_attention(self.audio_norm(x_BLD).to(x_BLD.dtype), audio)
             x_BLD = x_BLD + update.to(x_BLD.dtype)
         normed = modulate(self.feed_forward_norm(x_BLD), shift_ffn, scale_ffn).to(x_BLD.dtype)
         return add_gated(x_BLD, self.feed_forward(normed), gate_ffn), keys_values
@@ -164,9 +176,11 @@ class CausalTransformer(nn.Module):
                 nn.Linear(config.audio_pack.hidden_dim, dim) for _ in config.audio_pack_layers
             )
         if config.audio_attention is not None:
-            self.audio_projection = AudioProjection(config.audio_attention)
+            self.audio_projection: nn.Module = AudioProjection(config.audio_attention)
             if config.audio_modulation:
                 self.audio_modulation = AudioModulation(config.audio_attention, dim)
+        elif config.audio_projector is not None:
+            self.audio_projection = AudioProjector(config.audio_projector)
         if config.prediction == "clean":
             # Latents keep their energy spectrum; the head works at unit scale.
             self.register_buffer(
@@ -220,7 +234,7 @@ class CausalTransformer(nn.Module):
             static = self.project_static(conditioning)
         additions = self._audio_additions(conditioning)
         audio = None
-        if self.config.audio_attention is not None:
+        if self.config.hears_audio and self.config.audio_pack is None:
             audio = self.audio_projection(conditioning.audio)
 
         keys_values = []
@@ -366,12 +380,11 @@ class CausalTransformer(nn.Module):
 
     def _check_conditioning(self, conditioning: Conditioning) -> None:
         config = self.config
-        needs_audio = config.audio_pack is not None or config.audio_attention is not None
         needed = {
             "image": config.image_channels > 0,
             "text": config.text_dim is not None,
             "image_tokens": config.image_token_dim is not None,
-            "audio": needs_audio,
+            "audio": config.hears_audio,
         }
         for kind, is_needed in needed.items():
             if is_needed and getattr(conditioning, kind) is None:

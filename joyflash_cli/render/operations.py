@@ -121,6 +121,9 @@ def empty_conditioning(
     if config.audio_attention is not None:
         audio = config.audio_attention
         sizes["audio"] = (1, frames, audio.tokens_per_latent, audio.audio_dim)
+    elif config.audio_projector is not None:
+        projector = config.audio_projector
+        sizes["audio"] = (1, frames, projector.rows_per_latent, projector.audio_dim)
     elif config.audio_pack is not None:
         pack = config.audio_pack
         sizes["audio"] = (1, frames, pack.rows_per_latent, pack.audio_dim)

@@ -41,6 +41,36 @@ ORIGINAL_NAMES = {
 }
 """Wan2.1's own names (also LiveTalk, OmniAvatar, AvatarForcing) to ours."""
 
+PROJECTOR_NAMES = ORIGINAL_NAMES | {
+    "audio_proj.proj1": "audio_projection.first",
+    "audio_proj.proj1_vf": "audio_projection.later",
+    "audio_proj.proj2": "audio_projection.hidden",
+    "audio_proj.proj3": "audio_projection.output",
+    "audio_proj.norm": "audio_projection.norm",
+    "blocks.{}.norm_x": "layers.{}.audio_norm",
+    "blocks.{}.audio_cross_attn.q_linear": "layers.{}.audio_attention.query",
+    "blocks.{}.audio_cross_attn.kv_linear": "layers.{}.audio_attention.key_value",
+    "blocks.{}.audio_cross_attn.proj": "layers.{}.audio_attention.output",
+}
+"""The names of FlashTalk, where sound has a cross-attention of its own beside that to text."""
+
+ONLY_AUDIO_NAMES = PROJECTOR_NAMES | {
+    "blocks.{}.cross_attn.k": "layers.{}.cross_attention.audio_key",
+    "blocks.{}.cross_attn.v": "layers.{}.cross_attention.audio_value",
+    "blocks.{}.cross_attn.norm_k": "layers.{}.cross_attention.audio_key_norm",
+}
+"""The names of FlashHead and LeapTalk, whose only cross-attention is that to sound."""
+
+ONLY_AUDIO_UNUSED = frozenset(
+    f"{layer}.{leaf}"
+    for layer in (
+        "text_embedding.0", "text_embedding.2",
+        "audio_emb.proj.0", "audio_emb.proj.1", "audio_emb.proj.3", "audio_emb.proj.4",
+    )
+    for leaf in ("weight", "bias")
+)  # fmt: skip
+"""Tensors of FlashHead's file that its own code never reads."""
+
 DIFFUSERS_NAMES = {
     "patch_embedding": "patch_embedding",
     "condition_embedder.text_embedder.linear_1": "text_embedding.input",

@@ -16,9 +16,20 @@ from torch import Tensor
 
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import CheckpointError
-from joyflash_cli.model.config import AudioPackConfig, TransformerConfig
+from joyflash_cli.model.config import (
+    AudioPackConfig,
+    AudioProjectorConfig,
+    TransformerConfig,
+)
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.weights.convert_names import DIFFUSERS_NAMES, ORIGINAL_NAMES, rename
+from joyflash_cli.weights.convert_names import (
+    DIFFUSERS_NAMES,
+    ONLY_AUDIO_NAMES,
+    ONLY_AUDIO_UNUSED,
+    ORIGINAL_NAMES,
+    PROJECTOR_NAMES,
+    rename,
+)
 from joyflash_cli.weights.convert_plan import (
     OutputTensor,
     Shape,
@@ -80,7 +91,7 @@ def transformer_outputs(
     Args:
         shapes: Of the source.
         config: The architecture it must fit.
-        names: ``ORIGINAL_NAMES`` or ``DIFFUSERS_NAMES``.
+        names: The source's table, from ``detect_names``.
         adapter_scale: Alpha / rank of the adapters.
 
     Raises:
@@ -96,7 +107,10 @@ def transformer_outputs(
                 code="E-CHECKPOINT-LAYOUT",
             )
     outputs = []
+    unused = ONLY_AUDIO_UNUSED if names is ONLY_AUDIO_NAMES else frozenset()
     for name, source in plain.items():
+        if name in unused:
+            continue
         ours = rename(name, names)
         if ours is None:
             unexpected.append(name)
@@ -114,8 +128,12 @@ def transformer_outputs(
 
 
 def detect_names(shapes: Mapping[str, Shape]) -> Mapping[str, str]:
-    """Which of the two tables a source is named by."""
-    is_diffusers = any(clean_name(name).startswith("condition_embedder.") for name in shapes)
+    """Which of the tables a source is named by."""
+    modules = {clean_name(name).removesuffix(".weight") for name in shapes}
+    if "audio_proj.proj1" in modules:
+        has_own = "blocks.0.audio_cross_attn.kv_linear" in modules
+        return PROJECTOR_NAMES if has_own else ONLY_AUDIO_NAMES
+    is_diffusers = any(module.startswith("condition_embedder.") for module in modules)
     return DIFFUSERS_NAMES if is_diffusers else ORIGINAL_NAMES
 
 
@@ -155,6 +173,8 @@ def detect_config(
         if stated.get("dim") != dim and "attention_head_dim" not in stated:
             stated = {}
         image = ours.get("image_embedding.input_norm.weight")
+        projector = _audio_projector(ours, base)
+        has_text = projector is None or projector.own_attention
         return replace(
             base,
             dim=dim,
@@ -164,10 +184,11 @@ def detect_config(
             in_channels=math.prod(patch) // area,
             out_channels=ours["head.projection.weight"][0] // area,
             freq_dim=ours["time_embedding.input.weight"][1],
-            text_dim=ours["text_embedding.input.weight"][1],
+            text_dim=ours["text_embedding.input.weight"][1] if has_text else None,
             text_len=int(stated.get("text_len", base.text_len)),
             image_token_dim=None if image is None else image[0],
             audio_pack=_audio_pack(ours, base),
+            audio_projector=projector,
             eps=float(stated.get("eps", base.eps)),
         )
     except (KeyError, ValueError, IndexError) as error:
@@ -254,6 +275,26 @@ def _audio_pack(ours: Mapping[str, Shape], base: TransformerConfig) -> AudioPack
     rows = (base.audio_pack or AudioPackConfig()).rows_per_latent
     return AudioPackConfig(
         audio_dim=projection[1] // rows, rows_per_latent=rows, hidden_dim=projection[0]
+    )
+
+
+def _audio_projector(
+    ours: Mapping[str, Shape], base: TransformerConfig
+) -> AudioProjectorConfig | None:
+    first = ours.get("audio_projection.first.weight")
+    if first is None:
+        return None
+    (output_dim,) = ours["audio_projection.norm.weight"]
+    rows = AudioProjectorConfig.window_rows
+    if base.audio_projector is not None:
+        rows = base.audio_projector.window_rows
+    return AudioProjectorConfig(
+        audio_dim=first[1] // rows,
+        window_rows=rows,
+        hidden_dim=first[0],
+        num_tokens=ours["audio_projection.output.weight"][0] // output_dim,
+        output_dim=output_dim,
+        own_attention="layers.0.audio_attention.key_value.weight" in ours,
     )
 
 
