@@ -118,6 +118,8 @@ class VisemeProbe(nn.Module):
 
 
 def viseme_error(read: Tensor, visemes: Tensor) -> Tensor:
-    """Mean squared error in units of each viseme's spread."""
+    """Mean squared error in units of each viseme's spread, of what is known (films are NaN)."""
     spread = torch.tensor(VISEME_SPREADS, device=read.device)
-    return ((read - visemes) / spread).square().mean()
+    known = ~visemes.isnan()
+    error = torch.where(known, (read - visemes.nan_to_num()) / spread, 0.0)
+    return error.square().sum() / known.sum().clamp(min=1)

@@ -103,6 +103,31 @@ def test_training_draws_better_than_the_start(clips, tmp_path, learns_latents):
     assert torch.equal(encoded_latents(trained, batch), latents) != learns_latents
 
 
+def test_latents_learn_from_films_whose_visemes_nobody_knows(clips, tmp_path):
+    film = _clip(7) | {"visemes": np.full((33, 6), np.nan, np.float32)}
+    (tmp_path / "films").mkdir()
+    write_shard(tmp_path / "films" / "shard-0000", [film])
+    config = DecoderTrainingConfig(
+        optimiser=OptimiserConfig(steps=1, learning_rate=1e-3, warmup_steps=0),
+        batch=2,
+        num_latents=2,
+        learns_latents=True,
+    )
+    codec = fit_codec(CodecTrainingConfig(codec=CODEC, num_clips=6), clips_dir=clips)
+    batch = read_decoder_batch(ClipStore(clips), config, np.random.default_rng(0))
+    before = encoded_latents(codec, batch)
+    trained = train_decoder(
+        codec,
+        config,
+        clips_dir=tmp_path / "films",
+        held_out_dir=clips,
+        out_dir=tmp_path / "run",
+    )
+    after = encoded_latents(trained, batch)
+    assert after.isfinite().all()
+    assert not torch.equal(before, after)
+
+
 def test_a_fitted_codec_keeps_most_of_a_change(clips):
     codec = fit_codec(CodecTrainingConfig(codec=CODEC), clips_dir=clips)
     config = DecoderTrainingConfig(batch=6)
