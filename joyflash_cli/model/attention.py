@@ -14,6 +14,7 @@ from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.kernels import AttentionBackend, attend
 from joyflash_cli.model.layers import RMSNorm
 from joyflash_cli.model.rope import rotate
+from joyflash_cli.model.ulysses import SharedPass
 
 KeysValues = tuple[Tensor, Tensor]
 """Keys and values of one layer, both ``(B, S, N, K)``."""
@@ -60,14 +61,16 @@ class SelfAttention(nn.Module):
         self,
         x_BLD: Float[Tensor, "B L D"],
         *,
-        rope: Complex[Tensor, "L K2"],
+        rope: Complex[Tensor, "L2 K2"],
         context: KeysValues | None,
         context_rope: Complex[Tensor, "S2 K2"] | None,
-        mask: Bool[Tensor, "L S"] | None,
+        mask: Bool[Tensor, "L2 S"] | None,
+        shared: SharedPass | None = None,
     ) -> tuple[Float[Tensor, "B L D"], KeysValues]:
         """The attended sequence, and its own keys (not rotated) and values.
 
-        The key order is context, then own.
+        The key order is context, then own. In a shared pass L are the rank's tokens, and rope,
+        context, keys and values are those of all tokens L2, for the rank's heads.
         """
         value = self.value(x_BLD)
         # Under autocast the norms give float32; attention runs in the dtype of the values.
@@ -76,12 +79,16 @@ class SelfAttention(nn.Module):
         q_BLNK, k_BLNK, v_BLNK = (
             x.unflatten(-1, (self.num_heads, -1)) for x in (query, key, value)
         )
+        if shared is not None:
+            q_BLNK, k_BLNK, v_BLNK = shared.to_heads(q_BLNK, k_BLNK, v_BLNK)
         keys, values = rotate(k_BLNK, rope), v_BLNK
         if context is not None and context_rope is not None:
             context_keys, context_values = (x.to(value.dtype) for x in context)
             keys = _joined(rotate(context_keys, context_rope), keys)
             values = _joined(context_values, values)
         attended = attend(rotate(q_BLNK, rope), keys, values, mask, backend=self.backend)
+        if shared is not None:
+            attended = shared.to_tokens(attended)
         return self.output(attended.flatten(2)), (k_BLNK, v_BLNK)
 
 

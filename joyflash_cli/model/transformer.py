@@ -39,6 +39,7 @@ from joyflash_cli.model.layers import (
     modulate,
 )
 from joyflash_cli.model.rope import rope_rotations
+from joyflash_cli.model.ulysses import Ranks, SharedPass, check_shares
 from joyflash_cli.types import Conditioning
 
 
@@ -99,20 +100,21 @@ class TransformerLayer(nn.Module):
         x_BLD: Float[Tensor, "B L D"],
         time_BT6D: Float[Tensor, "B T 6 D"],
         *,
-        rope: Complex[Tensor, "L K2"],
+        rope: Complex[Tensor, "L2 K2"],
         context: KeysValues | None,
         context_rope: Complex[Tensor, "S2 K2"] | None,
         static: StaticKeysValues | None,
         audio: Float[Tensor, "B T A D2"] | None,
-        mask: Bool[Tensor, "L S"] | None,
+        mask: Bool[Tensor, "L2 S"] | None,
         audio_mask: Bool[Tensor, "T A"] | None = None,
+        shared: SharedPass | None = None,
     ) -> tuple[Float[Tensor, "B L D"], KeysValues]:
         """The sequence after the layer, and the layer's own keys and values."""
         vectors = (self.modulation.float() + time_BT6D.float()).unbind(dim=2)
         shift_self, scale_self, gate_self, shift_ffn, scale_ffn, gate_ffn = vectors
         normed = modulate(self.self_norm(x_BLD), shift_self, scale_self).to(x_BLD.dtype)
         update, keys_values = self.self_attention(
-            normed, rope=rope, context=context, context_rope=context_rope, mask=mask
+            normed, rope=rope, context=context, context_rope=context_rope, mask=mask, shared=shared
         )
         x_BLD = add_gated(x_BLD, update, gate_self)
         if self.cross_attention is not None:
@@ -154,6 +156,7 @@ class CausalTransformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
+        self.ranks: Ranks | None = None
         dim = config.dim
         # A convolution whose stride is its kernel is a linear map of the patch.
         self.patch_embedding = nn.Linear(config.in_channels * config.patch_area, dim)
@@ -224,6 +227,10 @@ class CausalTransformer(nn.Module):
         tokens = self._embed_latents(latents, conditioning.image)
         if token_subset is not None:
             tokens = tokens[:, :, token_subset]
+        shared = None
+        if self.ranks is not None:
+            shared = self.ranks.of_pass(*tokens.shape[1:3])
+            tokens = shared.own(tokens)
         x_BLD = tokens.flatten(1, 2)
         time_BTD, time_BT6D = self._embed_timesteps(timesteps, conditioning)
         rope = self._rope(positions, latents, token_subset)
@@ -251,6 +258,7 @@ class CausalTransformer(nn.Module):
                 audio=audio,
                 mask=mask,
                 audio_mask=conditioning.audio_mask,
+                shared=shared,
             )
             if keep_keys_values:
                 keys_values.append(own)
@@ -260,10 +268,29 @@ class CausalTransformer(nn.Module):
         if self.config.prediction == "clean":
             patches = patches * self.output_scale
         prediction = patches.unflatten(1, (latents.shape[1], -1))
+        if shared is not None:
+            prediction = shared.gather(prediction)
         if not as_tokens:
             patch = self.config.patch_size[1:]
             prediction = unpatchify(prediction, self._grid(latents), patch)
         return TransformerOutput(prediction, tuple(keys_values))
+
+    def share_with(self, ranks: Ranks) -> None:
+        """From here on compute passes together with other processes that hold the same weights.
+
+        Every rank is given the same latents and conditioning and returns the same prediction, but
+        only its own heads' keys and values; a context holds those, too.
+
+        Raises:
+            UsageError: If the ranks cannot share the heads.
+        """
+        check_shares(ranks.size, self.config.num_heads)
+        self.ranks = ranks
+
+    @property
+    def num_own_heads(self) -> int:
+        """Heads whose keys and values a pass takes and returns here."""
+        return self.config.num_heads // (1 if self.ranks is None else self.ranks.size)
 
     def project_static(self, conditioning: Conditioning) -> tuple[StaticKeysValues, ...]:
         """Per layer, the keys and values of text, image tokens and face, for a whole stream."""

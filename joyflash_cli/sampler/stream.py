@@ -128,7 +128,7 @@ class Stream:
             num_layers=config.num_layers,
             batch_size=batch_size,
             tokens_per_frame=config.tokens_per_frame(*size),
-            num_heads=config.num_heads,
+            num_heads=transformer.num_own_heads,
             head_dim=config.head_dim,
             sink_frames=settings.sink_frames,
             context_frames=settings.context_frames,
