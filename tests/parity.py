@@ -28,6 +28,7 @@ def runner_of(case: dict) -> Runner:
         ValueError: If the kind is not known.
     """
     import parity_calls
+    import parity_omniavatar
     import parity_projector
     import parity_rolling
     import parity_scheduler
@@ -42,6 +43,7 @@ def runner_of(case: dict) -> Runner:
         "livetalk_blockwise": parity_rolling.run_blockwise,
         "flashhead_net": parity_projector.run_net,
         "flashtalk_net": parity_projector.run_net,
+        "omniavatar_net": parity_omniavatar.run_net,
         "scheduler": parity_scheduler.run_scheduler,
         "audio": _run_audio,
         "livetalk_audio": _run_livetalk_audio,

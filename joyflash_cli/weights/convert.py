@@ -17,6 +17,7 @@ from joyflash_cli import __version__
 from joyflash_cli.config import to_dict
 from joyflash_cli.description import parse_description
 from joyflash_cli.errors import UsageError
+from joyflash_cli.weights.convert_adapter import read_adapter
 from joyflash_cli.weights.convert_encoders import (
     PartPlan,
     fingerprint,
@@ -122,7 +123,8 @@ def _plan(
 ) -> tuple[list[Part], dict[str, Any]]:
     """Every part that the sources give, and the description of the result."""
     paths = sources.weights("transformer")
-    source, config, outputs = plan_transformer(paths, template, generator)
+    adapter = read_adapter(sources.get("adapter"))
+    source, config, outputs = plan_transformer(paths, template, generator, adapter=adapter)
     parts = [Part("transformer", source, PartPlan(to_dict(config), outputs), dtype)]
     parts += _plan_encoders(template, sources, dtype)
     conditioning = dict(template.get("conditioning", {}))

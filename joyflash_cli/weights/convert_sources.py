@@ -95,6 +95,37 @@ class TensorSource:
             )
 
 
+OVERLAY_MARK = "adapter:"
+"""In front of the names of what lies over a base."""
+
+
+class LayeredSource(TensorSource):
+    """A base, and over it what was trained on it, whose names have ``OVERLAY_MARK`` in front.
+
+    Args:
+        base: Names stay as they are.
+        overlay: Both may hold the same names; all of them can be read.
+    """
+
+    def __init__(self, base: TensorSource, overlay: TensorSource) -> None:
+        self.paths = (*base.paths, *overlay.paths)
+        self._base, self._overlay = base, overlay
+        self.shapes = base.shapes | {OVERLAY_MARK + n: x for n, x in overlay.shapes.items()}
+        self.dtypes = base.dtypes | {OVERLAY_MARK + n: x for n, x in overlay.dtypes.items()}
+
+    @contextmanager
+    def opened(self) -> Iterator[Reader]:
+        """A function that reads one tensor by name; the files are closed afterwards."""
+        with self._base.opened() as read_base, self._overlay.opened() as read_overlay:
+
+            def read(name: str) -> Tensor:
+                if name.startswith(OVERLAY_MARK):
+                    return read_overlay(name.removeprefix(OVERLAY_MARK))
+                return read_base(name)
+
+            yield read
+
+
 def select_generator(
     payload: Mapping[str, object], *, generator: Generator = "auto"
 ) -> Mapping[str, Tensor]:
@@ -137,8 +168,15 @@ def read_stated_config(path: Path) -> dict[str, Any]:
         CheckpointError: ``E-CHECKPOINT-DAMAGED`` when it is no JSON table.
     """
     file = path.with_name("config.json")
-    if not file.is_file():
-        return {}
+    return read_config(file) if file.is_file() else {}
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """A table of settings that is published beside weights.
+
+    Raises:
+        CheckpointError: ``E-CHECKPOINT-DAMAGED`` when it is no JSON table.
+    """
     try:
         if file.stat().st_size > MAX_CONFIG_BYTES:
             raise ValueError(f"larger than {MAX_CONFIG_BYTES} bytes")

@@ -22,6 +22,7 @@ from joyflash_cli.model.config import (
     TransformerConfig,
 )
 from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.weights.convert_adapter import Adapter, check_adapter, check_brought
 from joyflash_cli.weights.convert_names import (
     DIFFUSERS_NAMES,
     ONLY_AUDIO_NAMES,
@@ -38,7 +39,13 @@ from joyflash_cli.weights.convert_plan import (
     merged_adapter,
     refuse_quantised,
 )
-from joyflash_cli.weights.convert_sources import Generator, TensorSource, read_stated_config
+from joyflash_cli.weights.convert_sources import (
+    OVERLAY_MARK,
+    Generator,
+    LayeredSource,
+    TensorSource,
+    read_stated_config,
+)
 
 CONTAINER_PREFIXES = ("model.", "module.", "diffusion_model.", "base_model.", "_orig_mod.")
 """What training containers and tools put in front of every name."""
@@ -56,7 +63,11 @@ _ADAPTER = re.compile(r"^(?P<linear>.+)\.lora_(?P<factor>[AB])(?:\.\w+)?\.weight
 
 
 def plan_transformer(
-    paths: tuple[Path, ...], template: Mapping[str, Any], generator: Generator = "auto"
+    paths: tuple[Path, ...],
+    template: Mapping[str, Any],
+    generator: Generator = "auto",
+    *,
+    adapter: Adapter | None = None,
 ) -> tuple[TensorSource, TransformerConfig, list[OutputTensor]]:
     """The transformer in these files: its tensors, the sizes that they show, and the plan.
 
@@ -64,16 +75,34 @@ def plan_transformer(
         paths: Its shards, or a pickle.
         template: What the profile says of itself.
         generator: Which weights of a training checkpoint.
+        adapter: What was trained on them: its factors are merged, and its whole tensors win.
 
     Raises:
         CheckpointError: When they are damaged, unsafe, quantised or of another layout.
     """
     source = TensorSource(paths, generator=generator)
+    if adapter is not None:
+        source = LayeredSource(source, adapter.source)
     refuse_quantised(source.shapes, "transformer")
     names = detect_names(source.shapes)
     base = from_dict(TransformerConfig, template["transformer"], path="transformer")
-    config = detect_config(source.shapes, base, names=names, stated=read_stated_config(paths[0]))
-    return source, config, transformer_outputs(source.shapes, config, names=names)
+    stated = read_stated_config(paths[0])
+    scale = ADAPTER_SCALE
+    if adapter is not None:
+        scale = adapter.rule.scale
+        plain, factors = _split_adapters(source.shapes)
+        check_brought(plain, template.get("adapter", {}).get("brings", ()))
+        check_adapter(adapter.rule, plain, factors, source.shapes)
+    config = detect_config(source.shapes, base, names=names, stated=stated)
+    if adapter is not None and config.image_channels != base.image_channels:
+        raise CheckpointError(
+            f"the adapter's network takes {config.image_channels} image channels; the profile's "
+            f"takes {base.image_channels}",
+            hint="the adapter belongs to another profile",
+            code="E-CHECKPOINT-LAYOUT",
+        )
+    outputs = transformer_outputs(source.shapes, config, names=names, adapter_scale=scale)
+    return source, config, outputs
 
 
 def transformer_outputs(
@@ -210,17 +239,21 @@ def clean_name(name: str) -> str:
 def _split_adapters(
     shapes: Mapping[str, Shape],
 ) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Plain name to source name, and per linear map the source names of its adapter's factors."""
+    """Plain name to source name, and per linear map the source names of its adapter's factors.
+
+    Of names that a base and what lies over it both have, the upper one is taken.
+    """
     plain: dict[str, str] = {}
     adapters: dict[str, dict[str, str]] = {}
     for source in shapes:
-        name = clean_name(source)
+        is_over = source.startswith(OVERLAY_MARK)
+        name = clean_name(source.removeprefix(OVERLAY_MARK))
         match = _ADAPTER.match(name)
         if match:
             adapters.setdefault(match["linear"], {})[match["factor"]] = source
             continue
         name = name.replace(".base_layer.", ".")
-        if name in plain:
+        if name in plain and is_over == plain[name].startswith(OVERLAY_MARK):
             raise CheckpointError(
                 f"The checkpoint has {name} twice: as {plain[name]} and as {source}",
                 hint="give one that holds a single model",

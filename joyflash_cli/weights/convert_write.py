@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from joyflash_cli.errors import OutputError, UsageError
+from joyflash_cli.errors import CheckpointError, OutputError, UsageError
 from joyflash_cli.weights.convert_encoders import PartPlan
 from joyflash_cli.weights.convert_plan import OutputTensor
 from joyflash_cli.weights.convert_sources import TensorSource
@@ -138,5 +138,12 @@ def _made(part: Part, outputs: list[OutputTensor]) -> dict[str, torch.Tensor]:
         for output in outputs:
             made = output.build(*(read(source) for source in output.sources))
             # A copy: the file behind the tensor is closed before the shard is written.
-            tensors[output.name] = made.to(part.stored_dtype(output), copy=True).contiguous()
+            stored = made.to(part.stored_dtype(output), copy=True).contiguous()
+            if not torch.isfinite(stored).all():
+                raise CheckpointError(
+                    f"{part.source.paths[0]}: {output.name} holds values that are not finite",
+                    hint="float16 loses large values: give another copy, or another --dtype",
+                    code="E-CHECKPOINT-DAMAGED",
+                )
+            tensors[output.name] = stored
     return tensors
