@@ -13,8 +13,9 @@ from published import AVATAR, TEXT_DIM, random_transformer, with_adapters, write
 from safetensors.torch import load_file, save_file
 
 from joyflash_cli.codec.config import WanCodecConfig
-from joyflash_cli.config import from_dict, to_dict
+from joyflash_cli.config import from_dict
 from joyflash_cli.errors import CheckpointError, OutputError, UsageError
+from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.weights import convert, convert_write
 from joyflash_cli.weights.convert import convert_weights, read_template
 from joyflash_cli.weights.convert_transformer import plan_transformer
@@ -356,7 +357,7 @@ def test_templates_are_the_profiles_of_the_code():
 
     from joyflash_cli.conditioning.config import ConditioningConfig
     from joyflash_cli.media.inputs.framing import SizeRule
-    from joyflash_cli.sampler.settings import PAPER
+    from joyflash_cli.sampler.settings import PAPER, SamplerSettings
 
     expected = {
         LIVETALK: (presets.AVATAR_1_3B, presets.LIVETALK, asdict(presets.AUDIO_LIVETALK)),
@@ -369,8 +370,8 @@ def test_templates_are_the_profiles_of_the_code():
     }
     for name, (transformer, profile, options) in expected.items():
         template = read_template(name)
-        assert template["transformer"] == to_dict(transformer)
-        assert template["sampler"] == to_dict(profile)
+        assert from_dict(TransformerConfig, template["transformer"]) == transformer
+        assert from_dict(SamplerSettings, template["sampler"]) == profile
         assert options is None or template["front_end"]["options"] == options
         from_dict(SizeRule, template["framing"])
         from_dict(ConditioningConfig, template["conditioning"])
