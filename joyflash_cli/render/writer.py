@@ -185,6 +185,7 @@ class VideoWriter(DiscardedOnExit):
 
     def _open(self, sound: AudioClip | None) -> "Writer":
         from joyflash_cli.media.outputs.writer import open_muxer
+        from joyflash_cli.media.outputs.xmp import SOURCE_TYPE, TRAINED
 
         audio = None
         if sound is not None:
@@ -196,7 +197,7 @@ class VideoWriter(DiscardedOnExit):
             given_fps=self._files.description.sampler.fps,
             audio=audio,
             overwrite=self._overwrite,
-            metadata={"comment": self._begun.notice},
+            metadata={"comment": self._begun.notice, SOURCE_TYPE: TRAINED},
         )
 
     def _record(

@@ -80,6 +80,7 @@ class FfmpegWriter(FileWriter):
     def _end(self) -> None:
         if self._wait() != 0:
             raise OSError("the ffmpeg program failed")
+        super()._end()
 
     def _wait(self) -> int:
         """The program's return code, once it has ended."""

@@ -17,11 +17,13 @@ from pathlib import Path
 
 from joyflash_cli.errors import OutputError
 from joyflash_cli.files import flush
+from joyflash_cli.media.outputs.formats import BOX_SUFFIXES
 from joyflash_cli.media.outputs.mp4_boxes import drop_cut_fragment, write_fast_start
 from joyflash_cli.media.outputs.names import being_written, is_locked
 from joyflash_cli.media.outputs.probe import MediaInfo, plays, probe
 from joyflash_cli.media.outputs.tracks import TrackWriter
 from joyflash_cli.media.outputs.writer import NamedWriter, write_error
+from joyflash_cli.media.outputs.xmp import append_box
 
 SOUND_SLACK_S = 0.05
 """What an encoder may add to a sound or leave out: two of its frames at most."""
@@ -52,6 +54,11 @@ class FileWriter(NamedWriter):
         if self._claim is not None:
             self.temporary.unlink(missing_ok=True)
             self._release()
+
+    def _end(self) -> None:
+        """Adds the XMP packet where that is a box; other containers got it as a tag."""
+        if self.final.suffix.lower() in BOX_SUFFIXES:
+            append_box(self.temporary, self.film.metadata)
 
     def _publish(self) -> MediaInfo:
         """Reads the temporary file back, then gives it the target's name.

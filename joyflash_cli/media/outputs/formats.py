@@ -66,6 +66,9 @@ FORMATS = {
 VIDEO_SUFFIXES = tuple(suffix for suffix, entry in FORMATS.items() if entry.kind == "video")
 """Outputs that are one file."""
 
+BOX_SUFFIXES = (".mp4", ".m4v", ".mov")
+"""Files that are made of boxes, as MP4 is."""
+
 
 def format_of(path: Path) -> OutputFormat | None:
     """What a file of this name is written as; ``None`` where no writer knows it."""

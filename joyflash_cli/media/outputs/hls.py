@@ -6,10 +6,12 @@ playlist as soon as the first second is there; a killed process leaves every com
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from joyflash_cli.media.outputs.tracks import TrackWriter
 from joyflash_cli.media.outputs.writer import NamedWriter
+from joyflash_cli.media.outputs.xmp import mp4_box
 
 SEGMENT_S = 1
 
@@ -36,6 +38,13 @@ class HlsWriter(NamedWriter):
             "hls_fmp4_init_filename": self.names.head.name,
         }
         self.tracks = TrackWriter(str(playlist), "hls", self.film, kind="live", options=options)
+
+    def _end(self) -> None:
+        """Adds the XMP packet to what the segments have in common, whole at any moment."""
+        head = self.names.head
+        marked = head.with_name(f"{head.name}.tmp")
+        marked.write_bytes(head.read_bytes() + mp4_box(self.film.metadata))
+        os.replace(marked, head)
 
     def discard(self) -> None:
         """Removes playlist and segments of a stream that was not closed."""

@@ -93,6 +93,33 @@ def whole_fragments_bytes(path: Path) -> int | None:
     return whole
 
 
+def boxes_that_begin(
+    file: BinaryIO, kind: bytes, beginning: bytes, *, most_bytes: int
+) -> Iterator[bytes]:
+    """What follows the beginning in every whole outer box of a kind that has it.
+
+    Args:
+        file: Perhaps no MP4 at all.
+        kind: Four letters.
+        beginning: Such as the identity of a ``uuid`` box.
+        most_bytes: Longer boxes are left out.
+    """
+    for found, start, length in _boxes(file):
+        if found != kind or length > most_bytes:
+            continue
+        file.seek(start)
+        content = file.read(length)
+        head = 16 if content[:4] == b"\0\0\0\1" else 8
+        if content.startswith(beginning, head):
+            yield content[head + len(beginning) :]
+
+
+def find_contents(data: bytes, *path: bytes) -> bytes:
+    """The contents of the first box at the end of a path in another's contents, or nothing."""
+    place = _find(data, 0, len(data), *path)
+    return b"" if place is None else data[place + 8 : place + _number(data, place)]
+
+
 def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     """Kind, start and length of the whole boxes of a file."""
     size = os.fstat(file.fileno()).st_size

@@ -14,6 +14,7 @@ from joyflash_cli.media.inputs.audio import WavWriter
 from joyflash_cli.media.outputs.names import OutputNames
 from joyflash_cli.media.outputs.tracks import Film, SoundTrack
 from joyflash_cli.media.outputs.writer import NamedWriter, write_error
+from joyflash_cli.media.outputs.xmp import jpeg_segment, packet
 from joyflash_cli.types import AudioClip
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -28,8 +29,8 @@ class PictureWriter(NamedWriter):
     """Writes numbered pictures from 0, each under its name only when it is whole.
 
     There is nothing to finish: what was written stays, whatever happens. Sizes are kept exactly,
-    and so is the sound, as 32-bit float WAV. PNG and WebP are lossless and hold the comment, JPEG
-    has quality 95. Of pictures that were there before, none of a longer sequence is left.
+    and so is the sound, as 32-bit float WAV. PNG and WebP are lossless, JPEG has quality 95; all
+    hold the tags. Of pictures that were there before, none of a longer sequence is left.
     """
 
     def _begin(self) -> None:
@@ -104,16 +105,21 @@ class _PictureTracks:
         from PIL import Image
         from PIL.PngImagePlugin import PngInfo
 
-        kind, comment = _FORMATS[target.suffix.lower()], self._film.metadata.get("comment", "")
+        kind, tags = _FORMATS[target.suffix.lower()], self._film.metadata
+        comment, xmp = tags.get("comment", ""), packet(tags)
         extra = dict(_QUALITY[kind])
         if kind == "PNG":
             extra["pnginfo"] = info = PngInfo()
             info.add_itxt("Comment", comment)
+            if xmp:
+                info.add_itxt("XML:com.adobe.xmp", xmp.decode())
         elif kind == "WEBP":
             extra["exif"] = exif = Image.Exif()
             exif[0x010E] = comment  # ImageDescription
+            extra["xmp"] = xmp
         else:
             extra["comment"] = comment.encode()
+            extra["extra"] = jpeg_segment(tags)
         with whole_file(target) as part:
             Image.fromarray(pixels).save(part, format=kind, **extra)
 

@@ -8,16 +8,28 @@ from joyflash_cli.files import cannot_write
 from joyflash_cli.media.outputs.tracks import Film, TrackWriter
 from joyflash_cli.media.outputs.whole_writes import write_all
 from joyflash_cli.media.outputs.writer import Writer
+from joyflash_cli.media.outputs.xmp import mp4_box
 
 
 class _Unseekable:
-    """Only ``write`` of a stream, each time to its end."""
+    """Only ``write`` of a stream, each time to its end.
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    Args:
+        stream: Where it goes.
+        box: Put behind the first box, ``ftyp``: an MP4 that nobody can go back in says at its
+            beginning what it is.
+    """
+
+    def __init__(self, stream: BinaryIO, box: bytes) -> None:
+        self._stream, self._box = stream, box
 
     def write(self, data: bytes) -> int:
-        write_all(self._stream, data)
+        head, self._box = self._box, b""
+        if head and data[4:8] == b"ftyp":
+            place = int.from_bytes(data[:4], "big")
+            write_all(self._stream, bytes(data[:place]) + head + bytes(data[place:]))
+        else:
+            write_all(self._stream, data)
         return len(data)
 
 
@@ -49,7 +61,7 @@ class PipeWriter(Writer):
             "frag_duration": str(round(1_000_000 / self.film.fps)),
             "flush_packets": "1",
         }
-        stream = _Unseekable(self._stream)
+        stream = _Unseekable(self._stream, mp4_box(self.film.metadata))
         self.tracks = TrackWriter(stream, "mp4", self.film, kind="live", options=options)
 
     def _keep(self) -> None:
