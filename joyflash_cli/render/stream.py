@@ -1,4 +1,7 @@
-"""The two stages that a device works for: sampling blocks, and decoding them to frames."""
+"""The two stages that a device works for: sampling blocks, and decoding them to frames.
+
+Each is a generator for a thread of its own, which it leaves in inference mode between its items.
+"""
 
 import contextlib
 import time
@@ -11,13 +14,22 @@ from joyflash_cli.render.load import LoadedParts
 from joyflash_cli.render.memory import PlannedRun, is_out_of_memory, memory_ran_out
 from joyflash_cli.render.placement import Placement
 from joyflash_cli.render.request import RenderRequest
-from joyflash_cli.render.scene_decoder import SceneDecoder
 from joyflash_cli.render.sound_feed import SoundFeed
-from joyflash_cli.types import AudioClip, FrameChunk, LatentBlock, to_signed
+from joyflash_cli.types import (
+    FRAMES_PER_LATENT,
+    AudioClip,
+    FrameChunk,
+    LatentBlock,
+    to_levels,
+    to_signed,
+)
 from joyflash_cli.weights.store import CheckpointFiles
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+
+    from joyflash_cli.codec.protocol import Codec
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,8 @@ class StreamJob:
         placement: Where and how it computes.
         reference: The framed picture, ``(1, 3, H, W)`` in -1..1, on the device.
         reference_latent: Its latent, ``(1, C, h, w)``.
+        seen_latents: What stands beside the noisy latents: that latent, what the codec makes of
+            the picture for this end, or the latents of its padded clip, ``(1, T, C, h, w)``.
     """
 
     files: CheckpointFiles
@@ -39,6 +53,7 @@ class StreamJob:
     placement: Placement
     reference: "torch.Tensor"
     reference_latent: "torch.Tensor"
+    seen_latents: "torch.Tensor"
 
     @classmethod
     def prepare(
@@ -54,13 +69,27 @@ class StreamJob:
         run = PlannedRun(files, request.size_px, request.prompt)
         with torch.inference_mode(), device_errors(run, placement):
             reference = to_signed(request.face.pixels)[None].to(placement.device)
-            latent = parts.codec.encode(reference[:, None], reference)[:, 0]
-        return cls(files, parts, request, placement, reference, latent)
+            latents = _encoded_picture(files, parts.codec, reference)
+        return cls(files, parts, request, placement, reference, *latents)
 
     @property
     def planned(self) -> PlannedRun:
         """What memory cares about."""
         return PlannedRun(self.files, self.request.size_px, self.request.prompt)
+
+
+def _encoded_picture(
+    files: CheckpointFiles, codec: Any, reference: "torch.Tensor"
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """``reference_latent`` and ``seen_latents`` of a job."""
+    conditioning = files.description.conditioning
+    if conditioning.image_convention == "wan-i2v":
+        clip = codec.padded_clip_latents(reference, conditioning.padded_clip_latents)
+        return clip[:, 0], clip  # the codec is causal: the picture alone is encoded alike
+    latent = codec.encode(reference[:, None], reference)[:, 0]
+    if files.description.codec.reference_is_a_frame:
+        return latent, latent
+    return latent, codec.reference_latents(reference)
 
 
 @dataclass(frozen=True)
@@ -93,26 +122,6 @@ def sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
     """
     import torch
 
-    # The decorator form leaves inference mode between items, a `with` inside would not.
-    return torch.inference_mode()(_sample_stage)(job, feed)
-
-
-def decode_stage(
-    job: StreamJob, blocks: Iterable[SampledBlock], started: float
-) -> Iterator[FrameChunk]:
-    """Frames of blocks, trimmed to the sound.
-
-    Args:
-        job: The stream.
-        blocks: From ``sample_stage``.
-        started: Clock when the stream began.
-    """
-    import torch
-
-    return torch.inference_mode()(_decode_stage)(job, blocks, started)
-
-
-def _sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
     from joyflash_cli.conditioning.stream import StreamConditioning
     from joyflash_cli.render.encode_once import EncodeTarget, static_conditioning
     from joyflash_cli.render.file_rows import encoder_for
@@ -125,14 +134,14 @@ def _sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
     channels, height, width = job.reference_latent.shape[1:]
     shape = (int(channels), int(height), int(width))
     device, dtype = job.placement.device, job.placement.dtype
-    with device_errors(job.planned, job.placement):
+    with torch.inference_mode(), device_errors(job.planned, job.placement):
         static = static_conditioning(
             job.files,
             request.face.pixels,
             request.prompt,
             target=EncodeTarget(device, dtype, job.placement.text_device),
             picture=job.reference,
-            picture_latents=_picture_latents(job),
+            picture_latents=job.seen_latents,
         )
         stream = Stream.start(
             parts.transformer,
@@ -173,24 +182,23 @@ def _sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
             )
 
 
-def _picture_latents(job: StreamJob) -> "torch.Tensor":
-    """What stands beside the noisy latents: the reference's, or those of its padded clip."""
-    description = job.files.description
-    codec: Any = job.parts.codec
-    if description.conditioning.image_convention == "wan-i2v":
-        num_latents = description.conditioning.padded_clip_latents
-        return codec.padded_clip_latents(job.reference, num_latents)
-    if description.codec.reference_is_a_frame:
-        return job.reference_latent
-    return codec.reference_latents(job.reference)
-
-
-def _decode_stage(
+def decode_stage(
     job: StreamJob, blocks: Iterable[SampledBlock], started: float
 ) -> Iterator[FrameChunk]:
+    """Frames of blocks, trimmed to the sound.
+
+    Args:
+        job: The stream.
+        blocks: From ``sample_stage``.
+        started: Clock when the stream began.
+    """
     import torch
 
-    with device_errors(job.planned, job.placement), _own_stream(job.placement.device) as stream:
+    with (
+        torch.inference_mode(),
+        device_errors(job.planned, job.placement),
+        _own_stream(job.placement.device) as stream,
+    ):
         decoder = SceneDecoder(job.parts.codec, job.reference, job.request)
         # A profile that begins with the reference itself has its frames in front.
         prefix = (
@@ -218,6 +226,55 @@ def _decode_stage(
                 stats={"sample": sampled.block.wall_s, "decode": now - decoding_started},
                 sound=sampled.sound,
             )
+
+
+class SceneDecoder:
+    """Decodes one stream, in order.
+
+    Args:
+        codec: Of the checkpoint; one that draws into scenes if the request has one.
+        reference: What it takes as its reference, ``(1, 3, H, W)`` in -1..1.
+        request: Says what the video shows.
+    """
+
+    def __init__(self, codec: "Codec", reference: "torch.Tensor", request: RenderRequest) -> None:
+        self._codec = codec
+        self._scene = request.scene
+        self._state: Any
+        if self._scene is None:
+            self._state = codec.start_decoding(reference, seed=request.seed)
+        else:
+            painter: Any = codec
+            self._state = painter.start_decoding(reference, seed=request.seed, scene=self._scene)
+
+    def decode(self, latents: "torch.Tensor") -> "np.ndarray":
+        """Frames ``(F, H, W, 3)`` uint8 of the next latents ``(1, T, C, h, w)``."""
+        import numpy as np
+
+        if self._scene is None:
+            decoded, self._state = self._codec.decode(latents, self._state)
+            return to_levels(decoded[0])
+
+        width, height = self._scene.size_px
+        num_frames = FRAMES_PER_LATENT * latents.shape[1]
+        if not self._state.num_latents:
+            num_frames -= FRAMES_PER_LATENT - 1  # the first latent stands for a single frame
+        frames = np.empty((num_frames, height, width, 3), np.uint8)
+        done = 0
+        for latent in latents.split(1, dim=1):  # of one latent alone, many pixels are enough
+            levels, self._state = self._codec.decode(latent, self._state)
+            self._fill(frames[done : done + levels.shape[1]], levels[0])
+            done += levels.shape[1]
+        return frames
+
+    def _fill(self, frames: "np.ndarray", levels: "torch.Tensor") -> None:
+        """Puts the part that moves ``(F, 3, h, w)`` into the picture around it."""
+        assert self._scene is not None
+        canvas = self._state.canvas
+        bottom, right = canvas.top + canvas.height, canvas.left + canvas.width
+        if (canvas.height, canvas.width) != self._scene.pixels.shape[:2]:
+            frames[:] = self._scene.pixels
+        frames[:, canvas.top : bottom, canvas.left : right] = levels.movedim(1, -1).cpu().numpy()
 
 
 @contextlib.contextmanager
