@@ -67,8 +67,31 @@ def test_the_bytes_of_a_file_are_hashed_as_they_are(tmp_path):
         path.write_bytes(wav_bytes(ramp_pcm16(number)[1]))
         sound = sound if number > 5_000 else check_sound_file(path)
         assert sound.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    known = sound.sha256
     path.unlink()
-    assert sound.sha256 is None
+    assert sound.sha256 == known
+
+
+def test_what_was_checked_is_heard_whatever_its_name_means_now(tmp_path):
+    path, other = tmp_path / "a.wav", tmp_path / "b.wav"
+    path.write_bytes(wav_bytes(ramp_pcm16(5_000)[1]))
+    other.write_bytes(wav_bytes(bytes(6_000)))
+    expected, sound = read_audio(path).samples, check_sound_file(path)
+    digest = sound.sha256
+    other.replace(path)
+    np.testing.assert_array_equal(all_of(sound), expected)
+    assert sound.sha256 == digest
+
+
+def test_a_checked_file_is_closed_with_its_value(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav_bytes(ramp_pcm16(500)[1]))
+    sound = check_sound_file(path)
+    all_of(sound)
+    file = sound.file
+    assert not file.closed
+    del sound
+    assert file.closed
 
 
 def test_the_bytes_of_a_pipe_are_hashed():

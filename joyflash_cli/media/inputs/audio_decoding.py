@@ -30,8 +30,8 @@ MAX_DURATION_S = 24 * 3600
 """Longest sound that is read whole; a day at 48 kHz stereo is already 33 GB of samples."""
 
 
-def opened_sound_file(path: Path) -> contextlib.AbstractContextManager[BinaryIO]:
-    """The file within a ``with`` statement.
+def opened_sound_file(source: Path | BinaryIO) -> contextlib.AbstractContextManager[BinaryIO]:
+    """The file within a ``with`` statement; one that is open already stays so.
 
     Opening it here keeps addresses and protocol prefixes (``http:``, ``concat:``) away from
     libavformat: they are only names of files that do not exist.
@@ -40,7 +40,7 @@ def opened_sound_file(path: Path) -> contextlib.AbstractContextManager[BinaryIO]
         AudioError: ``E-AUDIO-MISSING`` if it cannot be opened or read.
     """
     return opened(
-        path,
+        source,
         AudioError,
         code="E-AUDIO-MISSING",
         missing="give the path of a local sound file, or - for WAV on standard input",

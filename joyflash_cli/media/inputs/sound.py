@@ -1,25 +1,26 @@
 """Sound of any origin, heard once from its beginning: a file, a pipe, or samples in memory.
 
-A file is read through once to check it and to know its length, then again piece by piece: an hour
-of sound takes no more memory than a second. A pipe is heard as it arrives.
+A file is opened once: read through to check it and to know its length and its hash, then heard
+piece by piece, so that an hour of sound takes no more memory than a second and nothing that is put
+under its name meanwhile is heard instead. A pipe is heard as it arrives.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import io
 import os
 import select
 import stat
+import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 import numpy as np
 
 from joyflash_cli.errors import AudioError
-from joyflash_cli.files import file_sha256
 from joyflash_cli.media.inputs.audio_decoding import (
     MAX_DURATION_S,
     SILENCE_PEAK,
@@ -34,6 +35,7 @@ from joyflash_cli.types import AudioClip, SoundFormat
 
 STANDARD_INPUT_NAME = "standard input"
 _PIECE_SAMPLES = 1 << 14
+_HASHED_BYTES = 1 << 20
 _WAKE_EVERY_MS = 200
 
 Stamp = tuple[int, int, int, int]
@@ -91,12 +93,13 @@ class ClipSound:
         return OpenSound(self.name, SoundFormat(self.clip.sample_rate_hz, samples.shape[1]), pieces)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class FileSound:
     """A sound file that was checked from beginning to end; made by ``check_sound_file``.
 
     Attributes:
-        path: The file.
+        path: Its name.
+        file: Itself, open as long as this value lives.
         format: Rate and channels.
         num_samples: Samples per channel, at least one.
         is_silent: Whether no sample reaches -60 dB of full scale.
@@ -106,12 +109,14 @@ class FileSound:
     """
 
     path: Path
+    file: BinaryIO
     format: SoundFormat
     num_samples: int
     is_silent: bool
     checked: tuple[str, Stamp]
-    pcm: PcmFormat | None = None
-    hearing: Hearing = field(default_factory=lambda: Hearing(""))
+    pcm: PcmFormat | None
+    hearing: Hearing
+    _was_heard: bool = False
 
     @property
     def name(self) -> str:
@@ -119,25 +124,22 @@ class FileSound:
         return self.path.name
 
     @property
-    def sha256(self) -> str | None:
-        """Of its bytes, hexadecimal; ``None`` where it has gone.
-
-        It is read again only if it has changed since it was checked.
-        """
+    def sha256(self) -> str:
+        """Of its bytes, hexadecimal; read again only if they may have changed since."""
         digest, stamp = self.checked
-        try:
-            return digest if _stamp(self.path.stat()) == stamp else file_sha256(self.path)
-        except OSError:
-            return None
+        descriptor = self.file.fileno()
+        return digest if _stamp(os.fstat(descriptor)) == stamp else _sha256_of(descriptor)
 
     def open(self, check: Callable[[], None] = _never) -> OpenSound:
-        """See ``Sound``."""
+        """See ``Sound``. Whoever hears it beside somebody else opens its name again."""
         return OpenSound(self.name, self.format, self._pieces())
 
     def _pieces(self) -> Iterator[np.ndarray]:
         # What was to be refused or told was so when it was checked; the track stays the same.
         choices = replace(self.hearing.choices, track=self.hearing.track, strict=False)
-        with opened_sound_file(self.path) as file:
+        source, self._was_heard = self.path if self._was_heard else self.file, True
+        with opened_sound_file(source) as file:
+            file.seek(0)
             yield from hear(file, file.read, Hearing(self.name, choices), self.pcm).pieces
 
 
@@ -203,7 +205,8 @@ def check_sound_file(
     """
     path = Path(path)
     hearing = Hearing(path.name, choices)
-    with opened_sound_file(path) as file:
+    with contextlib.ExitStack() as closing:
+        file = closing.enter_context(opened_sound_file(path))
         stamp = _stamp(os.fstat(file.fileno()))
         feed = ByteFeed(file.read)
         plain = open_plain(file, feed, hearing, pcm)
@@ -216,18 +219,28 @@ def check_sound_file(
                 break  # integers cannot be wrong: the rest is only counted
         if plain is not None:
             num_samples += plain.count_rest()
-        file.seek(0)
-        digest = hashlib.file_digest(cast("io.BufferedReader", file), "sha256").hexdigest()
-    if num_samples == 0:
-        raise empty_sound(path.name)
-    if num_samples > MAX_DURATION_S * opened.format.sample_rate_hz:
-        raise too_long(path.name)
-    return FileSound(path, opened.format, num_samples, silent, (digest, stamp), pcm, hearing)
+        if num_samples == 0:
+            raise empty_sound(path.name)
+        if num_samples > MAX_DURATION_S * opened.format.sample_rate_hz:
+            raise too_long(path.name)
+        checked = _sha256_of(file.fileno()), stamp
+        sound = FileSound(path, file, opened.format, num_samples, silent, checked, pcm, hearing)
+        weakref.finalize(sound, closing.pop_all().close)
+    return sound
 
 
 def _stamp(status: os.stat_result) -> Stamp:
     """What changes with a file's contents, without reading them."""
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _sha256_of(descriptor: int) -> str:
+    """Of all bytes of an open file, wherever it stands, and whoever reads it meanwhile."""
+    digest, read = hashlib.sha256(), 0
+    while piece := os.pread(descriptor, _HASHED_BYTES, read):
+        digest.update(piece)
+        read += len(piece)
+    return digest.hexdigest()
 
 
 def is_pipe(path: Path) -> bool:
