@@ -17,7 +17,7 @@ from joyflash_cli.media.inputs.hearing import SoundChoices
 
 if TYPE_CHECKING:
     from joyflash_cli.media.inputs.sound import Sound
-    from joyflash_cli.media.outputs.names import Source
+    from joyflash_cli.media.outputs.names import OutputNames, Source
 
 
 STANDARD_INPUT = "-"
@@ -187,8 +187,10 @@ def check_target(
     as_json: bool,
     inputs: Sequence["Source"],
     also: Iterable[Path],
-) -> None:
-    """Refuses a target that could not be written later, before anything else is read.
+) -> "OutputNames | None":
+    """The names of a target, ``None`` for a stream; before anything else is read.
+
+    What could not be written later is refused.
 
     Args:
         output: Where the video goes.
@@ -201,15 +203,13 @@ def check_target(
         UsageError: For standard output that is a terminal, or that JSON is to be printed on.
         OutputError: See ``OutputNames.check``; when standard output is closed.
     """
-    from joyflash_cli.media.outputs.names import check_names
-    from joyflash_cli.render.writer import check_output
+    from joyflash_cli.media.outputs.names import OutputNames, check_names
 
     if not is_stream(output):
-        check_output(output, overwrite=overwrite, inputs=inputs, also=also)
-        return
+        return OutputNames(output).check(overwrite=overwrite, inputs=inputs, also=also)
     check_names(also, overwrite=overwrite, inputs=inputs)
     if not is_standard_output(output):
-        return
+        return None
     if sys.stdout is None:
         raise OutputError(
             "--output - writes the video to standard output, which is closed",
@@ -227,3 +227,4 @@ def check_target(
             "--json and --output - both write to standard output",
             hint="leave --json out; --progress json tells the same on standard error",
         )
+    return None

@@ -40,6 +40,7 @@ from joyflash_cli.cli.render_text import (
 from joyflash_cli.errors import OutputError
 
 if TYPE_CHECKING:
+    from joyflash_cli.media.outputs.names import OutputNames
     from joyflash_cli.render import RenderRequest, RunRecord
     from joyflash_cli.render.memory import MemoryNeed
     from joyflash_cli.render.placement import Placement
@@ -96,7 +97,7 @@ def _run(
     from joyflash_cli.weights.store import resolve_checkpoint
 
     output = choose_output(options.output, image, audio)
-    check_target(
+    names = check_target(
         output,
         overwrite=options.overwrite,
         as_json=options.as_json,
@@ -125,7 +126,8 @@ def _run(
     if options.dry_run:
         _report_plan(options, output, files, request)
         return 0
-    with _claimed_output(output, quiet=options.is_silent) as target:
+    with contextlib.ExitStack() as opened:
+        target = names or opened.enter_context(_claimed_stream(output, quiet=options.is_silent))
         result = _render(options, signals, files, request, target=target, events=events)
     if not is_standard_output(output) and is_stream(output):
         result = replace(result, output=output)  # a stream does not know its name
@@ -187,7 +189,7 @@ def _render(
     files: "CheckpointFiles",
     request: "RenderRequest",
     *,
-    target: "Path | BinaryIO",
+    target: "OutputNames | BinaryIO",
     events: EventStream,
 ) -> "RunRecord":
     from joyflash_cli.render import JoyFlash
@@ -231,15 +233,16 @@ def _open_progress(
     files: "CheckpointFiles",
     request: "RenderRequest",
     *,
-    target: "Path | BinaryIO",
+    target: "OutputNames | BinaryIO",
     events: EventStream,
 ) -> RenderProgress:
     fps = files.description.sampler.fps
     num_frames = request.num_frames(fps)
     if options.preview:
         from joyflash_cli.cli.preview import open_preview
+        from joyflash_cli.media.outputs.names import OutputNames
 
-        output = target if isinstance(target, Path) else Path(STANDARD_INPUT)
+        output = target.given if isinstance(target, OutputNames) else Path(STANDARD_INPUT)
         display = open_preview(output, quiet=options.is_silent)
     else:
         display = open_display("render", quiet=options.quiet, kind=options.progress)
@@ -247,15 +250,12 @@ def _open_progress(
 
 
 @contextlib.contextmanager
-def _claimed_output(output: Path, *, quiet: bool) -> "Iterator[Path | BinaryIO]":
-    """The path, or standard output for the video alone.
+def _claimed_stream(output: Path, *, quiet: bool) -> "Iterator[BinaryIO]":
+    """A pipe or device, or standard output, for the video alone.
 
     Whatever a library may print meanwhile goes to standard error: one stray byte would break the
     video.
     """
-    if not is_stream(output):
-        yield output
-        return
     if not is_standard_output(output):
         with _opened_stream(output, quiet=quiet) as stream:
             yield stream

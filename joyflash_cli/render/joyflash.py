@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from joyflash_cli.media.outputs.names import OutputNames
 from joyflash_cli.render.device import keep_freed_memory
 from joyflash_cli.render.latency import Latency, compute_latency
 from joyflash_cli.render.load import LoadedParts, load_placed
@@ -20,7 +21,7 @@ from joyflash_cli.render.stream import (
     device_errors,
     sample_stage,
 )
-from joyflash_cli.render.writer import VideoWriter, check_output
+from joyflash_cli.render.writer import VideoWriter
 from joyflash_cli.streaming import Cancellation, RunAhead
 from joyflash_cli.types import FrameChunk
 from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint, verify_at_load
@@ -151,7 +152,7 @@ class JoyFlash:
     def render(
         self,
         request: RenderRequest,
-        output: "Path | BinaryIO",
+        output: "Path | OutputNames | BinaryIO",
         *,
         overwrite: bool = False,
         on_chunk: Callable[[FrameChunk], None] | None = None,
@@ -165,7 +166,8 @@ class JoyFlash:
 
         Args:
             request: From ``read_request``.
-            output: Target, whose directory must exist; or a binary stream for fragmented MP4.
+            output: Target, whose directory must exist; its names, where they were checked; or a
+                binary stream for fragmented MP4.
             overwrite: Whether an existing file is replaced.
             on_chunk: Called after each chunk was written.
             on_wait: Called while nothing can be written, with the seconds waited so far.
@@ -180,7 +182,8 @@ class JoyFlash:
             BrokenPipeError: When the reader of the stream has gone.
             StopRequested: When ``should_stop`` said so before anything could be written.
         """
-        check_output(output, overwrite=overwrite, inputs=request.files)
+        if isinstance(output, str | Path):
+            output = OutputNames(output).check(overwrite=overwrite, inputs=request.files)
         begun = begin_record(request, self.files, self.placement, load_s=self.load_s)
 
         def wait(waited_s: float) -> None:

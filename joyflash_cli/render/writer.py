@@ -2,13 +2,12 @@
 
 import os
 import time
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from joyflash_cli.errors import JoyFlashError, OutputError
-from joyflash_cli.media.outputs.names import followed
+from joyflash_cli.media.outputs.names import OutputNames
 from joyflash_cli.media.outputs.writer import DiscardedOnExit
 from joyflash_cli.render.record import STREAM, RunRecord, weights_sha256, write_sidecar
 from joyflash_cli.render.request import SILENCE_WARNING, RenderRequest
@@ -16,35 +15,7 @@ from joyflash_cli.types import AudioClip, FrameChunk, SoundFormat
 from joyflash_cli.weights.store import CheckpointFiles
 
 if TYPE_CHECKING:
-    from joyflash_cli.media.outputs.names import Source
     from joyflash_cli.media.outputs.writer import Writer
-
-
-def check_output(
-    output: Path | BinaryIO,
-    *,
-    overwrite: bool,
-    inputs: "Sequence[Source]" = (),
-    also: Iterable[Path] = (),
-) -> None:
-    """Refuses a target that could not be written later, or would cost a file; a stream always can.
-
-    Args:
-        output: Where the video goes.
-        overwrite: Whether what lies under the names that are written may be replaced.
-        inputs: Files that are read; they are never replaced.
-        also: Other files that are written.
-
-    Raises:
-        OutputError: See :meth:`OutputNames.check`.
-    """
-    from joyflash_cli.media.outputs.names import OutputNames, check_is_no_folder, check_names
-
-    if not isinstance(output, str | Path):
-        check_names(also, overwrite=overwrite, inputs=inputs)
-        return
-    check_is_no_folder(str(output))
-    OutputNames(Path(output)).check(overwrite=overwrite, inputs=inputs, also=also)
 
 
 class VideoWriter(DiscardedOnExit):
@@ -53,7 +24,7 @@ class VideoWriter(DiscardedOnExit):
     Used in a ``with`` statement; what was neither closed nor saved is discarded.
 
     Args:
-        output: A path, or a binary stream.
+        output: Names that were checked, or a binary stream.
         request: What is rendered.
         files: With which checkpoint.
         begun: The record, as far as it is known.
@@ -62,7 +33,7 @@ class VideoWriter(DiscardedOnExit):
 
     def __init__(
         self,
-        output: Path | BinaryIO,
+        output: OutputNames | BinaryIO,
         request: RenderRequest,
         files: CheckpointFiles,
         begun: RunRecord,
@@ -70,7 +41,7 @@ class VideoWriter(DiscardedOnExit):
         overwrite: bool,
     ) -> None:
         self._output = output
-        self._path = followed(Path(output)) if isinstance(output, str | Path) else None
+        self._path = output.path if isinstance(output, OutputNames) else None
         self._request = request
         self._files = files
         self._begun = begun
@@ -154,7 +125,7 @@ class VideoWriter(DiscardedOnExit):
     @property
     def _given(self) -> Path | None:
         """The output as it was given: perhaps a link to what is written."""
-        return Path(self._output) if isinstance(self._output, str | Path) else None
+        return self._output.given if isinstance(self._output, OutputNames) else None
 
     @property
     def _name(self) -> str:
@@ -191,7 +162,7 @@ class VideoWriter(DiscardedOnExit):
         if sound is not None:
             audio = SoundFormat(sound.sample_rate_hz, sound.samples.shape[1])
         return open_muxer(
-            self._path or self._output,
+            self._output,
             size=self._begun.size_px,
             fps=self._begun.fps,
             given_fps=self._files.description.sampler.fps,

@@ -12,6 +12,7 @@ import functools
 import io
 import os
 import shutil
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class FileWriter(NamedWriter):
     _claim: int | None = None
 
     def _begin(self) -> None:
+        super()._begin()
         self.final, self.temporary = self.names.path, self.names.part
         try:
             # Made now, so that an unwritable folder is known before any work is done.
@@ -44,9 +46,9 @@ class FileWriter(NamedWriter):
             raise being_written(self.final) from error
         self.tracks = self._open()
 
+    @abstractmethod
     def _open(self) -> TrackWriter:
         """The tracks of the temporary file."""
-        raise NotImplementedError
 
     def discard(self) -> None:
         """Removes the temporary file; safe to call at any time."""

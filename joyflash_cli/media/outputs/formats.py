@@ -43,6 +43,9 @@ _MP4 = OutputFormat("file_writer:Mp4Writer")
 _FFMPEG = "ffmpeg:FfmpegWriter"
 _PICTURES = OutputFormat("pictures:PictureWriter", "pictures")
 
+PIPE = "pipe:PipeWriter"
+"""The writer of a stream without a name."""
+
 FORMATS = {
     ".mp4": _MP4,
     ".m4v": _MP4,

@@ -24,6 +24,7 @@ class HlsWriter(NamedWriter):
     """
 
     def _begin(self) -> None:
+        super()._begin()
         self.names.remove_taken()
         playlist = self.names.path.absolute()
         options = {

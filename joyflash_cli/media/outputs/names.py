@@ -23,6 +23,7 @@ import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 from joyflash_cli.errors import OutputError
 from joyflash_cli.files import MAX_NAME_BYTES, cannot_write, name_bytes, part_path
@@ -132,6 +133,7 @@ class OutputNames:
         output: As given; where it is a link, what it leads to is written.
 
     Attributes:
+        given: The output as it was given: perhaps a link.
         path: What is written.
         kept: What may be there afterwards, but for what is numbered.
         hidden: What is there only while it is written, but for what is numbered.
@@ -143,12 +145,14 @@ class OutputNames:
         sound: The sound beside pictures.
 
     Raises:
-        OutputError: ``E-OUTPUT-EXISTS`` for a folder, ``E-OUTPUT-WRITE`` for a link that leads to
-            itself or a name that is too long.
+        OutputError: ``E-OUTPUT-EXISTS`` or ``E-OUTPUT-FOLDER`` for a folder, ``E-OUTPUT-WRITE`` for
+            a link that leads to itself or a name that is too long.
     """
 
-    def __init__(self, output: Path) -> None:
-        self.path = path = followed(Path(output))
+    def __init__(self, output: Path | str) -> None:
+        check_is_no_folder(str(output))
+        self.given = Path(output)
+        self.path = path = followed(self.given)
         if not path.name or os.path.isdir(path):
             raise OutputError(f"{path} is a folder", hint="add a file name", code="E-OUTPUT-EXISTS")
         found, record = format_of(path), sidecar_path(path)
@@ -210,8 +214,8 @@ class OutputNames:
         overwrite: bool = False,
         inputs: Sequence[Source] = (),
         also: Iterable[Path] = (),
-    ) -> None:
-        """Refuses an output that cannot be written, or that would cost a file.
+    ) -> Self:
+        """Itself; refuses an output that cannot be written, or that would cost a file.
 
         Args:
             overwrite: Whether what lies under these names may be replaced.
@@ -232,6 +236,7 @@ class OutputNames:
             check_names([*self.taken(), *also], overwrite=overwrite, inputs=inputs)
         except OSError as error:
             raise cannot_write(self.path, error, hint="choose another --output") from error
+        return self
 
     def _check_place(self) -> None:
         folder = self.path.parent

@@ -34,6 +34,7 @@ class PictureWriter(NamedWriter):
     """
 
     def _begin(self) -> None:
+        super()._begin()
         with _failures(self.names.path):
             self.names.remove_taken()
         self.tracks = _PictureTracks(self.names, self.film)

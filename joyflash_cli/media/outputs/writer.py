@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -19,8 +19,8 @@ import numpy as np
 
 from joyflash_cli.errors import OutputError
 from joyflash_cli.files import cannot_write, is_disk_full, room_hint
-from joyflash_cli.media.outputs.formats import FORMATS
-from joyflash_cli.media.outputs.names import OutputNames, check_is_no_folder, check_suffix, followed
+from joyflash_cli.media.outputs.formats import FORMATS, PIPE
+from joyflash_cli.media.outputs.names import OutputNames, check_names
 from joyflash_cli.media.outputs.probe import MediaInfo
 from joyflash_cli.media.outputs.tracks import Film, Retiming, exact_fps
 from joyflash_cli.types import AudioClip, SoundFormat
@@ -194,21 +194,24 @@ class Writer(DiscardedOnExit):
 
 
 class NamedWriter(Writer):
-    """Writes under the names of a path.
+    """Writes under names that were checked.
 
     Args:
-        path: Where the output goes.
+        names: Of the output.
         film: What will be written.
         overwrite: Whether what lies under its names may be replaced.
 
     Raises:
-        OutputError: See :meth:`OutputNames.check`; if the output cannot be opened.
+        OutputError: ``E-OUTPUT-EXISTS`` for what has come under the names since they were checked;
+            if the output cannot be opened.
     """
 
-    def __init__(self, path: Path, film: Film, *, overwrite: bool = False) -> None:
-        self.names, self.overwrite = OutputNames(path), overwrite
-        self.names.check(overwrite=overwrite)
-        super().__init__(self.names.path, film)
+    def __init__(self, names: OutputNames, film: Film, *, overwrite: bool = False) -> None:
+        self.names, self.overwrite = names, overwrite
+        super().__init__(names.path, film)
+
+    def _begin(self) -> None:
+        check_names(self.names.taken(), overwrite=self.overwrite, inputs=())
 
 
 def is_write_failure(error: BaseException) -> bool:
@@ -233,7 +236,7 @@ def write_error(path: Path | str, error: Exception, *, partial: Path | None = No
 
 
 def open_muxer(
-    output: Path | BinaryIO,
+    output: Path | OutputNames | BinaryIO,
     *,
     size: tuple[int, int],
     fps: float | Fraction,
@@ -247,7 +250,7 @@ def open_muxer(
     """The writer for an output by its suffix; for a binary stream, fragmented MP4.
 
     Args:
-        output: Where the video goes.
+        output: Where the video goes: a path, which is checked, names that were, or a stream.
         size: Width and height of the frames that will be written.
         fps: Frames per second.
         audio: The original sound, or its format where the sound comes with the frames; ``None``
@@ -260,20 +263,19 @@ def open_muxer(
             or left out.
 
     Raises:
-        OutputError: ``E-OUTPUT-SUFFIX`` for an unknown suffix, ``E-OUTPUT-FPS`` for an impossible
-            rate; otherwise as the writer.
+        OutputError: ``E-OUTPUT-FPS`` for an impossible rate; see :meth:`OutputNames.check`;
+            otherwise as the writer.
     """
     given = None if given_fps is None or given_fps == fps else exact_fps(given_fps)
     film = Film(size, exact_fps(fps), audio, metadata or {}, crf, preset, given)
-    if not isinstance(output, str | Path):
-        return _resolved("pipe:PipeWriter")(output, film)
-    check_is_no_folder(str(output))
-    path = followed(Path(output))
-    check_suffix(path)
-    return _resolved(FORMATS[path.suffix.lower()].writer)(path, film, overwrite=overwrite)
-
-
-def _resolved(name: str) -> Callable[..., Writer]:
-    """A writer by its ``module:class``: loaded when it is needed, and none knows the others."""
-    writer: Callable[..., Writer] = pkgutil.resolve_name(f"{__package__}.{name}")
+    if isinstance(output, str | Path):
+        output = OutputNames(output).check(overwrite=overwrite)
+    # A writer is loaded when it is needed, and none knows the others.
+    if isinstance(output, OutputNames):
+        name = FORMATS[output.path.suffix.lower()].writer
+        writer: Writer = pkgutil.resolve_name(f"{__package__}.{name}")(
+            output, film, overwrite=overwrite
+        )
+    else:
+        writer = pkgutil.resolve_name(f"{__package__}.{PIPE}")(output, film)
     return writer
