@@ -229,6 +229,8 @@ class LatentBlock:
         num_steps: Denoising steps the block took.
         iteration: Iteration of the window after which it was clean, from 1.
         wall_s: Seconds since the previous block (or the start).
+        frames: Those that the block shows, ``(B, F, 3, H, W)`` uint8, where the sampler itself had
+            to decode it; ``None`` otherwise.
     """
 
     index: int
@@ -236,6 +238,7 @@ class LatentBlock:
     num_steps: int
     iteration: int
     wall_s: float = 0.0
+    frames: "Tensor | None" = None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ def runner_of(case: dict) -> Runner:
     import parity_projector
     import parity_rolling
     import parity_scheduler
+    import parity_segments
 
     runners: dict[str, Runner] = {
         "avatarforcing_block": parity_calls.run_calls,
@@ -44,6 +45,10 @@ def runner_of(case: dict) -> Runner:
         "flashhead_net": parity_projector.run_net,
         "flashtalk_net": parity_projector.run_net,
         "omniavatar_net": parity_omniavatar.run_net,
+        "flashhead_audio": parity_segments.run_audio,
+        "flashhead_chunks": parity_segments.run_flashhead,
+        "leaptalk_chunks": parity_segments.run_leaptalk,
+        "leaptalk_tae": parity_segments.run_leaptalk,
         "scheduler": parity_scheduler.run_scheduler,
         "audio": _run_audio,
         "livetalk_audio": _run_livetalk_audio,

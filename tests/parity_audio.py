@@ -93,7 +93,7 @@ def run_livetalk_audio(directory: Path, case: dict[str, Any], io: dict[str, Tens
     """
     comparison = Comparison(io)
     _check_livetalk_sound(comparison, directory, case)
-    codec = wan_codec_from_state(_vae_config(case), load_file(directory / "vae.safetensors"))
+    codec = wan_codec_from_state(vae_config(case), load_file(directory / "vae.safetensors"))
     _check_picture(comparison, codec, case)
     _check_decoding(comparison, codec)
     return comparison.finish({"waveform", "short_waveform", "image", "latents"})
@@ -194,7 +194,7 @@ def _encoder(directory: Path, case: dict[str, Any], options: Wav2Vec2Options) ->
     )
 
 
-def _vae_config(case: dict[str, Any]) -> dict[str, Any]:
+def vae_config(case: dict[str, Any]) -> dict[str, Any]:
     """The case's VAE sizes under the argument names of diffusers."""
     config = dict(case["vae_config"])
     config["temperal_downsample"] = config.pop("temporal_downsample")

@@ -59,6 +59,11 @@ class Report:
         self._is_complete = True
         self._add(name, error)
 
+    def note(self, name: str, figure: float) -> None:
+        """A figure that is no difference and was judged already."""
+        if self._echo is not None:
+            self._echo(f"{name:<36} {figure:.3e}")
+
     def add_difference(self, name: str, one: Tensor, other: Tensor) -> None:
         """The difference of two computed tensors that must agree."""
         self._add(name, (one.double() - other.double()).abs().max().item())

@@ -3,8 +3,8 @@
 TAEHV (MIT licence) is a small network that imitates the decoder of a large video VAE: 2-D
 convolutions, and layers that also see their own input one time step earlier. That earlier input is
 all the memory it has, so it streams without any approximation; here it is the caller's value, as
-for every codec. It decodes only: the picture is still encoded by the VAE that the transformer was
-trained with.
+for every codec. Beside a large VAE it decodes only: the picture is still encoded by what the
+transformer was trained with. ``taehv_encoder`` has the other half, for models trained with both.
 """
 
 from collections.abc import Mapping
@@ -232,7 +232,7 @@ def taehv_from_state(
     try:
         decoder.load_state_dict(weights, strict=True, assign=True)
     except RuntimeError as error:
-        raise _other_layout(str(error).splitlines()[-1].strip()) from error
+        raise other_layout(str(error).splitlines()[-1].strip()) from error
     decoder = decoder.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return decoder.eval().requires_grad_(False)
 
@@ -244,9 +244,9 @@ def _config_of(weights: Mapping[str, Tensor]) -> TaehvConfig:
         widths = (first.shape[0], *(weights[f"decoder.{i}.weight"].shape[0] for i in (8, 14, 20)))
         pixels = weights["decoder.22.weight"].shape[0]
     except KeyError as error:
-        raise _other_layout(f"{error.args[0]} is missing") from error
+        raise other_layout(f"{error.args[0]} is missing") from error
     if pixels != 3:
-        raise _other_layout(f"it makes {pixels} channels instead of 3")
+        raise other_layout(f"it makes {pixels} channels instead of 3")
     return TaehvConfig(first.shape[1], widths)  # type: ignore[arg-type]
 
 
@@ -258,7 +258,8 @@ def _trim_time_growth(decoder: TaehvDecoder, weights: dict[str, Tensor]) -> None
             weights[name] = weights[name][-layer.conv.out_channels :]
 
 
-def _other_layout(what: str) -> CheckpointError:
+def other_layout(what: str) -> CheckpointError:
+    """The error for weights that are no TAEHV of Wan 2.1."""
     return CheckpointError(
         f"the fast decoder does not have the TAEHV layout of Wan 2.1: {what}",
         hint="check that the file is taew2_1",

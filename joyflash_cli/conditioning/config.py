@@ -11,10 +11,11 @@ from joyflash_cli.types import FRAMES_PER_LATENT
 # FantasyTalking widens its half-window by this many rows on either side.
 _FANTASYTALKING_MARGIN = 4
 
-ImageConvention = Literal["avatar", "avatar-first-frame", "wan-i2v"]
+ImageConvention = Literal["avatar", "avatar-first-frame", "wan-i2v", "clip"]
 """``"avatar"``: 16 reference channels, then one mask channel, 0 = known (OmniAvatar family).
 ``"avatar-first-frame"``: the same, but the reference stands beside latent frame 0 only.
-``"wan-i2v"``: 4 mask channels, 1 = known, then 16 channels of the padded clip (Wan 2.1)."""
+``"wan-i2v"``: 4 mask channels, 1 = known, then 16 channels of the padded clip (Wan 2.1).
+``"clip"``: no mask; 16 channels of the picture as a clip that stands still (FlashHead)."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,10 @@ class AudioWindowRule:
     """How a checkpoint's training cut the audio rows into latent frames.
 
     Attributes:
-        kind: One of the three rules of ``conditioning.frames``.
-        margin: Rows on either side of a latent's own four, for ``"own-frames-margin"``.
+        kind: One of the three rules of ``conditioning.frames``, or ``"segment"``: rows around
+            every frame of a segment, see ``conditioning.windows``.
+        margin: Rows on either side of a latent's own four, for ``"own-frames-margin"``; of each
+            frame's own one, for ``"segment"``.
         rows_per_frame: Rows per video frame, for ``"fantasytalking"``: the encoder's rate over
             the frame rate. The original takes it from the clip's length instead, which moves the
             windows of the same second by a row or so from clip to clip.
@@ -32,7 +35,7 @@ class AudioWindowRule:
         ConfigError: If a number is out of range.
     """
 
-    kind: Literal["video-rows", "own-frames-margin", "fantasytalking"]
+    kind: Literal["video-rows", "own-frames-margin", "fantasytalking", "segment"]
     margin: int = 2
     rows_per_frame: float = 1.0
 

@@ -112,12 +112,12 @@ def num_blocks_for(num_video_frames: int, block_frames: int, *, prefix_frames: i
     return math.ceil(sampled / block_frames)
 
 
-_WAN_MASK_CHANNELS = 4
+_MASK_CHANNELS = {"clip": 0, "wan-i2v": 4}
 
 
 def num_image_channels(latent_channels: int, convention: ImageConvention) -> int:
     """Channels that ``assemble_image_channels`` gives."""
-    return latent_channels + (_WAN_MASK_CHANNELS if convention == "wan-i2v" else 1)
+    return latent_channels + _MASK_CHANNELS.get(convention, 1)
 
 
 def assemble_image_channels(
@@ -161,7 +161,7 @@ def assemble_image_channels(
         mask = _frame_mask(frames != 0, latents, channels=1)
         return torch.cat([latents, mask], dim=2)
     latents = reference_latents[:, frames.clamp_max(reference_latents.shape[1] - 1)]
-    mask = _frame_mask(frames == 0, latents, channels=_WAN_MASK_CHANNELS)
+    mask = _frame_mask(frames == 0, latents, channels=_MASK_CHANNELS["wan-i2v"])
     return torch.cat([mask, latents], dim=2)
 
 

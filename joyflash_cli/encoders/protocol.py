@@ -86,13 +86,15 @@ class Wav2Vec2Options:
     Attributes:
         rate_hz: Rows per second; the video's frame rate, or about 50 without resampling.
         normalise: ``"whole"`` standardises the whole waveform and then cuts it to the rows asked
-            for (AvatarForcing); ``"cut"`` cuts first (LiveTalk).
+            for (AvatarForcing); ``"cut"`` cuts first (LiveTalk); ``"padded"`` cuts, or continues
+            with silence, first (FlashHead).
         span: Samples that R rows describe: ``"rows"`` is ``R * int(16000 / rate)``
             (AvatarForcing), ``"intervals"`` is ``int((R-1) / rate * 16000)``, which puts the
             first and last row on the first and last sample (LiveTalk).
         resampling: ``"aligned"`` interpolates the convolution features linearly with aligned end
             points; ``"none"`` keeps the native rate (FantasyTalking).
-        hidden_states: ``"all"`` concatenates last, 0, 1, ..., n; ``"last"`` keeps only the last.
+        hidden_states: ``"all"`` concatenates last, 0, 1, ..., n; ``"last"`` keeps only the last;
+            ``"layers"`` concatenates 1, ..., n (FlashHead).
         leading_zero_row: Row 0 is zero and the sound begins at row 1 (AvatarForcing).
         short_audio: ``"silence"`` continues sound that is too short with silence; ``"stretch"``
             spreads what there is over all rows, as LiveTalk's reference does, which slows the
@@ -100,10 +102,10 @@ class Wav2Vec2Options:
     """
 
     rate_hz: float
-    normalise: Literal["whole", "cut"] = "cut"
+    normalise: Literal["whole", "cut", "padded"] = "cut"
     span: Literal["rows", "intervals"] = "intervals"
     resampling: Literal["aligned", "none"] = "aligned"
-    hidden_states: Literal["all", "last"] = "all"
+    hidden_states: Literal["all", "last", "layers"] = "all"
     leading_zero_row: bool = False
     short_audio: Literal["silence", "stretch"] = "silence"
 

@@ -82,8 +82,9 @@ class Wav2Vec2Encoder:
                 f"the wav2vec2 encoder cannot give {options.rate_hz:g} rows per second",
                 hint=f'the native rate is {native_hz:g}; other rates need resampling="aligned"',
             )
-        states = config.num_hidden_layers + 2 if options.hidden_states == "all" else 1
-        self.feature_dim: int = states * config.hidden_size
+        layers = config.num_hidden_layers
+        num_states = {"all": layers + 2, "layers": layers, "last": 1}[options.hidden_states]
+        self.feature_dim: int = num_states * config.hidden_size
         self.feature_rate_hz: float = options.rate_hz
 
     def with_context(self, *, left_s: float, right_s: float) -> "Wav2Vec2Encoder":
@@ -117,10 +118,7 @@ class Wav2Vec2Encoder:
         if num_rows <= leading:
             return torch.zeros(num_rows, self.feature_dim, device=self.device)
         stages = self.encode_stages(waveform, num_rows - leading)
-        last = stages.hidden_states[-1]
-        states = (last, *stages.hidden_states) if self.options.hidden_states == "all" else (last,)
-        rows = torch.cat(states, dim=-1)[0].float()
-        return functional.pad(rows, (0, 0, leading, 0))
+        return functional.pad(self._rows_of(stages.hidden_states), (0, 0, leading, 0))
 
     def span(self, start_row: int, stop_row: int) -> tuple[int, int]:
         """Samples that a stream's rows hear: never before the sound begins, as in training."""
@@ -170,9 +168,7 @@ class Wav2Vec2Encoder:
             if clip_rows is not None:
                 moments = self._clip_moments(first_row, last_row, clip_rows - leading)
         projected = self._model.feature_projection(_at_moments(features, moments))[0]
-        states = self._states(projected)
-        kept = (states[-1], *states) if self.options.hidden_states == "all" else (states[-1],)
-        heard = torch.cat(kept, dim=-1)[0].float()
+        heard = self._rows_of(self._states(projected))
         rows[begin - start_row :] = heard[begin - leading - first_row :][: stop_row - begin]
         return rows
 
@@ -232,6 +228,8 @@ class Wav2Vec2Encoder:
         """
         num_samples = self._num_samples(num_rows)
         kept = waveform[:num_samples]
+        if self.options.normalise == "padded":
+            kept = functional.pad(kept, (0, num_samples - len(kept)))
         measured = waveform if self.options.normalise == "whole" else kept
         variance, mean = torch.var_mean(measured, correction=0)
         spread = torch.sqrt(variance + 1e-7)
@@ -257,6 +255,11 @@ class Wav2Vec2Encoder:
     def _convolved(self, normalised: Tensor) -> Tensor:
         """Features ``(1, n, conv_dim)`` at the native rate."""
         return convolution_features(self._model.feature_extractor, normalised).transpose(1, 2)
+
+    def _rows_of(self, states: tuple[Tensor, ...]) -> Float[Tensor, "R D"]:
+        """One row per tick of the hidden states that the checkpoint hears."""
+        kept = {"all": (states[-1], *states), "layers": states[1:], "last": states[-1:]}
+        return torch.cat(kept[self.options.hidden_states], dim=-1)[0].float()
 
     def _states(self, projected: Tensor) -> tuple[Tensor, ...]:
         """Inputs of all layers and the encoder's output.

@@ -4,6 +4,8 @@ x_t = (1 - sigma) x_0 + sigma eps; the flow is eps - x_0. The table is Self-Forc
 in float32, and lookups take the nearest entry, because checkpoints were trained on these values.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,3 +81,24 @@ def euler_step(
 ) -> Float[Tensor, "*shape"]:
     """One step of the probability-flow ODE, for teachers and ODE pairs."""
     return noisy + flow * (next_sigma - sigma)
+
+
+def warped_timesteps(steps: Sequence[float], shift: float) -> Float[Tensor, " n"]:
+    """Nominal steps 1..1000 warped without a table, float32 as the references compute them."""
+    linear = torch.tensor(steps, dtype=torch.float32) / NUM_TRAIN_TIMESTEPS
+    return shift * linear / (1 + (shift - 1) * linear) * NUM_TRAIN_TIMESTEPS
+
+
+BRIDGE_END = -1.0
+"""Timestep that the last bridge step goes to."""
+
+
+def bridge_weights(timestep: float, next_timestep: float) -> tuple[float, float]:
+    """Weights of the flow and of fresh noise in a step of the bridge from reference to clip.
+
+    The noise vanishes in the step to ``BRIDGE_END`` (LeapTalk).
+    """
+    current = (timestep + 1) / NUM_TRAIN_TIMESTEPS
+    change = (next_timestep - timestep) / NUM_TRAIN_TIMESTEPS
+    rest = (next_timestep + 1) / NUM_TRAIN_TIMESTEPS
+    return change, math.sqrt(max(0.0, -change * rest / current))

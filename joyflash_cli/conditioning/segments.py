@@ -1,0 +1,132 @@
+"""Conditioning of segments: the rows around every video frame, of a whole file or of a live ring.
+
+Of a file the rows are those of all of it. A live sound is heard a segment at a time: its samples
+enter a ring of a few seconds that begins as silence, the whole ring is encoded anew, and the
+segment hears its last rows. Memory does not grow with the sound either way.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from joyflash_cli.conditioning.config import AudioWindowRule
+from joyflash_cli.conditioning.stream import HeardSound, StaticConditioning
+from joyflash_cli.conditioning.windows import latent_rows, window_indices
+from joyflash_cli.encoders.protocol import StreamingEncoder
+from joyflash_cli.errors import ConfigError
+from joyflash_cli.sampler.segment_settings import SegmentSettings
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, Conditioning
+
+
+class SegmentConditioning:
+    """``ConditioningSource`` of segments, asked for in order.
+
+    Args:
+        sound: What is heard.
+        encoder: Sound to rows, one per video frame.
+        rule: Its ``margin`` is that of the windows.
+        static: What does not change over time; its reference latents are those of a segment.
+        settings: Of the sampler; ``sound`` says which of the two ways is taken.
+        num_blocks: Segments of a whole file.
+        device: Where conditioning is handed out.
+        dtype: Number format it is handed out in.
+
+    Raises:
+        ConfigError: If the encoder's row rate is not the frame rate, or a whole file has no length.
+    """
+
+    def __init__(
+        self,
+        sound: HeardSound,
+        encoder: StreamingEncoder,
+        rule: AudioWindowRule,
+        *,
+        static: StaticConditioning,
+        settings: SegmentSettings,
+        num_blocks: int | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if encoder.feature_rate_hz != settings.fps:
+            raise ConfigError(
+                f"the audio encoder gives {encoder.feature_rate_hz:g} rows per second, the windows "
+                f"need {settings.fps}",
+                hint="set the encoder's rate to the profile's frame rate",
+            )
+        if settings.sound == "whole" and num_blocks is None:
+            raise ConfigError("a sound of unknown length cannot be encoded as a whole")
+        self._sound, self._encoder = sound, encoder
+        self._width = 2 * rule.margin + 1
+        self._settings = settings
+        self._num_blocks = num_blocks
+        self._static = static.to(device, dtype)
+        self._device, self._dtype = device, dtype
+        per_frame = MODEL_SAMPLE_RATE_HZ / settings.fps
+        self._stride = round(settings.stride_video_frames * per_frame)
+        self._ring = torch.zeros(round(settings.ring_s * MODEL_SAMPLE_RATE_HZ))
+        self._num_pushed = 0
+
+    def has_block(self, block_index: int) -> bool:
+        """Whether the stream has this segment; waits until that is known."""
+        if self._settings.sound == "whole":
+            assert self._num_blocks is not None
+            return block_index < self._num_blocks
+        frame = self._settings.video_start(block_index)
+        while not self._sound.covers_frame(frame) and not self._sound.ended:
+            self._sound.pull()
+        return self._sound.covers_frame(frame)
+
+    def frames(self, start: int, stop: int) -> Conditioning:
+        """Conditioning of a segment by its latent frames; waits for its sound.
+
+        Raises:
+            ConfigError: If the frames are not the next segment's.
+        """
+        settings = self._settings
+        index, rest = divmod(start, settings.block_frames)
+        if rest or stop - start != settings.segment_frames:
+            raise ConfigError(f"latent frames {start} to {stop} are no segment")
+        windows = self._whole(index) if settings.sound == "whole" else self._heard(index)
+        audio = latent_rows(windows[None].to(self._device, self._dtype))
+        return Conditioning(
+            image=self._static.reference_latents,
+            text=self._static.text,
+            image_tokens=self._static.image_tokens,
+            audio=audio,
+        )
+
+    def _whole(self, index: int) -> Float[Tensor, "F W D"]:
+        """Windows of a segment of the file, whose last row stands in for those behind it."""
+        settings = self._settings
+        assert self._num_blocks is not None
+        end = (self._num_blocks - 1) * settings.stride_video_frames + settings.segment_video_frames
+        start = index * settings.stride_video_frames
+        indices = window_indices(
+            start, start + settings.segment_video_frames, end=end, width=self._width
+        )
+        first, stop = int(indices.min()), int(indices.max()) + 1
+        begin, last = self._encoder.span(first, stop)
+        while self._sound.num_samples < last and not self._sound.ended:
+            self._sound.pull()
+        rows = self._encoder.encode_span(self._sound.read(max(begin, 0), last), first, stop)
+        self._sound.forget(max(begin, 0))
+        return rows[(indices - first).to(rows.device)]
+
+    def _heard(self, index: int) -> Float[Tensor, "F W D"]:
+        """Windows of a segment whose sound has just entered the ring."""
+        settings = self._settings
+        if index * self._stride != self._num_pushed:
+            raise ConfigError(f"segment {index} is not the next one of the sound")
+        self._num_pushed += self._stride
+        while self._sound.num_samples < self._num_pushed and not self._sound.ended:
+            self._sound.pull()
+        heard = self._sound.read(self._num_pushed - self._stride, self._num_pushed).cpu()
+        self._sound.forget(self._num_pushed)
+        silence = torch.zeros(self._stride - len(heard))
+        self._ring = torch.cat((self._ring, heard, silence))[-len(self._ring) :]
+        end = int(len(self._ring) * settings.fps / MODEL_SAMPLE_RATE_HZ)
+        rows = self._encoder.encode(self._ring, end)
+        indices = window_indices(
+            end - settings.segment_video_frames, end, end=end, width=self._width
+        )
+        return rows[indices.to(rows.device)]

@@ -1,0 +1,171 @@
+"""How a model without a cache is sampled: whole segments, each after the end of the one before."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from joyflash_cli import config as strict
+from joyflash_cli.errors import ConfigError
+from joyflash_cli.types import FRAMES_PER_LATENT
+
+EVEN_STEPS = {4: (1000.0, 750.0, 500.0, 250.0), 2: (1000.0, 500.0)}
+"""Nominal steps of these numbers in FlashHead and LeapTalk; any other is spread over 1000..1."""
+
+
+def nominal_steps(number: int) -> tuple[float, ...]:
+    """The nominal steps of a number of steps, noisiest first.
+
+    Raises:
+        ConfigError: If it is not positive.
+    """
+    if not 1 <= number <= 1000:
+        raise ConfigError(f"{number} steps are not possible", hint="1 to 1000 are")
+    if number in EVEN_STEPS:
+        return EVEN_STEPS[number]
+    return tuple(1000.0 - 999.0 * i / max(number - 1, 1) for i in range(number))
+
+
+@dataclass(frozen=True)
+class SegmentSettings:
+    """How a model is sampled in segments; travels with the checkpoint.
+
+    Lengths are in latent frames. The defaults are FlashHead's. A segment's frames attend each other
+    both ways. Its first frames, the prefix, are known: the reference's in the first segment, later
+    what the end of the segment before encodes to.
+
+    Attributes:
+        segment_frames: Length of a segment.
+        overlap_frames: Length of the prefix from the second segment on; in the first it is 1.
+        steps: Nominal steps 1..1000, noisiest first (before warping).
+        shift: Warp of the noise levels.
+        solver: ``renoise``: from noise, each step predicts the clean segment and adds fresh noise
+            of the next level (FlashHead). ``bridge``: from the reference's latents, each step moves
+            along the flow, with noise in all but the last (LeapTalk).
+        audio_guidance: Weight of the audio; 1 is none. Another value costs a second pass of each
+            step, without the audio.
+        colour_match: Share of colours that are matched to the reference, 0..1.
+        timestep_dtype: Precision of the timesteps the network is fed.
+        sigma_dtype: Precision of the noise levels of ``renoise``.
+        sound: ``whole``: the sound is encoded once, and the first segment is shown from its first
+            frame on. ``ring``: of each segment the ``ring_s`` seconds before its end are encoded,
+            and what lies under the overlap is never shown.
+        ring_s: Length of the ring.
+        fps: Video frames per second.
+    """
+
+    segment_frames: int = 9
+    overlap_frames: int = 2
+    steps: tuple[float, ...] = EVEN_STEPS[4]
+    shift: float = 5.0
+    solver: Literal["renoise", "bridge"] = "renoise"
+    audio_guidance: float = 1.0
+    colour_match: float = 1.0
+    timestep_dtype: Literal["float32", "bfloat16"] = "float32"
+    sigma_dtype: Literal["float32", "bfloat16"] = "float32"
+    sound: Literal["whole", "ring"] = "whole"
+    ring_s: float = 8.0
+    fps: int = 25
+
+    def __post_init__(self) -> None:
+        """Refuse settings that contradict each other."""
+        strict.check_ranges(
+            self,
+            {
+                "segment_frames": (2, 256),
+                "overlap_frames": (1, 255),
+                "shift": (1e-3, 1000.0),
+                "audio_guidance": (-1000.0, 1000.0),
+                "colour_match": (0.0, 1.0),
+                "ring_s": (0.1, 600.0),
+                "fps": (1, 240),
+            },
+        )
+        if self.overlap_frames >= self.segment_frames:
+            raise ConfigError(
+                f"overlap_frames is {self.overlap_frames}; a segment of {self.segment_frames} "
+                "frames must be longer"
+            )
+        steps = self.steps
+        if not steps or len(steps) > 1000 or any(not 1 <= step <= 1000 for step in steps):
+            raise ConfigError(f"steps {steps!s:.80} must lie in 1..1000, one to 1000 of them")
+        if any(a <= b for a, b in zip(steps, steps[1:], strict=False)):
+            raise ConfigError(f"steps {steps!s:.80} must strictly decrease")
+        if self.ring_s * self.fps < self.segment_video_frames:
+            raise ConfigError(
+                f"ring_s is {self.ring_s:g}; a segment has {self.segment_video_frames} frames at "
+                f"{self.fps} a second"
+            )
+
+    @property
+    def needs_audio_free_pass(self) -> bool:
+        """Whether every step runs a second time without audio."""
+        return self.audio_guidance != 1.0
+
+    @property
+    def passes_per_block(self) -> int:
+        """Passes of the network that a segment takes."""
+        return len(self.steps) * (2 if self.needs_audio_free_pass else 1)
+
+    @property
+    def num_window_blocks(self) -> int:
+        """Blocks denoised together: a segment at a time."""
+        return 1
+
+    @property
+    def block_frames(self) -> int:
+        """New latent frames of a segment: its length without the overlap."""
+        return self.segment_frames - self.overlap_frames
+
+    @property
+    def segment_video_frames(self) -> int:
+        """Video frames that a segment decodes to."""
+        return FRAMES_PER_LATENT * (self.segment_frames - 1) + 1
+
+    @property
+    def overlap_video_frames(self) -> int:
+        """Video frames that the prefix is encoded from, from the second segment on."""
+        return FRAMES_PER_LATENT * (self.overlap_frames - 1) + 1
+
+    @property
+    def stride_video_frames(self) -> int:
+        """New video frames of a segment."""
+        return self.segment_video_frames - self.overlap_video_frames
+
+    def first_shown(self, block_index: int) -> int:
+        """First video frame of a segment, counted in it, that is shown."""
+        is_whole = block_index == 0 and self.sound == "whole"
+        return 0 if is_whole else self.overlap_video_frames
+
+    def block_start(self, block_index: int) -> int:
+        """Latent frame of the stream at which a segment begins, its prefix included."""
+        return block_index * self.block_frames
+
+    def num_latents(self, num_blocks: int) -> int:
+        """Latent frames that this many segments cover."""
+        return self.block_start(num_blocks - 1) + self.segment_frames
+
+    def video_start(self, block_index: int) -> int:
+        """First video frame that leaves with a segment."""
+        start = block_index * self.stride_video_frames
+        return start + self.first_shown(block_index) if self.sound == "whole" else start
+
+    def num_blocks(self, num_video_frames: int) -> int:
+        """Segments to sample for this many video frames, at least one; the surplus is dropped.
+
+        Raises:
+            ConfigError: If the number is not positive.
+        """
+        if num_video_frames < 1:
+            raise ConfigError(f"A stream of {num_video_frames} video frames has no latents.")
+        in_first = self.segment_video_frames - self.first_shown(0)
+        return 1 + max(0, math.ceil((num_video_frames - in_first) / self.stride_video_frames))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, their kind among them."""
+        return {"kind": "segments", **strict.to_dict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "SegmentSettings":
+        """The settings of ``to_dict``; unknown keys raise ``ConfigError``."""
+        return strict.from_dict(cls, {k: v for k, v in values.items() if k != "kind"})
