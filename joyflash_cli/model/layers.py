@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.kernels import gelu_tanh
 
 
@@ -93,3 +94,20 @@ def add_per_frame(
     """``x`` with one vector per latent frame added to all its tokens, in the dtype of ``x``."""
     frames = x_BLD.unflatten(1, (addition_BTD.shape[1], -1))
     return (frames + addition_BTD[:, :, None]).flatten(1, 2).to(x_BLD.dtype)
+
+
+class Head(nn.Module):
+    """Modulated norm and the projection of a token to its patch (row, column, channel)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.modulation = nn.Parameter(torch.zeros(2, config.dim))
+        self.norm = LayerNorm(config.dim, config.eps, affine=False)
+        self.projection = nn.Linear(config.dim, config.patch_area * config.out_channels)
+
+    def forward(
+        self, x_BLD: Float[Tensor, "B L D"], time_BTD: Float[Tensor, "B T D"]
+    ) -> Float[Tensor, "B L D2"]:
+        """One patch vector per token."""
+        shift, scale = (self.modulation.float() + time_BTD[:, :, None].float()).unbind(dim=2)
+        return self.projection(modulate(self.norm(x_BLD), shift, scale).to(x_BLD.dtype))

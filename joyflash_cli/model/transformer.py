@@ -32,6 +32,7 @@ from joyflash_cli.model.embeddings import (
 )
 from joyflash_cli.model.layers import (
     FeedForward,
+    Head,
     LayerNorm,
     SiluProjection,
     add_gated,
@@ -129,23 +130,6 @@ class TransformerLayer(nn.Module):
             x_BLD = x_BLD + update.to(x_BLD.dtype)
         normed = modulate(self.feed_forward_norm(x_BLD), shift_ffn, scale_ffn).to(x_BLD.dtype)
         return add_gated(x_BLD, self.feed_forward(normed), gate_ffn), keys_values
-
-
-class Head(nn.Module):
-    """Modulated norm and the projection of a token to its patch (row, column, channel)."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.modulation = nn.Parameter(torch.zeros(2, config.dim))
-        self.norm = LayerNorm(config.dim, config.eps, affine=False)
-        self.projection = nn.Linear(config.dim, config.patch_area * config.out_channels)
-
-    def forward(
-        self, x_BLD: Float[Tensor, "B L D"], time_BTD: Float[Tensor, "B T D"]
-    ) -> Float[Tensor, "B L D2"]:
-        """One patch vector per token."""
-        shift, scale = (self.modulation.float() + time_BTD[:, :, None].float()).unbind(dim=2)
-        return self.projection(modulate(self.norm(x_BLD), shift, scale).to(x_BLD.dtype))
 
 
 class CausalTransformer(nn.Module):
