@@ -6,8 +6,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from joyflash_cli.errors import ConfigError
+from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.layers import FeedForward
-from joyflash_cli.types import in_float64
+from joyflash_cli.types import Conditioning, in_float64
 
 
 def _patches(latents: Tensor, patch: tuple[int, int]) -> Tensor:
@@ -94,3 +95,23 @@ def pad_text(text: Float[Tensor, "B S D"], length: int) -> Float[Tensor, "B S2 D
     if text.shape[1] > length:
         raise ConfigError(f"Text has {text.shape[1]} tokens; at most {length} fit")
     return F.pad(text, (0, 0, 0, length - text.shape[1]))
+
+
+def check_kinds(config: TransformerConfig, conditioning: Conditioning) -> None:
+    """Refuse conditioning that lacks a kind which the network takes.
+
+    Raises:
+        ConfigError: Naming it.
+    """
+    needed = {
+        "image": config.image_channels > 0,
+        "text": config.text_dim is not None,
+        "image_tokens": config.image_token_dim is not None,
+        "audio": config.hears_audio,
+    }
+    for kind, is_needed in needed.items():
+        if is_needed and getattr(conditioning, kind) is None:
+            raise ConfigError(
+                f"This transformer needs {kind} conditioning, and none was given",
+                hint="pass zeros where the kind is dropped on purpose",
+            )

@@ -25,6 +25,7 @@ from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.embeddings import (
     FaceProjection,
     ImageTokenProjection,
+    check_kinds,
     pad_text,
     patchify,
     timestep_sinusoids,
@@ -207,7 +208,7 @@ class CausalTransformer(nn.Module):
         Raises:
             ConfigError: If a size or a kind of conditioning does not fit the configuration.
         """
-        self._check_conditioning(conditioning)
+        check_kinds(self.config, conditioning)
         tokens = self._embed_latents(latents, conditioning.image)
         if token_subset is not None:
             tokens = tokens[:, :, token_subset]
@@ -388,18 +389,3 @@ class CausalTransformer(nn.Module):
         packed = self.audio_pack(conditioning.audio)
         projections = zip(self.config.audio_pack_layers, self.audio_pack_projections, strict=True)
         return {index: projection(packed) for index, projection in projections}
-
-    def _check_conditioning(self, conditioning: Conditioning) -> None:
-        config = self.config
-        needed = {
-            "image": config.image_channels > 0,
-            "text": config.text_dim is not None,
-            "image_tokens": config.image_token_dim is not None,
-            "audio": config.hears_audio,
-        }
-        for kind, is_needed in needed.items():
-            if is_needed and getattr(conditioning, kind) is None:
-                raise ConfigError(
-                    f"This transformer needs {kind} conditioning, and none was given",
-                    hint="pass zeros where the kind is dropped on purpose",
-                )
