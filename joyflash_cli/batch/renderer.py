@@ -35,6 +35,7 @@ class RendererSettings:
         needs_face: Whether pictures without a face are refused.
         choices: How sounds are heard.
         frame: What of a picture the videos show.
+        label: A small text in a corner of the videos; empty for none.
     """
 
     profile: str = "tiny"
@@ -46,6 +47,7 @@ class RendererSettings:
     needs_face: bool = True
     choices: SoundChoices = SoundChoices()
     frame: FrameOptions = DEFAULT_FRAME
+    label: str = ""
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -62,6 +64,8 @@ class RendererSettings:
             parameters["output_fps"] = self.output_fps
         if self.choices.track is not None:
             parameters["audio_track"] = self.choices.track
+        if self.label:
+            parameters["label"] = self.label
         return parameters | self.frame.to_dict()
 
     def load(self, device: str) -> PipelineRenderer:
@@ -111,6 +115,7 @@ class PipelineRenderer:
             needs_face=settings.needs_face,
             choices=settings.choices,
             frame=settings.frame,
+            label=settings.label,
         ).at_output_fps(settings.output_fps)
         # The folder is this attempt's own: whatever lies there is nobody's.
         record = self._joyflash.render(request, job.staged, overwrite=True)

@@ -19,6 +19,7 @@ from joyflash_cli.cli.options import (
     Device,
     FastDecode,
     Frame,
+    LabelText,
     MaxSize,
     Offload,
     OutputFps,
@@ -58,6 +59,7 @@ class ModelOptions:
     frame: str | None
     size: int | None
     max_size: int | None
+    label: str
     progress: str
     quiet: bool
 
@@ -150,6 +152,7 @@ class RenderOptions(ModelOptions):
     frame: Frame = None
     size: Size = None
     max_size: MaxSize = None
+    label: LabelText = ""
     look_ahead: Annotated[
         int | None,
         option(
@@ -310,6 +313,7 @@ class BatchOptions(ModelOptions):
     frame: Frame = None
     size: Size = None
     max_size: MaxSize = None
+    label: LabelText = ""
     progress: Progress = "auto"
     progress_fd: ProgressFd = None
     as_json: Annotated[
@@ -332,4 +336,5 @@ class BatchOptions(ModelOptions):
             needs_face=not self.allow_no_face,
             choices=self.sound_choices,
             frame=self.frame_options.resolved(files),
+            label=self.label,
         )

@@ -182,6 +182,11 @@ MaxSize = Annotated[
     int | None, option("--max-size", "Longer side of the picture, at most; default: 1280 px.", "N")
 ]
 
+LabelText = Annotated[
+    str,
+    option("--label", "A small text in a corner of the video, such as 'AI-generated'.", "TEXT"),
+]
+
 
 def say(*lines: str, quiet: bool = False) -> None:
     """Lines for people, on stderr."""

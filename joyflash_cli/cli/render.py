@@ -121,6 +121,7 @@ def _run(
             look_ahead_blocks=options.look_ahead,
             choices=choices,
             frame=options.frame_options,
+            label=options.label,
         ).at_output_fps(options.output_fps)
     options.say(*(f"joyflash: warning: {warning}" for warning in request.warnings))
     if options.dry_run:

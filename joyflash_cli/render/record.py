@@ -224,6 +224,7 @@ def begin_record(
             "look_ahead_blocks": request.look_ahead_blocks,
             "output_fps": request.output_fps,
             **request.frame.to_dict(),
+            **({"label": request.label} if request.label else {}),
             "face_box": [round(value, 3) for value in request.face.box],
             "square": None if request.scene is None else request.scene.square.rounded(),
             "sampler": files.description.sampler.to_dict(),

@@ -12,10 +12,13 @@ from joyflash_cli.types import AudioClip, Scene, exact_rate
 from joyflash_cli.weights.store import CheckpointFiles
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from joyflash_cli.media.inputs.framing import Framed
     from joyflash_cli.media.inputs.hearing import Hearing, SoundChoices
     from joyflash_cli.media.inputs.picture import Picture
     from joyflash_cli.media.inputs.sound import Sound
+    from joyflash_cli.media.outputs.label import Label
     from joyflash_cli.sampler.settings import SamplerSettings
 
 MIN_OUTPUT_FPS, MAX_OUTPUT_FPS = 1, 240
@@ -56,6 +59,7 @@ class RenderRequest:
             some out; ``None`` for the model's own rate.
         scene: What the video shows; ``None`` for the framed picture itself.
         frame: The choices that led to it.
+        label: A small text in a corner of every frame; empty for none.
     """
 
     face: "Framed"
@@ -68,6 +72,7 @@ class RenderRequest:
     output_fps: float | None = None
     scene: Scene | None = None
     frame: FrameOptions = DEFAULT_FRAME
+    label: str = ""
 
     def at_output_fps(self, fps: float | None) -> "RenderRequest":
         """The same as a video of another frame rate; ``None`` for the model's own.
@@ -102,12 +107,28 @@ class RenderRequest:
         return tuple(Path(name) for name in (self.origin.image, heard) if name is not None)
 
     @property
+    def pixels(self) -> "np.ndarray":
+        """What the video begins with, ``(H, W, 3)`` uint8."""
+        return self.face.pixels if self.scene is None else self.scene.pixels
+
+    @property
     def size_px(self) -> tuple[int, int]:
         """``(width, height)`` of the video."""
-        if self.scene is not None:
-            return self.scene.size_px
-        height, width = self.face.pixels.shape[:2]
+        height, width = self.pixels.shape[:2]
         return int(width), int(height)
+
+    def drawn_label(self) -> "Label | None":
+        """The label as it is drawn into frames, away from the face; ``None`` without one.
+
+        Raises:
+            UsageError: ``E-LABEL`` for a text that cannot be drawn or does not fit.
+        """
+        from joyflash_cli.media.outputs.label import Label
+
+        if not self.label:
+            return None
+        face = None if self.scene is None else self.scene.square.bounds()
+        return Label(self.label, self.pixels, face)
 
     @property
     def audio_s(self) -> float | None:
@@ -167,6 +188,7 @@ def read_request(
     look_ahead_blocks: int | None = None,
     choices: "SoundChoices | None" = None,
     frame: FrameOptions = DEFAULT_FRAME,
+    label: str = "",
 ) -> RenderRequest:
     """Inputs read, checked and framed as the checkpoint was trained; no weights are needed.
 
@@ -182,9 +204,10 @@ def read_request(
         look_ahead_blocks: See ``RenderRequest``.
         choices: How the sound is heard where it is given as a file, pipe or stream.
         frame: What of the picture the video shows, and how large.
+        label: See ``RenderRequest``.
 
     Raises:
-        UsageError: For a prompt that the profile cannot hear, an impossible seed or frame.
+        UsageError: For a prompt that the profile cannot hear, an impossible seed, frame or label.
         AudioError: When the sound cannot be used.
         ImageError: When the picture cannot be used.
     """
@@ -211,7 +234,7 @@ def read_request(
     notices = () if models is None else (models.notice,)
     shown = (*picture.warnings, *face.warnings, *notes_of(frame, face))
     warnings = tuple(dict.fromkeys((*shown, *heard, *silence, *notices)))
-    return RenderRequest(
+    request = RenderRequest(
         face,
         sound,
         seed=seed,
@@ -221,7 +244,10 @@ def read_request(
         origin=RequestOrigin(image=_name_of(image), image_sha256=picture.sha256, audio=given),
         scene=read_scene(frame, face),
         frame=frame,
+        label=label,
     )
+    request.drawn_label()  # one that cannot be drawn is told now
+    return request
 
 
 def read_face(

@@ -240,6 +240,7 @@ class SceneDecoder:
     def __init__(self, codec: "Codec", reference: "torch.Tensor", request: RenderRequest) -> None:
         self._codec = codec
         self._scene = request.scene
+        self._label = request.drawn_label()
         self._state: Any
         if self._scene is None:
             self._state = codec.start_decoding(reference, seed=request.seed)
@@ -248,7 +249,13 @@ class SceneDecoder:
             self._state = painter.start_decoding(reference, seed=request.seed, scene=self._scene)
 
     def decode(self, latents: "torch.Tensor") -> "np.ndarray":
-        """Frames ``(F, H, W, 3)`` uint8 of the next latents ``(1, T, C, h, w)``."""
+        """Frames ``(F, H, W, 3)`` uint8 of the next latents ``(1, T, C, h, w)``, labelled."""
+        frames = self._decode(latents)
+        if self._label is not None:
+            self._label.draw(frames)
+        return frames
+
+    def _decode(self, latents: "torch.Tensor") -> "np.ndarray":
         import numpy as np
 
         if self._scene is None:
