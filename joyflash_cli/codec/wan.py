@@ -148,7 +148,6 @@ class WanCodec:
         """A fresh state; the reference picture is not needed, for all is in the latents."""
         return WanDecodingState(cache=(None,) * self._num_decoder_convs)
 
-    @torch.no_grad()
     def decode(
         self, latents: Float[Tensor, "B T C h w"], state: WanDecodingState
     ) -> tuple[Float[Tensor, "B F 3 H W"], WanDecodingState]:
@@ -162,6 +161,14 @@ class WanCodec:
             ``4T`` frames (``4T-3`` if the stream begins here). Latent frames pass the network
             one by one, so that any chunking of a stream gives the same bits.
         """
+        frames, state = self.decode_unclamped(latents, state)
+        return frames.clamp_(-1.0, 1.0), state
+
+    @torch.no_grad()
+    def decode_unclamped(
+        self, latents: Float[Tensor, "B T C h w"], state: WanDecodingState
+    ) -> tuple[Float[Tensor, "B F 3 H W"], WanDecodingState]:
+        """As ``decode``, but values outside of -1..1 stay: means of tiles are taken of them."""
         cache = list(state.cache)
         num_latents = state.num_latents
         mean, std = self._mean.to(self.device), self._std.to(self.device)
@@ -173,7 +180,7 @@ class WanCodec:
             pixels = self._vae.decoder(
                 features, feat_cache=cache, feat_idx=[0], first_chunk=num_latents == 0
             )
-            frames.append(pixels.float().clamp(-1.0, 1.0).transpose(1, 2))
+            frames.append(pixels.float().transpose(1, 2))
             num_latents += 1
         return torch.cat(frames, dim=1), WanDecodingState(tuple(cache), num_latents)
 
