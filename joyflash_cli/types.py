@@ -187,6 +187,7 @@ class Conditioning:
         image: Channels concatenated to the noisy latents, ``(B, T, C, H, W)``: the reference
             latent and the mask in the order the checkpoint was trained with.
         text: Text encoder states, zero-padded, ``(B, L, D)``.
+        negative_text: What guidance by text leads away from, as ``text``.
         image_tokens: CLIP states of the reference picture, ``(B, L, D)``.
         audio: Audio features of each latent frame, ``(B, T, A, D)``.
         face: Face embedding, ``(B, 512)``.
@@ -196,6 +197,7 @@ class Conditioning:
 
     image: "Tensor | None" = None
     text: "Tensor | None" = None
+    negative_text: "Tensor | None" = None
     image_tokens: "Tensor | None" = None
     audio: "Tensor | None" = None
     face: "Tensor | None" = None

@@ -45,6 +45,7 @@ def runner_of(case: dict) -> Runner:
         "flashhead_net": parity_projector.run_net,
         "flashtalk_net": parity_projector.run_net,
         "omniavatar_net": parity_omniavatar.run_net,
+        "omniavatar_sampling": parity_omniavatar.run_sampling,
         "flashhead_audio": parity_segments.run_audio,
         "flashhead_chunks": parity_segments.run_flashhead,
         "leaptalk_chunks": parity_segments.run_leaptalk,

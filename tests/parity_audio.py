@@ -141,7 +141,7 @@ def _check_stages(
             comparison.check(prefix + name, value)
 
 
-def _prepared(picture: Tensor, height: int, width: int) -> Tensor:
+def prepared(picture: Tensor, height: int, width: int) -> Tensor:
     """LiveTalk's reference ``(1, 3, height, width)`` in -1..1 of RGB values ``(H, W, 3)``.
 
     Scaled until it covers the target and cut, the larger half at the top and left; the row or
@@ -163,7 +163,7 @@ def _prepared(picture: Tensor, height: int, width: int) -> Tensor:
 def _check_picture(comparison: Comparison, codec: WanCodec, case: dict[str, Any]) -> None:
     """Picture to pixels, latent and image channels."""
     height, width = case["image"]["size_out"]
-    pixel = _prepared(comparison.io["image"], height, width)
+    pixel = prepared(comparison.io["image"], height, width)
     comparison.check("pixel", pixel[:, :, None])
     reference = codec.reference_latents(pixel)
     comparison.check("ref_latent", reference[:, None])

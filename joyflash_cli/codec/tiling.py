@@ -142,7 +142,7 @@ def blended(
         weight = torch.minimum(rows[:, None], columns[None, :])
         tile.of(total).add_(values * weight)
         tile.of(weights).add_(weight)
-    assert total is not None and weights is not None
+    assert total is not None
     return total / weights
 
 

@@ -126,6 +126,7 @@ def assemble_image_channels(
     stop: int,
     *,
     convention: ImageConvention,
+    known_frames: int = 1,
 ) -> Float[Tensor, "B T Cimg h w"]:
     """Image channels of latent frames ``start <= i < stop``, counted from the stream's begin.
 
@@ -140,6 +141,7 @@ def assemble_image_channels(
         start: First latent frame.
         stop: Latent frame after the last.
         convention: Order and sign of the mask.
+        known_frames: First latent frames that are known, which the mask of ``"avatar"`` tells.
 
     Raises:
         ConfigError: If the latents have the wrong number of axes or the range is none.
@@ -158,7 +160,7 @@ def assemble_image_channels(
         latents = reference_latents[:, None].expand(-1, len(frames), -1, -1, -1)
         if convention == "avatar-first-frame":
             latents = latents * (frames == 0).to(latents.dtype)[:, None, None, None]
-        mask = _frame_mask(frames != 0, latents, channels=1)
+        mask = _frame_mask(frames >= known_frames, latents, channels=1)
         return torch.cat([latents, mask], dim=2)
     latents = reference_latents[:, frames.clamp_max(reference_latents.shape[1] - 1)]
     mask = _frame_mask(frames == 0, latents, channels=_MASK_CHANNELS["wan-i2v"])

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from joyflash_cli.conditioning.config import AudioWindowRule
+from joyflash_cli.conditioning.frames import assemble_image_channels, audio_windows
 from joyflash_cli.conditioning.stream import HeardSound, StaticConditioning
 from joyflash_cli.conditioning.windows import latent_rows, window_indices
 from joyflash_cli.encoders.protocol import StreamingEncoder
@@ -24,7 +25,7 @@ class SegmentConditioning:
     Args:
         sound: What is heard.
         encoder: Sound to rows, one per video frame.
-        rule: Its ``margin`` is that of the windows.
+        rule: Which rows each latent frame hears; its ``margin`` is that of the windows.
         static: What does not change over time; its reference latents are those of a segment.
         settings: Of the sampler; ``sound`` says which of the two ways is taken.
         num_blocks: Segments of a whole file.
@@ -55,8 +56,10 @@ class SegmentConditioning:
             )
         if settings.sound == "whole" and num_blocks is None:
             raise ConfigError("a sound of unknown length cannot be encoded as a whole")
+        if settings.sound == "ring" and rule.kind != "segment":
+            raise ConfigError(f"audio windows of the kind {rule.kind!r} are not cut from a ring")
         self._sound, self._encoder = sound, encoder
-        self._width = 2 * rule.margin + 1
+        self._rule, self._width = rule, 2 * rule.margin + 1
         self._settings = settings
         self._num_blocks = num_blocks
         self._static = static.to(device, dtype)
@@ -86,14 +89,35 @@ class SegmentConditioning:
         index, rest = divmod(start, settings.block_frames)
         if rest or stop - start != settings.segment_frames:
             raise ConfigError(f"latent frames {start} to {stop} are no segment")
-        windows = self._whole(index) if settings.sound == "whole" else self._heard(index)
-        audio = latent_rows(windows[None].to(self._device, self._dtype))
         return Conditioning(
-            image=self._static.reference_latents,
+            image=self._image(index),
             text=self._static.text,
+            negative_text=self._static.negative_text,
             image_tokens=self._static.image_tokens,
-            audio=audio,
+            audio=self._audio(index).to(self._device, self._dtype),
         )
+
+    def _image(self, index: int) -> Tensor | None:
+        """The picture's latents, and where there is a mask beside them, how much is known."""
+        static, settings = self._static, self._settings
+        if static.reference_latents is None or static.convention == "clip":
+            return static.reference_latents
+        return assemble_image_channels(
+            static.reference_latents,
+            0,
+            settings.segment_frames,
+            convention=static.convention,
+            known_frames=settings.overlap_frames if index else 1,
+        )
+
+    def _audio(self, index: int) -> Float[Tensor, "1 T A D"]:
+        settings = self._settings
+        if self._rule.kind == "video-rows":
+            start = index * settings.stride_video_frames
+            rows = self._file_rows(start, start + settings.segment_video_frames)
+            return audio_windows(rows[None], self._rule, 0, settings.segment_frames)
+        windows = self._whole(index) if settings.sound == "whole" else self._heard(index)
+        return latent_rows(windows[None])
 
     def _whole(self, index: int) -> Float[Tensor, "F W D"]:
         """Windows of a segment of the file, whose last row stands in for those behind it."""
@@ -105,12 +129,16 @@ class SegmentConditioning:
             start, start + settings.segment_video_frames, end=end, width=self._width
         )
         first, stop = int(indices.min()), int(indices.max()) + 1
+        rows = self._file_rows(first, stop)
+        return rows[(indices - first).to(rows.device)]
+
+    def _file_rows(self, first: int, stop: int) -> Float[Tensor, "R D"]:
         begin, last = self._encoder.span(first, stop)
         while self._sound.num_samples < last and not self._sound.ended:
             self._sound.pull()
         rows = self._encoder.encode_span(self._sound.read(max(begin, 0), last), first, stop)
         self._sound.forget(max(begin, 0))
-        return rows[(indices - first).to(rows.device)]
+        return rows
 
     def _heard(self, index: int) -> Float[Tensor, "F W D"]:
         """Windows of a segment whose sound has just entered the ring."""

@@ -43,6 +43,7 @@ class StaticConditioning:
             models without image channels.
         convention: How the image channels are put together.
         text: ``(B, L, D)``.
+        negative_text: Likewise, of the negative prompt.
         image_tokens: ``(B, L, D)``.
         face: ``(B, 512)``.
     """
@@ -50,6 +51,7 @@ class StaticConditioning:
     reference_latents: Tensor | None = None
     convention: ImageConvention = "avatar"
     text: Tensor | None = None
+    negative_text: Tensor | None = None
     image_tokens: Tensor | None = None
     face: Tensor | None = None
 
@@ -63,6 +65,7 @@ class StaticConditioning:
             reference_latents=move(self.reference_latents),
             convention=self.convention,
             text=move(self.text),
+            negative_text=move(self.negative_text),
             image_tokens=move(self.image_tokens),
             face=move(self.face),
         )

@@ -96,9 +96,9 @@ class Wav2Vec2Options:
         hidden_states: ``"all"`` concatenates last, 0, 1, ..., n; ``"last"`` keeps only the last;
             ``"layers"`` concatenates 1, ..., n (FlashHead).
         leading_zero_row: Row 0 is zero and the sound begins at row 1 (AvatarForcing).
-        short_audio: ``"silence"`` continues sound that is too short with silence; ``"stretch"``
-            spreads what there is over all rows, as LiveTalk's reference does, which slows the
-            lips down.
+        short_audio: ``"silence"`` continues sound that is too short with silence; ``"zeros"``
+            continues it with zeros after it was standardised (OmniAvatar); ``"stretch"`` spreads
+            what there is over all rows, as LiveTalk's reference does, which slows the lips down.
     """
 
     rate_hz: float
@@ -107,7 +107,7 @@ class Wav2Vec2Options:
     resampling: Literal["aligned", "none"] = "aligned"
     hidden_states: Literal["all", "last", "layers"] = "all"
     leading_zero_row: bool = False
-    short_audio: Literal["silence", "stretch"] = "silence"
+    short_audio: Literal["silence", "zeros", "stretch"] = "silence"
 
     def __post_init__(self) -> None:
         if self.resampling == "none" and self.short_audio == "stretch":

@@ -234,11 +234,13 @@ class Wav2Vec2Encoder:
         variance, mean = torch.var_mean(measured, correction=0)
         spread = torch.sqrt(variance + 1e-7)
         normalised = (kept - mean) / spread
-        wanted = num_samples if self.options.short_audio == "silence" else self._receptive_field
+        short = self.options.short_audio
+        wanted = self._receptive_field if short == "stretch" else num_samples
         missing = wanted - len(normalised)
         if missing > 0:
             # A zero sample of the given sound becomes -mean / spread.
-            normalised = torch.cat([normalised, (-mean / spread).expand(missing)])
+            filling = torch.zeros_like(mean) if short == "zeros" else -mean / spread
+            normalised = torch.cat([normalised, filling.expand(missing)])
         return normalised
 
     def _num_samples(self, num_rows: int) -> int:

@@ -2,19 +2,22 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from joyflash_cli import config as strict
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.types import FRAMES_PER_LATENT
 
+TOKEN_PX = 16
+"""Side of what a token shows: two latents of eight pixels each."""
+
 EVEN_STEPS = {4: (1000.0, 750.0, 500.0, 250.0), 2: (1000.0, 500.0)}
 """Nominal steps of these numbers in FlashHead and LeapTalk; any other is spread over 1000..1."""
 
 
 def nominal_steps(number: int) -> tuple[float, ...]:
-    """The nominal steps of a number of steps, noisiest first.
+    """The nominal steps of a number of steps, noisiest first, as FlashHead and LeapTalk take them.
 
     Raises:
         ConfigError: If it is not positive.
@@ -24,6 +27,11 @@ def nominal_steps(number: int) -> tuple[float, ...]:
     if number in EVEN_STEPS:
         return EVEN_STEPS[number]
     return tuple(1000.0 - 999.0 * i / max(number - 1, 1) for i in range(number))
+
+
+def even_steps(number: int) -> tuple[float, ...]:
+    """The nominal steps of a number of equal steps from 1000 to 0, as OmniAvatar takes them."""
+    return tuple(1000.0 - 1000.0 * i / number for i in range(number))
 
 
 @dataclass(frozen=True)
@@ -41,9 +49,16 @@ class SegmentSettings:
         shift: Warp of the noise levels.
         solver: ``renoise``: from noise, each step predicts the clean segment and adds fresh noise
             of the next level (FlashHead). ``bridge``: from the reference's latents, each step moves
-            along the flow, with noise in all but the last (LeapTalk).
+            along the flow, with noise in all but the last (LeapTalk). ``euler``: from noise, each
+            step moves along the flow to the next level, the last to 0 (OmniAvatar).
         audio_guidance: Weight of the audio; 1 is none. Another value costs a second pass of each
             step, without the audio.
+        text_guidance: Weight of the prompt against the negative prompt, for models with text; 1 is
+            no guidance at all, by audio neither. The same weight as the audio's costs a second pass
+            with the negative prompt and without audio; another one a third, with the prompt alone.
+            ``None`` guides by audio only.
+        max_tokens: Most tokens of a segment: the picture's size decides how long one is, see
+            ``for_size``. ``None`` leaves it at ``segment_frames``.
         colour_match: Share of colours that are matched to the reference, 0..1.
         timestep_dtype: Precision of the timesteps the network is fed.
         sigma_dtype: Precision of the noise levels of ``renoise``.
@@ -58,8 +73,10 @@ class SegmentSettings:
     overlap_frames: int = 2
     steps: tuple[float, ...] = EVEN_STEPS[4]
     shift: float = 5.0
-    solver: Literal["renoise", "bridge"] = "renoise"
+    solver: Literal["renoise", "bridge", "euler"] = "renoise"
     audio_guidance: float = 1.0
+    text_guidance: float | None = None
+    max_tokens: int | None = None
     colour_match: float = 1.0
     timestep_dtype: Literal["float32", "bfloat16"] = "float32"
     sigma_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -75,7 +92,8 @@ class SegmentSettings:
                 "segment_frames": (2, 256),
                 "overlap_frames": (1, 255),
                 "shift": (1e-3, 1000.0),
-                "audio_guidance": (-1000.0, 1000.0),
+                **dict.fromkeys(("audio_guidance", "text_guidance"), (-1000.0, 1000.0)),
+                "max_tokens": (1, 1 << 24),
                 "colour_match": (0.0, 1.0),
                 "ring_s": (0.1, 600.0),
                 "fps": (1, 240),
@@ -91,6 +109,10 @@ class SegmentSettings:
             raise ConfigError(f"steps {steps!s:.80} must lie in 1..1000, one to 1000 of them")
         if any(a <= b for a, b in zip(steps, steps[1:], strict=False)):
             raise ConfigError(f"steps {steps!s:.80} must strictly decrease")
+        if self.solver == "euler" and steps != even_steps(len(steps)):
+            raise ConfigError(
+                f"steps {steps!s:.80} must be even from 1000 on for the solver 'euler'"
+            )
         if self.ring_s * self.fps < self.segment_video_frames:
             raise ConfigError(
                 f"ring_s is {self.ring_s:g}; a segment has {self.segment_video_frames} frames at "
@@ -98,14 +120,44 @@ class SegmentSettings:
             )
 
     @property
+    def passes_per_step(self) -> int:
+        """Passes of the network in a step: 1 without guidance, 3 by text and audio apart."""
+        if self.text_guidance is None:
+            return 1 if self.audio_guidance == 1 else 2
+        if self.text_guidance == 1:
+            return 1
+        return 2 if self.text_guidance == self.audio_guidance else 3
+
+    @property
     def needs_audio_free_pass(self) -> bool:
-        """Whether every step runs a second time without audio."""
-        return self.audio_guidance != 1.0
+        """Whether every step also runs without audio."""
+        return self.passes_per_step > 1
 
     @property
     def passes_per_block(self) -> int:
         """Passes of the network that a segment takes."""
-        return len(self.steps) * (2 if self.needs_audio_free_pass else 1)
+        return len(self.steps) * self.passes_per_step
+
+    def for_size(self, width: int, height: int) -> "SegmentSettings":
+        """The settings for pictures of this size, in pixels: as long as ``max_tokens`` allows.
+
+        Video frames of a segment are the greatest number 4n + 1 that is at most one above what the
+        tokens cover; a multiple of four counts as one less (OmniAvatar).
+
+        Raises:
+            ConfigError: If a segment would not be longer than the overlap.
+        """
+        if self.max_tokens is None:
+            return self
+        covered = self.max_tokens * TOKEN_PX * TOKEN_PX * FRAMES_PER_LATENT // (width * height)
+        latents = covered // FRAMES_PER_LATENT + (1 if covered % FRAMES_PER_LATENT else 0)
+        if latents <= self.overlap_frames:
+            raise ConfigError(
+                f"{self.max_tokens} tokens are {latents} latent frames of {width} x {height} "
+                f"pixels; segments that overlap by {self.overlap_frames} must be longer",
+                hint="take a smaller picture, or raise max_tokens",
+            )
+        return replace(self, segment_frames=latents)
 
     @property
     def num_window_blocks(self) -> int:

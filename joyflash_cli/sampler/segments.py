@@ -31,6 +31,8 @@ from joyflash_cli.sampler.solver import (
     add_noise,
     bridge_weights,
     clean_from_flow,
+    euler_step,
+    flow_match_table,
     warped_timesteps,
 )
 from joyflash_cli.types import Conditioning, ConditioningSource, LatentBlock, on_device
@@ -80,7 +82,7 @@ class SegmentStream:
         if self.transformer.config.prediction != "flow":
             raise ConfigError("Segments need a transformer that predicts the flow")
         if not self.timesteps:
-            self.timesteps = tuple(warped_timesteps(settings.steps, settings.shift).tolist())
+            self.timesteps = tuple(segment_timesteps(settings).tolist())
 
     @functools.cached_property
     def match_colours(self) -> ColourMatch:
@@ -142,8 +144,16 @@ class SegmentStream:
     def flow(
         self, latents: Float[Tensor, "B T C H W"], timestep: float, conditioning: Conditioning
     ) -> Float[Tensor, "B T C H W"]:
-        """What the network predicts for a segment, its audio guided where settings say so."""
-        fed = torch.tensor(timestep).to(getattr(torch, self.settings.timestep_dtype)).float()
+        """What the network predicts for a segment, guided where settings say so.
+
+        Without audio and with the negative prompt, then towards the prompt, then towards the audio:
+        equal weights need no pass with the prompt alone.
+
+        Raises:
+            ConfigError: If there is no negative prompt to guide away from.
+        """
+        settings = self.settings
+        fed = torch.tensor(timestep).to(getattr(torch, settings.timestep_dtype)).float()
         predict = functools.partial(
             self.transformer,
             latents,
@@ -151,12 +161,28 @@ class SegmentStream:
             positions=torch.arange(latents.shape[1]),
             keep_keys_values=False,
         )
-        flow = predict(conditioning).prediction.to(latents.dtype)
-        if self.settings.needs_audio_free_pass and conditioning.audio is not None:
-            silent = conditioning.with_frames(audio=torch.zeros_like(conditioning.audio))
-            deaf = predict(silent).prediction.to(latents.dtype)
-            flow = deaf + self.settings.audio_guidance * (flow - deaf)
-        return flow
+
+        def passed(given: Conditioning) -> Tensor:
+            return predict(given).prediction.to(latents.dtype)
+
+        full = passed(conditioning)
+        if settings.passes_per_step == 1 or conditioning.audio is None:
+            return full
+        silent = conditioning.with_frames(audio=torch.zeros_like(conditioning.audio))
+        if settings.text_guidance is None:
+            deaf = passed(silent)
+            return deaf + settings.audio_guidance * (full - deaf)
+        if conditioning.negative_text is None:
+            raise ConfigError("Guidance by text needs a negative prompt")
+        nothing = passed(silent.with_frames(text=conditioning.negative_text))
+        if settings.passes_per_step == 2:
+            return nothing + settings.text_guidance * (full - nothing)
+        text = passed(silent)
+        return (
+            nothing
+            + settings.text_guidance * (text - nothing)
+            + settings.audio_guidance * (full - text)
+        )
 
     def decoded(self, latents: Float[Tensor, "B T C h w"]) -> Float[Tensor, "B F 3 H W"]:
         """Frames of a segment in -1..1, in the colours of the reference."""
@@ -181,6 +207,10 @@ class SegmentStream:
             if is_last:
                 return latents
             return latents + spread * self.noise.renoise(index, step, latents.shape[1])
+        if self.settings.solver == "euler":
+            return euler_step(
+                latents, flow, self._sigma(step), 0.0 if is_last else self._sigma(step + 1)
+            )
         clean = clean_from_flow(latents, flow, self._sigma(step))
         if is_last:
             return clean
@@ -192,6 +222,13 @@ class SegmentStream:
         if self.settings.sigma_dtype == "float32":
             return sigma
         return float(torch.tensor(sigma).to(getattr(torch, self.settings.sigma_dtype)))
+
+
+def segment_timesteps(settings: SegmentSettings) -> Float[Tensor, " n"]:
+    """Timesteps of the steps, float32, to the last bit those of the references."""
+    if settings.solver == "euler":
+        return flow_match_table(settings.shift, num_steps=len(settings.steps)).timesteps
+    return warped_timesteps(settings.steps, settings.shift)
 
 
 def truncated_levels(frames: Float[Tensor, "B F 3 H W"]) -> UInt8[Tensor, "B F 3 H W"]:

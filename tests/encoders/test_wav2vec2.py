@@ -108,6 +108,10 @@ def test_short_audio_continues_with_silence(model, waveform):
     torch.testing.assert_close(
         normalised[8000:], (-short.mean() / spread).expand(8000), atol=1e-6, rtol=0
     )
+    zeros = dataclasses.replace(AUDIO_LIVETALK, short_audio="zeros")
+    padded = Wav2Vec2Encoder(model, zeros).encode_stages(short, 17).normalised[0]
+    assert torch.equal(padded[:8000], normalised[:8000])
+    assert not padded[8000:].any()
     stretched = dataclasses.replace(AUDIO_LIVETALK, short_audio="stretch")
     stages = Wav2Vec2Encoder(model, stretched).encode_stages(short, 17)
     assert stages.normalised.shape == (1, 8000)

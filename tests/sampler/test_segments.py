@@ -6,7 +6,8 @@ import torch
 from toy_segments import toy_segments
 
 from joyflash_cli.errors import ConfigError, DeviceError
-from joyflash_cli.sampler.segment_settings import SegmentSettings, nominal_steps
+from joyflash_cli.model.transformer import TransformerOutput
+from joyflash_cli.sampler.segment_settings import SegmentSettings, even_steps, nominal_steps
 from joyflash_cli.sampler.solver import bridge_weights, warped_timesteps
 
 RENOISE = SegmentSettings(segment_frames=4, overlap_frames=2, steps=(1000.0, 500.0))
@@ -120,6 +121,7 @@ def test_numbers_that_are_not_finite_end_the_stream() -> None:
     [
         {"overlap_frames": 9}, {"steps": (500.0, 1000.0)}, {"steps": (0.0,)}, {"steps": ()},
         {"ring_s": 1.0}, {"colour_match": 2.0}, {"segment_frames": 10**9},
+        {"solver": "euler", "steps": (1000.0, 400.0)},
     ],
 )  # fmt: skip
 def test_impossible_settings_are_refused(wrong: dict) -> None:
@@ -132,3 +134,72 @@ def test_settings_survive_json() -> None:
 
     assert settings.to_dict()["kind"] == "segments"
     assert SegmentSettings.from_dict(settings.to_dict()) == settings
+
+
+EULER = replace(RENOISE, solver="euler", steps=even_steps(2), colour_match=0.0)
+
+
+def test_euler_walks_from_noise_to_level_zero() -> None:
+    stream = toy_segments(EULER)
+    flows = iter([torch.full((1, 4, 3, 2, 2), 2.0), torch.full((1, 4, 3, 2, 2), 3.0)])
+    stream.flow = lambda *_: next(flows)
+
+    latents = stream.denoised(0, stream.prefix())
+
+    noise = stream.noise.initial(0, 4)
+    # Shift 5: levels 1, 5 * 0.5 / (1 + 4 * 0.5), 0.
+    expected = noise + (5 / 6 - 1) * 2 + (0 - 5 / 6) * 3
+    assert torch.allclose(latents[:, 1:], expected[:, 1:], atol=1e-6)
+    assert torch.equal(latents[:, :1], stream.prefix())
+
+
+@pytest.mark.parametrize(
+    ("text", "audio", "weights"),
+    [
+        (4.5, 4.5, {"full": 4.5, "nothing": -3.5}),
+        (4.5, 6.0, {"full": 6.0, "text": 4.5 - 6.0, "nothing": -3.5}),
+        (1.0, 6.0, {"full": 1.0}),
+    ],
+    ids=["joint", "apart", "none"],
+)
+def test_guidance_by_text_leads_away_from_the_negative_prompt_in_silence(
+    text: float, audio: float, weights: dict
+) -> None:
+    stream = toy_segments(replace(EULER, text_guidance=text, audio_guidance=audio))
+    parts = {"full": 1.0, "text": 10.0, "nothing": 100.0}
+    seen = []
+
+    def network(latents, _timesteps, given, **_options):
+        kind = "full" if given.audio.any() else "nothing" if given.text.sum() < 0 else "text"
+        seen.append(kind)
+        return TransformerOutput(torch.full_like(latents, parts[kind]), ())
+
+    stream.transformer = network
+    conditioning = stream.source.frames(0, 4).with_frames(
+        text=torch.ones(1, 2, 3), negative_text=-torch.ones(1, 2, 3)
+    )
+    flow = stream.flow(stream.reference_latents, 1000.0, conditioning)
+
+    assert flow.unique().item() == pytest.approx(sum(parts[k] * w for k, w in weights.items()))
+    assert sorted(seen) == sorted(weights)
+    assert stream.settings.passes_per_block == 2 * len(weights)
+
+
+def test_guidance_by_text_needs_a_negative_prompt() -> None:
+    stream = toy_segments(replace(EULER, text_guidance=4.5))
+    with pytest.raises(ConfigError, match="negative prompt"):
+        stream.flow(stream.reference_latents, 1000.0, stream.source.frames(0, 4))
+
+
+def test_segments_are_as_long_as_the_tokens_allow() -> None:
+    settings = replace(EULER, overlap_frames=4, segment_frames=5, max_tokens=30000)
+    sizes = ((720, 400), (720, 720), (400, 720), (1280, 720))
+    video = [settings.for_size(*size).segment_video_frames for size in sizes]
+
+    assert video == [105, 57, 105, 33]
+    # A number of frames that four divides counts as one less.
+    assert replace(settings, max_tokens=64).for_size(32, 32).segment_video_frames == 61
+    assert replace(settings, max_tokens=65).for_size(32, 32).segment_video_frames == 65
+    assert settings.for_size(720, 400).stride_video_frames == 105 - 13
+    with pytest.raises(ConfigError, match="smaller picture"):
+        settings.for_size(4096, 4096)

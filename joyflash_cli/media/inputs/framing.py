@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -249,6 +250,8 @@ class SizeRule:
     Attributes:
         sizes: Allowed ``(width, height)``; the one whose shape is nearest to the picture's is
             taken.
+        nearest: By which shapes are compared: ``proportion`` takes wide and tall alike; ``ratio``
+            is the difference of height over width (OmniAvatar), the first size on a tie.
         area_px: Pixels of a frame that keeps the picture's own shape, as nearly as whole tokens
             allow and never more than this.
 
@@ -258,6 +261,7 @@ class SizeRule:
 
     sizes: tuple[tuple[int, int], ...] = ()
     area_px: int | None = None
+    nearest: Literal["proportion", "ratio"] = "proportion"
 
     def __post_init__(self) -> None:
         if bool(self.sizes) == (self.area_px is not None):
@@ -273,6 +277,9 @@ class SizeRule:
 
     def frame_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of the video for a picture of this size, pixels."""
+        if self.area_px is None and self.nearest == "ratio":
+            ratio = height / width
+            return min(self.sizes, key=lambda size: abs(size[1] / size[0] - ratio))
         if self.area_px is None:
             aspect = math.log(width / height)
             return min(self.sizes, key=lambda size: abs(math.log(size[0] / size[1]) - aspect))
