@@ -131,18 +131,16 @@ def blended(
     """
     if len(tiles) == 1:
         return make(0)
-    total = weights = None
+    values = make(0)
+    total, weights = values.new_zeros(*values.shape[:-2], *size), values.new_zeros(size)
     for index, tile in enumerate(tiles):
-        values = make(index)
-        if total is None or weights is None:
-            total = values.new_zeros(*values.shape[:-2], *size)
-            weights = values.new_zeros(size)
+        if index:
+            values = make(index)
         rows = _ramp(tile.top, tile.bottom, size[0], borders[0], values)
         columns = _ramp(tile.left, tile.right, size[1], borders[1], values)
         weight = torch.minimum(rows[:, None], columns[None, :])
         tile.of(total).add_(values * weight)
         tile.of(weights).add_(weight)
-    assert total is not None
     return total / weights
 
 
