@@ -182,14 +182,12 @@ def test_prompts_are_encoded_once_and_then_the_encoder_is_not_needed(
 ):
     import shutil
 
-    from joyflash_cli.render import encode_once
+    from joyflash_cli.render import prompts
 
     folder = shutil.copytree(checkpoints[LIVETALK], tmp_path / "copy")
     encoded = []
-    original = encode_once._encode_text
-    monkeypatch.setattr(
-        encode_once, "_encode_text", lambda *a: encoded.append(a[1]) or original(*a)
-    )
+    original = prompts._encode_text
+    monkeypatch.setattr(prompts, "_encode_text", lambda *a: encoded.append(a[1]) or original(*a))
     joyflash = JoyFlash.load(LIVETALK, folder, device="cpu", dtype="float32")
     request = read_request(joyflash.files, toy_picture, toy_voice)
     first = first_frames(joyflash, request)
@@ -209,12 +207,15 @@ def test_a_checkpoint_may_bring_the_embedding_of_its_default_prompt_alone(
 ):
     import shutil
 
-    from joyflash_cli.render.encode_once import EncodeTarget, write_prompt_embedding
+    from joyflash_cli.render.prompts import text_states
+    from joyflash_cli.weights.prompt_cache import PROMPT_PART, prompt_key, write_prompt
 
     folder = shutil.copytree(checkpoints[AVATARFORCING], tmp_path / "copy")
     files = resolve_checkpoint(AVATARFORCING, folder)
-    target = EncodeTarget(torch.device("cpu"), torch.float32)
-    written = folder / write_prompt_embedding(files, "", target=target)
+    config, written = files.description.conditioning, folder / f"{PROMPT_PART}.safetensors"
+    states, prompt = text_states(files, "", torch.device("cpu")), config.default_prompt
+    key = prompt_key(config.text_encoder, prompt)
+    write_prompt(states, key, prompt, encoder=config.text_encoder, path=written)
     for path in folder.glob("text_encoder*"):
         path.unlink()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))

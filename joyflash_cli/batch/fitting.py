@@ -71,7 +71,7 @@ def fit_workers(
     from joyflash_cli.render.memory import PlannedRun, check_memory, memory_needs
     from joyflash_cli.render.placement import place
 
-    frame = settings.frame.resolved(files)
+    frame = settings.frame.resolved(files.description.framing, files.name)
     side = frame.size_px or frame.max_size_px
     size_px = largest_size(files.description.framing) if side is None else (side, side)
     run = PlannedRun(files, size_px, prompt)

@@ -45,8 +45,7 @@ def rehearse(
     """
     from joyflash_cli.media.inputs.sound import check_sound_file
     from joyflash_cli.render import RenderRequest, plan_render
-    from joyflash_cli.render.encode_once import check_prompt
-    from joyflash_cli.render.request import check_not_exchanged, read_face
+    from joyflash_cli.render.request import check_not_exchanged, check_prompt, read_face
 
     sampler = files.description.sampler
     face_of = lru_cache(_REMEMBERED)(

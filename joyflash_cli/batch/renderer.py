@@ -9,7 +9,7 @@ from typing import Any
 from joyflash_cli.batch.jobs import Job
 from joyflash_cli.errors import DataError
 from joyflash_cli.media.inputs.hearing import SoundChoices
-from joyflash_cli.render.frame import DEFAULT_FRAME, FrameOptions
+from joyflash_cli.media.scene import DEFAULT_FRAME, FrameOptions
 from joyflash_cli.render.placement import DEFAULT_EXECUTION, ExecutionOptions
 from joyflash_cli.render.record import FIGURES
 

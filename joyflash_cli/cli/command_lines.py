@@ -39,7 +39,7 @@ from joyflash_cli.media.inputs.hearing import SoundChoices
 
 if TYPE_CHECKING:
     from joyflash_cli.batch.renderer import RendererSettings
-    from joyflash_cli.render.frame import FrameOptions
+    from joyflash_cli.media.scene import FrameOptions
     from joyflash_cli.render.placement import ExecutionOptions
     from joyflash_cli.weights.store import CheckpointFiles
 
@@ -71,7 +71,7 @@ class ModelOptions:
     @property
     def frame_options(self) -> "FrameOptions":
         """What of the picture is shown."""
-        from joyflash_cli.render.frame import FrameOptions
+        from joyflash_cli.media.scene import FrameOptions
 
         return FrameOptions(self.frame, self.size, self.max_size)
 
@@ -335,6 +335,6 @@ class BatchOptions(ModelOptions):
             output_fps=self.output_fps,
             needs_face=not self.allow_no_face,
             choices=self.sound_choices,
-            frame=self.frame_options.resolved(files),
+            frame=self.frame_options.resolved(files.description.framing, files.name),
             label=self.label,
         )

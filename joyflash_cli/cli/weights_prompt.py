@@ -118,11 +118,9 @@ def _from_checkpoint(
     profile: str, text: str, *, checkpoint: Path | None, device: str
 ) -> "EncodedPrompt | None":
     """The states from a checkpoint; ``None`` when it has no text encoder and none was named."""
-    import torch
-
     from joyflash_cli.encoders.text import clean_prompt
     from joyflash_cli.render.device import choose_device
-    from joyflash_cli.render.encode_once import EncodeTarget, text_states
+    from joyflash_cli.render.prompts import text_states
     from joyflash_cli.weights.prompt_encoding import EncodedPrompt
     from joyflash_cli.weights.store import resolve_checkpoint
 
@@ -136,6 +134,6 @@ def _from_checkpoint(
             code="E-CHECKPOINT-TEXT",
         )
     config = files.description.conditioning
-    states = text_states(files, text, target=EncodeTarget(choose_device(device), torch.bfloat16))
+    states = text_states(files, text, choose_device(device))
     cleaned = clean_prompt(text or config.default_prompt)
     return EncodedPrompt(states.cpu(), cleaned, config.text_encoder)

@@ -3,15 +3,103 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from joyflash_cli.media.inputs.framing import Framed
+from joyflash_cli.errors import UsageError
+from joyflash_cli.media.inputs.framing import Framed, FramingRule, SizeRule, cut_notes
 from joyflash_cli.media.inputs.similarity import Similarity, cut_frame
 from joyflash_cli.types import Scene, Square
 
+PICTURE, FACE = "picture", "face"
+MAX_SIZE_PX = 1280
+"""Longer side of a video that shows the picture, unless another is asked for."""
+
+MIN_MAX_SIZE_PX, MAX_MAX_SIZE_PX = 64, 4096
+FACE_SIZES_PX = (256, 512)
 MIN_SIDE_PX = 16
 """Shorter sides are filled up by cutting the longer one: players refuse smaller videos."""
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """What the video shows; ``None`` leaves a choice to the program.
+
+    Attributes:
+        frame: ``"picture"``, all of it, or ``"face"``, the square of the face.
+        size_px: Side of the face's square.
+        max_size_px: Longest side of a video that shows the picture.
+    """
+
+    frame: str | None = None
+    size_px: int | None = None
+    max_size_px: int | None = None
+
+    def resolved(self, rule: FramingRule | SizeRule, profile: str) -> FrameOptions:
+        """The same with every choice made; nothing is left to choose for full-size profiles.
+
+        Args:
+            rule: How the profile frames a picture.
+            profile: Its name.
+
+        Raises:
+            UsageError: ``E-FRAME`` for an unknown value, options that exclude each other, or any
+                option for a profile that has sizes of its own.
+        """
+        if not isinstance(rule, FramingRule):
+            if self != DEFAULT_FRAME:
+                raise _refused(
+                    f"profile {profile} has a frame of its own",
+                    "leave --frame, --size and --max-size out",
+                )
+            return self
+        frame = PICTURE if self.frame is None else self.frame
+        if frame not in (PICTURE, FACE):
+            raise _refused(f"the frame {frame!r:.80} is not known", f"use {PICTURE} or {FACE}")
+        if frame == FACE:
+            return self._as_face()
+        if self.size_px is not None:
+            raise _refused("--size is for --frame face", "use --max-size N, or add --frame face")
+        longest = MAX_SIZE_PX if self.max_size_px is None else self.max_size_px
+        if not MIN_MAX_SIZE_PX <= longest <= MAX_MAX_SIZE_PX:
+            raise _refused(
+                f"a longer side of {longest} px is not possible",
+                f"{MIN_MAX_SIZE_PX} to {MAX_MAX_SIZE_PX} are",
+            )
+        return FrameOptions(PICTURE, None, longest)
+
+    def _as_face(self) -> FrameOptions:
+        if self.max_size_px is not None:
+            raise _refused("--max-size is for --frame picture", "use --size 256 or 512")
+        side = FACE_SIZES_PX[0] if self.size_px is None else self.size_px
+        if side not in FACE_SIZES_PX:
+            known = " or ".join(str(known) for known in FACE_SIZES_PX)
+            raise _refused(f"a face of {side} px is not possible", f"use --size {known}")
+        return FrameOptions(FACE, side, None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was chosen, for a record."""
+        chosen = {"frame": self.frame, "size": self.size_px, "max_size": self.max_size_px}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    def scene(self, framed: Framed) -> Scene | None:
+        """What resolved options show; ``None`` where the profile shows its own frame."""
+        if self.max_size_px is not None:
+            return picture_scene(framed, max_side_px=self.max_size_px // 2 * 2)
+        if self.size_px is not None:
+            square = Square(0.0, 0.0, float(self.size_px))
+            cut = cut_out(framed.picture, framed.square, self.size_px)
+            return Scene(cut, square, goes_on=False)
+        return None
+
+    def notes(self, framed: Framed) -> tuple[str, ...]:
+        """What the user should know of a picture that is shown so."""
+        return () if self.size_px is None else cut_notes(framed, self.size_px)
+
+
+DEFAULT_FRAME = FrameOptions()
 
 
 def picture_scene(framed: Framed, *, max_side_px: int) -> Scene:
@@ -46,19 +134,12 @@ def _even(length: float) -> int:
     return max(MIN_SIDE_PX, round(length / 2) * 2)
 
 
-def face_scene(framed: Framed, *, side_px: int) -> Scene:
-    """The square of the face alone.
-
-    Args:
-        framed: The picture with the square of its face.
-        side_px: Of the video.
-    """
-    cut = cut_out(framed.picture, framed.square, side_px)
-    return Scene(cut, Square(0.0, 0.0, float(side_px)), goes_on=False)
-
-
 def cut_out(pixels: np.ndarray, square: Square, side_px: int) -> np.ndarray:
     """A square of a picture, ``(side_px, side_px, 3)`` uint8."""
     degrees = math.degrees(square.angle)
     place = Similarity(square.side / side_px, degrees, square.left, square.top)
     return cut_frame(pixels, place, side_px)
+
+
+def _refused(what: str, hint: str) -> UsageError:
+    return UsageError(what, hint=hint, code="E-FRAME")

@@ -10,8 +10,8 @@ of the sound. Heavy imports happen inside functions, so that wrong inputs are to
 loaded.
 """
 
+from joyflash_cli.media.scene import FrameOptions
 from joyflash_cli.render.device import DTYPES, choose_device, choose_dtype
-from joyflash_cli.render.frame import FrameOptions
 from joyflash_cli.render.joyflash import JoyFlash
 from joyflash_cli.render.latency import Latency, compute_latency
 from joyflash_cli.render.record import RunRecord

@@ -8,19 +8,14 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from joyflash_cli.media.outputs.names import OutputNames
 from joyflash_cli.render.device import keep_freed_memory
+from joyflash_cli.render.job import StreamJob, device_errors
 from joyflash_cli.render.latency import Latency, compute_latency
 from joyflash_cli.render.load import LoadedParts, load_placed
 from joyflash_cli.render.placement import DEFAULT_EXECUTION, ExecutionOptions, Placement, place
 from joyflash_cli.render.record import RunRecord, begin_record
 from joyflash_cli.render.request import RenderPlan, RenderRequest, plan_render
 from joyflash_cli.render.sound_feed import SoundFeed
-from joyflash_cli.render.stream import (
-    SampledBlock,
-    StreamJob,
-    decode_stage,
-    device_errors,
-    sample_stage,
-)
+from joyflash_cli.render.stream import SampledBlock, decode_stage, sample_stage
 from joyflash_cli.render.writer import VideoWriter
 from joyflash_cli.streaming import Cancellation, RunAhead
 from joyflash_cli.types import FrameChunk

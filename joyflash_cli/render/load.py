@@ -229,9 +229,10 @@ def compile_layers(transformer: "CausalTransformer", backend: str = "inductor") 
 def place_codec(files: CheckpointFiles, codec: "Codec", placement: Placement) -> "Codec":
     """The codec with its fast decoder where asked for, reachable from the transformer's device."""
     from joyflash_cli.codec.protocol import PlacedCodec
-    from joyflash_cli.codec.taehv import FastDecodeCodec
 
     if placement.options.fast_decode:
+        from joyflash_cli.codec.taehv import FastDecodeCodec
+
         codec = FastDecodeCodec(codec, _load_fast_decoder(files, placement))
     if placement.codec_device != placement.device:
         codec = PlacedCodec(codec, device=placement.codec_device, home=placement.device)

@@ -8,7 +8,6 @@ measurements with benchmarks/full_size_step.py, on a GPU a guess.
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from joyflash_cli.codec.config import WanCodecConfig
 from joyflash_cli.errors import DeviceError
@@ -21,9 +20,6 @@ from joyflash_cli.streaming import QUEUE_CAPACITY
 from joyflash_cli.types import FRAMES_PER_LATENT
 from joyflash_cli.weights.store import CheckpointFiles
 from joyflash_cli.weights.tensors import num_parameters, tensor_shapes
-
-if TYPE_CHECKING:
-    pass
 
 FEED_FORWARD_NUMBERS = 19.0
 ATTENTION_NUMBERS = 6.2
@@ -271,11 +267,11 @@ def _frames_bytes(run: PlannedRun) -> int:
 
 def _encoder_bytes(run: PlannedRun) -> int:
     """The larger of text and picture encoder: each is freed before the next is loaded."""
-    from joyflash_cli.encoders.text import clean_prompt
-    from joyflash_cli.weights.prompt_cache import has_prompt, prompt_key
-
     parts = ["image_encoder"]
     if run.files.has("text_encoder"):
+        from joyflash_cli.encoders.text import clean_prompt
+        from joyflash_cli.weights.prompt_cache import has_prompt, prompt_key
+
         config = run.files.description.conditioning
         key = prompt_key(config.text_encoder, clean_prompt(run.prompt or config.default_prompt))
         if not has_prompt(run.files.directory, key):

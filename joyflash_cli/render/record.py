@@ -204,7 +204,6 @@ def begin_record(
     request: RenderRequest, files: CheckpointFiles, placement: "Placement", *, load_s: float
 ) -> RunRecord:
     """The record of a render before its first frame."""
-    origin = request.origin
     width, height = request.size_px
     return RunRecord(
         output=STREAM,
@@ -216,9 +215,9 @@ def begin_record(
         audio_s=0.0,
         wall_s=0.0,
         checkpoint_version=files.description.version,
-        image_sha256=origin.image_sha256,
-        image=_name_of(origin.image),
-        audio=_name_of(origin.audio),
+        image_sha256=request.image_sha256,
+        image=_name_of(request.image_name),
+        audio=_name_of(request.audio_name),
         prompt=request.prompt,
         parameters={
             "look_ahead_blocks": request.look_ahead_blocks,

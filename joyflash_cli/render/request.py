@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from joyflash_cli.errors import ImageError, UsageError
-from joyflash_cli.render.frame import DEFAULT_FRAME, FrameOptions, notes_of, read_scene
+from joyflash_cli.media.scene import DEFAULT_FRAME, FrameOptions
 from joyflash_cli.render.sound_feed import frames_for
 from joyflash_cli.types import AudioClip, Scene, exact_rate
 from joyflash_cli.weights.store import CheckpointFiles
@@ -27,21 +27,6 @@ SILENCE_WARNING = "the audio is silent, the mouth will stay still"
 
 
 @dataclass(frozen=True)
-class RequestOrigin:
-    """Where the inputs came from.
-
-    Attributes:
-        image: The picture's path as given.
-        image_sha256: Of its bytes.
-        audio: The sound's path as given, ``-`` for a pipe, ``None`` for samples in memory.
-    """
-
-    image: str | None = None
-    image_sha256: str | None = None
-    audio: str | None = None
-
-
-@dataclass(frozen=True)
 class RenderRequest:
     """One video to make.
 
@@ -54,7 +39,9 @@ class RenderRequest:
         look_ahead_blocks: Blocks whose sound is heard beyond the one that leaves; ``None`` for
             the whole window. Fewer shorten the delay of a live picture and cost lip accuracy.
         warnings: What the user should be told about the inputs.
-        origin: Where picture and sound came from, for the record.
+        image_name: The picture's path as given.
+        image_sha256: Of its bytes.
+        audio_name: The sound's path as given, ``-`` for a pipe, ``None`` for samples in memory.
         output_fps: Frames per second of the video, by repeating the model's frames or leaving
             some out; ``None`` for the model's own rate.
         scene: What the video shows; ``None`` for the framed picture itself.
@@ -68,7 +55,9 @@ class RenderRequest:
     prompt: str = ""
     look_ahead_blocks: int | None = None
     warnings: tuple[str, ...] = ()
-    origin: RequestOrigin = RequestOrigin()
+    image_name: str | None = None
+    image_sha256: str | None = None
+    audio_name: str | None = None
     output_fps: float | None = None
     scene: Scene | None = None
     frame: FrameOptions = DEFAULT_FRAME
@@ -103,8 +92,8 @@ class RenderRequest:
     @property
     def files(self) -> tuple[Path, ...]:
         """Picture and sound, as far as they are files."""
-        heard = getattr(self.audio, "path", None) or self.origin.audio
-        return tuple(Path(name) for name in (self.origin.image, heard) if name is not None)
+        heard = getattr(self.audio, "path", None) or self.audio_name
+        return tuple(Path(name) for name in (self.image_name, heard) if name is not None)
 
     @property
     def pixels(self) -> "np.ndarray":
@@ -211,43 +200,52 @@ def read_request(
         AudioError: When the sound cannot be used.
         ImageError: When the picture cannot be used.
     """
-    from joyflash_cli.media.inputs.sound import FileSound
-    from joyflash_cli.render.encode_once import check_prompt, find_face_models_for
-
     if not 0 <= seed < 1 << 63:
         raise UsageError(f"seed {seed} is out of range", hint="0 <= seed < 2**63")
-    if prompt and not files.description.hears_text:
-        raise UsageError(
-            f"profile {files.name} has no text control",
-            hint="leave --prompt out; the picture and the voice decide everything",
-            code="E-PROMPT",
-        )
     check_prompt(files, prompt)
-    frame = frame.resolved(files)
+    frame = frame.resolved(files.description.framing, files.name)
     if isinstance(image, str | Path) and isinstance(audio, str | Path):
         check_not_exchanged(Path(image), Path(audio))
     picture, face = read_face(files, image, face_index=face_index, needs_face=needs_face)
     sound, given = _as_sound(audio, choices)
-    heard = tuple(sound.hearing.notes) if isinstance(sound, FileSound) else ()
-    silence = (SILENCE_WARNING,) if _is_silent(sound) else ()
-    models = find_face_models_for(files)
-    notices = () if models is None else (models.notice,)
-    shown = (*picture.warnings, *face.warnings, *notes_of(frame, face))
-    warnings = tuple(dict.fromkeys((*shown, *heard, *silence, *notices)))
+    shown = (*picture.warnings, *face.warnings, *frame.notes(face))
+    warnings = (*shown, *_sound_notes(sound), *_face_model_notes(files))
     request = RenderRequest(
         face,
         sound,
         seed=seed,
         prompt=prompt,
         look_ahead_blocks=look_ahead_blocks,
-        warnings=warnings,
-        origin=RequestOrigin(image=_name_of(image), image_sha256=picture.sha256, audio=given),
-        scene=read_scene(frame, face),
+        warnings=tuple(dict.fromkeys(warnings)),
+        image_name=_name_of(image),
+        image_sha256=picture.sha256,
+        audio_name=given,
+        scene=frame.scene(face),
         frame=frame,
         label=label,
     )
     request.drawn_label()  # one that cannot be drawn is told now
     return request
+
+
+def check_prompt(files: CheckpointFiles, prompt: str) -> None:
+    """Refuses a prompt that cannot be heard or encoded here, before anything large is loaded.
+
+    Raises:
+        UsageError: ``E-PROMPT`` for a profile without text control.
+        CheckpointError: ``E-CHECKPOINT-TEXT`` when neither the text encoder nor an embedding of
+            the prompt is there.
+    """
+    if files.description.hears_text:
+        from joyflash_cli.render.prompts import check_encodable
+
+        check_encodable(files, prompt)
+    elif prompt:
+        raise UsageError(
+            f"profile {files.name} has no text control",
+            hint="leave --prompt out; the picture and the voice decide everything",
+            code="E-PROMPT",
+        )
 
 
 def read_face(
@@ -328,12 +326,23 @@ def _as_sound(
     return LiveSound(cast("BinaryIO", audio), choices=choices), "-"
 
 
-def _is_silent(sound: "AudioClip | Sound") -> bool:
+def _sound_notes(sound: "AudioClip | Sound") -> tuple[str, ...]:
+    """What is known of a sound before it is heard."""
     from joyflash_cli.media.inputs.audio import is_silent
+    from joyflash_cli.media.inputs.sound import FileSound
 
-    if isinstance(sound, AudioClip):
-        return is_silent(sound)
-    return bool(getattr(sound, "is_silent", False))
+    if isinstance(sound, FileSound):
+        return (*sound.hearing.notes, *((SILENCE_WARNING,) if sound.is_silent else ()))
+    return (SILENCE_WARNING,) if isinstance(sound, AudioClip) and is_silent(sound) else ()
+
+
+def _face_model_notes(files: CheckpointFiles) -> tuple[str, ...]:
+    """On the models that recognise the face, for a checkpoint with face tokens."""
+    if files.description.transformer.face_attention is None:
+        return ()
+    from joyflash_cli.encoders.face import find_face_models
+
+    return (find_face_models(files.description.conditioning.face_models).notice,)
 
 
 def plan_render(request: RenderRequest, settings: "SamplerSettings") -> RenderPlan:

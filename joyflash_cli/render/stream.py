@@ -9,10 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from joyflash_cli.errors import DeviceError
-from joyflash_cli.render.load import LoadedParts
-from joyflash_cli.render.memory import PlannedRun, is_out_of_memory, memory_ran_out
-from joyflash_cli.render.placement import Placement
+from joyflash_cli.render.job import StreamJob, device_errors, static_conditioning
 from joyflash_cli.render.request import RenderRequest
 from joyflash_cli.render.sound_feed import SoundFeed
 from joyflash_cli.types import (
@@ -21,75 +18,13 @@ from joyflash_cli.types import (
     FrameChunk,
     LatentBlock,
     to_levels,
-    to_signed,
 )
-from joyflash_cli.weights.store import CheckpointFiles
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from joyflash_cli.codec.protocol import Codec
-
-
-@dataclass(frozen=True)
-class StreamJob:
-    """What the stages of one stream share.
-
-    Attributes:
-        files: The checkpoint.
-        parts: Its modules.
-        request: What to render.
-        placement: Where and how it computes.
-        reference: The framed picture, ``(1, 3, H, W)`` in -1..1, on the device.
-        reference_latent: Its latent, ``(1, C, h, w)``.
-        seen_latents: What stands beside the noisy latents: that latent, what the codec makes of
-            the picture for this end, or the latents of its padded clip, ``(1, T, C, h, w)``.
-    """
-
-    files: CheckpointFiles
-    parts: LoadedParts
-    request: RenderRequest
-    placement: Placement
-    reference: "torch.Tensor"
-    reference_latent: "torch.Tensor"
-    seen_latents: "torch.Tensor"
-
-    @classmethod
-    def prepare(
-        cls,
-        files: CheckpointFiles,
-        parts: LoadedParts,
-        request: RenderRequest,
-        placement: Placement,
-    ) -> "StreamJob":
-        """The job with its picture encoded."""
-        import torch
-
-        run = PlannedRun(files, request.size_px, request.prompt)
-        with torch.inference_mode(), device_errors(run, placement):
-            reference = to_signed(request.face.pixels)[None].to(placement.device)
-            latents = _encoded_picture(files, parts.codec, reference)
-        return cls(files, parts, request, placement, reference, *latents)
-
-    @property
-    def planned(self) -> PlannedRun:
-        """What memory cares about."""
-        return PlannedRun(self.files, self.request.size_px, self.request.prompt)
-
-
-def _encoded_picture(
-    files: CheckpointFiles, codec: Any, reference: "torch.Tensor"
-) -> "tuple[torch.Tensor, torch.Tensor]":
-    """``reference_latent`` and ``seen_latents`` of a job."""
-    conditioning = files.description.conditioning
-    if conditioning.image_convention == "wan-i2v":
-        clip = codec.padded_clip_latents(reference, conditioning.padded_clip_latents)
-        return clip[:, 0], clip  # the codec is causal: the picture alone is encoded alike
-    latent = codec.encode(reference[:, None], reference)[:, 0]
-    if files.description.codec.reference_is_a_frame:
-        return latent, latent
-    return latent, codec.reference_latents(reference)
 
 
 @dataclass(frozen=True)
@@ -123,7 +58,6 @@ def sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
     import torch
 
     from joyflash_cli.conditioning.stream import StreamConditioning
-    from joyflash_cli.render.encode_once import EncodeTarget, static_conditioning
     from joyflash_cli.render.file_rows import encoder_for
     from joyflash_cli.sampler.noise import SeededNoise
     from joyflash_cli.sampler.stream import Stream
@@ -135,14 +69,7 @@ def sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
     shape = (int(channels), int(height), int(width))
     device, dtype = job.placement.device, job.placement.dtype
     with torch.inference_mode(), device_errors(job.planned, job.placement):
-        static = static_conditioning(
-            job.files,
-            request.face.pixels,
-            request.prompt,
-            target=EncodeTarget(device, dtype, job.placement.text_device),
-            picture=job.reference,
-            picture_latents=job.seen_latents,
-        )
+        static = static_conditioning(job)
         stream = Stream.start(
             parts.transformer,
             settings,
@@ -282,25 +209,6 @@ class SceneDecoder:
         if (canvas.height, canvas.width) != self._scene.pixels.shape[:2]:
             frames[:] = self._scene.pixels
         frames[:, canvas.top : bottom, canvas.left : right] = levels.movedim(1, -1).cpu().numpy()
-
-
-@contextlib.contextmanager
-def device_errors(
-    run: PlannedRun | None = None, placement: Placement | None = None
-) -> Iterator[None]:
-    """Turns a device that is out of memory into one line: need, free, and a smaller setting."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        if run is not None and placement is not None:
-            raise memory_ran_out(run, placement) from error
-        raise DeviceError(
-            f"the device is out of memory: {str(error).splitlines()[0]}",
-            hint="close other programs, or give --dtype bf16, a smaller --profile or --device cpu",
-            code="E-DEVICE-MEMORY",
-        ) from error
 
 
 @contextlib.contextmanager

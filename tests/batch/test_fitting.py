@@ -6,10 +6,10 @@ import torch
 from joyflash_cli.batch.fitting import WORKER_BYTES, fit_workers, with_named_dtype
 from joyflash_cli.batch.renderer import RendererSettings
 from joyflash_cli.errors import DeviceError
+from joyflash_cli.media.scene import MAX_SIZE_PX
 from joyflash_cli.render import device as device_module
 from joyflash_cli.render import memory
 from joyflash_cli.render.device import FreeMemory
-from joyflash_cli.render.frame import MAX_SIZE_PX
 from joyflash_cli.render.memory import PlannedRun, memory_needs
 from joyflash_cli.render.placement import choose_placement
 from joyflash_cli.weights.store import resolve_checkpoint

@@ -5,7 +5,7 @@ import pytest
 
 from joyflash_cli.media.inputs.framing import Framed
 from joyflash_cli.media.inputs.similarity import Similarity
-from joyflash_cli.media.scene import face_scene, picture_scene
+from joyflash_cli.media.scene import FrameOptions, picture_scene
 from joyflash_cli.types import Square
 
 
@@ -61,7 +61,7 @@ def test_the_square_follows_what_is_scaled_and_cut():
 
 @pytest.mark.parametrize("side", [256, 512])
 def test_a_face_is_its_square_alone(side):
-    scene = face_scene(framed(ramp(700, 900), -20.0, 100.0, 400.0), side_px=side)
+    scene = FrameOptions(size_px=side).scene(framed(ramp(700, 900), -20.0, 100.0, 400.0))
     assert scene.size_px == (side, side)
     assert scene.square == Square(0.0, 0.0, float(side))
     assert not scene.goes_on

@@ -143,7 +143,7 @@ def test_the_command_line_says_and_does_it(photo, voice, toy_checkpoint, tmp_pat
 def test_what_cannot_be_shown_is_refused(toy_checkpoint, options, words):
     files = resolve_checkpoint("tiny", toy_checkpoint)
     with pytest.raises(UsageError, match=words) as caught:
-        FrameOptions(*options).resolved(files)
+        FrameOptions(*options).resolved(files.description.framing, files.name)
     assert (caught.value.code, caught.value.exit_code) == ("E-FRAME", 2)
     assert caught.value.hint
 
@@ -155,9 +155,9 @@ def test_profiles_with_sizes_of_their_own_take_no_frame(toy_checkpoint, options)
     files = resolve_checkpoint("tiny", toy_checkpoint)
     described = dataclasses.replace(files.description, framing=SizeRule(area_px=399_360))
     large = dataclasses.replace(files, description=described)
-    assert FrameOptions().resolved(large) == FrameOptions()
+    assert FrameOptions().resolved(large.description.framing, large.name) == FrameOptions()
     with pytest.raises(UsageError, match="has a frame of its own"):
-        FrameOptions(*options).resolved(large)
+        FrameOptions(*options).resolved(large.description.framing, large.name)
 
 
 def test_a_batch_shows_whole_pictures_and_keeps_the_choice(photo, voice, toy_checkpoint, tmp_path):

@@ -98,13 +98,11 @@ def load_encoders(checkpoint: str, device: torch.device) -> ClipEncoders:
 
 
 def _text(files: CheckpointFiles, device: torch.device) -> Callable[[str], Tensor]:
-    from joyflash_cli.render.encode_once import EncodeTarget, text_states
-
-    target = EncodeTarget(device, torch.float32)
+    from joyflash_cli.render.prompts import text_states
 
     def encode(caption: str) -> Tensor:
         # Padded to one length, so that clips can be stacked; the transformer pads with zeros too.
-        states = text_states(files, caption, target=target)[0]
+        states = text_states(files, caption, device)[0]
         length = files.description.transformer.text_len
         return torch.nn.functional.pad(states, (0, 0, 0, length - len(states)))
 
