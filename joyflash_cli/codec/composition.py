@@ -16,13 +16,15 @@ changes with every fourth frame and stands still in between: a faint pulse, as b
 compressed picture show faint edges. Small jumps are spread over the four frames, as deblocking
 filters do in space; large ones are real and stay as they are. Pixels alone would not do: where an
 edge moves they jump far, so the motion that the latents tell is smoothed first, and what is left of
-the jump in the pixels after it.
+the jump in the pixels after it. Mouths may be left out: they jump by themselves, and spreading
+takes away from how wide they open.
 
 Drawing is kept below the nose, but for what lids need. Framed pictures have their mouths in the
 lower half, and all above is better moved than drawn: what a generator says of hair, brows, eyes and
 nose is less sure than the picture itself.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -261,8 +263,29 @@ OWN_MOTION = 0.5
 """Share of the change inside the latent that is expected across the joint as well."""
 
 
+MOUTH_MIDDLE = (0.5, 0.7)
+"""Of a framed picture, across and down, in shares of its sides."""
+MOUTH_REACH = (0.21, 0.135)
+"""Half the width and height of what moves with a mouth, likewise; it fades from two thirds on."""
+
+
+@functools.lru_cache(maxsize=8)
+def _mouth_weight(height: int, width: int) -> Tensor:
+    """One at the mouth of a framed picture, zero beyond its reach, ``(H, W)``."""
+    across, down = (
+        ((torch.arange(count) + 0.5) / count - middle) / reach
+        for count, middle, reach in zip((width, height), MOUTH_MIDDLE, MOUTH_REACH, strict=True)
+    )
+    distance = torch.hypot(down[:, None], across)
+    return (3 * (1 - distance)).clamp(0, 1)
+
+
 def smooth_seam(
-    frames: Float[Tensor, "B T C H W"], previous: Float[Tensor, "B C H W"], *, limit: float
+    frames: Float[Tensor, "B T C H W"],
+    previous: Float[Tensor, "B C H W"],
+    *,
+    limit: float,
+    mouth: float = 1.0,
 ) -> Float[Tensor, "B T C H W"]:
     """The four frames of a latent, joined to the frame before them.
 
@@ -271,11 +294,14 @@ def smooth_seam(
         previous: The last one before them, as it was shown.
         limit: Jumps of this size, in the frames' units, are spread by a third; smaller ones almost
             whole, much larger ones not at all. 0 changes nothing.
+        mouth: Share of a jump that is spread where the mouth is.
     """
     if not limit:
         return frames
     jump = frames[:, 0] - previous - OWN_MOTION * (frames[:, 1] - frames[:, 0])
     jump = jump * torch.exp(-((jump / limit) ** 2))
+    if mouth < 1:
+        jump = jump * (1 - (1 - mouth) * _mouth_weight(*frames.shape[-2:]).to(frames))
     shares = frames.new_tensor(SHARES)[:, None, None, None]
     return frames - shares * jump[:, None]
 

@@ -35,7 +35,11 @@ class TinyCodecConfig:
         seam_limit: Jumps between two latents that are spread over frames; see
             ``codec.composition``.
         flow_seam_limit: Likewise of the motion, in pixels as the networks see them.
+        mouth_seam: Share of those jumps that is spread where the mouth is. A mouth that opens
+            jumps by itself; what is spread there is taken from its movement.
         blink_every_frames: Video frames from one blink to the next, on average; 0 never blinks.
+        blink_depth: Closure that the networks are told at the middle of a blink. Past 1, what
+            a closed eye was in training, soft and small eyes close, too.
         draw_below: Share of the height above which the reference is only moved, but for lids, in
             streams; 0 draws everywhere. See ``codec.composition``.
     """
@@ -55,7 +59,9 @@ class TinyCodecConfig:
     detail_scale: int = 1
     seam_limit: float = 0.1
     flow_seam_limit: float = 2.0
+    mouth_seam: float = 1.0
     blink_every_frames: int = 0
+    blink_depth: float = 1.0
     draw_below: float = 0.0
 
     def __post_init__(self) -> None:
@@ -72,7 +78,9 @@ class TinyCodecConfig:
                 "detail_scale": (1, 16),
                 "seam_limit": (0.0, 2.0),
                 "flow_seam_limit": (0.0, 64.0),
+                "mouth_seam": (0.0, 1.0),
                 "blink_every_frames": (0, 1 << 20),
+                "blink_depth": (0.0, 4.0),
                 "draw_below": (0.0, 1.0),
             },
         )

@@ -82,10 +82,12 @@ class BlinkPlan:
         seed: Of the places.
         every_frames: Video frames of a stretch; pauses are this long on average, and up to twice
             as long.
+        depth: Closure at the middle of a blink.
     """
 
     seed: int
     every_frames: int
+    depth: float = 1.0
 
     def closures(self, latent: int) -> tuple[float, ...]:
         """See ``Blinks``."""
@@ -94,7 +96,7 @@ class BlinkPlan:
     def _closure(self, frame: int) -> float:
         stretch, place = divmod(frame, self.every_frames)
         moment = place - _blink_start(self.seed, stretch, self.every_frames)
-        return BLINK_SHAPE[moment] if 0 <= moment < len(BLINK_SHAPE) else 0.0
+        return self.depth * BLINK_SHAPE[moment] if 0 <= moment < len(BLINK_SHAPE) else 0.0
 
 
 @functools.lru_cache(maxsize=64)
@@ -243,7 +245,7 @@ class TinyCodec(nn.Module):
         features = self.warp.encode_reference(small)
         blinks = None
         if seed is not None and self.config.blink_every_frames:
-            blinks = BlinkPlan(seed, self.config.blink_every_frames)
+            blinks = BlinkPlan(seed, self.config.blink_every_frames, self.config.blink_depth)
         return TinyDecodingState(
             small,
             features,
@@ -255,17 +257,19 @@ class TinyCodec(nn.Module):
 
     def _joined(self, drawing: Drawing, state: TinyDecodingState) -> Drawing:
         """The drawing of one latent, whose motion and tones go on from where the last one ended."""
+        mouth = self.config.mouth_seam
         if state.last_flow is not None and self.config.flow_seam_limit:
             flow = drawing.flow.unflatten(1, (FRAMES_PER_LATENT, 2))
             limit = self.config.flow_seam_limit
-            flow = smooth_seam(flow, state.last_flow, limit=limit).flatten(1, 2)
+            flow = smooth_seam(flow, state.last_flow, limit=limit, mouth=mouth).flatten(1, 2)
             moved = move_reference(state.reference.float(), flow)
             share = drawing.copied.repeat_interleave(3, 1)
             frames = drawing.frames + share * (moved - drawing.moved)
             drawing = replace(drawing, frames=frames, flow=flow, moved=moved)
         if state.last_frame is not None:
             frames = drawing.frames.unflatten(1, (FRAMES_PER_LATENT, 3))
-            frames = smooth_seam(frames, state.last_frame, limit=self.config.seam_limit)
+            limit = self.config.seam_limit
+            frames = smooth_seam(frames, state.last_frame, limit=limit, mouth=mouth)
             drawing = replace(drawing, frames=frames.flatten(1, 2))
         return drawing
 

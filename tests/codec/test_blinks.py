@@ -53,3 +53,10 @@ def test_known_lids_are_those_of_the_latents_frames():
     assert known.closures(0) == (0.0, 0.0, 0.0, 0.0)
     assert known.closures(1) == (1 / 8, 2 / 8, 3 / 8, 4 / 8)
     assert known.closures(2) == (5 / 8, 5 / 8, 5 / 8, 5 / 8)
+
+
+def test_a_depth_scales_every_closure_and_moves_none():
+    plain = closures_of(BlinkPlan(3, 20), 30)
+    deep = closures_of(BlinkPlan(3, 20, depth=1.5), 30)
+    assert plain.max() == 1
+    np.testing.assert_allclose(deep, 1.5 * plain)

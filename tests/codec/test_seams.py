@@ -42,3 +42,15 @@ def test_the_last_frame_and_a_limit_of_zero_change_nothing(limit, seed):
     # A jump g grows no larger than limit / sqrt(2 e), wherever it comes from.
     moved = (smooth_seam(frames, previous, limit=limit) - frames).abs().max()
     assert moved <= 0.75 * limit * 0.4289 + 1e-6
+
+
+def test_mouths_keep_their_jumps_and_all_else_loses_them():
+    frames = torch.zeros(1, 4, 3, 20, 20)
+    previous = torch.full((1, 3, 20, 20), 0.02)
+    spared = smooth_seam(frames, previous, limit=0.1, mouth=0.0)
+    smooth = smooth_seam(frames, previous, limit=0.1)
+    assert torch.equal(spared[..., 13:15, 9:11], frames[..., 13:15, 9:11])
+    assert torch.equal(spared[..., :10, :], smooth[..., :10, :])
+    assert torch.equal(spared[..., :5], smooth[..., :5])
+    half = smooth_seam(frames, previous, limit=0.1, mouth=0.5)
+    torch.testing.assert_close(half, (spared + smooth) / 2)
