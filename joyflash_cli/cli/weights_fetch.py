@@ -1,6 +1,7 @@
 """``joyflash weights fetch``: the files of a profile, and prompts that were encoded elsewhere."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from joyflash_cli.cli.options import (
     answer,
     option,
     say,
+    takes,
 )
 from joyflash_cli.errors import OutputError, UsageError
 
@@ -24,28 +26,34 @@ if TYPE_CHECKING:
     from joyflash_cli.weights.manifest import WeightFile, WeightProfile
 
 
-def fetch(
-    profile: ProfileName,
-    roles: Roles = None,
+@dataclass(frozen=True, kw_only=True)
+class FetchOptions:
+    """The command line of ``joyflash weights fetch``."""
+
+    profile: ProfileName
+    roles: Roles = None
     without: Annotated[
         list[str] | None, option("--without", "Not these files; may be given again.", "ROLE")
-    ] = None,
+    ] = None
     place: Annotated[
         str | None,
         option("--from", "Where a file is that no hub has; prompts: also OWNER/NAME.", "PLACE"),
-    ] = None,
-    accept_license: Accept = False,
-    offline: Annotated[
-        bool, option("--offline", "Ask no network: only check what is here.")
-    ] = False,
-    parallel: Annotated[int, option("--parallel", "Files at a time.", "N", min=1, max=16)] = 4,
+    ] = None
+    accept_license: Accept = False
+    offline: Annotated[bool, option("--offline", "Ask no network: only check what is here.")] = (
+        False
+    )
+    parallel: Annotated[int, option("--parallel", "Files at a time.", "N", min=1, max=16)] = 4
     dry_run: Annotated[
         bool, option("--dry-run", "Show what would be downloaded, and stop.", group=CONTROL)
-    ] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
+    ] = False
+    as_json: Json = False
+    quiet: Quiet = False
+    debug: Debug = False
+
+
+@takes(FetchOptions)
+def fetch(options: FetchOptions) -> None:
     """Download the files of a profile into the Hub's shared cache, and check each one.
 
     The plan (files, sizes, free disk) is shown first. Every file is compared with the size and the
@@ -69,25 +77,28 @@ def fetch(
     from joyflash_cli.cli.weights_text import next_step, plan_values
     from joyflash_cli.weights.manifest import select_files
 
+    profile, place, as_json = options.profile, options.place, options.as_json
     entry = with_files(profile)
-    chosen = select_files(entry, roles=roles or (), without=without or ())
+    chosen = select_files(entry, roles=options.roles or (), without=options.without or ())
     if entry.kind == "measure" and (place is not None or not chosen[0].is_published):
-        kept_files = _bring_measure(chosen, place, is_rehearsal=dry_run)
+        kept_files = _bring_measure(chosen, place, is_rehearsal=options.dry_run)
         answer({"files": kept_files}, *kept_files, as_json=as_json)
         return
     files, embedding = _place_files(profile, chosen, place)
     if not files and embedding is not None:
-        kept = [str(path) for path in ([] if dry_run else _keep_embeddings([embedding]))]
+        kept = [str(path) for path in ([] if options.dry_run else _keep_embeddings([embedding]))]
         answer({"embeddings": kept}, *kept, as_json=as_json)
         return
-    warnings = () if dry_run else check_terms(profile, entry, files, accept=accept_license)
-    plan = _planned(profile, entry, files, offline=offline, quiet=quiet)
-    if dry_run:
+    warnings: tuple[str, ...] = ()
+    if not options.dry_run:
+        warnings = check_terms(profile, entry, files, accept=options.accept_license)
+    plan = _planned(options, entry, files)
+    if options.dry_run:
         answer(plan_values(plan), as_json=as_json)
         return
-    brought = _fetch(plan, warnings, parallel=parallel, as_json=as_json, quiet=quiet)
+    brought = _fetch(options, plan, warnings)
     _keep_embeddings([*brought, *([] if embedding is None else [embedding])])
-    say(*next_step(profile, entry), quiet=quiet)
+    say(*next_step(profile, entry), quiet=options.quiet)
 
 
 def check_terms(
@@ -101,26 +112,19 @@ def check_terms(
 
 
 def _planned(
-    profile: str,
-    entry: "WeightProfile",
-    files: "Sequence[WeightFile]",
-    *,
-    offline: bool,
-    quiet: bool,
+    options: FetchOptions, entry: "WeightProfile", files: "Sequence[WeightFile]"
 ) -> "FetchPlan":
     """What is here, what is to be downloaded, and shown."""
     from joyflash_cli.cli.weights_text import plan_lines
     from joyflash_cli.weights.fetch_plan import plan_fetch
     from joyflash_cli.weights.hub import open_hub
 
-    plan = plan_fetch(profile, entry, files, hub=open_hub(offline=offline))
-    say(*plan_lines(plan, entry), quiet=quiet)
+    plan = plan_fetch(options.profile, entry, files, hub=open_hub(offline=options.offline))
+    say(*plan_lines(plan, entry), quiet=options.quiet)
     return plan
 
 
-def _fetch(
-    plan: "FetchPlan", warnings: tuple[str, ...], *, parallel: int, as_json: bool, quiet: bool
-) -> list[Path]:
+def _fetch(options: FetchOptions, plan: "FetchPlan", warnings: tuple[str, ...]) -> list[Path]:
     """Downloads and checks what the plan says, and prints where it is; its prompt embeddings."""
     from joyflash_cli.cli.weights_text import file_values, plan_values
     from joyflash_cli.weights.download import fetch_files
@@ -129,15 +133,15 @@ def _fetch(
 
     check_room(plan)
     try:
-        with open_fetch_progress(plan, quiet=quiet) as progress:
-            result = fetch_files(plan, on_progress=progress.update, num_parallel=parallel)
+        with open_fetch_progress(plan, quiet=options.quiet) as progress:
+            result = fetch_files(plan, on_progress=progress.update, num_parallel=options.parallel)
     except KeyboardInterrupt:
-        say("joyflash: stopped; the same command brings what is missing", quiet=quiet)
+        say("joyflash: stopped; the same command brings what is missing", quiet=options.quiet)
         raise
     told = (f"joyflash: warning: {text}" for text in (*warnings, *result.warnings))
-    say(*told, quiet=quiet)
+    say(*told, quiet=options.quiet)
     values = plan_values(plan) | {"files": file_values(result.files)}
-    answer(values, *(str(file.local) for file in result.files), as_json=as_json)
+    answer(values, *(str(file.local) for file in result.files), as_json=options.as_json)
     return [file.local for file in result.files if file.local and file.file.role == PROMPT_ROLE]
 
 

@@ -5,8 +5,8 @@ ODE initialisation; with context from the sampler's cache it is the streaming ge
 and writes no cache: keys and values of a pass are returned, before rotation.
 """
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Complex, Float, Int, Num
@@ -209,46 +209,22 @@ class CausalTransformer(nn.Module):
             ConfigError: If a size or a kind of conditioning does not fit the configuration.
         """
         check_kinds(self.config, conditioning)
-        tokens = self._embed_latents(latents, conditioning.image)
-        if token_subset is not None:
-            tokens = tokens[:, :, token_subset]
-        shared = None
-        if self.ranks is not None:
-            shared = self.ranks.of_pass(*tokens.shape[1:3])
-            tokens = shared.own(tokens)
-        x_BLD = tokens.flatten(1, 2)
+        tokens = self._embed_latents(latents, conditioning.image, token_subset)
+        shared = None if self.ranks is None else self.ranks.of_pass(*tokens.shape[1:3])
+        tokens = tokens if shared is None else shared.own(tokens)
         time_BTD, time_BT6D = self._embed_timesteps(timesteps, conditioning)
-        rope = self._rope(positions, latents, token_subset)
-        context_rope = None
-        if context is not None:
-            context_rope = self._rope(context.positions, latents, token_subset)
-        if static is None:
-            static = self.project_static(conditioning)
-        additions = self._audio_additions(conditioning)
-        audio = None
-        if self.config.hears_audio and self.config.audio_pack is None:
-            audio = self.audio_projection(conditioning.audio)
-
-        keys_values = []
-        for index, layer in enumerate(self.layers):
-            if index in additions:
-                x_BLD = add_per_frame(x_BLD, additions[index])
-            x_BLD, own = layer(
-                x_BLD,
-                time_BT6D,
-                rope=rope,
-                context=None if context is None else context.keys_values[index],
-                context_rope=context_rope,
-                static=static[index],
-                audio=audio,
-                mask=mask,
-                audio_mask=conditioning.audio_mask,
-                shared=shared,
-            )
-            if keep_keys_values:
-                keys_values.append(own)
-            # The name would hold them through the whole next layer.
-            del own
+        x_BLD, keys_values = self._run_layers(
+            tokens.flatten(1, 2),
+            time_BT6D,
+            conditioning,
+            context,
+            self.project_static(conditioning) if static is None else static,
+            keep_keys_values=keep_keys_values,
+            rope=self._rope(positions, latents, token_subset),
+            context_rope=self._rope(context.positions, latents, token_subset) if context else None,
+            mask=mask,
+            shared=shared,
+        )
         patches = self.head(x_BLD, time_BTD)
         if self.config.prediction == "clean":
             patches = patches * self.output_scale
@@ -256,9 +232,43 @@ class CausalTransformer(nn.Module):
         if shared is not None:
             prediction = shared.gather(prediction)
         if not as_tokens:
-            patch = self.config.patch_size[1:]
-            prediction = unpatchify(prediction, self._grid(latents), patch)
-        return TransformerOutput(prediction, tuple(keys_values))
+            prediction = unpatchify(prediction, self._grid(latents), self.config.patch_size[1:])
+        return TransformerOutput(prediction, keys_values)
+
+    def _run_layers(
+        self,
+        x_BLD: Float[Tensor, "B L D"],
+        time_BT6D: Float[Tensor, "B T 6 D"],
+        conditioning: Conditioning,
+        context: Context | None,
+        static: tuple[StaticKeysValues, ...],
+        *,
+        keep_keys_values: bool,
+        **of_every_layer: Any,
+    ) -> tuple[Float[Tensor, "B L D"], tuple[KeysValues, ...]]:
+        """The sequence after the last layer, and the keys and values of all, if they are kept."""
+        additions = self._audio_additions(conditioning)
+        audio = None
+        if self.config.hears_audio and self.config.audio_pack is None:
+            audio = self.audio_projection(conditioning.audio)
+        keys_values = []
+        for index, layer in enumerate(self.layers):
+            if index in additions:
+                x_BLD = add_per_frame(x_BLD, additions[index])
+            x_BLD, own = layer(
+                x_BLD,
+                time_BT6D,
+                context=None if context is None else context.keys_values[index],
+                static=static[index],
+                audio=audio,
+                audio_mask=conditioning.audio_mask,
+                **of_every_layer,
+            )
+            if keep_keys_values:
+                keys_values.append(own)
+            # The name would hold them through the whole next layer.
+            del own
+        return x_BLD, tuple(keys_values)
 
     def share_with(self, ranks: Ranks) -> None:
         """From here on compute passes together with other processes that hold the same weights.
@@ -297,38 +307,9 @@ class CausalTransformer(nn.Module):
                 static.append(StaticKeysValues())
         return tuple(static)
 
-    def initialise(self, generator: torch.Generator) -> "CausalTransformer":
-        """Fresh weights in place, Wan2.1's scheme, drawn from ``generator``; returns ``self``.
-
-        What starts at zero by construction (new conditioning paths, the head) stays zero.
-        """
-        keep_zero = {
-            id(module)
-            for module in self.modules()
-            if isinstance(module, nn.Linear)
-            and not module.weight.is_meta
-            and not module.weight.detach().any()
-        } | {id(self.head.projection)}
-        for name, module in self.named_modules():
-            if not isinstance(module, nn.Linear):
-                continue
-            if id(module) in keep_zero:
-                nn.init.zeros_(module.weight)
-            elif name.startswith(("text_embedding", "time_embedding")):
-                nn.init.normal_(module.weight, std=0.02, generator=generator)
-            else:
-                nn.init.xavier_uniform_(module.weight, generator=generator)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        std = 1 / math.sqrt(self.config.dim)
-        for name, parameter in self.named_parameters():
-            if name.endswith("modulation"):
-                nn.init.normal_(parameter, std=std, generator=generator)
-            elif name == "position_embedding":
-                nn.init.normal_(parameter, std=0.02, generator=generator)
-        return self
-
-    def _embed_latents(self, latents: Tensor, image: Tensor | None) -> Float[Tensor, "B T P D"]:
+    def _embed_latents(
+        self, latents: Tensor, image: Tensor | None, token_subset: Tensor | None
+    ) -> Float[Tensor, "B T P D"]:
         if image is not None:
             latents = torch.cat((latents, image.to(latents.dtype)), dim=2)
         if latents.shape[2] != self.config.in_channels:
@@ -348,7 +329,7 @@ class CausalTransformer(nn.Module):
                     f"{self.config.position_embedding}"
                 )
             tokens = tokens + self.position_embedding
-        return tokens
+        return tokens if token_subset is None else tokens[:, :, token_subset]
 
     def _embed_timesteps(
         self, timesteps: Tensor, conditioning: Conditioning

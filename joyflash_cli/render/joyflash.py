@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from joyflash_cli.media.outputs.names import OutputNames
 from joyflash_cli.render.device import keep_freed_memory
 from joyflash_cli.render.job import StreamJob, device_errors
 from joyflash_cli.render.latency import Latency, compute_latency
@@ -22,6 +21,7 @@ from joyflash_cli.types import FrameChunk
 from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint, verify_at_load
 
 if TYPE_CHECKING:
+    from joyflash_cli.media.outputs.names import OutputNames
     from joyflash_cli.sampler.settings import SamplerSettings
 
 
@@ -150,9 +150,9 @@ class JoyFlash:
         output: "Path | OutputNames | BinaryIO",
         *,
         overwrite: bool = False,
-        on_chunk: Callable[[FrameChunk], None] | None = None,
-        on_wait: Callable[[float], None] | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        on_chunk: Callable[[FrameChunk], None] = lambda _chunk: None,
+        on_wait: Callable[[float], None] = lambda _waited_s: None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> RunRecord:
         """The request as a video with its sound, and the record of how it was made.
 
@@ -177,36 +177,32 @@ class JoyFlash:
             BrokenPipeError: When the reader of the stream has gone.
             StopRequested: When ``should_stop`` said so before anything could be written.
         """
-        if isinstance(output, str | Path):
-            output = OutputNames(output).check(overwrite=overwrite, inputs=request.files)
         begun = begin_record(request, self.files, self.placement, load_s=self.load_s)
 
-        def wait(waited_s: float) -> None:
-            if should_stop is not None and should_stop():
+        def check() -> None:
+            if should_stop():
                 raise StopRequested
-            if on_wait is not None:
-                on_wait(waited_s)
+
+        def wait(waited_s: float) -> None:
+            check()
+            on_wait(waited_s)
 
         with VideoWriter(output, request, self.files, begun, overwrite=overwrite) as writer:
-            complete = True
             try:
-                if should_stop is not None and should_stop():  # nothing may be begun
-                    raise StopRequested
+                check()  # nothing may be begun
                 with contextlib.closing(self.stream(request, on_wait=wait)) as chunks:
                     for chunk in chunks:
                         writer.write(chunk)
-                        if on_chunk is not None:
-                            on_chunk(chunk)
-                        if should_stop is not None and should_stop():
-                            raise StopRequested
+                        on_chunk(chunk)
+                        check()
             except StopRequested:
                 if writer.num_frames == 0:
                     raise
-                complete = writer.covers_the_sound
+                return writer.close(complete=writer.covers_the_sound)
             except BaseException as error:
                 writer.save_what_is_ready(error)
                 raise
-            return writer.close(complete=complete)
+            return writer.close(complete=True)
 
 
 class StopRequested(Exception):

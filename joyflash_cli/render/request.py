@@ -208,15 +208,14 @@ def read_request(
         check_not_exchanged(Path(image), Path(audio))
     picture, face = read_face(files, image, face_index=face_index, needs_face=needs_face)
     sound, given = _as_sound(audio, choices)
-    shown = (*picture.warnings, *face.warnings, *frame.notes(face))
-    warnings = (*shown, *_sound_notes(sound), *_face_model_notes(files))
+    notes = (*picture.warnings, *face.warnings, *frame.notes(face), *_sound_notes(sound))
     request = RenderRequest(
         face,
         sound,
         seed=seed,
         prompt=prompt,
         look_ahead_blocks=look_ahead_blocks,
-        warnings=tuple(dict.fromkeys(warnings)),
+        warnings=tuple(dict.fromkeys((*notes, *_face_model_notes(files)))),
         image_name=_name_of(image),
         image_sha256=picture.sha256,
         audio_name=given,

@@ -24,22 +24,27 @@ class VideoWriter(DiscardedOnExit):
     Used in a ``with`` statement; what was neither closed nor saved is discarded.
 
     Args:
-        output: Names that were checked, or a binary stream.
+        output: A path, which is checked, names that were, or a binary stream.
         request: What is rendered.
         files: With which checkpoint.
         begun: The record, as far as it is known.
         overwrite: Whether an existing file is replaced.
+
+    Raises:
+        OutputError: See :meth:`OutputNames.check`.
     """
 
     def __init__(
         self,
-        output: OutputNames | BinaryIO,
+        output: Path | OutputNames | BinaryIO,
         request: RenderRequest,
         files: CheckpointFiles,
         begun: RunRecord,
         *,
         overwrite: bool,
     ) -> None:
+        if isinstance(output, str | Path):
+            output = OutputNames(output).check(overwrite=overwrite, inputs=request.files)
         self._output = output
         self._path = output.path if isinstance(output, OutputNames) else None
         self._request = request

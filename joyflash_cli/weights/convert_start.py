@@ -18,6 +18,7 @@ from torch import Tensor
 from joyflash_cli.config import to_dict
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.model.config import TransformerConfig
+from joyflash_cli.model.initialisation import initialise
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.weights.convert import read_template
 from joyflash_cli.weights.convert_encoders import PartPlan
@@ -159,7 +160,7 @@ def _fresh_tensors(network: TransformerConfig, seed: int) -> dict[str, Tensor]:
     """Initial values of the new parts: those of one layer stand for all layers."""
     # Nothing new depends on the feed-forward width, which would be most of the memory.
     small = replace(network, num_layers=1, ffn_dim=1, audio_pack=None)
-    model = CausalTransformer(small).initialise(torch.Generator().manual_seed(seed))
+    model = initialise(CausalTransformer(small), torch.Generator().manual_seed(seed))
     fresh = {n: t.detach() for n, t in model.state_dict().items()}
     if network.audio_pack is not None:
         # The pack itself is drawn; what it adds to the layers begins at zero.

@@ -14,6 +14,7 @@ from joyflash_cli.model.config import (
     FaceAttentionConfig,
     TransformerConfig,
 )
+from joyflash_cli.model.initialisation import initialise
 from joyflash_cli.model.transformer import CausalTransformer, Context
 from joyflash_cli.types import Conditioning
 from joyflash_cli.weights.convert_names import DIFFUSERS_NAMES
@@ -159,7 +160,7 @@ def test_no_face_is_the_same_as_no_face_conditioning():
 
 @torch.no_grad()
 def test_fresh_talker_copies_the_reference():
-    model = CausalTransformer(TALKER).initialise(torch.Generator().manual_seed(0))
+    model = initialise(CausalTransformer(TALKER), torch.Generator().manual_seed(0))
     x, timesteps = randn(1, 2, 4, 4, 4), torch.full((1, 2), 500.0)
     output = model(x, timesteps, talker_conditioning(2), positions=torch.arange(2))
     assert not output.prediction.any()
@@ -167,7 +168,7 @@ def test_fresh_talker_copies_the_reference():
 
 def test_initialise_is_reproducible():
     one, other = (
-        CausalTransformer(TALKER).initialise(torch.Generator().manual_seed(3)) for _ in range(2)
+        initialise(CausalTransformer(TALKER), torch.Generator().manual_seed(3)) for _ in range(2)
     )
     for (name, a), b in zip(one.named_parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b), name

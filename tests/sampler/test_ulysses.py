@@ -16,6 +16,7 @@ from joyflash_cli.model.config import (
     FaceAttentionConfig,
     TransformerConfig,
 )
+from joyflash_cli.model.initialisation import initialise
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.model.ulysses import Ranks
 from joyflash_cli.render.operations import pass_bytes_sent
@@ -77,7 +78,7 @@ def sampled(name, ranks=None):
     """Latents of all blocks, index bases of their passes, and bytes in cache."""
     config, settings, num_blocks = STREAMS[name]
     generator = torch.Generator().manual_seed(0)
-    model = CausalTransformer(config).initialise(generator).eval().requires_grad_(False)
+    model = initialise(CausalTransformer(config), generator).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
     if ranks is not None:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.model.config import AudioProjectorConfig, TransformerConfig
+from joyflash_cli.model.initialisation import initialise
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.segment_settings import SegmentSettings
@@ -57,7 +58,7 @@ class ToySource:
 def toy_segments(settings: SegmentSettings, num_blocks: int = 2, *, seed: int = 0) -> SegmentStream:
     """A stream of random weights."""
     generator = torch.Generator().manual_seed(0)
-    model = CausalTransformer(CONFIG).initialise(generator).eval().requires_grad_(False)
+    model = initialise(CausalTransformer(CONFIG), generator).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
     codec = PlainCodec()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.model.config import AudioAttentionConfig, TransformerConfig
+from joyflash_cli.model.initialisation import initialise
 from joyflash_cli.model.transformer import CausalTransformer, TransformerOutput
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
@@ -29,7 +30,7 @@ ROLLING = dataclasses.replace(PAPER, psb=False, sub_steps=(), mci=False)
 def toy_transformer(seed: int = 0) -> CausalTransformer:
     """Random weights everywhere, scaled so that streams stay bounded."""
     generator = torch.Generator().manual_seed(seed)
-    model = CausalTransformer(CONFIG).initialise(generator).eval().requires_grad_(False)
+    model = initialise(CausalTransformer(CONFIG), generator).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
     return model

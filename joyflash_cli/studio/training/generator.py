@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.model.embeddings import head_patches
+from joyflash_cli.model.initialisation import initialise
 from joyflash_cli.model.transformer import CausalTransformer, TransformerLayer
 from joyflash_cli.studio.training.batches import clip_conditioning
 from joyflash_cli.studio.training.generator_batches import (
@@ -38,7 +39,7 @@ def output_scale(clips: LatentClips, patch: tuple[int, int]) -> Tensor:
 def build_generator(config: GeneratorTrainingConfig, clips: LatentClips) -> CausalTransformer:
     """A fresh transformer that predicts a copy of the reference."""
     model = CausalTransformer(config.transformer)
-    model.initialise(torch.Generator().manual_seed(config.seed))
+    initialise(model, torch.Generator().manual_seed(config.seed))
     with torch.no_grad():
         model.output_scale.copy_(output_scale(clips, config.transformer.patch_size[1:]))
         for layer in model.layers:  # open gates: a small model has no depth to lose

@@ -13,6 +13,7 @@ import torch
 
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.config import TransformerConfig
+from joyflash_cli.model.initialisation import initialise
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.batches import (
@@ -85,7 +86,7 @@ def fresh_teacher(sizes: TransformerConfig, clips: LatentClips, *, seed: int) ->
             f"out_channels is {sizes.out_channels}; the encoded clips have {channels} channels",
             hint=f"set out_channels = {channels} and in_channels = {2 * channels + 1}",
         )
-    teacher = CausalTransformer(sizes).initialise(torch.Generator().manual_seed(seed))
+    teacher = initialise(CausalTransformer(sizes), torch.Generator().manual_seed(seed))
     if sizes.prediction == "clean":
         with torch.no_grad():
             teacher.output_scale.copy_(output_scale(clips, sizes.patch_size[1:]))

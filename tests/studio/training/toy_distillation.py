@@ -5,6 +5,7 @@ import dataclasses
 import torch
 
 from joyflash_cli.model.config import AudioAttentionConfig, TransformerConfig
+from joyflash_cli.model.initialisation import initialise
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.settings import PAPER, TINY, SamplerSettings
@@ -26,7 +27,7 @@ PLAIN = dataclasses.replace(PAPER, psb=False, sub_steps=(), mci=False, mci_noise
 def toy_model(config: TransformerConfig = CONFIG, seed: int = 0) -> CausalTransformer:
     """Random weights everywhere, so that every path matters."""
     generator = torch.Generator().manual_seed(seed)
-    model = CausalTransformer(config).initialise(generator)
+    model = initialise(CausalTransformer(config), generator)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
