@@ -74,6 +74,27 @@ def write_whole(path: Path, content: str | bytes, *, mark: str = "", durable: bo
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def check_place(path: Path, *, hint: str) -> None:
+    """Refuses a place where a file could not be written, before the work for it is done.
+
+    Args:
+        path: The file to be; its folder is made.
+        hint: The next step of the error.
+
+    Raises:
+        OutputError: ``E-OUTPUT-FULL`` or ``E-OUTPUT-WRITE``.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        probe = part_path(path, "probe")
+        probe.write_bytes(b"\0")
+        probe.unlink()
+    except OSError as error:
+        raise cannot_write(path, error, hint=hint) from error
+
+
 def flush(path: Path) -> None:
     """Returns when what was written to a file, or what happened in a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

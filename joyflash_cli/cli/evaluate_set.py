@@ -59,6 +59,7 @@ def build(
       joyflash evaluate set build --pictures faces --speech voices --out set
       joyflash evaluate set build --built-in --out set
       joyflash batch set/manifest.csv --out-dir videos
+      joyflash evaluate videos set/manifest.csv --videos videos
     """  # noqa: D301 - \b tells the help not to fold the examples
     if built_in == bool(pictures or speech):
         raise UsageError(

@@ -46,6 +46,16 @@ class VideosOptions:
             "NAMES",
         ),
     ] = None
+    videos: Annotated[
+        list[Path] | None,
+        option(
+            "--videos",
+            "Output folder of the batch whose manifest MANIFEST is, as of an evaluation set; may "
+            "be given again: each is a system.",
+            "DIR",
+            group=FILES,
+        ),
+    ] = None
     reference: Annotated[
         Path | None,
         option(
@@ -124,14 +134,15 @@ def videos(options: VideosOptions) -> None:
     """Judge videos of any system: lips, drift, speed, and the paper's scores.
 
     A table is CSV with a header, or JSON lines: the column video, and any of reference (picture),
-    audio, truth (the true film of the same sentence), system and category. Tables of means by
-    system and category are printed, with the number of clips behind them; videos that failed are
-    listed and end with status 7.
+    audio, truth (the true film of the same sentence), system and category. The manifest of a batch
+    will do with --videos. Tables of means by system and category are printed, with the number of
+    clips behind them; videos that failed are listed and end with status 7.
 
     \b
     Examples:
       joyflash evaluate videos out --truth films --markdown
       joyflash evaluate videos clips.csv --metrics lips,drift --json
+      joyflash evaluate videos set/manifest.csv --videos ours --videos theirs
       joyflash evaluate videos out --metrics all --beside paper
     """  # noqa: D301 - \b tells the help not to fold the examples
     if options.as_json and options.markdown:
@@ -141,11 +152,16 @@ def videos(options: VideosOptions) -> None:
     from joyflash_cli.measures.metrics import all_measures, choose_metrics, metrics_with
     from joyflash_cli.measures.video_rows import read_video_rows
     from joyflash_cli.measures.video_table import as_markdown, as_text, summarise
-    from joyflash_cli.measures.videos import measure_videos, write_results
+    from joyflash_cli.measures.videos import measure_videos, settings_of, write_results
 
     known = metrics_with(syncnet=options.syncnet, remote_code=options.remote_code)
     chosen = choose_metrics(options.metrics, known)
-    rows = read_video_rows(options.source, reference=options.reference, truth=options.truth)
+    rows = read_video_rows(
+        options.source,
+        videos=options.videos or (),
+        reference=options.reference,
+        truth=options.truth,
+    )
 
     def tell(text: str, num_done: int, num_rows: int) -> None:
         say(f"evaluate: {text} {num_done}/{num_rows}", quiet=options.quiet)
@@ -162,7 +178,7 @@ def videos(options: VideosOptions) -> None:
         if found is None:
             say("evaluate: stopped; the same command goes on from here", quiet=options.quiet)
             raise typer.Exit(signals.exit_code)
-    summary = summarise(found, all_measures())
+    summary = summarise(found, all_measures()) | {"settings": settings_of(chosen)}
     paper = options.beside is not None
     page = as_markdown(summary, all_measures(), paper=paper)
     write_results(options.folder, summary, page)

@@ -153,15 +153,18 @@ def _bring_measure(
     Raises:
         UsageError: When no file is given, or for what the Hub has.
     """
-    from joyflash_cli.measures.syncnet_weights import FETCH_COMMAND, bring_syncnet
+    from joyflash_cli.measures.network_weights import PUBLISHED, bring_weights, fetch_command
 
     if len(files) != 1 or files[0].is_published:
-        raise UsageError("--from is for files that no hub has", hint=FETCH_COMMAND)
+        hint = f"--role {' or '.join(PUBLISHED)} --from FILE"
+        raise UsageError("--from is for one file that no hub has", hint=hint)
     source = None if place is None else Path(place).expanduser()
     if source is None or not source.is_file():
         what = f"{files[0].path} is on no hub" if place is None else f"{place} is no file"
-        raise UsageError(what, hint=f"download it from its authors, then {FETCH_COMMAND}")
-    return [] if is_rehearsal else [str(bring_syncnet(source, files[0]))]
+        raise UsageError(
+            what, hint=f"download it from its authors, then {fetch_command(files[0].role)}"
+        )
+    return [] if is_rehearsal else [str(bring_weights(source, files[0]))]
 
 
 def _place_files(

@@ -10,6 +10,7 @@ import numpy as np
 
 from joyflash_cli.errors import DataError
 from joyflash_cli.measures.film import FilmReading, read_film
+from joyflash_cli.measures.film_figures import Figures, figures_of
 from joyflash_cli.measures.reader import Readers
 from joyflash_cli.media.inputs.faces import Face
 from joyflash_cli.media.inputs.picture import read_picture
@@ -121,6 +122,11 @@ class Clip:
     def film(self) -> FilmReading:
         """What is read of the face in every frame, at the file's own rate."""
         return read_film(self.frames(), fps=self.fps, readers=self.readers)
+
+    @cached_property
+    def figures(self) -> Figures:
+        """What its frames say without a truth, and of lips and sound where it has sound."""
+        return figures_of(self.film, self.waveform)
 
     @property
     def faces(self) -> tuple[Face, ...]:

@@ -1,15 +1,19 @@
 """Metrics that need no download: lips, drift and speed of any video of one speaking face."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from joyflash_cli.measures import sync
+from joyflash_cli.measures import film_figures, reader, sync, tracks
 from joyflash_cli.measures.clip import Clip
-from joyflash_cli.measures.film import embed_face
-from joyflash_cli.measures.film_figures import Figures, compare, figures_of
+from joyflash_cli.measures.film import OPEN_MOUTH, embed_face
+from joyflash_cli.measures.film_figures import Figures, compare
 from joyflash_cli.measures.identity import similarity_to_reference
 from joyflash_cli.measures.metric import Measured
 from joyflash_cli.measures.origin import blocks_are_known
 from joyflash_cli.measures.table import Measure, fixed, signed
+from joyflash_cli.media.inputs import face_networks
+from joyflash_cli.small_networks import asset_sha256
 
 MIN_FOR_LAG = 0.3
 """Lips that follow less than this at the best lag have no lag that means anything."""
@@ -18,7 +22,10 @@ SILENCE_MARGIN_S = 0.24
 
 NO_TRUTH = "no true film is given: a column truth, or --truth DIR"
 NO_SOUND = "the video has no sound"
-
+TOGETHER = (
+    "a record holds the time of transformer and decoder together; joyflash benchmark tells them "
+    "apart"
+)
 
 TO_TRUTH = (
     Measure("lip_correlation", "lips to truth", "",
@@ -107,7 +114,7 @@ SPEED = (
             better="high"),
     Measure("fps_dit", "FPS, DiT only", "frames a second",
             "the same for the transformer alone, as the paper states it",
-            "a finished video does not tell it", better="high"),
+            "a finished video does not tell it; joyflash benchmark does", better="high"),
 )  # fmt: skip
 
 
@@ -123,10 +130,24 @@ class Lips:
         """Nothing: the points network is shipped."""
         return ""
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Thresholds, and the network that reads the face."""
+        return {
+            "points_sha256": asset_sha256(face_networks.ASSET),
+            "smoothing_s": film_figures.SMOOTHING_S,
+            "max_lag_s": film_figures.MAX_LAG_S,
+            "min_for_lag": MIN_FOR_LAG,
+            "silence_margin_s": SILENCE_MARGIN_S,
+            "open_mouth": OPEN_MOUTH,
+            "shut": film_figures.SHUT,
+            "blink_s": list(film_figures.BLINK_S),
+        }
+
     def compute(self, clip: Clip) -> Measured:
         """Its figures; those beside truth and sound where there are such."""
         film, waveform, truth = clip.film, clip.waveform, clip.truth
-        figures = figures_of(film, waveform)
+        figures = clip.figures
         reasons: dict[str, str] = {}
         if truth is None:
             reasons |= _all(TO_TRUTH, NO_TRUTH)
@@ -162,10 +183,19 @@ class Drift:
         """Nothing: the embedding is shipped."""
         return ""
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """How long beginning and end are, and the networks that read face and person."""
+        return {
+            "points_sha256": asset_sha256(face_networks.ASSET),
+            "readers_sha256": asset_sha256(reader.ASSET),
+            "window_s": tracks.WINDOW_S,
+        }
+
     def compute(self, clip: Clip) -> Measured:
         """Its figures; the likeness is to the reference picture where one is named."""
         film, truth = clip.film, clip.truth
-        values = figures_of(film).values
+        values = dict(clip.figures.values)
         reasons: dict[str, str] = {}
         if clip.row.reference is not None:
             reference = embed_face(clip.reference, clip.readers)
@@ -196,15 +226,19 @@ class Speed:
         """Nothing."""
         return ""
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """None."""
+        return {}
+
     def compute(self, clip: Clip) -> Measured:
         """Its figures, from the record that JoyFlash writes beside a video."""
         clip.facts  # noqa: B018 - a file that is no video fails, whatever lies beside it
         frames, wall_s = (clip.record.get(name) for name in ("video_frames", "wall_s"))
-        dit = "a record holds the time of the transformer and the decoder together"
         if not isinstance(frames, int) or not isinstance(wall_s, int | float) or wall_s <= 0:
             unknown = "no record of a JoyFlash render lies beside the video"
             return Measured({}, {"fps": unknown, "fps_dit": unknown})
-        return Measured({"fps": frames / wall_s}, {"fps_dit": dit})
+        return Measured({"fps": frames / wall_s}, {"fps_dit": TOGETHER})
 
 
 def _all(measures: tuple[Measure, ...], reason: str) -> dict[str, str]:

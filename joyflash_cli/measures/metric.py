@@ -4,8 +4,9 @@ A metric is any object with these four; ``measures.metrics.METRICS`` lists those
 figure that cannot be computed is ``None`` with a reason beside it, never 0.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from joyflash_cli.measures.clip import Clip
 from joyflash_cli.measures.table import Measure
@@ -44,6 +45,14 @@ class Metric(Protocol):
 
         Called once before any video is read, and cheap: it looks whether weights and packages are
         there and loads nothing.
+        """
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What its figures depend on beside the video, as JSON: thresholds, hashes of weights.
+
+        What was kept of a video under other settings is measured again. Never asked for while
+        ``missing()`` says something.
         """
 
     def compute(self, clip: Clip) -> Measured:

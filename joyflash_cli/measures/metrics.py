@@ -32,8 +32,8 @@ def metrics_with(*, syncnet: Path | None = None, remote_code: str = "") -> dict[
         syncnet: Other weights than SyncNet's published ones.
         remote_code: What the user allows to run; see :class:`QAlignScores`.
     """
-    known = {metric.name: metric for metric in METRICS}
-    return known | {"sync": SyncMetric(syncnet), "q_align": QAlignScores(remote_code)}
+    changed: tuple[Metric, ...] = (SyncMetric(syncnet), QAlignScores(remote_code))
+    return {metric.name: metric for metric in (*METRICS, *changed)}
 
 
 def choose_metrics(

@@ -6,7 +6,6 @@ ceiling and must be reported next to every number they give.
 """
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from joyflash_cli.errors import CheckpointError
+from joyflash_cli.small_networks import load_networks, save_networks
 from joyflash_cli.types import to_signed
+
+ASSET = "assets/evaluation/readers.safetensors"
 
 MOUTH_SIZE = (56, 56)
 EYES_SIZE = (24, 48)
@@ -226,37 +227,15 @@ def load_readers(path: Path | None = None) -> Readers:
     Raises:
         CheckpointError: If the file is missing or of another layout.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    source = (
-        path
-        if path is not None
-        else files("joyflash_cli") / "assets/evaluation/readers.safetensors"
-    )
     readers = Readers(MouthReader(), IdentityNet())
-    try:
-        state = {name: value.float() for name, value in load(source.read_bytes()).items()}
-        for name, network in (("mouth", readers.mouth), ("identity", readers.identity)):
-            prefix = f"{name}_reader."
-            part = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-            network.load_state_dict(part)
-            network.eval()
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise CheckpointError(
-            f"The evaluation readers in {source} cannot be loaded.",
-            hint="restore the file or reinstall joyflash",
-        ) from error
+    load_networks(_named(readers), ASSET, path, what="evaluation readers")
     return readers
 
 
 def save_readers(readers: Readers, path: Path) -> None:
     """Write both networks as one float16 safetensors file."""
-    from safetensors.torch import save_file
+    save_networks(_named(readers), path)
 
-    state = {}
-    for name, network in (("mouth", readers.mouth), ("identity", readers.identity)):
-        for key, value in network.state_dict().items():
-            state[f"{name}_reader.{key}"] = value.half().contiguous()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path)
+
+def _named(readers: Readers) -> dict[str, nn.Module]:
+    return {"mouth_reader": readers.mouth, "identity_reader": readers.identity}

@@ -1,6 +1,6 @@
 """IDC, Q_score and Q_face as metrics of videos, and a look at pictures that needs no download."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from joyflash_cli.errors import CheckpointError
+from joyflash_cli.files import file_sha256
 from joyflash_cli.measures.clip import Clip
 from joyflash_cli.measures.metric import Measured
-from joyflash_cli.measures.picture_look import clarity, noise_levels
+from joyflash_cli.measures.picture_look import FACE_PX, clarity, noise_levels
 from joyflash_cli.measures.table import Measure, fixed
+from joyflash_cli.media.inputs import face_networks
+from joyflash_cli.small_networks import asset_sha256
 
 if TYPE_CHECKING:
     from joyflash_cli.measures.scores import Judge
@@ -39,6 +42,10 @@ class IdentityConsistency:
                 "to that of the picture",
                 "the paper does not say which DINOv2 and against what; a still picture scores 1",
                 fixed(3), "high"),
+        Measure("idc_consecutive", "IDC, consecutive", "", "mean over frames of half the cosine to "
+                "the frame before and half that to the first, as VBench's subject consistency",
+                "VBench takes another DINO: its tables do not compare; a still picture scores 1",
+                fixed(3), "high"),
     )  # fmt: skip
     needs_download = True
 
@@ -52,22 +59,31 @@ class IdentityConsistency:
             return f"{error.message}: {error.hint}"
         return ""
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Which DINOv2."""
+        return {"dinov2_sha256": file_sha256(self._place() / "model.safetensors")}
+
     def compute(self, clip: Clip) -> Measured:
-        """Every frame against the picture.
+        """Every frame against the picture, and against the frame before.
 
         Raises:
             JoyFlashError: If the video or the picture cannot be read.
         """
         import torch
 
-        from joyflash_cli.measures.scores import class_tokens, similarity_to
+        from joyflash_cli.measures.scores import class_tokens, consistency, similarity_to
 
         reference = class_tokens(self._network, [clip.reference])[0]
         frames = clip.frames()
         tokens = []
         while batch := list(islice(frames, _BATCH)):
             tokens.append(class_tokens(self._network, batch))
-        return Measured({"idc": similarity_to(torch.cat(tokens), reference)})
+        film = torch.cat(tokens)
+        return Measured(
+            {"idc": similarity_to(film, reference), "idc_consecutive": consistency(film)},
+            {"idc_consecutive": "one frame has none before it"},
+        )
 
     @cached_property
     def _network(self) -> Any:
@@ -127,6 +143,17 @@ class QAlignScores:
             )
         return ""
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Which code and weights, and where faces are cut."""
+        from joyflash_cli.measures.scores import FACE_MARGIN
+
+        return {
+            "q_align": self.remote_code,
+            "face_margin": FACE_MARGIN,
+            "points_sha256": asset_sha256(face_networks.ASSET),
+        }
+
     def compute(self, clip: Clip) -> Measured:
         """One frame a second, and its face.
 
@@ -176,6 +203,17 @@ class PictureLook:
     def missing(self) -> str:
         """Nothing."""
         return ""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Where faces are cut, and how large they are made."""
+        from joyflash_cli.measures.scores import FACE_MARGIN
+
+        return {
+            "face_px": FACE_PX,
+            "face_margin": FACE_MARGIN,
+            "points_sha256": asset_sha256(face_networks.ASSET),
+        }
 
     def compute(self, clip: Clip) -> Measured:
         """One frame a second, and its face.

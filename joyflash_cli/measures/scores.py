@@ -56,6 +56,18 @@ def similarity_to(embeddings: Tensor, reference: Tensor) -> float:
     return float(functional.cosine_similarity(embeddings, reference[None]).mean())
 
 
+def consistency(embeddings: Tensor) -> float | None:
+    """How alike embeddings ``(F, D)`` are to the one before and to the first; ``None`` of one.
+
+    The mean of both cosines, as VBench (Huang et al., 2024) defines subject consistency.
+    """
+    if len(embeddings) < 2:
+        return None
+    before = functional.cosine_similarity(embeddings[1:], embeddings[:-1])
+    first = functional.cosine_similarity(embeddings[1:], embeddings[:1])
+    return float((before + first).mean() / 2)
+
+
 @torch.inference_mode()
 def class_tokens(network: Any, pictures: Sequence[np.ndarray]) -> Tensor:
     """Class tokens ``(B, D)`` after the last norm, of pictures ``(H, W, 3)`` uint8."""

@@ -1,15 +1,17 @@
 """The faces that SyncNet looks at: one face followed through a film and cut as it was trained.
 
-The published protocol finds faces with S3FD; here the outline of the project's own face points
-stands for its box. Everything after the box is the protocol's: tracks, median filter, crop.
+The published protocol finds faces with S3FD. Where its weights were not brought, the outline of the
+project's own face points stands for its box. Everything after the box is the protocol's: tracks,
+median filter, crop.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from joyflash_cli.errors import DataError
+from joyflash_cli.measures.boxes import overlap_of
 from joyflash_cli.measures.syncnet import FACE_PX, FPS
 from joyflash_cli.media.inputs.face_points import OUTLINE
 from joyflash_cli.media.inputs.faces import MIN_CONFIDENCE, Face, read_points
@@ -67,6 +69,32 @@ def face_boxes(frames: Iterable[np.ndarray]) -> np.ndarray:
             boxes += [_box(one) for one in found]
             sure = [one for one in found if one.confidence > MIN_CONFIDENCE]
             face, batch = (sure[-1] if sure else None), []
+    return np.array(boxes).reshape(-1, 4)
+
+
+def found_boxes(
+    frames: Iterable[np.ndarray], find: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """The same by a detector that looks at every frame for itself.
+
+    Args:
+        frames: ``(H, W, 3)`` uint8 RGB each.
+        find: From a frame to its boxes ``(n, 4)``. The one that overlaps the last face most counts,
+            else the largest.
+    """
+    boxes: list[np.ndarray] = []
+    last: np.ndarray | None = None
+    for frame in frames:
+        found = find(frame)
+        if not len(found):
+            boxes.append(np.full(4, np.nan))
+            continue
+        sizes = (found[:, 2:] - found[:, :2]).prod(1)
+        if last is not None:
+            overlaps = np.array([overlap_of(box, last) for box in found])
+            sizes = overlaps if overlaps.max() > SAME_FACE_OVERLAP else sizes
+        last = found[int(sizes.argmax())]
+        boxes.append(last)
     return np.array(boxes).reshape(-1, 4)
 
 
@@ -154,20 +182,13 @@ def _tracks(boxes: np.ndarray) -> Iterator[Track]:
     breaks = [
         place
         for place, (last, now) in enumerate(zip(seen[:-1], seen[1:], strict=True), start=1)
-        if now - last > MAX_GAP_FRAMES or _overlap(boxes[last], boxes[now]) <= SAME_FACE_OVERLAP
+        if now - last > MAX_GAP_FRAMES or overlap_of(boxes[last], boxes[now]) <= SAME_FACE_OVERLAP
     ]
     for part in np.split(seen, breaks):
         if len(part):
             every = np.arange(part[0], part[-1] + 1)
             sides = [np.interp(every, part, boxes[part, side]) for side in range(4)]
             yield Track(int(part[0]), np.stack(sides, 1))
-
-
-def _overlap(one: np.ndarray, other: np.ndarray) -> float:
-    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
-    shared = float((high - low).clip(0).prod())
-    areas = float((one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod())
-    return shared / max(areas - shared, 1e-9)
 
 
 def _median(values: np.ndarray) -> np.ndarray:

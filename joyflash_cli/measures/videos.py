@@ -1,7 +1,8 @@
 """Judges videos one after the other and keeps what was measured of each.
 
-What is kept of a video holds the hashes of its files: a run that was stopped, or that asks for one
-more metric, measures only what is not known yet. Failures are tried again.
+What is kept of a video holds the hashes of its files, and what is kept of a metric those of its
+settings: a run that was stopped, or that asks for one more metric, measures only what is not known
+yet. Failures are tried again.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from joyflash_cli.errors import CheckpointError, DeviceError, JoyFlashError
-from joyflash_cli.files import cannot_write, file_sha256, write_whole
+from joyflash_cli.files import cannot_write, check_place, file_sha256, write_whole
 from joyflash_cli.measures.clip import Clip, VideoRow
 from joyflash_cli.measures.metric import Measured, Metric
 from joyflash_cli.measures.reader import load_readers
@@ -24,6 +25,7 @@ RESULTS_FOLDER = "measures"
 """Below a folder of videos, unless another place is named."""
 
 CLIPS_FOLDER, RESULTS_FILE, PAGE_FILE = "clips", "videos.json", "videos.md"
+OTHER_FOLDER = "choose another folder with --out"
 NOT_ASKED = "not asked for: --metrics {}"
 
 Progress = Callable[[str, int, int], None]
@@ -59,11 +61,16 @@ def measure_videos(
         CheckpointError: If weights that are there cannot be loaded.
         DeviceError: If the device cannot do it.
     """
-    readers = load_readers()
+    check_place(folder / RESULTS_FILE, hint=OTHER_FOLDER)
     missing = {metric.name: why for metric in metrics if (why := metric.missing())}
+    settings = {
+        name: hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        for name, values in settings_of(metrics).items()
+    }
+    readers = load_readers()
     found = []
     for index, row in enumerate(rows):
-        kept = KeptClip(folder / CLIPS_FOLDER, row)
+        kept = KeptClip(folder / CLIPS_FOLDER, row, settings)
         clip = Clip(row, readers)
         errors: dict[str, str] = {}
         for metric in metrics:
@@ -85,6 +92,11 @@ def measure_videos(
             progress(f"{row.name} failed: {next(iter(errors.values()))};", index + 1, len(rows))
         found.append(_row(row, metrics, known, kept.measured, missing | errors, errors))
     return found
+
+
+def settings_of(metrics: Sequence[Metric]) -> dict[str, Mapping[str, Any]]:
+    """By name what the figures of each metric that can be computed here depend on."""
+    return {metric.name: metric.settings for metric in metrics if not metric.missing()}
 
 
 def _measured(metric: Metric, clip: Clip) -> tuple[Measured, str]:
@@ -131,13 +143,17 @@ class KeptClip:
     Args:
         folder: Of all such files.
         row: The video; results of other files under its name are forgotten.
+        settings: By metric the digest of what its figures depend on; results of a metric under
+            other settings do not count.
     """
 
-    def __init__(self, folder: Path, row: VideoRow) -> None:
+    def __init__(self, folder: Path, row: VideoRow, settings: Mapping[str, str]) -> None:
         digest = hashlib.sha256(row.name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
         words = re.sub(r"[^\w.-]+", "_", row.name)[-80:]
         self._path = folder / f"{words}-{digest}.json"
         self._about: dict[str, Any] = {"format": FORMAT, "name": row.name}
+        self._settings = settings
+        self._parts: dict[str, dict[str, Any]] = {}
         self.error = ""
         self.measured: dict[str, Measured] = {}
         try:
@@ -150,8 +166,11 @@ class KeptClip:
     def _read(self) -> Iterator[tuple[str, Measured]]:
         try:
             kept = json.loads(self._path.read_text(encoding="utf-8"))
-            if {key: kept.get(key) for key in self._about} == self._about:
-                for name, found in kept["measured"].items():
+            if {key: kept.get(key) for key in self._about} != self._about:
+                return
+            for name, found in kept["measured"].items():
+                self._parts[name] = found
+                if found.get("settings") == self._settings.get(name, ""):
                     yield name, Measured(dict(found["values"]), dict(found["reasons"]))
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return  # none, or somebody else's file: measured again
@@ -166,11 +185,10 @@ class KeptClip:
         values = {name: _rounded(found.values.get(name)) for name in names}
         reasons = {name: why for name, why in found.reasons.items() if values.get(name) is None}
         self.measured[metric.name] = Measured(values, reasons)
-        measured = {
-            name: {"values": part.values, "reasons": part.reasons}
-            for name, part in self.measured.items()
-        }
-        write_result(self._path, self._about | {"measured": measured})
+        settings = self._settings[metric.name]
+        part = {"settings": settings, "values": values, "reasons": reasons}
+        self._parts[metric.name] = part
+        write_result(self._path, self._about | {"measured": self._parts})
 
 
 def write_result(path: Path, values: Mapping[str, Any]) -> None:
@@ -192,7 +210,7 @@ def write_text(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)
     except OSError as error:
-        raise cannot_write(path, error, hint="choose another folder with --out") from error
+        raise cannot_write(path, error, hint=OTHER_FOLDER) from error
 
 
 def _rounded(value: float | int | None) -> float | int | None:

@@ -22,6 +22,7 @@ from joyflash_cli.measures.scores import (
     WORDS,
     QAlign,
     class_tokens,
+    consistency,
     face_crop,
     quality_score,
     similarity_to,
@@ -173,6 +174,14 @@ def test_the_picture_itself_is_alike_in_any_order(dinov2):
     assert mixed == pytest.approx((1 + alone) / 2, abs=1e-6)
 
 
+def test_consistency_is_half_of_neighbours_and_half_of_the_first():
+    axes = torch.eye(3)
+    assert consistency(axes[[0, 0, 0]]) == pytest.approx(1)
+    assert consistency(axes) == pytest.approx(0)
+    assert consistency(axes[[0, 0, 1, 1]]) == pytest.approx((2 + 0 + 1) / 6)
+    assert consistency(axes[:1]) is None
+
+
 def test_pictures_are_seen_as_transformers_own_processor_shows_them(dinov2):
     from transformers import BitImageProcessor
 
@@ -190,8 +199,11 @@ def test_pictures_are_seen_as_transformers_own_processor_shows_them(dinov2):
 def test_idc_of_a_film(film, dinov2, tmp_path):
     metric = IdentityConsistency(dinov2)
     assert metric.missing() == ""
-    own = metric.compute(clip_of(film)).values["idc"]
+    found = metric.compute(clip_of(film)).values
+    own = found["idc"]
     assert 0.5 < own <= 1 + 1e-6
+    assert 0.5 < found["idc_consecutive"] <= 1 + 1e-6
+    assert len(metric.settings["dinov2_sha256"]) == 64
     Image.fromarray(255 - held_out()[0][0]).save(tmp_path / "other.png")
     other = metric.compute(clip_of(film, reference=tmp_path / "other.png")).values["idc"]
     assert other < own

@@ -6,7 +6,9 @@ import torch
 from safetensors.torch import save_file
 
 from joyflash_cli.measures.clip import Clip, VideoRow
+from joyflash_cli.measures.network_weights import weights_path
 from joyflash_cli.measures.reader import IdentityNet, MouthReader, Readers
+from joyflash_cli.measures.s3fd import S3FD
 from joyflash_cli.measures.sync_metric import SyncMetric
 from joyflash_cli.measures.syncnet import FEATURES, SyncNet, sync_score
 from joyflash_cli.types import AudioClip
@@ -83,6 +85,25 @@ def test_a_film_is_measured_with_any_weights(tmp_path, weights):
     assert found.values["sync_d"] > 0
     assert found.values["sync_c"] >= 0
     assert -15 <= found.values["sync_offset_frames"] <= 15
+
+
+def test_s3fd_finds_the_faces_where_its_weights_are(tmp_path, weights, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    clip = clip_of(film(tmp_path / "film.mp4", num_frames=10))
+    by_points = SyncMetric(weights)
+    before = by_points.settings
+    assert "seen for 0.4 s on end" in by_points.compute(clip).reasons["sync_c"]
+    blind = S3FD()
+    with torch.no_grad():
+        for value in blind.parameters():
+            value.zero_()
+    weights_path("s3fd").parent.mkdir(parents=True)
+    save_file(blind.state_dict(), weights_path("s3fd"))
+    metric = SyncMetric(weights)
+    assert metric.missing() == ""
+    assert (before["detector"], metric.settings["detector"]) == ("face points", "S3FD")
+    assert metric.settings["syncnet_sha256"] == before["syncnet_sha256"]
+    assert metric.compute(clip).reasons["sync_c"] == "no face is made out"
 
 
 @pytest.mark.parametrize(

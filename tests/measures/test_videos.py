@@ -12,9 +12,10 @@ import pytest
 from measures.judged_films import write_qualities
 
 from joyflash_cli.cli.app import run
-from joyflash_cli.errors import DataError, UsageError
+from joyflash_cli.errors import DataError, OutputError, UsageError
 from joyflash_cli.measures import videos
 from joyflash_cli.measures.clip import VideoRow
+from joyflash_cli.measures.evaluation_set import build_set
 from joyflash_cli.measures.metric import Measured
 from joyflash_cli.measures.table import Measure
 from joyflash_cli.measures.video_rows import read_video_rows
@@ -116,8 +117,8 @@ class Counting:
     needs_download = False
     measures = (Measure("length", "length", "s", "length of the file's name"),)
 
-    def __init__(self, name="counting", why=""):
-        self.name, self.why, self.calls = name, why, []
+    def __init__(self, name="counting", why="", settings=()):
+        self.name, self.why, self.calls, self.settings = name, why, [], dict(settings)
 
     def missing(self):
         return self.why
@@ -167,6 +168,32 @@ def test_what_is_known_is_not_measured_again_and_failures_are(rows, tmp_path):
     metric.calls.clear()
     measure(rows, metric, out)
     assert metric.calls == ["a", "bad", "bug", "nan"]
+
+
+def test_another_setting_is_measured_anew_and_the_other_metrics_are_not(rows, tmp_path):
+    out, rows = tmp_path / "out", rows[:1]
+    other = Counting("other")
+    for settings, calls in (({"a": 1}, 1), ({"a": 1}, 0), ({"a": (2, 3)}, 1), ({"a": [2, 3]}, 0)):
+        metric = Counting(settings=settings)
+        videos.measure_videos(rows, [metric, other], [metric, other], out)
+        assert len(metric.calls) == calls
+    assert len(other.calls) == 1
+    # What was not asked for stays kept.
+    measure(rows, Counting(settings={"a": 4}), out)
+    measure(rows, other, out)
+    assert len(other.calls) == 1
+
+
+def test_a_place_that_cannot_be_written_is_told_before_any_work(rows, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    metric = Counting()
+    with pytest.raises(OutputError, match="cannot be written"):
+        measure(rows, metric, tmp_path / "file/out")
+    assert not metric.calls
+    (tmp_path / "out/videos.json").mkdir(parents=True)
+    with pytest.raises(OutputError, match="cannot be written"):
+        measure(rows, metric, tmp_path / "out")
+    assert not metric.calls
 
 
 def test_a_stopped_run_goes_on_where_it_was(rows, tmp_path):
@@ -228,6 +255,47 @@ def test_folders_and_tables_name_systems_and_twins(tmp_path):
     lines = tmp_path / "v.jsonl"
     lines.write_text('{"video": "v/c.mp4", "category": "song", "system": null}\n')
     assert read_video_rows(lines) == [VideoRow("v/c", tmp_path / "v/c.mp4", category="song")]
+
+
+def test_the_manifest_of_a_set_names_the_videos_of_its_batches(tmp_path):
+    build_set(tmp_path / "set", count=2)
+    manifest = tmp_path / "set/manifest.csv"
+    for name in ("ours", "theirs"):
+        (tmp_path / name).mkdir()
+    found = read_video_rows(manifest, videos=[tmp_path / "ours", tmp_path / "theirs"])
+    assert [row.system for row in found] == ["ours", "ours", "theirs", "theirs"]
+    one, other, *_ = found
+    assert (one.category, other.category) == ("three-dimensional", "animated")
+    assert one.name == "ours/clip-00-three-dimensional-public-speaking"
+    assert one.video == tmp_path / "ours/clip-00-three-dimensional-public-speaking.mp4"
+    assert all(path.is_file() for path in (one.reference, one.audio, one.truth))
+    with pytest.raises(UsageError, match="is the manifest of a batch"):
+        read_video_rows(manifest)
+    for place in (tmp_path / "gone", manifest):
+        with pytest.raises(UsageError, match="is not a folder"):
+            read_video_rows(manifest, videos=[place])
+    (tmp_path / "v.csv").write_text("video\na.mp4\n")
+    with pytest.raises(UsageError, match="is no manifest"):
+        read_video_rows(tmp_path / "v.csv", videos=[tmp_path / "ours"])
+    with pytest.raises(UsageError, match="is for a manifest"):
+        read_video_rows(tmp_path, videos=[tmp_path / "ours"])
+
+
+def test_a_manifest_may_be_json_lines_and_name_its_outputs(tmp_path):
+    table = tmp_path / "m.jsonl"
+    table.write_text(
+        '{"id": "a", "image": "a.png", "audio": "a.wav", "output": "x/y.mp4", "seed": 3}'
+    )
+    (row,) = read_video_rows(table, videos=[tmp_path])
+    assert row.video == tmp_path / "x/y.mp4"
+    assert (row.reference, row.truth, row.category) == (tmp_path / "a.png", None, "")
+    (tmp_path / "set.json").write_text("[")
+    with pytest.raises(DataError, match=r"set\.json cannot be read"):
+        read_video_rows(table, videos=[tmp_path])
+    table.write_text('{"id": "a", "image": "a.png", "audio": ""}')
+    (tmp_path / "set.json").unlink()
+    with pytest.raises(DataError, match="line 1 names no audio"):
+        read_video_rows(table, videos=[tmp_path])
 
 
 @pytest.mark.parametrize(

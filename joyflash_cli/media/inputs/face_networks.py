@@ -5,15 +5,14 @@ below are part of the weights.
 """
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from joyflash_cli.errors import CheckpointError
 from joyflash_cli.media.inputs.face_points import NUM_POINTS
+from joyflash_cli.small_networks import load_networks, save_networks
 
 FINDER_STRIDE = 8
 """Pixels between two places at which the finder looks for a face."""
@@ -25,7 +24,7 @@ CROP_PX = 128
 CROP_EYES_TO_MOUTH = 0.27
 """Side of the crop whose points are read; from eyes to mouth in it, as a fraction of the side."""
 
-_ASSET = "assets/points/points.safetensors"
+ASSET = "assets/points/points.safetensors"
 
 
 class Unit(nn.Module):
@@ -173,38 +172,20 @@ def load_face_networks(path: Path | None = None) -> FaceNetworks:
     Raises:
         CheckpointError: If the file is missing or of another layout.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    source = path if path is not None else files("joyflash_cli") / _ASSET
     networks = FaceNetworks(FaceFinder(), PointsNetwork())
-    try:
-        state = {name: value.float() for name, value in load(source.read_bytes()).items()}
-        for name, network in _named(networks):
-            fold(network)
-            prefix = f"{name}."
-            part = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-            network.load_state_dict(part)
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise CheckpointError(
-            f"The face networks in {source} cannot be loaded.",
-            hint="restore the file or reinstall joyflash",
-        ) from error
+    named = _named(networks)
+    for network in named.values():
+        fold(network)
+    load_networks(named, ASSET, path, what="face networks")
+    for network in named.values():
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return networks
 
 
 def save_face_networks(networks: FaceNetworks, path: Path) -> None:
     """Write both networks, folded, as one float16 safetensors file."""
-    from safetensors.torch import save_file
-
-    state = {}
-    for name, network in _named(networks):
-        for key, value in fold(network).state_dict().items():
-            state[f"{name}.{key}"] = value.half().contiguous()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path)
+    save_networks({name: fold(network) for name, network in _named(networks).items()}, path)
 
 
-def _named(networks: FaceNetworks) -> tuple[tuple[str, nn.Module], ...]:
-    return ("finder", networks.finder), ("points", networks.points)
+def _named(networks: FaceNetworks) -> dict[str, nn.Module]:
+    return {"finder": networks.finder, "points": networks.points}

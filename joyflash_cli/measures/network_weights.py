@@ -1,13 +1,14 @@
-"""SyncNet's weights on this machine: brought once by the user, then read as safetensors.
+"""SyncNet's and S3FD's weights on this machine: brought once by the user, read as safetensors.
 
-The published file is a pickle on no hub. It is compared with the size and the SHA-256 of
-``weights.toml``, opened for tensors alone, checked against the network's layers and kept beside
+The published files are pickles on no hub. Each is compared with the size and the SHA-256 of
+``weights.toml``, opened for tensors alone, checked against its network's layers and kept beside
 the converted checkpoints.
 """
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.weights.integrity import (
@@ -21,28 +22,34 @@ from joyflash_cli.weights.places import converted_directory
 from joyflash_cli.weights.publishing import published_directory
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from joyflash_cli.measures.syncnet import SyncNet
+Role = Literal["syncnet", "s3fd"]
 
-PROFILE, ROLE = "measures", "syncnet"
-FETCH_COMMAND = f"joyflash weights fetch {PROFILE} --role {ROLE} --from syncnet_v2.model"
+PROFILE = "measures"
+PUBLISHED: Mapping[str, str] = {"syncnet": "syncnet_v2.model", "s3fd": "sfd_face.pth"}
+"""Role to the name under which its authors publish it."""
 
 _COUNTER = ".num_batches_tracked"
 """Of training alone; files from before PyTorch 0.4.1 lack them."""
 
 
-def syncnet_path() -> Path:
+def fetch_command(role: str) -> str:
+    """The command that brings the weights of a role."""
+    return f"joyflash weights fetch {PROFILE} --role {role} --from {PUBLISHED[role]}"
+
+
+def weights_path(role: str) -> Path:
     """Where the weights are kept, whether or not they are there."""
-    return converted_directory(PROFILE) / f"{ROLE}.safetensors"
+    return converted_directory(PROFILE) / f"{role}.safetensors"
 
 
-def bring_syncnet(source: Path, file: WeightFile) -> Path:
-    """Keeps the published weights as safetensors.
+def bring_weights(source: Path, file: WeightFile) -> Path:
+    """Keeps published weights as safetensors.
 
     Args:
         source: The published file.
-        file: Its entry in ``weights.toml``.
+        file: Its entry in ``weights.toml``, of a role of ``PUBLISHED``.
 
     Returns:
         The path of the safetensors file.
@@ -63,34 +70,38 @@ def bring_syncnet(source: Path, file: WeightFile) -> Path:
     lock = read_lock(lock_path())
     planned = PlannedFile(file, "", lock.size(file, ""), lock.sha256(file, ""), "check", source)
     sha256 = check_copy(planned, source, lambda _: None)
-    state = _as_needed(load_old_pickle(source), source)
-    target = syncnet_path()
+    state = _as_needed(load_old_pickle(source), source, file.role)
+    target = weights_path(file.role)
     with published_directory(target.parent, overwrite=True) as staging:
+        for other in set(PUBLISHED) - {file.role}:
+            kept = weights_path(other)
+            if kept.is_file():
+                shutil.copyfile(kept, staging / kept.name)
         save_tensors(state, staging / target.name, metadata={"source_sha256": sha256})
     if not file.sha256:
         record_download(lock_path(), file, "", source, sha256)
     return target
 
 
-def load_syncnet(path: Path | None = None) -> "SyncNet":
-    """The network with trained weights, in evaluation mode.
+def load_network(role: Role, path: Path | None = None) -> "nn.Module":
+    """A network with trained weights, in evaluation mode.
 
     Args:
+        role: Which one.
         path: Another safetensors file of the same layers; what the user brought if ``None``.
 
     Raises:
         CheckpointError: ``E-CHECKPOINT-MISSING`` with the command that brings them, or
             ``E-CHECKPOINT-DAMAGED`` or ``E-CHECKPOINT-LAYOUT`` for what is there.
     """
-    from joyflash_cli.measures.syncnet import SyncNet
     from joyflash_cli.weights.tensors import read_tensors
 
-    own = syncnet_path()
+    own = weights_path(role)
     source = own if path is None else path
     if not source.is_file():
         raise CheckpointError(
-            f"{'SyncNet' if path is None else source} is not on this machine",
-            hint=FETCH_COMMAND,
+            f"{source} is not on this machine",
+            hint=fetch_command(role),
             code="E-CHECKPOINT-MISSING",
         )
     check_safetensors(source)
@@ -98,27 +109,37 @@ def load_syncnet(path: Path | None = None) -> "SyncNet":
     if stated is not None and hash_file(own) != stated["sha256"]:
         raise CheckpointError(
             f"{own} has changed since it was brought",
-            hint=FETCH_COMMAND,
+            hint=fetch_command(role),
             code="E-CHECKPOINT-DAMAGED",
         )
-    network = SyncNet()
-    network.load_state_dict(_as_needed(read_tensors([source]), source), strict=False)
+    network = _empty(role)
+    network.load_state_dict(_as_needed(read_tensors([source]), source, role), strict=False)
     return network.eval().requires_grad_(False)
 
 
-def _as_needed(state: "Mapping[str, Tensor]", source: Path) -> "dict[str, Tensor]":
+def _empty(role: str) -> "nn.Module":
+    if role == "syncnet":
+        from joyflash_cli.measures.syncnet import SyncNet
+
+        return SyncNet()
+    from joyflash_cli.measures.s3fd import S3FD
+
+    return S3FD()
+
+
+def _as_needed(state: "Mapping[str, Tensor]", source: Path, role: str) -> "dict[str, Tensor]":
     """The tensors of the network in float32, or an error that names what is wrong."""
     import torch
 
-    from joyflash_cli.measures.syncnet import SyncNet
     from joyflash_cli.weights.convert_plan import check_outputs, take
 
     with torch.device("meta"):
-        needed = {
-            name: tuple(value.shape)
-            for name, value in SyncNet().state_dict().items()
-            if not name.endswith(_COUNTER)
-        }
+        network = _empty(role)
+    needed = {
+        name: tuple(value.shape)
+        for name, value in network.state_dict().items()
+        if not name.endswith(_COUNTER)
+    }
     given = {name: value for name, value in state.items() if not name.endswith(_COUNTER)}
     try:
         check_outputs(
@@ -126,8 +147,8 @@ def _as_needed(state: "Mapping[str, Tensor]", source: Path) -> "dict[str, Tensor
         )
     except CheckpointError as error:
         raise CheckpointError(
-            f"{source} is not SyncNet: {error.message}",
-            hint="give syncnet_v2.model as its authors published it",
+            f"{source} is not {type(network).__name__}: {error.message}",
+            hint=f"give {PUBLISHED[role]} as its authors published it",
             code=error.code,
         ) from error
     return {name: given[name].float().contiguous().clone() for name in needed}
