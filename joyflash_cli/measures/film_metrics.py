@@ -18,6 +18,12 @@ from joyflash_cli.small_networks import asset_sha256
 MIN_FOR_LAG = 0.3
 """Lips that follow less than this at the best lag have no lag that means anything."""
 
+STILL_LIPS = 0.002
+"""Spread of the lips' opening, in outer eye distances, below which they stand still.
+
+What the reader makes of one frame shown again and again was 0.0003 or less; lips that spoke had
+0.018 or more."""
+
 SILENCE_MARGIN_S = 0.24
 
 NO_TRUTH = "no true film is given: a column truth, or --truth DIR"
@@ -138,6 +144,7 @@ class Lips:
             "smoothing_s": film_figures.SMOOTHING_S,
             "max_lag_s": film_figures.MAX_LAG_S,
             "min_for_lag": MIN_FOR_LAG,
+            "still_lips": STILL_LIPS,
             "silence_margin_s": SILENCE_MARGIN_S,
             "open_mouth": OPEN_MOUTH,
             "shut": film_figures.SHUT,
@@ -153,7 +160,7 @@ class Lips:
             reasons |= _all(TO_TRUTH, NO_TRUTH)
         else:
             figures = compare(film, truth.film).joined(figures)
-        values = _without_chance_lags(figures, reasons)
+        values = _without_chance(figures, reasons)
         if waveform is None:
             reasons |= _all(TO_SOUND, NO_SOUND)
         else:
@@ -161,6 +168,9 @@ class Lips:
             margin = round(SILENCE_MARGIN_S * film.fps)
             silent = sync.quiet_frames(level_db, margin_frames=margin)
             values["silence_movement"] = sync.movement_ratio(film.opening, silent).ratio
+        if _stand_still(values):
+            values["silence_movement"] = None
+            reasons["silence_movement"] = "the lips stand still"
         why = {
             "silence_movement": "the sound has no stretch of silence, or nothing else",
             "inside_lightness_p95": "the mouth never opens",
@@ -245,15 +255,30 @@ def _all(measures: tuple[Measure, ...], reason: str) -> dict[str, str]:
     return {measure.name: reason for measure in measures}
 
 
-def _without_chance_lags(figures: Figures, reasons: dict[str, str]) -> dict[str, float | None]:
-    """The table of figures; a lag of lips that follow nothing is none, and says so."""
+def _stand_still(values: Mapping[str, float | None]) -> bool:
+    movement = values["mouth_movement"]
+    return movement is not None and movement < STILL_LIPS
+
+
+def _without_chance(figures: Figures, reasons: dict[str, str]) -> dict[str, float | None]:
+    """The table of figures, less what chance makes of lips that follow nothing.
+
+    Those that stand still have a correlation of 0, and no lag; those that move have one, but no lag
+    where it is too low.
+    """
     values: dict[str, float | None] = dict(figures.table())
-    for kind in ("lip", "sound"):
+    is_still = _stand_still(values)
+    for kind in ("lip", "width", "sound"):
+        for name in (f"{kind}_correlation", f"{kind}_correlation_at_zero_lag"):
+            if is_still and name in values:
+                values[name] = 0.0
         found = values.get(f"{kind}_correlation")
         if found is not None and found < MIN_FOR_LAG:
             values[f"{kind}_lag_frames"] = None
             reasons[f"{kind}_lag_frames"] = (
-                f"lips that follow with a correlation of {found:.2f} have no lag; "
+                "the lips stand still"
+                if is_still
+                else f"lips that follow with a correlation of {found:.2f} have no lag; "
                 f"{MIN_FOR_LAG:g} are needed"
             )
     return values

@@ -147,7 +147,8 @@ def _measure(
         f"-horizon-{request.horizon_s:g}-clips-{clips}.json"
     )
     path = study.run_at(place).path(f"measured/{name}")
-    if not path.exists():
+    # Reports of earlier versions lack what the clips get as videos.
+    if not path.exists() or "videos" not in json.loads(path.read_text()):
         tell(f"table {request.table}, {place}: {row.name}, seed {seed}")
         weights = study.train(place, training, trained, seed)
         with tempfile.TemporaryDirectory() as folder:

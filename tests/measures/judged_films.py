@@ -1,4 +1,4 @@
-"""Films of known quality: true, late, still, blurred, growing old, of another sentence."""
+"""Films of known quality: true, late, still, blurred, growing old, with lips of other words."""
 
 from pathlib import Path
 
@@ -26,15 +26,14 @@ def aged(frames: np.ndarray) -> np.ndarray:
 def qualities() -> tuple[dict[str, np.ndarray], object]:
     """Frames by what is wrong with them, and the sound of all."""
     frames, sound = held_out("clip-00")
-    other, _ = held_out("clip-01")
-    frames, other = frames[:NUM_FRAMES], other[:NUM_FRAMES]
+    frames = frames[:NUM_FRAMES]
     return {
         "true": frames,
         "late": np.concatenate([frames[:1], frames[:1], frames[:-2]]),
         "still": np.repeat(frames[:1], len(frames), axis=0),
         "blurred": np.stack([blurred(frame, 2) for frame in frames]),
         "aged": aged(frames),
-        "other": other,
+        "other": frames[::-1],  # the same person; backwards its lips say something else
     }, sound
 
 

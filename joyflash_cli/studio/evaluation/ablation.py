@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from joyflash_cli.errors import UsageError
-from joyflash_cli.measures.table import DRIFT, HELD_OUT
+from joyflash_cli.measures.table import DRIFT, HELD_OUT, Measure
 
 TABLES = (2, 3, 4)
 FULL = "Our full"
@@ -28,7 +28,10 @@ FIGURES = {
         for measure in DRIFT
     },
 }
-"""What is measured on every variant, by its name in the table's JSON."""
+"""What is measured on every variant and compared, by its name in the table's JSON."""
+
+VIDEO = "video_"
+"""Begins the names of means of ``joyflash evaluate videos``, which are shown and not compared."""
 
 PAPER_COLUMNS = ("Sync-C", "Sync-D", "IDC", "Q_score", "Q_face")
 
@@ -142,7 +145,15 @@ def figures_of(report: Mapping) -> dict[str, float | None]:
         drift = report["drift"].get(str(horizon), {})
         for measure in DRIFT:
             figures[f"drift_{measure.name}_{horizon}"] = drift.get(measure.name)
-    return figures
+    return figures | {f"{VIDEO}{name}": value for name, value in report.get("videos", {}).items()}
+
+
+def shown_figures() -> dict[str, Measure]:
+    """Everything that a table may show, by name, in order."""
+    from joyflash_cli.studio.evaluation.as_videos import video_measures
+
+    videos = {f"{VIDEO}{name}": measure for name, measure in video_measures().items()}
+    return FIGURES | {name: replace(one, head=f"film: {one.head}") for name, one in videos.items()}
 
 
 def mean_and_spread(values: Sequence[float | None]) -> tuple[float, float] | None:

@@ -5,15 +5,16 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from joyflash_cli.measures.table import Measure
 from joyflash_cli.measures.words import NOT_MEASURED
 from joyflash_cli.studio.evaluation.ablation import (
-    FIGURES,
     FULL,
     NEGLIGIBLE,
     PAPER_COLUMNS,
     AblationRow,
     compare,
     mean_and_spread,
+    shown_figures,
     verdict_sentence,
 )
 
@@ -31,12 +32,13 @@ def table_report(
     table: int, rows: Sequence[AblationRow], measured: Measured, *, budget: Mapping
 ) -> dict:
     """Everything that was measured, with means, spreads and verdicts, as JSON."""
+    known = shown_figures()
     places = {}
     for place, found in measured.items():
         entries = {}
         for row in rows:
             runs = list(found[row.name])
-            summary = {name: mean_and_spread([run.get(name) for run in runs]) for name in FIGURES}
+            summary = {name: mean_and_spread([run.get(name) for run in runs]) for name in known}
             entries[row.name] = {
                 "paper": dict(zip(PAPER_COLUMNS, row.paper, strict=True)),
                 "seeds": [dict(run) for run in runs],
@@ -65,6 +67,7 @@ def verdicts(
 def as_markdown(report: Mapping) -> str:
     """The report as Markdown: one table per place of the reference, then the sentences."""
     budget = ", ".join(f"{name} {value}" for name, value in report["budget"].items())
+    known = shown_figures()
     lines = [
         f"# Ablation, table {report['table']} of the paper at small scale",
         "",
@@ -72,32 +75,34 @@ def as_markdown(report: Mapping) -> str:
         "paper's columns are its own models, data and measures, and cannot be compared with ours; "
         "only the order of the rows can. A row differs from the full method where the mean "
         "difference over pairs of one seed is larger than its standard deviation and than "
-        f"{NEGLIGIBLE:.0%} of the full method's mean.",
+        f"{NEGLIGIBLE:.0%} of the full method's mean. Columns 'film' are means of joyflash "
+        "evaluate videos over the clips, and decide nothing.",
     ]
     for place, part in report["references"].items():
         lines += ["", f"## {PLACES.get(place, place).capitalize()}", ""]
-        shown = [name for name in FIGURES if any(
-            row["mean"][name] is not None for row in part["rows"].values()
+        shown = [name for name in known if any(
+            row["mean"].get(name) is not None for row in part["rows"].values()
         )]  # fmt: skip
         header = [
             "",
             *(f"paper {name}" for name in PAPER_COLUMNS),
-            *(FIGURES[name].head for name in shown),
+            *(known[name].head for name in shown),
         ]
         lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
         for name, row in part["rows"].items():
             cells = [name, *(f"{row['paper'][column]:.2f}" for column in PAPER_COLUMNS)]
-            cells += [_cell(figure, row["mean"], row["spread"]) for figure in shown]
+            cells += [
+                _cell(known[name], row["mean"].get(name), row["spread"].get(name)) for name in shown
+            ]
             lines.append("| " + " | ".join(cells) + " |")
         lines += ["", *(f"- {sentence}" for sentence in part["verdicts"])]
     return "\n".join(lines) + "\n"
 
 
-def _cell(figure: str, mean: Figures, spread: Figures) -> str:
-    values = (mean[figure], spread[figure])
-    if values[0] is None:
+def _cell(measure: Measure, mean: float | None, spread: float | None) -> str:
+    if mean is None:
         return NOT_MEASURED
-    return " ± ".join(FIGURES[figure].show(value) for value in values if value is not None)
+    return " ± ".join(measure.show(value) for value in (mean, spread) if value is not None)
 
 
 def write_table(report: Mapping, folder: Path) -> tuple[Path, Path]:

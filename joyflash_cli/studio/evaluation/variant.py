@@ -11,6 +11,7 @@ from joyflash_cli.measures.quality import border_flicker, frame_changes
 from joyflash_cli.measures.reader import Readers
 from joyflash_cli.measures.tracks import drift_at, window_frames
 from joyflash_cli.studio.evaluation.ablation import DRIFT_HORIZONS_S
+from joyflash_cli.studio.evaluation.as_videos import judge_as_videos
 from joyflash_cli.studio.evaluation.generation import CheckpointRenderer
 from joyflash_cli.studio.evaluation.measure import FPS, read_clip, read_tracks, summarise
 from joyflash_cli.studio.evaluation.pack import HeldOutPack
@@ -37,14 +38,15 @@ def measure_variant(
         num_clips: Use only the first clips; all if ``None``.
 
     Returns:
-        ``summarise`` of the clips, with ``border_flicker`` pooled with the long stream's start, and
-        ``drift`` by whole seconds.
+        ``summarise`` of the clips, with ``border_flicker`` pooled with the long stream's start,
+        ``drift`` by whole seconds, and ``videos``, see ``as_videos``.
     """
     clips = pack.clips[:num_clips]
-    readings = []
-    for index, clip in enumerate(clips):
-        chunks = renderer.stream(clip.reference, clip.waveform, seed=seed + index)
-        readings.append(read_clip(np.concatenate(list(chunks)), clip, readers))
+    made = [
+        np.concatenate(list(renderer.stream(clip.reference, clip.waveform, seed=seed + index)))
+        for index, clip in enumerate(clips)
+    ]
+    readings = [read_clip(frames, clip, readers) for frames, clip in zip(made, clips, strict=True)]
     truth = [read_clip(clip.frames, clip, readers) for clip in clips]
     sound = repeat_sound(pack.long, horizon_s)
     total = len(sound.visemes)
@@ -62,6 +64,7 @@ def measure_variant(
     flicker = border_flicker([*(r.tracks.changes for r in readings), frame_changes(begin)])
     return summarise(readings, clips, readers, truth=truth) | {
         "border_flicker": flicker["all"],
+        "videos": judge_as_videos(made, clips, readers),
         "drift": {
             str(round(stop / FPS)): drift_at(
                 read_tracks(np.concatenate([begin[: len(end)], end]), clips[0], readers),

@@ -137,13 +137,17 @@ def test_figures_come_from_the_report():
     assert found["drift_sharpness_60"] == 0.9
     assert found["drift_sharpness_300"] is None
     assert found["identity"] == 0.9
+    assert figures_of(report | {"videos": {"sync_c": 3.5}})["video_sync_c"] == 3.5
 
 
 def test_a_table_shows_ours_beside_the_papers(tmp_path):
     rows = ablation_rows(2)
     beyond = {name: None for name in FIGURES if name.endswith("_300")}
     found = {
-        row.name: [figures(lip_correlation=0.1 * i + 0.01 * s, **beyond) for s in range(3)]
+        row.name: [
+            figures(lip_correlation=0.1 * i + 0.01 * s, **beyond) | {"video_face_clarity": 0.5}
+            for s in range(3)
+        ]
         for i, row in enumerate(rows, 3)
     }
     report = table_report(2, rows, {"first-frame": found}, budget={"steps": 7, "seeds": 3})
@@ -158,5 +162,7 @@ def test_a_table_shows_ours_beside_the_papers(tmp_path):
     (row,) = [line for line in text.splitlines() if line.startswith("| w/o main-branch")]
     assert row.startswith("| w/o main-branch | 4.09 | 9.32 | 0.76 | 0.82 | 0.52 | 0.310 ± 0.010 |")
     assert "steps 7" in text
+    assert "| film: clarity |" in text
+    assert "film: Sync-C" not in text
     assert "300 s" not in text  # nothing was measured there
     assert json_path.name == "ablation-table-2.json"

@@ -8,10 +8,11 @@ import pytest
 import torch
 from synthetic import make_speech, make_store
 
-from joyflash_cli.measures.reader import IdentityNet, MouthReader, Readers
+from joyflash_cli.measures.reader import IdentityNet, MouthReader, Readers, load_readers
 from joyflash_cli.studio.evaluation import report
+from joyflash_cli.studio.evaluation.as_videos import judge_as_videos, video_measures
 from joyflash_cli.studio.evaluation.generation import CheckpointRenderer
-from joyflash_cli.studio.evaluation.pack import build_pack
+from joyflash_cli.studio.evaluation.pack import build_pack, load_pack
 from joyflash_cli.studio.evaluation.stretches import WARM_UP_LATENTS
 from joyflash_cli.studio.evaluation.variant import measure_variant
 
@@ -66,7 +67,20 @@ def test_figures_are_those_of_the_report(renderer, pack, readers):
     whole = report.evaluate(renderer, pack, readers, horizon_s=horizon_s, seed=2, num_clips=2)
     for name in ("lip_correlation", "identity_similarity", "sharpness"):
         assert ours[name] == pytest.approx(whole[name], rel=1e-3)
+    assert set(ours["videos"]) == set(video_measures())
+    assert ours["videos"]["noise_levels"] > 0  # needs no face
     assert set(ours["drift"]) == {"6"}
     for kind, value in whole["drift"]["6"].items():
         assert ours["drift"]["6"][kind] == pytest.approx(value, rel=0.01, abs=0.01)
     assert 0.5 < ours["border_flicker"] / whole["border_flicker"] < 2
+
+
+def test_clips_are_judged_as_videos_are():
+    clip = load_pack().clips[0]
+    still = np.repeat(clip.reference[None], len(clip.frames), axis=0)
+    readers = load_readers()
+    true, frozen = (judge_as_videos([frames], [clip], readers) for frames in (clip.frames, still))
+    for name in ("lip_correlation_at_zero_lag", "width_correlation_at_zero_lag"):
+        assert true[name] > 0.99
+        assert frozen[name] is None or frozen[name] < 0.5
+    assert true["sync_c"] is None  # its weights are not here
