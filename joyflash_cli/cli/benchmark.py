@@ -119,6 +119,10 @@ def benchmark(options: BenchmarkOptions) -> None:
 
     from joyflash_cli.render.device import stage_threads
 
+    if options.output is not None:
+        from joyflash_cli.files import check_place
+
+        check_place(options.output, hint="choose another place")
     torch.set_num_threads(stage_threads() if options.threads is None else options.threads)
     report = _random(options) if options.random_weights else _measured(options)
     text = json.dumps(report)

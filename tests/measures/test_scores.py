@@ -28,6 +28,7 @@ from joyflash_cli.measures.scores import (
     similarity_to,
     word_scores,
 )
+from tests.measures.judged_films import qualities
 from tests.report.clips import held_out, write_video
 
 
@@ -207,6 +208,19 @@ def test_idc_of_a_film(film, dinov2, tmp_path):
     Image.fromarray(255 - held_out()[0][0]).save(tmp_path / "other.png")
     other = metric.compute(clip_of(film, reference=tmp_path / "other.png")).values["idc"]
     assert other < own
+
+
+def test_idc_of_known_qualities_is_in_order(dinov2, tmp_path):
+    films, _ = qualities()
+    metric = IdentityConsistency(dinov2)
+    Image.fromarray(films["true"][0]).save(tmp_path / "face.png")
+    found = {}
+    for name in ("still", "true", "aged", "blurred"):
+        path = write_video(tmp_path / f"{name}.mp4", films[name][::4])
+        found[name] = metric.compute(clip_of(path, reference=tmp_path / "face.png")).values
+    for key in ("idc", "idc_consecutive"):
+        assert found["still"][key] > found["true"][key] > found["aged"][key]
+    assert found["true"]["idc"] > found["blurred"]["idc"]
 
 
 def test_dinov2_that_is_not_here_is_named_with_the_command(tmp_path, monkeypatch):
