@@ -61,8 +61,6 @@ def doctor(
     report can be shown to others. Nothing is sent anywhere; --online asks the Hub for a sign of
     life. The exit code is 0 when a video can be made, else that of the first problem.
     """
-    from joyflash_cli.cli.doctor import redact
-
     report, findings = examine(ask_hub=online)
     report = redact(report | {"findings": [asdict(finding) for finding in findings]})
     if as_json:
@@ -156,26 +154,26 @@ def _storage(findings: list[Finding]) -> dict[str, Any]:
     from joyflash_cli.weights.diagnosis import cache_state
 
     cache = cache_state()
-    if not cache.is_writable:
+    if not cache["is_writable"]:
         findings.append(
             Finding(
                 "note",
-                f"the cache {cache.directory} cannot be written; only the embedded model works",
+                f"the cache {cache['directory']} cannot be written; only the embedded model works",
                 "set HF_HOME to a directory that can be",
             )
         )
-    elif cache.free_bytes is not None and cache.free_bytes < LOW_DISK_BYTES:
+    elif cache["free_bytes"] is not None and cache["free_bytes"] < LOW_DISK_BYTES:
         findings.append(
             Finding(
                 "note",
-                f"{cache.free_bytes / 1e9:.1f} GB are free for {cache.directory}; a full-size "
-                "profile takes about 18 GB",
+                f"{cache['free_bytes'] / 1e9:.1f} GB are free for {cache['directory']}; "
+                "a full-size profile takes about 18 GB",
                 "set HF_HOME to a larger disk",
             )
         )
     here = Path.cwd()
     return {
-        "cache": asdict(cache) | {"directory": str(cache.directory)},
+        "cache": cache,
         "here": {
             "free_bytes": shutil.disk_usage(here).free,
             "is_writable": os.access(here, os.W_OK),
@@ -187,15 +185,15 @@ def _hub(findings: list[Finding], *, ask: bool) -> dict[str, Any]:
     from joyflash_cli.weights.diagnosis import hub_state
 
     state = hub_state(ask=ask)
-    if state.is_reachable is False:
+    if state["is_reachable"] is False:
         findings.append(
             Finding(
                 "note",
-                f"the Hub at {state.endpoint} {state.detail}",
+                f"the Hub at {state['endpoint']} {state['detail']}",
                 "set HF_ENDPOINT to a mirror, or HTTPS_PROXY; the embedded model needs no network",
             )
         )
-    return {"hub": asdict(state)}
+    return {"hub": state}
 
 
 def _checkpoints(findings: list[Finding]) -> dict[str, Any]:
@@ -204,7 +202,7 @@ def _checkpoints(findings: list[Finding]) -> dict[str, Any]:
     from joyflash_cli.weights.store import resolve_checkpoint
 
     files = embedded_files()
-    changed = [file.name for file in files if file.is_as_installed is False]
+    changed = [file["name"] for file in files if file["is_as_installed"] is False]
     if changed:
         findings.append(
             Finding(
@@ -218,7 +216,7 @@ def _checkpoints(findings: list[Finding]) -> dict[str, Any]:
         resolve_checkpoint("tiny")
     except JoyFlashError as error:
         findings.append(Finding("problem", error.message, error.hint, error.exit_code))
-    return {"checkpoints": [asdict(file) for file in files]}
+    return {"checkpoints": files}
 
 
 def _lines(report: dict[str, Any]) -> list[str]:

@@ -93,7 +93,7 @@ def _run(
     options: RenderOptions, image: Path, audio: str, signals: StopSignals, events: EventStream
 ) -> int:
     """Output, picture, sound, and only then weights."""
-    from joyflash_cli.render import read_request
+    from joyflash_cli.render.request import read_request, with_sampler_options
     from joyflash_cli.weights.store import resolve_checkpoint
 
     output = choose_output(options.output, image, audio)
@@ -108,7 +108,8 @@ def _run(
     sound = open_sound(audio, options.audio_format, choices, quiet=options.is_silent)
     files = resolve_checkpoint(options.profile, options.checkpoint)
     if options.sampling:
-        files = _with_sampling(options, files)
+        files, notes = with_sampler_options(files, options.sampling)
+        options.say(*(f"joyflash: warning: {note}" for note in notes))
     with open_picture(image, quiet=options.is_silent) as picture:
         request = read_request(
             files,
@@ -151,15 +152,6 @@ def _preview_files(options: RenderOptions, output: Path) -> list[Path]:
         return []
     path = preview_path(Path(STANDARD_INPUT) if is_stream(output) else output)
     return [path, part_path(path)]
-
-
-def _with_sampling(options: RenderOptions, files: "CheckpointFiles") -> "CheckpointFiles":
-    """The checkpoint sampled as asked, with a warning for each way it was not trained for."""
-    from joyflash_cli.render.request import with_sampler_options
-
-    files, notes = with_sampler_options(files, options.sampling or ())
-    options.say(*(f"joyflash: warning: {note}" for note in notes))
-    return files
 
 
 def _preflight(

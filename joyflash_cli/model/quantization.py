@@ -8,38 +8,34 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Literal, get_args
 
 from torch import nn
 
 from joyflash_cli.errors import UsageError
 
-WeightFormat = Literal["none", "int8", "fp8"]
+WEIGHT_FORMATS = ("none", "int8", "fp8")
 """``int8``: whole numbers with one scale per output. ``fp8``: e4m3 with one scale per output."""
 
-WEIGHT_FORMATS: tuple[str, ...] = get_args(WeightFormat)
 
-
-def check_weight_format(name: str) -> WeightFormat:
-    """``name``, when it is known and what it needs is installed.
+def check_weight_format(name: str) -> None:
+    """Refuses a format that is not known, or whose library is not installed.
 
     Raises:
-        UsageError: Otherwise.
+        UsageError: Then.
     """
     if name not in WEIGHT_FORMATS:
         raise UsageError(
             f"quantization {name!r} does not exist", hint=f"one of {', '.join(WEIGHT_FORMATS)}"
         )
-    if name != "none" and find_spec("torchao") is None:
+    if find_spec("torchao") is None:
         raise UsageError(
             f"quantization {name!r} needs torchao, which is not installed",
             hint="pip install 'joyflash[quant]', or leave --quantize out",
             code="E-QUANTIZE-MISSING",
         )
-    return name  # type: ignore[return-value]
 
 
-def quantize_layers(layers: nn.Module, weight_format: WeightFormat) -> None:
+def quantize_layers(layers: nn.Module, weight_format: str) -> None:
     """Replace the weight of every linear map inside ``layers`` by its eight-bit form, in place.
 
     Give it the transformer's layers only: embeddings and head are small and sensitive.
@@ -47,8 +43,7 @@ def quantize_layers(layers: nn.Module, weight_format: WeightFormat) -> None:
     Raises:
         UsageError: When torchao is not installed.
     """
-    if check_weight_format(weight_format) == "none":
-        return
+    check_weight_format(weight_format)
     with _quiet_import():
         from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
 

@@ -1,7 +1,7 @@
 """The parts of a checkpoint in memory: modules with their weights, on a device, in a dtype."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,12 +111,20 @@ def _check_image_channels(description: Description, codec: "Codec") -> None:
         )
 
 
-def _load_tiny_codec(
-    config: TinyCodecConfig, paths: tuple[Path, ...], device: "torch.device"
-) -> "Codec":
-    from joyflash_cli.codec.tiny import TinyCodec
+def _load_own(
+    config: TinyCodecConfig | FrontEndConfig, paths: tuple[Path, ...], device: "torch.device"
+) -> Any:
+    """A module of this package, made only once it is known that the files fill it."""
+    import torch
 
-    return _filled(_checked(lambda: TinyCodec(config), paths), paths, device)
+    from joyflash_cli.codec.tiny import TinyCodec
+    from joyflash_cli.encoders.front_end import FrontEnd
+    from joyflash_cli.weights.tensors import check_state_dict
+
+    make: Any = {TinyCodecConfig: TinyCodec, FrontEndConfig: FrontEnd}[type(config)]
+    with torch.device("meta"):
+        check_state_dict(make(config), paths)  # then it is no larger than they are
+    return _filled(make(config), paths, device)
 
 
 def _load_wan_codec(
@@ -130,14 +138,6 @@ def _load_wan_codec(
         module = wan_vae_module(config.settings)
     # diffusers' own ``to`` warns about layers it would keep in float32; this VAE has none.
     return WanCodec(torch.nn.Module.to(_filled(module, paths, None), device))
-
-
-def _load_log_mel(
-    config: FrontEndConfig, paths: tuple[Path, ...], device: "torch.device"
-) -> "AudioEncoder":
-    from joyflash_cli.encoders.front_end import FrontEnd
-
-    return _filled(_checked(lambda: FrontEnd(config), paths), paths, device)
 
 
 def _load_wav2vec2(
@@ -166,17 +166,6 @@ def _built_from(part: str) -> Iterator[None]:
         ) from error
 
 
-def _checked(make: Callable[[], Any], paths: tuple[Path, ...]) -> Any:
-    """A module, made only once it is known that the files fill it: then it is no larger."""
-    import torch
-
-    from joyflash_cli.weights.tensors import check_state_dict
-
-    with torch.device("meta"):
-        check_state_dict(make(), paths)
-    return make()
-
-
 def _filled(module: Any, paths: tuple[Path, ...], device: "torch.device | None") -> Any:
     """A module that computes in float32, with its weights."""
     import torch
@@ -192,10 +181,12 @@ def place_transformer(transformer: "CausalTransformer", placement: Placement) ->
     """Quantize, move or offload, and choose kernels, in place."""
     from joyflash_cli.model.attention import use_backend
     from joyflash_cli.model.offloading import offload_linear_maps
-    from joyflash_cli.model.quantization import check_weight_format, quantize_layers
 
     use_backend(transformer, placement.options.attention)  # type: ignore[arg-type]
-    quantize_layers(transformer.layers, check_weight_format(placement.options.quantize))
+    if placement.options.quantize != "none":
+        from joyflash_cli.model.quantization import quantize_layers
+
+        quantize_layers(transformer.layers, placement.options.quantize)
     if placement.offloads_layers:
         offload_linear_maps(transformer.layers, placement.device)
         for name, child in transformer.named_children():
@@ -248,8 +239,8 @@ def _load_fast_decoder(files: CheckpointFiles, placement: Placement) -> "TaehvDe
     return taehv_from_state(tensors, dtype=fast_decoder_dtype(device), device=device)
 
 
-_CODECS: dict[type, Any] = {TinyCodecConfig: _load_tiny_codec, WanCodecConfig: _load_wan_codec}
-_FRONT_ENDS: dict[type, Any] = {FrontEndConfig: _load_log_mel, Wav2Vec2FrontEnd: _load_wav2vec2}
+_CODECS: dict[type, Any] = {TinyCodecConfig: _load_own, WanCodecConfig: _load_wan_codec}
+_FRONT_ENDS: dict[type, Any] = {FrontEndConfig: _load_own, Wav2Vec2FrontEnd: _load_wav2vec2}
 
 _WRONG = (
     TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RuntimeError,

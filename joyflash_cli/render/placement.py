@@ -126,10 +126,11 @@ def choose_placement(
         UsageError: For an unknown name, or options that exclude each other.
         DeviceError: When a device is absent or cannot do what is asked.
     """
-    from joyflash_cli.model.quantization import check_weight_format
-
     _check_combination(options)
-    check_weight_format(options.quantize)
+    if options.quantize != "none":
+        from joyflash_cli.model.quantization import check_weight_format
+
+        check_weight_format(options.quantize)
     chosen = choose_device(device)
     warnings = []
     if device == "auto" and chosen.type == "cpu" and (unused := unusable_gpu()):

@@ -5,9 +5,9 @@ import os
 import shutil
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.files import file_sha256
@@ -20,26 +20,14 @@ DISTRIBUTION = "joyflash"
 HUB_TIMEOUT_S = 5.0
 
 
-@dataclass(frozen=True)
-class FileState:
-    """One file of an embedded checkpoint.
+def embedded_files() -> list[dict[str, Any]]:
+    """Every file of every embedded checkpoint, hashed.
 
-    Attributes:
-        name: ``tiny/transformer.safetensors``.
-        num_bytes: Its size.
-        sha256: Of its bytes.
-        is_as_installed: Whether that is what the installer and the checkpoint's own checksums
-            recorded; ``None`` without any record.
+    Returns:
+        For each its ``name``, such as ``tiny/transformer.safetensors``, ``num_bytes``, ``sha256``,
+        and ``is_as_installed``: whether that is what the installer and the checkpoint's own
+        checksums recorded, ``None`` without any record.
     """
-
-    name: str
-    num_bytes: int
-    sha256: str
-    is_as_installed: bool | None
-
-
-def embedded_files() -> list[FileState]:
-    """Every file of every embedded checkpoint, hashed."""
     recorded = _recorded_hashes()
     states = []
     for profile, entry in read_manifest().items():
@@ -52,12 +40,12 @@ def embedded_files() -> list[FileState]:
             known = (recorded.get(path.resolve()), exported.get(path.name))
             expected = [value for value in known if value is not None]
             states.append(
-                FileState(
-                    name=f"{profile}/{path.name}",
-                    num_bytes=path.stat().st_size,
-                    sha256=digest,
-                    is_as_installed=all(e == digest for e in expected) if expected else None,
-                )
+                {
+                    "name": f"{profile}/{path.name}",
+                    "num_bytes": path.stat().st_size,
+                    "sha256": digest,
+                    "is_as_installed": all(e == digest for e in expected) if expected else None,
+                }
             )
     return states
 
@@ -86,64 +74,46 @@ def _recorded_hashes() -> dict[Path, str]:
     return hashes
 
 
-@dataclass(frozen=True)
-class CacheState:
-    """Where downloads go.
+def cache_state() -> dict[str, Any]:
+    """The Hub's cache, which need not exist yet.
 
-    Attributes:
-        directory: The Hub's shared cache.
-        is_writable: Whether files can be put there.
-        free_bytes: Left on its disk; ``None`` where nothing of the path exists.
+    Returns:
+        Its ``directory``, whether it ``is_writable``, and the ``free_bytes`` left on its disk,
+        ``None`` where nothing of the path exists.
     """
-
-    directory: Path
-    is_writable: bool
-    free_bytes: int | None
-
-
-def cache_state() -> CacheState:
-    """The Hub's cache, which need not exist yet."""
     directory = hub_cache()
     existing = next((p for p in (directory, *directory.parents) if p.exists()), None)
-    if existing is None:
-        return CacheState(directory, False, None)
-    writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
-    return CacheState(directory, writable, shutil.disk_usage(existing).free)
+    is_folder = existing is not None and existing.is_dir()
+    return {
+        "directory": str(directory),
+        "is_writable": is_folder and os.access(existing or "", os.W_OK | os.X_OK),
+        "free_bytes": None if existing is None else shutil.disk_usage(existing).free,
+    }
 
 
-@dataclass(frozen=True)
-class HubState:
-    """Whether the Hub answers.
-
-    Attributes:
-        endpoint: Its address, without credentials.
-        is_reachable: ``None`` when it was not asked.
-        detail: Status or reason, one line.
-    """
-
-    endpoint: str
-    is_reachable: bool | None
-    detail: str
-
-
-def hub_state(*, ask: bool, timeout_s: float = HUB_TIMEOUT_S) -> HubState:
+def hub_state(*, ask: bool, timeout_s: float = HUB_TIMEOUT_S) -> dict[str, Any]:
     """The Hub's address and, when asked to try, its answer; nothing is sent but the question.
+
+    Returns:
+        Its ``endpoint`` without credentials, whether it ``is_reachable``, ``None`` when it was not
+        asked, and a ``detail``: status or reason, one line.
 
     Raises:
         UsageError: When ``HF_ENDPOINT`` is no address.
     """
-    endpoint = hub_endpoint()
-    shown = public_url(endpoint)
+    endpoint, reachable = hub_endpoint(), None
     if is_offline():
-        return HubState(shown, None, "not asked: HF_HUB_OFFLINE is set")
-    if not ask:
-        return HubState(shown, None, "not asked")
-    request = urllib.request.Request(f"{endpoint}/", method="HEAD")
-    try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
-            return HubState(shown, True, f"answers with {answer.status}")
-    except urllib.error.HTTPError as error:
-        return HubState(shown, error.code < 500, f"answers with {error.code}")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        return HubState(shown, False, f"does not answer: {' '.join(str(reason).split())}")
+        detail = "not asked: HF_HUB_OFFLINE is set"
+    elif not ask:
+        detail = "not asked"
+    else:
+        request = urllib.request.Request(f"{endpoint}/", method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+                reachable, detail = True, f"answers with {answer.status}"
+        except urllib.error.HTTPError as error:
+            reachable, detail = error.code < 500, f"answers with {error.code}"
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(getattr(error, "reason", error)).split())
+            reachable, detail = False, f"does not answer: {reason}"
+    return {"endpoint": public_url(endpoint), "is_reachable": reachable, "detail": detail}

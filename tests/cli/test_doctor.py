@@ -5,7 +5,6 @@ import http.server
 import json
 import socket
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,6 @@ from joyflash_cli.cli import doctor as module
 from joyflash_cli.cli.app import run
 from joyflash_cli.cli.doctor import redact, redact_text
 from joyflash_cli.errors import CheckpointError
-from joyflash_cli.weights.diagnosis import FileState
 
 SECTIONS = {
     "format", "joyflash", "python", "system", "libraries", "environment", "torch", "devices",
@@ -160,7 +158,12 @@ def test_a_hub_that_does_not_answer(capsys, monkeypatch):
 
 
 def test_changed_weights_are_a_problem(capsys, monkeypatch):
-    changed = [FileState("tiny/codec.safetensors", 10, "0" * 64, False)]
+    changed = [
+        {
+            "name": "tiny/codec.safetensors", "num_bytes": 10, "sha256": "0" * 64,
+            "is_as_installed": False,
+        }
+    ]  # fmt: skip
     monkeypatch.setattr("joyflash_cli.weights.diagnosis.embedded_files", lambda: changed)
     assert run(["doctor"]) == 4
     shown = capsys.readouterr().out
@@ -203,12 +206,11 @@ def test_missing_codecs_are_a_problem(capsys, monkeypatch):
 
 
 def test_a_full_disk_and_a_locked_cache_are_notes(capsys, monkeypatch):
-    from joyflash_cli.weights.diagnosis import CacheState
-
-    for state, words in (
-        (CacheState(Path("/c"), True, 1_000_000_000), "1.0 GB are free"),
-        (CacheState(Path("/c"), False, 10**12), "cannot be written"),
+    for writable, free, words in (
+        (True, 1_000_000_000, "1.0 GB are free"),
+        (False, 10**12, "cannot be written"),
     ):
+        state = {"directory": "/c", "is_writable": writable, "free_bytes": free}
         monkeypatch.setattr("joyflash_cli.weights.diagnosis.cache_state", lambda s=state: s)
         assert run(["doctor"]) == 0
         assert words in capsys.readouterr().out

@@ -18,11 +18,11 @@ from joyflash_cli.weights.tensors import num_parameters, read_tensors, tensor_sh
 
 
 def test_embedded_files_are_hashed():
-    states = {state.name: state for state in embedded_files()}
+    states = {state["name"]: state for state in embedded_files()}
     path = embedded_directory("tiny") / "codec.safetensors"
     state = states["tiny/codec.safetensors"]
-    assert state.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert state.num_bytes == path.stat().st_size
+    assert state["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert state["num_bytes"] == path.stat().st_size
 
 
 class Recorded:
@@ -45,7 +45,7 @@ def test_they_are_compared_with_what_was_installed(monkeypatch):
         Recorded(bad, hashlib.sha256(b"something else").digest()),
     ]
     monkeypatch.setattr(diagnosis.metadata, "files", lambda name: records)
-    states = {state.name: state.is_as_installed for state in embedded_files()}
+    states = {state["name"]: state["is_as_installed"] for state in embedded_files()}
     assert states["tiny/codec.safetensors"] is True
     assert states["tiny/checkpoint.json"] is False
     assert states["tiny/front_end.safetensors"] is True  # by the checkpoint's own checksums
@@ -59,7 +59,7 @@ def test_they_are_compared_with_what_was_exported(monkeypatch, tmp_path):
     monkeypatch.setattr(diagnosis, "embedded_directory", lambda name: folder)
 
     def states():
-        return {state.name: state.is_as_installed for state in embedded_files()}
+        return {state["name"]: state["is_as_installed"] for state in embedded_files()}
 
     assert states() == {"tiny/a.safetensors": None, "tiny/b.safetensors": None}
     write_checksums(folder)
@@ -73,11 +73,11 @@ def test_a_cache_that_does_not_exist_yet_can_be_made(tmp_path, monkeypatch):
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "a" / "b"))
     state = cache_state()
-    assert state.directory == tmp_path / "a" / "b" / "hub"
-    assert state.is_writable
-    assert state.free_bytes > 0
+    assert state["directory"] == str(tmp_path / "a" / "b" / "hub")
+    assert state["is_writable"]
+    assert state["free_bytes"] > 0
     (tmp_path / "a").write_text("a file is in the way")
-    assert not cache_state().is_writable
+    assert not cache_state()["is_writable"]
 
 
 def test_shapes_come_from_the_headers_of_all_shards(tmp_path):
