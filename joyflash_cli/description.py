@@ -23,6 +23,7 @@ from joyflash_cli.encoders.protocol import (
 )
 from joyflash_cli.errors import CheckpointError, ConfigError
 from joyflash_cli.model.config import TransformerConfig
+from joyflash_cli.sampler.segment_settings import AnySettings, SegmentSettings
 from joyflash_cli.sampler.settings import SamplerSettings
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Description:
     transformer: TransformerConfig
     codec: CodecConfig
     front_end: AudioEncoderConfig
-    sampler: SamplerSettings
+    sampler: AnySettings
     framing: "Framing"
     conditioning: ConditioningConfig
     text_encoder: Mapping[str, Any]
@@ -89,7 +90,7 @@ class Description:
         """Whether the transformer attends a text prompt."""
         return self.transformer.text_dim is not None
 
-    def with_sampler(self, settings: SamplerSettings) -> "Description":
+    def with_sampler(self, settings: AnySettings) -> "Description":
         """The same checkpoint, sampled in another way; it is known by that, too."""
         stated = {**self.stated, "sampler": settings.to_dict()}
         return replace(self, sampler=settings, stated=stated)
@@ -142,20 +143,58 @@ def parse_description(
         return from_dict(kind, stated.get(name, {}), path=f"checkpoint.json: {name}")
 
     by_face = "eyes_to_mouth" in stated["framing"]
-    return Description(
+    description = Description(
         name=name,
         version=version,
         licence=licence,
         transformer=section(TransformerConfig, "transformer"),
         codec=_by_kind(_CODECS, "codec", stated["codec"]),
         front_end=_by_kind(_FRONT_ENDS, "front_end", stated["front_end"]),
-        sampler=section(SamplerSettings, "sampler"),
+        sampler=parse_sampler(stated["sampler"]),
         framing=section(FramingRule if by_face else SizeRule, "framing"),
         conditioning=section(ConditioningConfig, "conditioning"),
         text_encoder=_arguments("text_encoder", stated.get("text_encoder", {})),
         image_encoder=_arguments("image_encoder", stated.get("image_encoder", {})),
         stated=stated,
     )
+    _check_agreement(description, by_face=by_face)
+    return description
+
+
+def parse_sampler(section: Mapping[str, Any]) -> AnySettings:
+    """The settings that a ``sampler`` section states: of a rolling window unless it says otherwise.
+
+    Raises:
+        ConfigError: For an unknown key or a wrong value.
+    """
+    return _by_kind(_SAMPLERS, "sampler", section)
+
+
+def _check_agreement(description: Description, *, by_face: bool) -> None:
+    """Refuse parts that do not go with segments, or need them and lack them."""
+    heard = description.conditioning.audio_windows.kind
+    if isinstance(description.sampler, SegmentSettings):
+        is_fitting = {
+            "framing.sizes": not by_face,
+            "codec.kind 'wan'": isinstance(description.codec, WanCodecConfig),
+            "transformer.prediction 'flow'": description.transformer.prediction == "flow",
+        }
+        needed = next((name for name, fits in is_fitting.items() if not fits), None)
+        if needed is not None:
+            raise ConfigError(f"checkpoint.json: sampling in segments needs {needed}")
+    elif description.transformer.audio_projector is not None:
+        raise ConfigError(
+            "checkpoint.json: transformer.audio_projector needs sampler.kind 'segments'"
+        )
+    projector = description.transformer.audio_projector
+    width = None if projector is None else projector.window_rows
+    if (heard == "segment") != (width is not None) or (
+        width is not None and 2 * description.conditioning.audio_windows.margin + 1 != width
+    ):
+        raise ConfigError(
+            "checkpoint.json: conditioning.audio_windows and transformer.audio_projector must "
+            "both be of segments, with margins of (window_rows - 1) / 2"
+        )
 
 
 def _check_outline(file: Path, values: Any) -> None:
@@ -191,6 +230,14 @@ def _by_kind(
     return kinds[kind](section)
 
 
+def _rolling(section: dict[str, Any]) -> SamplerSettings:
+    return from_dict(SamplerSettings, section, path="checkpoint.json: sampler")
+
+
+def _segments(section: dict[str, Any]) -> SegmentSettings:
+    return from_dict(SegmentSettings, section, path="checkpoint.json: sampler")
+
+
 def _tiny_codec(section: dict[str, Any]) -> TinyCodecConfig:
     return from_dict(TinyCodecConfig, section, path="checkpoint.json: codec")
 
@@ -214,6 +261,10 @@ def _wav2vec2(section: dict[str, Any]) -> Wav2Vec2FrontEnd:
 _CODECS: dict[str, Callable[[dict[str, Any]], CodecConfig]] = {
     "tiny": _tiny_codec,
     "wan": _wan_codec,
+}
+_SAMPLERS: dict[str, Callable[[dict[str, Any]], AnySettings]] = {
+    "rolling": _rolling,
+    "segments": _segments,
 }
 _FRONT_ENDS: dict[str, Callable[[dict[str, Any]], AudioEncoderConfig]] = {
     "log-mel": _log_mel,

@@ -167,14 +167,14 @@ def _measured(options: BenchmarkOptions) -> dict[str, Any]:
 
 
 def _random(options: BenchmarkOptions) -> dict[str, Any]:
+    from joyflash_cli.description import parse_sampler
     from joyflash_cli.model.config import TransformerConfig
     from joyflash_cli.render.benchmark import benchmark_random
-    from joyflash_cli.sampler.settings import SamplerSettings
     from joyflash_cli.weights.convert import read_template
 
     template = read_template(options.profile)
     config = TransformerConfig.from_dict(template["transformer"])
-    settings = SamplerSettings.from_dict(template["sampler"])
+    settings = parse_sampler(template["sampler"])
     sizes = template.get("framing", {}).get("sizes") or [[832, 480]]
     width, height = _size(options.px) if options.px is not None else sizes[0]
     stride = 8  # of the Wan VAE, which all full-size profiles use

@@ -13,13 +13,14 @@ from joyflash_cli import __version__
 from joyflash_cli.render.device import device_model, keep_freed_memory
 from joyflash_cli.render.joyflash import JoyFlash
 from joyflash_cli.render.request import RenderRequest
-from joyflash_cli.sampler.settings import FRAMES_PER_LATENT, SamplerSettings
-from joyflash_cli.types import AudioClip
+from joyflash_cli.sampler.segment_settings import AnySettings, SegmentSettings
+from joyflash_cli.types import FRAMES_PER_LATENT, AudioClip
 
 if TYPE_CHECKING:
     import torch
 
     from joyflash_cli.model.config import TransformerConfig
+    from joyflash_cli.model.transformer import CausalTransformer
     from joyflash_cli.render.placement import Placement
 
 BENCHMARK_FORMAT = 1
@@ -101,12 +102,17 @@ def benchmark(
 def _sampler_times(joyflash: JoyFlash, request: RenderRequest) -> tuple[BlockTimes, Any]:
     """Steady blocks of the sampler without decoding, and the latent frame's rows and columns."""
     from joyflash_cli.errors import UsageError
+    from joyflash_cli.render.sampling import sample_stage
     from joyflash_cli.render.sound_feed import SoundFeed
-    from joyflash_cli.render.stream import sample_stage
 
     settings, device = joyflash.sampler, joyflash.placement.device
     job = joyflash.job(request)
-    num_blocks = joyflash.plan(request).num_blocks or 0
+    num_blocks = joyflash.plan(request).num_blocks
+    grid = job.reference_latent.shape[-2:]
+    if isinstance(settings, SegmentSettings):  # whose stream decodes, too
+        network, measured = job.parts.transformer, max(2, num_blocks - 1)
+        size = int(grid[0]), int(grid[1])
+        return _steady_times(network, settings, size, device, measured), grid
     first = blocks_before_steady(settings)
     last = num_blocks - settings.num_window_blocks  # the window empties after it
     if last - first < 2:
@@ -122,7 +128,7 @@ def _sampler_times(joyflash: JoyFlash, request: RenderRequest) -> tuple[BlockTim
             if index in (first, last):
                 synchronise(device)
             stamps.append(time.perf_counter())
-    return block_times(stamps, device), job.reference_latent.shape[-2:]
+    return block_times(stamps, device), grid
 
 
 def block_times(stamps: list[float], device: "torch.device") -> BlockTimes:
@@ -134,16 +140,39 @@ def block_times(stamps: list[float], device: "torch.device") -> BlockTimes:
     return BlockTimes(seconds, num_blocks, each)
 
 
-def blocks_before_steady(settings: SamplerSettings) -> int:
+def _steady_times(
+    transformer: "CausalTransformer",
+    settings: AnySettings,
+    grid: tuple[int, int],
+    device: "torch.device",
+    num_blocks: int,
+) -> BlockTimes:
+    """The transformer alone, from its steady state on, behind two blocks that are not measured."""
+    import torch
+
+    from joyflash_cli.render.steady import steady_blocks
+
+    stamps: list[float] = []
+    with torch.inference_mode():
+        for _ in steady_blocks(transformer, settings, grid, device=device):
+            if len(stamps) in (0, num_blocks):
+                synchronise(device)
+            stamps.append(time.perf_counter())
+            if len(stamps) > num_blocks:
+                break
+    return block_times(stamps, device)
+
+
+def blocks_before_steady(settings: AnySettings) -> int:
     """Blocks that leave before a pass sees a full cache and a full window."""
-    cached = settings.sink_frames + settings.context_frames
+    cached = settings.cached_frames
     return max(-(-cached // settings.block_frames), settings.num_window_blocks) + 1
 
 
 def benchmark_random(
     name: str,
     config: "TransformerConfig",
-    settings: SamplerSettings,
+    settings: AnySettings,
     placement: "Placement",
     *,
     size_px: tuple[int, int],
@@ -163,10 +192,8 @@ def benchmark_random(
         num_blocks: How many are measured, after two that are not.
         say: Told what is being done.
     """
-    import torch
-
     from joyflash_cli.render.load import place_transformer
-    from joyflash_cli.render.steady import random_transformer, steady_stream
+    from joyflash_cli.render.steady import random_transformer
 
     device = placement.device
     if device.type == "cpu":
@@ -176,24 +203,14 @@ def benchmark_random(
     place_transformer(transformer, placement)
     reset_peak(device)
     say("the transformer alone")
-    stamps: list[float] = []
-    with torch.inference_mode():
-        stream = steady_stream(transformer, settings, grid, device=device)
-        for block in stream.iterate():
-            if block is None:
-                continue
-            if len(stamps) in (0, num_blocks):
-                synchronise(device)
-            stamps.append(time.perf_counter())
-            if len(stamps) > num_blocks:
-                break
+    times = _steady_times(transformer, settings, grid, device, num_blocks)
     return _report(
         {"profile": name, "weights": "random", "size_px": list(size_px)},
         config=config,
         settings=settings,
         placement=placement,
         grid=grid,
-        times=block_times(stamps, device),
+        times=times,
     )
 
 
@@ -201,7 +218,7 @@ def _report(
     figures: dict[str, Any],
     *,
     config: "TransformerConfig",
-    settings: SamplerSettings,
+    settings: AnySettings,
     placement: "Placement",
     grid: tuple[int, int],
     times: BlockTimes,
@@ -244,7 +261,7 @@ def _report(
         },
         "threads": torch.get_num_threads(),
         "kv_frames": sum(window_shape(settings)),
-        "cached_frames": settings.sink_frames + settings.context_frames,
+        "cached_frames": settings.cached_frames,
         "tokens_per_frame": config.tokens_per_frame(int(grid[0]), int(grid[1])),
         "parameters": _num_parameters(config),
         "operations_per_block": operations,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder
     from joyflash_cli.media.inputs.sound import OpenSound
     from joyflash_cli.render.request import RenderRequest
-    from joyflash_cli.sampler.settings import SamplerSettings
+    from joyflash_cli.sampler.segment_settings import AnySettings
 
 WHOLE_FILE_S = 300.0
 """The public models' own code ends after 164 and 256 s."""
@@ -32,7 +32,7 @@ def encoder_for(
     request: "RenderRequest",
     encoder: StreamingEncoder,
     rule: "AudioWindowRule",
-    settings: "SamplerSettings",
+    settings: "AnySettings",
 ) -> StreamingEncoder:
     """The encoder of a request: one that knows the whole file, or the stream's.
 
@@ -48,11 +48,10 @@ def encoder_for(
     from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder
 
     num_frames = request.num_frames(settings.fps)
-    is_stream = num_frames is None or request.look_ahead_blocks is not None
-    if is_stream or not isinstance(encoder, Wav2Vec2Encoder):
+    if request.is_stream(settings.fps) or not isinstance(encoder, Wav2Vec2Encoder):
         return encoder
     assert num_frames is not None
-    num_latents = settings.block_start(settings.num_blocks(num_frames))
+    num_latents = settings.num_latents(settings.num_blocks(num_frames))
     return FileRows(encoder, request.sound.open(), num_rows=rule.num_rows(num_latents))
 
 

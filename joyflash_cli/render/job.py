@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from joyflash_cli.conditioning.config import ConditioningConfig
     from joyflash_cli.conditioning.stream import StaticConditioning
+    from joyflash_cli.sampler.noise import SeededNoise
+    from joyflash_cli.sampler.segment_settings import AnySettings
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,20 @@ class StreamJob:
         return cls(files, parts, request, placement, reference, *latents)
 
     @property
+    def settings(self) -> "AnySettings":
+        """How the checkpoint is sampled for this sound and this size."""
+        return self.request.settings_of(self.files.description.sampler)
+
+    @property
+    def noise(self) -> "SeededNoise":
+        """All randomness of the stream."""
+        from joyflash_cli.sampler.noise import SeededNoise
+
+        channels, height, width = map(int, self.reference_latent.shape[1:])
+        shape = (channels, height, width)
+        return SeededNoise(self.request.seed, shape, device=self.placement.device)
+
+    @property
     def planned(self) -> PlannedRun:
         """What memory cares about."""
         return PlannedRun(self.files, self.request.size_px, self.request.prompt)
@@ -75,10 +91,17 @@ def _encoded_picture(
     files: CheckpointFiles, codec: Any, reference: "torch.Tensor"
 ) -> "tuple[torch.Tensor, torch.Tensor]":
     """``reference_latent`` and ``seen_latents`` of a job."""
+    from joyflash_cli.sampler.segment_settings import SegmentSettings
+
     conditioning = files.description.conditioning
     if conditioning.image_convention == "wan-i2v":
         clip = codec.padded_clip_latents(reference, conditioning.padded_clip_latents)
         return clip[:, 0], clip  # the codec is causal: the picture alone is encoded alike
+    settings = files.description.sampler
+    if conditioning.image_convention == "clip" and isinstance(settings, SegmentSettings):
+        clip = reference[:, None].expand(-1, settings.segment_video_frames, -1, -1, -1)
+        latents = codec.encode(clip, reference)
+        return latents[:, 0], latents
     latent = codec.encode(reference[:, None], reference)[:, 0]
     if files.description.codec.reference_is_a_frame:
         return latent, latent

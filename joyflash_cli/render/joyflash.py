@@ -13,8 +13,9 @@ from joyflash_cli.render.load import LoadedParts, load_placed
 from joyflash_cli.render.placement import DEFAULT_EXECUTION, ExecutionOptions, Placement, place
 from joyflash_cli.render.record import RunRecord, begin_record
 from joyflash_cli.render.request import RenderPlan, RenderRequest, plan_render
+from joyflash_cli.render.sampling import sample_stage
 from joyflash_cli.render.sound_feed import SoundFeed
-from joyflash_cli.render.stream import SampledBlock, decode_stage, sample_stage
+from joyflash_cli.render.stream import SampledBlock, decode_stage
 from joyflash_cli.render.writer import VideoWriter
 from joyflash_cli.streaming import Cancellation, RunAhead
 from joyflash_cli.types import FrameChunk
@@ -22,7 +23,7 @@ from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint, veri
 
 if TYPE_CHECKING:
     from joyflash_cli.media.outputs.names import OutputNames
-    from joyflash_cli.sampler.settings import SamplerSettings
+    from joyflash_cli.sampler.segment_settings import AnySettings
 
 
 class JoyFlash:
@@ -88,7 +89,7 @@ class JoyFlash:
         return cls(files, parts, placement=placement, load_s=time.perf_counter() - started)
 
     @property
-    def sampler(self) -> "SamplerSettings":
+    def sampler(self) -> "AnySettings":
         """The checkpoint's sampler settings."""
         return self.files.description.sampler
 

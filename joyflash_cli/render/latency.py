@@ -8,6 +8,7 @@ from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 if TYPE_CHECKING:
     from joyflash_cli.conditioning.config import AudioWindowRule
     from joyflash_cli.encoders.protocol import StreamingEncoder
+    from joyflash_cli.sampler.segment_settings import AnySettings
     from joyflash_cli.sampler.settings import SamplerSettings
 
 
@@ -43,7 +44,7 @@ class Latency:
 
 
 def compute_latency(
-    settings: "SamplerSettings",
+    settings: "AnySettings",
     rule: "AudioWindowRule",
     encoder: "StreamingEncoder",
     *,
@@ -58,7 +59,11 @@ def compute_latency(
         look_ahead_blocks: As in ``StreamConditioning``.
     """
     from joyflash_cli.sampler.psb import scheduled_iterations
+    from joyflash_cli.sampler.segment_settings import SegmentSettings
 
+    if isinstance(settings, SegmentSettings):
+        block_s = settings.stride_video_frames / settings.fps
+        return Latency(0, 0.0, block_s, block_s, settings.passes_per_block, 1.0)
     most = settings.num_window_blocks - 1
     ahead = most if look_ahead_blocks is None else min(look_ahead_blocks, most)
     passes, work = 0, 0.0

@@ -15,7 +15,7 @@ from joyflash_cli.media.inputs.framing import FramingRule
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.render.device import FreeMemory, free_memory, has_bfloat16
 from joyflash_cli.render.placement import FAST_CODEC, Placement, fast_decoder_dtype
-from joyflash_cli.sampler.settings import SamplerSettings
+from joyflash_cli.sampler.segment_settings import AnySettings, SegmentSettings
 from joyflash_cli.streaming import QUEUE_CAPACITY
 from joyflash_cli.types import FRAMES_PER_LATENT
 from joyflash_cli.weights.store import CheckpointFiles
@@ -37,6 +37,9 @@ encoding a picture; and encoding the padded clip of image-to-video, four frames 
 TAEHV_DECODING = 744.0
 TINY_DECODING, TINY_PICTURE = 179.0, 160.0
 """The same of the tiny decoder, and of the embedded model's codec on the square that it sees."""
+
+SEGMENT_COPIES = 3
+"""Of the decoded frames of a segment in float32, while their colours are matched."""
 
 RGB_BYTES = 3
 ENCODER_FRAMES = 16
@@ -135,8 +138,13 @@ def memory_needs(run: PlannedRun, placement: Placement) -> list[MemoryNeed]:
             sampling[host]["transformer"] = unplaced
     encoder = "text or picture encoder" if placement.text_device == device else "text encoder"
     encoding[placement.text_device][encoder] = _encoder_bytes(run)
-    decoding, picture = _codec_bytes(run, placement)
-    sampling[codec_device]["codec"], encoding[codec_device]["codec"] = decoding, picture
+    weights, decoding, picture = _codec_bytes(run, placement)
+    sampling[codec_device]["codec"] = weights + decoding
+    encoding[codec_device]["codec"] = weights + picture
+    if device == codec_device and isinstance(run.files.description.sampler, SegmentSettings):
+        # A segment is denoised first and decoded then: the more of the two counts.
+        rest = sampling[device]["activations"] - decoding
+        sampling[device]["activations"] = max(rest, 0)
     sampling[host]["frames"] = _frames_bytes(run)
     needs = []
     for place, parts in sampling.items():
@@ -176,7 +184,7 @@ def static_bytes(config: TransformerConfig, element_bytes: int) -> int:
 
 def activation_bytes(
     config: TransformerConfig,
-    settings: SamplerSettings,
+    settings: AnySettings,
     tokens_per_frame: int,
     element_bytes: int,
 ) -> int:
@@ -185,13 +193,15 @@ def activation_bytes(
     In the last layer all keys and values that a pass hands out are there, too: those of a finished
     block, or of the whole window where the last pass over a block gives them.
     """
-    cached = settings.sink_frames + settings.context_frames
-    window, block = settings.window_frames + int(settings.mci), settings.block_frames
-    kept = window if settings.clean_kv == "last-pass" else 0
+    if isinstance(settings, SegmentSettings):
+        passes = [(settings.segment_frames, 0)]
+    else:
+        window, block = settings.window_frames + int(settings.mci), settings.block_frames
+        passes = [(window, window if settings.clean_kv == "last-pass" else 0), (block, block)]
     alive = max(
-        max(FEED_FORWARD_NUMBERS * own, ATTENTION_NUMBERS * (own + cached))
+        max(FEED_FORWARD_NUMBERS * own, ATTENTION_NUMBERS * (own + settings.cached_frames))
         + 2 * config.num_layers * handed_out
-        for own, handed_out in ((window, kept), (block, block))
+        for own, handed_out in passes
     )
     return int(alive * tokens_per_frame * config.dim * element_bytes)
 
@@ -204,9 +214,11 @@ def _stream_bytes(run: PlannedRun, placement: Placement) -> dict[str, int]:
     stride, element_bytes = description.codec.spatial_stride, placement.dtype.itemsize
     tokens = config.tokens_per_frame(height // stride, width // stride)
     per_frame = keys_values_bytes(config, tokens, element_bytes)
-    cached = settings.sink_frames + settings.context_frames
+    cache = {
+        f"cache ({_gigabytes(per_frame)} per latent frame)": settings.cached_frames * per_frame
+    }
     return {
-        f"cache ({_gigabytes(per_frame)} per latent frame)": cached * per_frame,
+        **(cache if settings.cached_frames else {}),
         "text and picture states": static_bytes(config, element_bytes),
         "activations": activation_bytes(config, settings, tokens, element_bytes),
     }
@@ -233,15 +245,16 @@ def _transformer_bytes(files: CheckpointFiles, placement: Placement) -> tuple[in
     return total, total
 
 
-def _codec_bytes(run: PlannedRun, placement: Placement) -> tuple[int, int]:
-    """The codec with its weights: while it decodes, and before that, encoding the picture."""
+def _codec_bytes(run: PlannedRun, placement: Placement) -> tuple[int, int, int]:
+    """The codec: its weights, what decoding takes, and before that, encoding the picture."""
     from joyflash_cli.codec.composition import canvas_bytes
 
     num_pixels = math.prod(run.seen_px)
     weights = num_parameters(run.files.shards("codec")) * FLOAT32_BYTES
     codec, canvas = run.files.description.codec, 0
     if isinstance(codec, WanCodecConfig):
-        is_clip = run.files.description.conditioning.image_convention == "wan-i2v"
+        convention = run.files.description.conditioning.image_convention
+        is_clip = convention in ("wan-i2v", "clip")
         decoding = WAN_DECODING * codec.width_share
         picture = (WAN_CLIP if is_clip else WAN_PICTURE) * codec.width_share
     else:
@@ -252,10 +265,12 @@ def _codec_bytes(run: PlannedRun, placement: Placement) -> tuple[int, int]:
         number_bytes = fast_decoder_dtype(placement.codec_device).itemsize
         weights += num_parameters(run.files.shards(FAST_CODEC)) * number_bytes
         decoding = TAEHV_DECODING
-    return (
-        weights + canvas + int(decoding * num_pixels * number_bytes),
-        weights + int(picture * num_pixels * FLOAT32_BYTES),
-    )
+    working = canvas + int(decoding * num_pixels * number_bytes)
+    settings = run.files.description.sampler
+    if isinstance(settings, SegmentSettings):
+        frames = SEGMENT_COPIES * RGB_BYTES * settings.segment_video_frames
+        working += frames * num_pixels * FLOAT32_BYTES
+    return weights, working, int(picture * num_pixels * FLOAT32_BYTES)
 
 
 def _frames_bytes(run: PlannedRun) -> int:

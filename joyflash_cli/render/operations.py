@@ -12,6 +12,7 @@ import torch
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer, Context
 from joyflash_cli.render.memory import CLIP_TOKENS
+from joyflash_cli.sampler.segment_settings import AnySettings, SegmentSettings
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.urcr import PassKind, attended_frames
 from joyflash_cli.types import Conditioning
@@ -132,8 +133,10 @@ def empty_conditioning(
     return Conditioning(**{kind: torch.zeros(size, dtype=dtype) for kind, size in sizes.items()})
 
 
-def window_shape(settings: SamplerSettings) -> PassShape:
-    """The joint pass over a full window behind a full cache."""
+def window_shape(settings: AnySettings) -> PassShape:
+    """The joint pass over a full window behind a full cache, or over a segment."""
+    if isinstance(settings, SegmentSettings):
+        return PassShape(settings.segment_frames, 0)
     context = _attended(settings, "window", settings.window_frames)
     return PassShape(settings.window_frames + int(settings.mci), context)
 
@@ -148,34 +151,34 @@ def _attended(settings: SamplerSettings, kind: PassKind, num_own: int) -> int:
     return sum(attended_frames(settings, kind, num_own=num_own, **held))
 
 
-def block_operations(
-    config: TransformerConfig, settings: SamplerSettings, latent_size: tuple[int, int]
-) -> float:
+def block_passes(settings: AnySettings) -> list[tuple[int, PassShape]]:
     """Of one block in the steady state: its share of window passes, and its clean pass."""
-    passes = len(settings.main_steps) // settings.num_window_blocks
-    if settings.needs_audio_free_pass:
-        passes *= 2
-    total = passes * pass_operations(config, window_shape(settings), latent_size, static=True)
-    if settings.clean_kv == "extra-pass":
-        total += pass_operations(config, clean_shape(settings), latent_size, static=True)
-    return total
+    passes = [(settings.passes_per_block, window_shape(settings))]
+    if isinstance(settings, SamplerSettings) and settings.clean_kv == "extra-pass":
+        passes.append((1, clean_shape(settings)))
+    return passes
+
+
+def block_operations(
+    config: TransformerConfig, settings: AnySettings, latent_size: tuple[int, int]
+) -> float:
+    """Of one block in the steady state."""
+    return sum(
+        number * pass_operations(config, shape, latent_size, static=True)
+        for number, shape in block_passes(settings)
+    )
 
 
 def block_bytes_sent(
     config: TransformerConfig,
-    settings: SamplerSettings,
+    settings: AnySettings,
     latent_size: tuple[int, int],
     *,
     num_ranks: int,
     element_bytes: int,
 ) -> int:
     """What ranks that share every pass send each other for a block in the steady state."""
-    passes = len(settings.main_steps) // settings.num_window_blocks
-    if settings.needs_audio_free_pass:
-        passes *= 2
-    frames = passes * window_shape(settings).frames
-    if settings.clean_kv == "extra-pass":
-        frames += clean_shape(settings).frames
+    frames = sum(number * shape.frames for number, shape in block_passes(settings))
     return pass_bytes_sent(
         config, frames, latent_size, num_ranks=num_ranks, element_bytes=element_bytes
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from joyflash_cli.media.inputs.picture import Picture
     from joyflash_cli.media.inputs.sound import Sound
     from joyflash_cli.media.outputs.label import Label
-    from joyflash_cli.sampler.settings import SamplerSettings
+    from joyflash_cli.sampler.segment_settings import AnySettings
 
 MIN_OUTPUT_FPS, MAX_OUTPUT_FPS = 1, 240
 
@@ -118,6 +118,23 @@ class RenderRequest:
             return None
         face = None if self.scene is None else self.scene.square.bounds()
         return Label(self.label, self.pixels, face)
+
+    def is_stream(self, fps: float) -> bool:
+        """Whether it is heard as a live sound is: its length unknown, or a look-ahead chosen."""
+        return self.num_frames(fps) is None or self.look_ahead_blocks is not None
+
+    def settings_of(self, settings: "AnySettings") -> "AnySettings":
+        """A checkpoint's settings for this size, and this sound: of a stream, segments hear rings.
+
+        Raises:
+            ConfigError: If a segment of this size would be too short.
+        """
+        from joyflash_cli.sampler.segment_settings import SegmentSettings
+
+        if not isinstance(settings, SegmentSettings):
+            return settings
+        sound: Literal["whole", "ring"] = "ring" if self.is_stream(settings.fps) else "whole"
+        return replace(settings.for_size(*self.size_px), sound=sound)
 
     @property
     def audio_s(self) -> float | None:
@@ -344,7 +361,7 @@ def _face_model_notes(files: CheckpointFiles) -> tuple[str, ...]:
     return (find_face_models(files.description.conditioning.face_models).notice,)
 
 
-def plan_render(request: RenderRequest, settings: "SamplerSettings") -> RenderPlan:
+def plan_render(request: RenderRequest, settings: "AnySettings") -> RenderPlan:
     """Frames and blocks that the request takes under a checkpoint's sampler settings.
 
     Raises:
@@ -360,7 +377,7 @@ def plan_render(request: RenderRequest, settings: "SamplerSettings") -> RenderPl
         )
     return RenderPlan(
         num_frames=num_written,
-        num_blocks=settings.num_blocks(num_frames),
+        num_blocks=request.settings_of(settings).num_blocks(num_frames),
         fps=video_fps,
         size_px=request.size_px,
         audio_s=audio_s,

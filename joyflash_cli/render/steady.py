@@ -1,11 +1,16 @@
 """A stream in its steady state without weights or inputs: to measure what a pass takes."""
 
+import itertools
+from collections.abc import Iterator
+
 import torch
 
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.render.operations import empty_conditioning
 from joyflash_cli.sampler.noise import SeededNoise
+from joyflash_cli.sampler.segment_settings import AnySettings, SegmentSettings
+from joyflash_cli.sampler.segments import SegmentStream
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.stream import Stream
 from joyflash_cli.sampler.window import WindowBlock
@@ -53,6 +58,35 @@ class SilentSource:
         """Conditioning of latent frames ``start <= i < stop``."""
         with torch.device(self._device):
             return empty_conditioning(self._config, stop - start, self._grid, dtype=torch.float32)
+
+
+def steady_blocks(
+    transformer: CausalTransformer,
+    settings: AnySettings,
+    grid: tuple[int, int],
+    *,
+    device: "torch.device | str" = "cpu",
+) -> Iterator[None]:
+    """Endless: the transformer's work alone, one item for each block or segment that is clean."""
+    if not isinstance(settings, SegmentSettings):
+        stream = steady_stream(transformer, settings, grid, device=device)
+        yield from (None for block in stream.iterate() if block is not None)
+        return
+    config = transformer.config
+    shape = (config.out_channels, *grid)
+    known = torch.zeros(1, settings.segment_frames, *shape, device=device)
+    segments = SegmentStream(
+        transformer,
+        settings,
+        SilentSource(config, grid, device),
+        SeededNoise(0, shape, device=device),
+        None,
+        known[:, 0],
+        known,
+    )
+    for index in itertools.count():
+        segments.denoised(index, known[:, : settings.overlap_frames])
+        yield None
 
 
 def steady_stream(

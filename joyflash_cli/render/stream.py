@@ -1,6 +1,6 @@
-"""The two stages that a device works for: sampling blocks, and decoding them to frames.
+"""What the stages of a stream share, and the one that decodes blocks to frames.
 
-Each is a generator for a thread of its own, which it leaves in inference mode between its items.
+It is a generator for a thread of its own, which it leaves in inference mode between its items.
 """
 
 import contextlib
@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from joyflash_cli.render.job import StreamJob, device_errors, static_conditioning
+from joyflash_cli.render.job import StreamJob, device_errors
 from joyflash_cli.render.request import RenderRequest
-from joyflash_cli.render.sound_feed import SoundFeed
 from joyflash_cli.types import (
     FRAMES_PER_LATENT,
     AudioClip,
@@ -48,67 +47,6 @@ class SampledBlock:
     event: Any = None
 
 
-def sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
-    """Blocks as they become clean, until the sound has ended and they cover it.
-
-    Raises:
-        AudioError: When the sound cannot be used.
-        DeviceError: When a block has numbers that are not finite, or memory runs out.
-    """
-    import torch
-
-    from joyflash_cli.conditioning.stream import StreamConditioning
-    from joyflash_cli.render.file_rows import encoder_for
-    from joyflash_cli.sampler.noise import SeededNoise
-    from joyflash_cli.sampler.stream import Stream
-
-    parts, request = job.parts, job.request
-    description = job.files.description
-    settings, rule = description.sampler, description.conditioning.audio_windows
-    channels, height, width = job.reference_latent.shape[1:]
-    shape = (int(channels), int(height), int(width))
-    device, dtype = job.placement.device, job.placement.dtype
-    with torch.inference_mode(), device_errors(job.planned, job.placement):
-        static = static_conditioning(job)
-        stream = Stream.start(
-            parts.transformer,
-            settings,
-            source=StreamConditioning(
-                feed,
-                encoder_for(request, parts.front_end, rule, settings),
-                rule,
-                static=static,
-                settings=settings,
-                look_ahead_blocks=request.look_ahead_blocks,
-                device=device,
-                dtype=dtype,
-            ),
-            noise=SeededNoise(request.seed, shape, device=device),
-            latent_shape=shape,
-            reference_latent=job.reference_latent,
-        )
-        for block in stream.blocks():
-            start = settings.video_start(block.index)
-            stop = settings.video_start(block.index + 1)
-            while not feed.covers_frame(stop - 1) and not feed.ended:
-                feed.pull()
-            total = (
-                feed.num_frames if feed.num_frames is not None else request.num_frames(settings.fps)
-            )
-            if total is not None:
-                stop = min(stop, total)
-            if stop <= start:
-                return  # sampled ahead of a sound that has ended
-            yield SampledBlock(
-                block=block,
-                first_frame=start,
-                num_frames=stop - start,
-                num_blocks=None if total is None else settings.num_blocks(total),
-                sound=feed.take(stop),
-                event=_recorded_event(device),
-            )
-
-
 def decode_stage(
     job: StreamJob, blocks: Iterable[SampledBlock], started: float
 ) -> Iterator[FrameChunk]:
@@ -116,7 +54,7 @@ def decode_stage(
 
     Args:
         job: The stream.
-        blocks: From ``sample_stage``.
+        blocks: From ``sampling.sample_stage``.
         started: Clock when the stream began.
     """
     import torch
@@ -128,21 +66,22 @@ def decode_stage(
     ):
         decoder = SceneDecoder(job.parts.codec, job.reference, job.request)
         # A profile that begins with the reference itself has its frames in front.
-        prefix = (
-            job.reference_latent[:, None]
-            if job.files.description.sampler.first_block_frame
-            else None
-        )
+        prefix = job.reference_latent[:, None] if job.settings.first_block_frame else None
         for sampled in blocks:
             decoding_started = time.perf_counter()
-            latents = sampled.block.latents
+            made = sampled.block.frames
+            latents = sampled.block.latents if made is None else made
             if stream is not None:
                 stream.wait_event(sampled.event)
                 latents.record_stream(stream)
-            latents = latents.to(torch.float32)
-            if prefix is not None:
-                latents, prefix = torch.cat((prefix.float(), latents), dim=1), None
-            frames = decoder.decode(latents)[: sampled.num_frames]
+            if made is not None:  # by the sampler itself
+                frames = made[0].movedim(-3, -1).contiguous().cpu().numpy()
+            else:
+                latents = latents.to(torch.float32)
+                if prefix is not None:
+                    latents, prefix = torch.cat((prefix.float(), latents), dim=1), None
+                frames = decoder.decode(latents)
+            frames = frames[: sampled.num_frames]
             now = time.perf_counter()
             yield FrameChunk(
                 index=sampled.block.index,
@@ -223,13 +162,3 @@ def _own_stream(device: "torch.device") -> Iterator[Any]:
     stream.wait_stream(torch.cuda.default_stream(device))
     with torch.cuda.stream(stream):
         yield stream
-
-
-def _recorded_event(device: "torch.device") -> Any:
-    import torch
-
-    if device.type != "cuda":
-        return None
-    event = torch.cuda.Event()
-    event.record(torch.cuda.current_stream(device))
-    return event

@@ -5,11 +5,16 @@ switched on for other checkpoints, and the reference's own precision switched of
 that was trained, which is what the labels say.
 """
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 from joyflash_cli.errors import UsageError
+from joyflash_cli.sampler.segment_settings import AnySettings, SegmentSettings, nominal_steps
 from joyflash_cli.sampler.settings import SamplerSettings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,23 +77,72 @@ SAMPLER_OPTIONS: dict[str, SamplerOption] = {
 ``exact-timesteps`` (1000, 937.5, 833.3, 625) the other way."""
 
 
-def with_options(profile: SamplerSettings, names: Iterable[str]) -> SamplerSettings:
+def _in_precision(
+    dtype: Literal["float32", "bfloat16"],
+) -> Callable[[SegmentSettings, str], SegmentSettings]:
+    """Timesteps and, where they were rounded alike in training, noise levels of this precision."""
+
+    def change(profile: SegmentSettings, _value: str) -> SegmentSettings:
+        sigma = dtype if profile.solver == "renoise" else profile.sigma_dtype
+        return replace(profile, timestep_dtype=dtype, sigma_dtype=sigma)
+
+    return change
+
+
+def _with_steps(profile: SegmentSettings, value: str) -> SegmentSettings:
+    if not value.isdecimal():
+        raise UsageError(f"steps={value!s:.40} is no number of steps", hint="as in steps=2")
+    return replace(profile, steps=nominal_steps(int(value[:9])))
+
+
+def _guided(profile: SegmentSettings, value: str) -> SegmentSettings:
+    try:
+        weight = float(value)
+    except ValueError:
+        weight = math.nan
+    if not math.isfinite(weight):
+        raise UsageError(f"guidance={value!s:.40} is no weight", hint="as in guidance=1.6")
+    return replace(profile, audio_guidance=weight)
+
+
+SEGMENT_OPTIONS: dict[str, tuple[str, Callable[[SegmentSettings, str], SegmentSettings]]] = {
+    "steps=N": ("another number of steps", _with_steps),
+    "guidance=W": ("another weight of the audio", _guided),
+    "exact-timesteps": ("timesteps fed unrounded", _in_precision("float32")),
+    "rounded-timesteps": ("timesteps fed rounded to bfloat16", _in_precision("bfloat16")),
+}
+"""Of models that are sampled in segments, with their titles."""
+
+
+def with_options(profile: AnySettings, names: Iterable[str]) -> AnySettings:
     """The profile with these options, in the order given.
 
     Raises:
-        UsageError: For a name that does not exist.
+        UsageError: For a name that does not exist, or not for such a profile.
     """
     for name in names:
-        if name not in SAMPLER_OPTIONS:
-            raise UsageError(
-                f"sampler option {name!r} does not exist",
-                hint=f"one of {', '.join(SAMPLER_OPTIONS)}",
-            )
-        profile = SAMPLER_OPTIONS[name].change(profile)
+        if isinstance(profile, SegmentSettings):
+            word, _, value = name.partition("=")
+            profile = _option(SEGMENT_OPTIONS, name)[1](profile, value if word != name else "")
+        else:
+            profile = _option(SAMPLER_OPTIONS, name).change(profile)
     return profile
 
 
-def untrained_options(profile: SamplerSettings, names: Iterable[str]) -> tuple[str, ...]:
+def _option(options: Mapping[str, T], name: str) -> T:
+    """The entry of an option; those with a value stand under their form, as ``steps=N``."""
+    word, equals, _ = name.partition("=")
+    for form, entry in options.items():
+        if form == name or (equals and form.startswith(f"{word}=")):
+            return entry
+    raise UsageError(
+        f"sampler option {name!r:.80} does not exist"
+        + (" for this profile" if name in {*SAMPLER_OPTIONS, *SEGMENT_OPTIONS} else ""),
+        hint=f"one of {', '.join(options)}",
+    )
+
+
+def untrained_options(profile: AnySettings, names: Iterable[str]) -> tuple[str, ...]:
     """A sentence for each option that changes how the checkpoint was trained to be sampled.
 
     Args:
@@ -96,8 +150,13 @@ def untrained_options(profile: SamplerSettings, names: Iterable[str]) -> tuple[s
         names: Options that are used.
     """
     return tuple(
-        f"sampler option {name} ({SAMPLER_OPTIONS[name].title}): this checkpoint was not trained "
-        "with it"
+        f"sampler option {name} ({_title(profile, name)}): this checkpoint was not trained with it"
         for name in names
         if with_options(profile, [name]) != profile
     )
+
+
+def _title(profile: AnySettings, name: str) -> str:
+    if isinstance(profile, SegmentSettings):
+        return _option(SEGMENT_OPTIONS, name)[0]
+    return SAMPLER_OPTIONS[name].title

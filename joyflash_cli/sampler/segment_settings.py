@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from joyflash_cli import config as strict
 from joyflash_cli.errors import ConfigError
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.types import FRAMES_PER_LATENT
 
 TOKEN_PX = 16
@@ -160,6 +161,21 @@ class SegmentSettings:
         return replace(self, segment_frames=latents)
 
     @property
+    def first_block_frame(self) -> int:
+        """Latent frames before the first segment: none."""
+        return 0
+
+    @property
+    def window_frames(self) -> int:
+        """Latent frames of a pass: a segment."""
+        return self.segment_frames
+
+    @property
+    def cached_frames(self) -> int:
+        """Frames that are kept for later passes: none."""
+        return 0
+
+    @property
     def num_window_blocks(self) -> int:
         """Blocks denoised together: a segment at a time."""
         return 1
@@ -221,3 +237,7 @@ class SegmentSettings:
     def from_dict(cls, values: Mapping[str, Any]) -> "SegmentSettings":
         """The settings of ``to_dict``; unknown keys raise ``ConfigError``."""
         return strict.from_dict(cls, {k: v for k, v in values.items() if k != "kind"})
+
+
+AnySettings = SamplerSettings | SegmentSettings
+"""How a checkpoint is sampled: blocks behind a cache, or segments."""

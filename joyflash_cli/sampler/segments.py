@@ -51,7 +51,7 @@ class SegmentStream:
         settings: How its checkpoint is to be sampled.
         source: Conditioning by latent frame; its ``has_block`` ends the stream.
         noise: All randomness.
-        codec: Decodes segments and encodes their ends.
+        codec: Decodes segments and encodes their ends; ``None`` where only latents are wanted.
         reference: The picture, ``(B, 3, H, W)`` in -1..1: whose colours are kept.
         reference_latents: Of the picture repeated over a segment, ``(B, T, C, h, w)``.
         timesteps: Of the steps.
@@ -63,7 +63,7 @@ class SegmentStream:
     settings: SegmentSettings
     source: ConditioningSource
     noise: NoiseSource
-    codec: "Codec"
+    codec: "Codec | None"
     reference: Tensor
     reference_latents: Tensor
     timesteps: tuple[float, ...] = ()
@@ -122,6 +122,7 @@ class SegmentStream:
         """The known latents that the next segment begins with."""
         if self.tail is None:
             return self.reference_latents[:, :1]
+        assert self.codec is not None
         return self.codec.encode(self.tail, self.reference).to(self.reference_latents)
 
     def denoised(
@@ -186,6 +187,7 @@ class SegmentStream:
 
     def decoded(self, latents: Float[Tensor, "B T C h w"]) -> Float[Tensor, "B F 3 H W"]:
         """Frames of a segment in -1..1, in the colours of the reference."""
+        assert self.codec is not None
         frames, _ = self.codec.decode(latents, self.codec.start_decoding(self.reference))
         return self.match_colours(frames)
 

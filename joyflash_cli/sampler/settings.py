@@ -160,6 +160,12 @@ class SamplerSettings:
         return (self.audio_guidance, self.audio_free_weight) != (1.0, 1.0)
 
     @property
+    def passes_per_block(self) -> int:
+        """Window passes that a block takes in the steady state, both with and without audio."""
+        passes = len(self.main_steps) // self.num_window_blocks
+        return passes * (2 if self.needs_audio_free_pass else 1)
+
+    @property
     def num_window_blocks(self) -> int:
         """Blocks of a full window."""
         return len(self.main_steps) if self.window_blocks is None else self.window_blocks
@@ -168,6 +174,11 @@ class SamplerSettings:
     def window_frames(self) -> int:
         """Latent frames of a full window."""
         return self.num_window_blocks * self.block_frames
+
+    @property
+    def cached_frames(self) -> int:
+        """Latent frames of a full cache."""
+        return self.sink_frames + self.context_frames
 
     @property
     def clean_level(self) -> int:
@@ -197,6 +208,10 @@ class SamplerSettings:
     def block_start(self, block_index: int) -> int:
         """First latent frame of a block."""
         return self.first_block_frame + block_index * self.block_frames
+
+    def num_latents(self, num_blocks: int) -> int:
+        """Latent frames that this many blocks cover, those given before block 0 included."""
+        return self.block_start(num_blocks)
 
     def block_of(self, latent: int) -> int:
         """Block that a latent frame lies in; those given before block 0 count as its own."""

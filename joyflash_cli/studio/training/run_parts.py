@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from joyflash_cli.codec.tiny import TinyCodec
 from joyflash_cli.encoders.front_end import FrontEnd, load_front_end
+from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.settings import SamplerSettings
@@ -37,7 +38,13 @@ def read_geometry(run: RunConfig) -> Geometry:
     student, sampler = run.generator.transformer, run.generator.sampler
     if run.weights.teacher_start == CHECKPOINT:
         files = resolve_encoders(run.dataset.checkpoint)
-        student, sampler = files.description.transformer, files.description.sampler
+        student, own = files.description.transformer, files.description.sampler
+        if not isinstance(own, SamplerSettings):
+            raise ConfigError(
+                f"checkpoint {files.name} is sampled in segments; training is of rolling windows",
+                hint="start from a checkpoint with a cache",
+            )
+        sampler = own
     return Geometry(student, run.weights.teacher_transformer or student, sampler)
 
 
