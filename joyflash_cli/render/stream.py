@@ -74,8 +74,8 @@ def decode_stage(
             if stream is not None:
                 stream.wait_event(sampled.event)
                 latents.record_stream(stream)
-            if made is not None:  # by the sampler itself
-                frames = made[0].movedim(-3, -1).contiguous().cpu().numpy()
+            if made is not None:
+                frames = decoder.labelled(made[0].movedim(-3, -1).contiguous().cpu().numpy())
             else:
                 latents = latents.to(torch.float32)
                 if prefix is not None:
@@ -116,7 +116,10 @@ class SceneDecoder:
 
     def decode(self, latents: "torch.Tensor") -> "np.ndarray":
         """Frames ``(F, H, W, 3)`` uint8 of the next latents ``(1, T, C, h, w)``, labelled."""
-        frames = self._decode(latents)
+        return self.labelled(self._decode(latents))
+
+    def labelled(self, frames: "np.ndarray") -> "np.ndarray":
+        """The same frames, the label drawn into them."""
         if self._label is not None:
             self._label.draw(frames)
         return frames

@@ -16,6 +16,7 @@ from joyflash_cli.errors import ConfigError  # noqa: E402
 from joyflash_cli.media.inputs.sound import ClipSound  # noqa: E402
 from joyflash_cli.render import file_rows  # noqa: E402
 from joyflash_cli.render.file_rows import FileRows, encoder_for  # noqa: E402
+from joyflash_cli.render.request import RenderRequest
 from joyflash_cli.render.sound_feed import SoundFeed  # noqa: E402
 from joyflash_cli.sampler.settings import SamplerSettings  # noqa: E402
 from joyflash_cli.types import AudioClip  # noqa: E402
@@ -32,6 +33,8 @@ attention reaches further than that of trained ones. 0.001 is what it is."""
 
 class Request:
     """As much of a render request as the choice of an encoder looks at."""
+
+    is_stream = RenderRequest.is_stream
 
     def __init__(self, clip, look_ahead_blocks=None, *, is_live=False):
         self.sound = ClipSound(clip)
