@@ -19,7 +19,7 @@ from joyflash_cli.media.outputs.probe import probe
 from joyflash_cli.model.config import AudioAttentionConfig, FaceAttentionConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.render import JoyFlash, plan_render, read_request
-from joyflash_cli.render.request import with_sampler_options
+from joyflash_cli.render.sampling import with_sampler_options
 from joyflash_cli.weights.convert import convert_weights, read_template
 from joyflash_cli.weights.store import resolve_checkpoint
 

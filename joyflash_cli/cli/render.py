@@ -93,7 +93,7 @@ def _run(
     options: RenderOptions, image: Path, audio: str, signals: StopSignals, events: EventStream
 ) -> int:
     """Output, picture, sound, and only then weights."""
-    from joyflash_cli.render.request import read_request, with_sampler_options
+    from joyflash_cli.render.request import read_request
     from joyflash_cli.weights.store import resolve_checkpoint
 
     output = choose_output(options.output, image, audio)
@@ -108,6 +108,8 @@ def _run(
     sound = open_sound(audio, options.audio_format, choices, quiet=options.is_silent)
     files = resolve_checkpoint(options.profile, options.checkpoint)
     if options.sampling:
+        from joyflash_cli.render.sampling import with_sampler_options
+
         files, notes = with_sampler_options(files, options.sampling)
         options.say(*(f"joyflash: warning: {note}" for note in notes))
     with open_picture(image, quiet=options.is_silent) as picture:

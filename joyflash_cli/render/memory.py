@@ -76,6 +76,14 @@ class PlannedRun:
     prompt: str = ""
 
     @property
+    def settings(self) -> AnySettings:
+        """How the checkpoint is sampled at this size."""
+        settings = self.files.description.sampler
+        if isinstance(settings, SegmentSettings):
+            return settings.for_size(*self.size_px)
+        return settings
+
+    @property
     def seen_px(self) -> tuple[int, int]:
         """``(width, height)`` of what the model sees: the framed square, or all of the video."""
         rule = self.files.description.framing
@@ -141,7 +149,7 @@ def memory_needs(run: PlannedRun, placement: Placement) -> list[MemoryNeed]:
     weights, decoding, picture = _codec_bytes(run, placement)
     sampling[codec_device]["codec"] = weights + decoding
     encoding[codec_device]["codec"] = weights + picture
-    if device == codec_device and isinstance(run.files.description.sampler, SegmentSettings):
+    if device == codec_device and isinstance(run.settings, SegmentSettings):
         # A segment is denoised first and decoded then: the more of the two counts.
         rest = sampling[device]["activations"] - decoding
         sampling[device]["activations"] = max(rest, 0)
@@ -209,7 +217,7 @@ def activation_bytes(
 def _stream_bytes(run: PlannedRun, placement: Placement) -> dict[str, int]:
     """What sampling takes besides the weights, once window and cache are full."""
     description = run.files.description
-    config, settings = description.transformer, description.sampler
+    config, settings = description.transformer, run.settings
     width, height = run.seen_px
     stride, element_bytes = description.codec.spatial_stride, placement.dtype.itemsize
     tokens = config.tokens_per_frame(height // stride, width // stride)
@@ -266,7 +274,7 @@ def _codec_bytes(run: PlannedRun, placement: Placement) -> tuple[int, int, int]:
         weights += num_parameters(run.files.shards(FAST_CODEC)) * number_bytes
         decoding = TAEHV_DECODING
     working = canvas + int(decoding * num_pixels * number_bytes)
-    settings = run.files.description.sampler
+    settings = run.settings
     if isinstance(settings, SegmentSettings):
         frames = SEGMENT_COPIES * RGB_BYTES * settings.segment_video_frames
         working += frames * num_pixels * FLOAT32_BYTES
@@ -275,7 +283,7 @@ def _codec_bytes(run: PlannedRun, placement: Placement) -> tuple[int, int, int]:
 
 def _frames_bytes(run: PlannedRun) -> int:
     """Frames of the blocks between decoder and file: one made, some ready, one written."""
-    per_block = FRAMES_PER_LATENT * run.files.description.sampler.block_frames
+    per_block = FRAMES_PER_LATENT * run.settings.block_frames
     num_frames = (QUEUE_CAPACITY + 2) * per_block + ENCODER_FRAMES
     return num_frames * RGB_BYTES * math.prod(run.size_px)
 

@@ -1,6 +1,5 @@
 """What is to be rendered: inputs read and checked, and what they come to, before any weights."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -133,8 +132,8 @@ class RenderRequest:
 
         if not isinstance(settings, SegmentSettings):
             return settings
-        sound: Literal["whole", "ring"] = "ring" if self.is_stream(settings.fps) else "whole"
-        return replace(settings.for_size(*self.size_px), sound=sound)
+        settings = settings.for_size(*self.size_px)
+        return replace(settings, sound="ring") if self.is_stream(settings.fps) else settings
 
     @property
     def audio_s(self) -> float | None:
@@ -382,25 +381,3 @@ def plan_render(request: RenderRequest, settings: "AnySettings") -> RenderPlan:
         size_px=request.size_px,
         audio_s=audio_s,
     )
-
-
-def with_sampler_options(
-    files: CheckpointFiles, names: Iterable[str]
-) -> tuple[CheckpointFiles, tuple[str, ...]]:
-    """The checkpoint with its sampler settings changed, and a sentence for each untrained change.
-
-    Args:
-        files: The checkpoint; not changed on disk.
-        names: Of ``sampler.options.SAMPLER_OPTIONS``.
-
-    Raises:
-        UsageError: For a name that does not exist.
-        ConfigError: When the options contradict each other.
-    """
-    from joyflash_cli.sampler.options import untrained_options, with_options
-
-    chosen = tuple(dict.fromkeys(names))
-    own = files.description.sampler
-    changed = with_options(own, chosen)
-    description = files.description.with_sampler(changed)
-    return replace(files, description=description), untrained_options(own, chosen)

@@ -3,13 +3,15 @@
 It is a generator for a thread of its own, which it leaves in inference mode between its items.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.render.job import StreamJob, device_errors, static_conditioning
 from joyflash_cli.render.sound_feed import SoundFeed
 from joyflash_cli.render.stream import SampledBlock
 from joyflash_cli.types import LatentBlock
+from joyflash_cli.weights.store import CheckpointFiles
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +19,28 @@ if TYPE_CHECKING:
     from joyflash_cli.conditioning.stream import StaticConditioning
     from joyflash_cli.sampler.segment_settings import SegmentSettings
     from joyflash_cli.sampler.settings import SamplerSettings
+
+
+def with_sampler_options(
+    files: CheckpointFiles, names: Iterable[str]
+) -> tuple[CheckpointFiles, tuple[str, ...]]:
+    """The checkpoint with its sampler settings changed, and a sentence for each untrained change.
+
+    Args:
+        files: The checkpoint; not changed on disk.
+        names: Of ``sampler.options.SAMPLER_OPTIONS``.
+
+    Raises:
+        UsageError: For a name that does not exist.
+        ConfigError: When the options contradict each other.
+    """
+    from joyflash_cli.sampler.options import untrained_options, with_options
+
+    chosen = tuple(dict.fromkeys(names))
+    own = files.description.sampler
+    changed = with_options(own, chosen)
+    description = files.description.with_sampler(changed)
+    return replace(files, description=description), untrained_options(own, chosen)
 
 
 def sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:

@@ -16,7 +16,7 @@ from joyflash_cli.errors import ConfigError  # noqa: E402
 from joyflash_cli.media.inputs.sound import ClipSound  # noqa: E402
 from joyflash_cli.render import file_rows  # noqa: E402
 from joyflash_cli.render.file_rows import FileRows, encoder_for  # noqa: E402
-from joyflash_cli.render.request import RenderRequest
+from joyflash_cli.render.request import RenderRequest  # noqa: E402
 from joyflash_cli.render.sound_feed import SoundFeed  # noqa: E402
 from joyflash_cli.sampler.settings import SamplerSettings  # noqa: E402
 from joyflash_cli.types import AudioClip  # noqa: E402
