@@ -118,16 +118,6 @@ def border_flicker(changes: list[np.ndarray]) -> dict[str, float | None]:
     }
 
 
-def still_background(frames: np.ndarray, *, tolerance: float = 1.0) -> np.ndarray:
-    """Pixels of a true clip that do not change in time, ``(H, W)`` bool.
-
-    Args:
-        frames: ``(F, H, W, 3)`` uint8, true frames.
-        tolerance: Largest temporal standard deviation that counts as still, in 0..255.
-    """
-    return frames.astype(np.float32).std(0).max(-1) <= tolerance
-
-
 def speckle(frames: np.ndarray, still: np.ndarray) -> float | None:
     """High-frequency noise in a background that should stand still, in 0..255.
 

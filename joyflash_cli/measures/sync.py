@@ -93,66 +93,6 @@ def score_curve(curve: np.ndarray) -> SyncScore:
     return SyncScore(float(curve[best]), best - max_lag, float(curve[max_lag]))
 
 
-def pairwise_curves(generated: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Lag curves of every clip against every target, ``(n, n, lags)``.
-
-    Args:
-        generated: Read tracks, ``(n, F)``.
-        targets: Known tracks, ``(n, F)``.
-    """
-    return np.array([[lag_curve(track, target) for target in targets] for track in generated])
-
-
-def permutation_p_value(
-    generated: np.ndarray, targets: np.ndarray, *, num_permutations: int = 2000, seed: int = 0
-) -> float:
-    """Chance that shuffled pairs of clip and track agree as well as the true pairs.
-
-    The statistic is the one reported: the best over lags of the mean over clips.
-
-    Args:
-        generated: Read tracks, ``(n, F)``.
-        targets: Known tracks, ``(n, F)``; row i belongs to row i.
-        num_permutations: Shuffles drawn.
-        seed: Of the shuffles.
-    """
-    curves = pairwise_curves(generated, targets)
-    rows = np.arange(len(curves))
-    observed = curves[rows, rows].mean(0).max()
-    rng = np.random.default_rng(seed)
-    reached = sum(
-        bool(curves[rows, rng.permutation(len(rows))].mean(0).max() >= observed)
-        for _ in range(num_permutations)
-    )
-    return (1 + reached) / (1 + num_permutations)
-
-
-def silence_mask(
-    waveform: np.ndarray,
-    num_frames: int,
-    *,
-    fps: float = 25.0,
-    sample_rate_hz: int = 16_000,
-    threshold_db: float = -40.0,
-    margin_frames: int = 6,
-) -> np.ndarray:
-    """Frames well inside silence, ``(num_frames,)`` bool.
-
-    Silence is a level ``threshold_db`` below the 95th percentile of the clip's own frames. The
-    margin leaves the mouth time to close after the last sound and to open before the next.
-
-    Args:
-        waveform: ``(samples,)``, starting with frame 0.
-        num_frames: Frames of the video.
-        fps: Frames per second.
-        sample_rate_hz: Of the waveform.
-        threshold_db: Level below speech, negative.
-        margin_frames: Frames next to sound that do not count.
-    """
-    level_db = speech_level_db(waveform, num_frames, fps=fps, sample_rate_hz=sample_rate_hz)
-    return quiet_frames(level_db, threshold_db=threshold_db, margin_frames=margin_frames)
-
-
 def quiet_frames(
     level_db: np.ndarray, *, threshold_db: float = -40.0, margin_frames: int = 6
 ) -> np.ndarray:

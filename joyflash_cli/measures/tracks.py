@@ -1,6 +1,5 @@
 """A few numbers for every frame of a video, and what changes slowly over them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -138,13 +137,3 @@ def drift_at(tracks: Drifting, horizon_s: float) -> dict[str, float]:
     sharp = tracks.sharpness[later].mean() / max(float(tracks.sharpness[first].mean()), 1e-9)
     identity = cosine(tracks.identity[later].mean(0), tracks.identity[first].mean(0))
     return {"colour": float(colour), "sharpness": float(sharp), "identity": float(identity)}
-
-
-def drift_table(tracks: Drifting, horizons_s: Sequence[float]) -> dict[str, dict[str, float]]:
-    """``drift_at`` of every horizon that the stream reaches, keyed by whole seconds."""
-    reached = len(tracks.sharpness) / tracks.fps
-    return {
-        str(round(horizon)): drift_at(tracks, horizon)
-        for horizon in horizons_s
-        if horizon <= reached
-    }

@@ -7,9 +7,15 @@ import numpy as np
 
 from joyflash_cli.measures import sync
 from joyflash_cli.measures.identity import cosine, similarity_to_reference
-from joyflash_cli.measures.quality import border_flicker, psnr_db, speckle, still_background
+from joyflash_cli.measures.quality import border_flicker, psnr_db, speckle
 from joyflash_cli.measures.reader import Readers, face_box
-from joyflash_cli.measures.tracks import FrameMeter, FrameTracks, drift_table
+from joyflash_cli.measures.tracks import FrameMeter, FrameTracks
+from joyflash_cli.studio.evaluation.clip_statistics import (
+    drift_table,
+    permutation_p_value,
+    silence_mask,
+    still_background,
+)
 from joyflash_cli.studio.evaluation.pack import HeldOutClip, LongSound
 from joyflash_cli.studio.heads.face_state import VISEMES
 
@@ -108,7 +114,7 @@ def summarise(
         "lip_correlation": jaw.correlation,
         "lip_lag_frames": jaw.lag_frames,
         "lip_correlation_at_zero_lag": jaw.correlation_at_zero,
-        "lip_p_value": sync.permutation_p_value(read[..., JAW], known[..., JAW]),
+        "lip_p_value": permutation_p_value(read[..., JAW], known[..., JAW]),
         "viseme_correlation": {
             name: mean_score(read[..., i], known[..., i]).correlation_at_zero
             for i, name in enumerate(VISEMES)
@@ -173,7 +179,7 @@ def summarise_stream(
     """Drift, stillness in silence and lip agreement over a long stream, as JSON."""
     jaw = tracks.jaw
     known = sound.visemes[: len(jaw), JAW]
-    silent = sync.silence_mask(sound.waveform, len(jaw))
+    silent = silence_mask(sound.waveform, len(jaw))
     movement = sync.movement_ratio(jaw, silent)
     score = sync.score_curve(sync.lag_curve(jaw, known))
     third = len(jaw) // 3

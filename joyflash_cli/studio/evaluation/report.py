@@ -9,10 +9,10 @@ import numpy as np
 
 from joyflash_cli.errors import UsageError
 from joyflash_cli.measures import sync
-from joyflash_cli.measures.identity import other_people_similarity, recognition_rate
 from joyflash_cli.measures.reader import Readers, load_readers
 from joyflash_cli.measures.tracks import FrameTracks, drift_at
 from joyflash_cli.media.sheet import write_picture
+from joyflash_cli.studio.evaluation.clip_statistics import other_people_similarity, recognition_rate
 from joyflash_cli.studio.evaluation.generation import CheckpointRenderer, Renderer
 from joyflash_cli.studio.evaluation.measure import (
     FPS,
