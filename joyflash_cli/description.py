@@ -243,8 +243,11 @@ def _tiny_codec(section: dict[str, Any]) -> TinyCodecConfig:
 
 
 def _wan_codec(section: dict[str, Any]) -> WanCodecConfig:
+    tiled = section.pop("tiled", False)
+    if not isinstance(tiled, bool):
+        raise ConfigError(f"checkpoint.json: codec.tiled is {tiled!r:.80}", hint="true or false")
     _check_numbers("codec", section, "codec")
-    return WanCodecConfig(section)
+    return WanCodecConfig(section, tiled)
 
 
 def _log_mel(section: dict[str, Any]) -> FrontEndConfig:

@@ -66,6 +66,17 @@ WAN_14B = TransformerConfig(
 )
 """Wan2.1 T2V 14B."""
 
+AVATAR_14B = TransformerConfig(
+    dim=5120,
+    num_layers=40,
+    num_heads=40,
+    ffn_dim=13824,
+    in_channels=33,
+    text_dim=4096,
+    audio_pack=AudioPackConfig(),
+)
+"""OmniAvatar 14B."""
+
 CONFIGURATIONS = {
     "tiny": TINY,
     "wan-1.3b": WAN_1_3B,
@@ -73,6 +84,7 @@ CONFIGURATIONS = {
     "fun-inp-1.3b": FUN_INP_1_3B,
     "joyavatar-1.3b": JOYAVATAR_1_3B,
     "wan-14b": WAN_14B,
+    "avatar-14b": AVATAR_14B,
 }
 """Named configurations."""
 

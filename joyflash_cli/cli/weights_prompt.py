@@ -40,6 +40,7 @@ def prompt(
 ) -> None:
     """Encode a prompt once, so that rendering with it needs no text encoder.
 
+    A profile that is guided by text has a negative prompt, which is encoded with the default one.
     The profile's downloaded text encoder (11 GB) is loaded, used and let go, or that of its
     checkpoint if it has one. The states, a few hundred kB, are kept in the user's cache, where
     render finds them. With --output they can be taken to another machine, or put into a Hub
@@ -59,9 +60,23 @@ def prompt(
         )
     encoded = _encoded(profile, text, source=source, checkpoint=checkpoint, device=device)
     written = _written(encoded, output)
+    if not text:
+        _keep_negative(profile, source=source, checkpoint=checkpoint, device=device)
     say(f"prompt: {encoded.prompt!r}, {encoded.states.shape[1]} tokens", quiet=quiet)
     values = {"file": str(written), "prompt": encoded.prompt, "encoder": encoded.encoder}
     answer(values, str(written), as_json=as_json)
+
+
+def _keep_negative(
+    profile: str, *, source: Path | None, checkpoint: Path | None, device: str
+) -> None:
+    """Encode the negative prompt of a profile that has one, into the user's cache."""
+    from joyflash_cli.weights.convert import read_template
+
+    negative = str(read_template(profile)["conditioning"].get("negative_prompt", ""))
+    if negative:
+        encoded = _encoded(profile, negative, source=source, checkpoint=checkpoint, device=device)
+        _written(encoded, None)
 
 
 def _written(encoded: "EncodedPrompt", output: Path | None) -> Path:

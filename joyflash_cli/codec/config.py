@@ -102,12 +102,14 @@ class WanCodecConfig:
 
     Attributes:
         settings: Arguments of ``AutoencoderKLWan``; empty for the published VAE.
+        tiled: Whether pictures larger than a tile pass it tile by tile; see ``codec.tiling``.
     """
 
     reference_is_a_frame: ClassVar[bool] = True
     """What is seen of the reference is its latent as the first frame."""
 
     settings: Mapping[str, Any]
+    tiled: bool = False
 
     def __post_init__(self) -> None:
         stages, width = self.settings.get("dim_mult", ()), self.settings.get("base_dim", 1)

@@ -98,6 +98,7 @@ class ConditioningConfig:
         padded_clip_latents: For ``"wan-i2v"``: latent frames of the picture followed by empty
             frames; a longer stream repeats the last one. 21 are the 81 frames of training.
         default_prompt: What models with text are told when the user gives no prompt.
+        negative_prompt: What guidance by text leads away from; empty for models without it.
         text_encoder: Fingerprint of the text encoder; prompts are kept by it.
         face_models: Pack of insightface models for the face tokens; empty for models without.
     """
@@ -106,8 +107,14 @@ class ConditioningConfig:
     image_convention: ImageConvention = "avatar"
     padded_clip_latents: int = 21
     default_prompt: str = ""
+    negative_prompt: str = ""
     text_encoder: str = ""
     face_models: str = ""
 
     def __post_init__(self) -> None:
         check_ranges(self, {"padded_clip_latents": (1, 10_000)})
+
+    def prompts(self, prompt: str) -> tuple[str, ...]:
+        """What is encoded: the user's prompt or the default one, and the negative one."""
+        wanted = prompt or self.default_prompt
+        return (wanted, self.negative_prompt) if self.negative_prompt else (wanted,)

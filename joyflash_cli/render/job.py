@@ -118,13 +118,16 @@ def static_conditioning(job: StreamJob) -> "StaticConditioning":
 
     description, device = job.files.description, job.placement.device
     config, transformer = description.conditioning, description.transformer
-    text = image_tokens = face = None
+    text = negative_text = image_tokens = face = None
     if transformer.text_dim is not None:
         from joyflash_cli.render.prompts import text_states
 
-        text = text_states(
-            job.files, job.request.prompt, device, text_device=job.placement.text_device
-        )
+        text_device = job.placement.text_device
+        text = text_states(job.files, job.request.prompt, device, text_device=text_device)
+        if config.negative_prompt:
+            negative_text = text_states(
+                job.files, config.negative_prompt, device, text_device=text_device
+            )
     if transformer.image_token_dim is not None:
         image_tokens = _image_tokens(job)
     if transformer.face_attention is not None:
@@ -134,6 +137,7 @@ def static_conditioning(job: StreamJob) -> "StaticConditioning":
         reference_latents=job.seen_latents,
         convention=config.image_convention,
         text=text,
+        negative_text=negative_text,
         image_tokens=image_tokens,
         face=face,
     )

@@ -132,12 +132,14 @@ def _load_wan_codec(
 ) -> "Codec":
     import torch
 
+    from joyflash_cli.codec.tiling import TiledWanCodec
     from joyflash_cli.codec.wan import WanCodec, wan_vae_module
 
     with torch.device("meta"), _built_from("codec"):
         module = wan_vae_module(config.settings)
     # diffusers' own ``to`` warns about layers it would keep in float32; this VAE has none.
-    return WanCodec(torch.nn.Module.to(_filled(module, paths, None), device))
+    kind = TiledWanCodec if config.tiled else WanCodec
+    return kind(torch.nn.Module.to(_filled(module, paths, None), device))
 
 
 def _load_wav2vec2(

@@ -296,8 +296,10 @@ def _encoder_bytes(run: PlannedRun) -> int:
         from joyflash_cli.weights.prompt_cache import has_prompt, prompt_key
 
         config = run.files.description.conditioning
-        key = prompt_key(config.text_encoder, clean_prompt(run.prompt or config.default_prompt))
-        if not has_prompt(run.files.directory, key):
+        keys = (
+            prompt_key(config.text_encoder, clean_prompt(p)) for p in config.prompts(run.prompt)
+        )
+        if not all(has_prompt(run.files.directory, key) for key in keys):
             parts.append("text_encoder")
     return max(num_parameters(run.files.shards(part)) * ENCODER_BYTES for part in parts)
 

@@ -38,9 +38,10 @@ def check_encodable(files: CheckpointFiles, prompt: str) -> None:
     if files.has("text_encoder"):
         return
     config = files.description.conditioning
-    cleaned = clean_prompt(prompt or config.default_prompt)
-    if not has_prompt(files.directory, _key(files, config, cleaned)):
-        raise _no_text_encoder(files, cleaned, config)
+    for wanted in config.prompts(prompt):
+        cleaned = clean_prompt(wanted)
+        if not has_prompt(files.directory, _key(files, config, cleaned)):
+            raise _no_text_encoder(files, cleaned, config)
 
 
 def text_states(
@@ -107,7 +108,7 @@ def _no_text_encoder(
     files: CheckpointFiles, prompt: str, config: "ConditioningConfig"
 ) -> CheckpointError:
     shown = prompt if len(prompt) <= 60 else f"{prompt[:57]}..."
-    is_default = prompt == config.default_prompt
+    is_default = prompt in config.prompts("")
     return CheckpointError(
         f"checkpoint {files.name} has no text encoder and no embedding of the prompt {shown!r}",
         hint=("" if is_default else "leave --prompt out to use the default one; or ")

@@ -8,6 +8,7 @@ written shard by shard, so that memory stays far below one copy of the model.
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +160,13 @@ def _plan_encoders(
 ) -> Iterator[Part]:
     """The parts beside the transformer that the profile has and the sources give."""
     options = template.get("front_end", {}).get("options", {})
+
+    def codec(shapes: Mapping[str, tuple[int, ...]], stated: Mapping[str, Any]) -> PartPlan:
+        plan = plan_codec(shapes, stated)
+        return replace(plan, section=plan.section | template.get("codec", {}))
+
     planners: dict[str, tuple[str, Callable[..., PartPlan]]] = {
-        "codec": ("codec", plan_codec),
+        "codec": ("codec", codec),
         "audio_encoder": ("front_end", lambda s, c: plan_audio_encoder(s, c, options)),
         "text_encoder": ("text_encoder", plan_text_encoder),
         "image_encoder": ("image_encoder", plan_image_encoder),

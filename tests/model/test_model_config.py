@@ -18,6 +18,7 @@ from joyflash_cli.model.transformer import CausalTransformer
         ("avatar-1.3b", 1_421_187_232),
         ("fun-inp-1.3b", 1_564_428_608),
         ("wan-14b", 14_288_491_584),
+        ("avatar-14b", 14_293_426_336),
     ],
 )
 def test_parameter_counts(name, num_parameters):
