@@ -174,9 +174,9 @@ def _random(options: BenchmarkOptions) -> dict[str, Any]:
 
     template = read_template(options.profile)
     config = TransformerConfig.from_dict(template["transformer"])
-    settings = parse_sampler(template["sampler"])
     sizes = template.get("framing", {}).get("sizes") or [[832, 480]]
     width, height = _size(options.px) if options.px is not None else sizes[0]
+    settings = parse_sampler(template["sampler"]).for_size(width, height)
     stride = 8  # of the Wan VAE, which all full-size profiles use
     return benchmark_random(
         options.profile,

@@ -13,6 +13,9 @@ FOLD = 4
 WAN_WIDTH = 96
 """First width of the published Wan 2.1 VAE."""
 
+TILE_PX = 240 * 416
+"""Pixels of the larger tile of ``codec.tiling``."""
+
 MAX_STAGES = 10
 
 

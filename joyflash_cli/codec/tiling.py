@@ -8,7 +8,6 @@ and frames differ a little from those of the whole picture.
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from joyflash_cli.codec.wan import WanCodec, WanDecodingState
+from joyflash_cli.errors import ConfigError
 
 DECODE_TILE, DECODE_STRIDE = (30, 52), (15, 26)
 """Rows and columns of latents."""
@@ -54,15 +54,12 @@ def _spans(length: int, tile: int, stride: int) -> Iterator[tuple[int, int]]:
             yield start, min(start + tile, length)
 
 
-@dataclass(frozen=True)
-class TiledDecodingState:
-    """The decoder's memory of every tile; empty before the first latent."""
-
-    tiles: tuple[WanDecodingState, ...] = ()
-
-
 class TiledWanCodec(WanCodec):
-    """``Codec`` on the Wan 2.1 VAE, tile by tile."""
+    """``Codec`` on the Wan 2.1 VAE, tile by tile, each through a whole clip.
+
+    What the decoder remembers of a tile is let go with the tile: that is the memory it saves. Of
+    pictures larger than a tile a clip is therefore decoded in one call and cannot be continued.
+    """
 
     def encode(
         self, frames: Float[Tensor, "B F 3 H W"], reference: Float[Tensor, "B 3 H W"]
@@ -80,39 +77,28 @@ class TiledWanCodec(WanCodec):
             lambda index: WanCodec.encode(self, tiles[index].of(frames), reference),
         )
 
-    def start_decoding(  # type: ignore[override]
-        self, reference: Float[Tensor, "B 3 H W"] | None = None, *, seed: int | None = None
-    ) -> TiledDecodingState:
-        """A fresh state; the tiles' own begin with the first latent, which tells their number."""
-        return TiledDecodingState()
+    def decode(
+        self, latents: Float[Tensor, "B T C h w"], state: WanDecodingState
+    ) -> tuple[Float[Tensor, "B F 3 H W"], WanDecodingState]:
+        """As ``WanCodec.decode``.
 
-    def decode(  # type: ignore[override]
-        self, latents: Float[Tensor, "B T C h w"], state: TiledDecodingState
-    ) -> tuple[Float[Tensor, "B F 3 H W"], TiledDecodingState]:
-        """As ``WanCodec.decode``, one latent frame after the other."""
+        Raises:
+            ConfigError: If the picture is larger than a tile and the state is not a fresh one.
+        """
         size = (latents.shape[-2], latents.shape[-1])
         tiles = tiles_of(size, DECODE_TILE, DECODE_STRIDE)
-        states = list(state.tiles or (WanCodec.start_decoding(self) for _ in tiles))
+        if len(tiles) == 1:
+            return super().decode(latents, state)
+        if state.num_latents:
+            raise ConfigError("a clip that was decoded in tiles cannot be continued")
         stride = self.spatial_stride
-        frames = []
-        for latent in latents.split(1, dim=1):
-
-            def decoded(index: int, latent: Tensor = latent) -> Tensor:
-                part = tiles[index].of(latent)
-                pixels, states[index] = self.decode_unclamped(part, states[index])
-                return pixels
-
-            frames.append(
-                blended(
-                    (size[0] * stride, size[1] * stride),
-                    tuple(Tile(*(edge * stride for edge in tile)) for tile in tiles),
-                    tuple(
-                        (t - s) * stride for t, s in zip(DECODE_TILE, DECODE_STRIDE, strict=True)
-                    ),
-                    decoded,
-                ).clamp(-1.0, 1.0)
-            )
-        return torch.cat(frames, dim=1), TiledDecodingState(tuple(states))
+        frames = blended(
+            (size[0] * stride, size[1] * stride),
+            tuple(Tile(*(edge * stride for edge in tile)) for tile in tiles),
+            tuple((t - s) * stride for t, s in zip(DECODE_TILE, DECODE_STRIDE, strict=True)),
+            lambda index: self.decode_unclamped(tiles[index].of(latents), state)[0],
+        )
+        return frames.clamp_(-1.0, 1.0), WanDecodingState((), latents.shape[1])
 
 
 def blended(

@@ -56,10 +56,11 @@ class SegmentConditioning:
             )
         if settings.sound == "whole" and num_blocks is None:
             raise ConfigError("a sound of unknown length cannot be encoded as a whole")
-        if settings.sound == "ring" and rule.kind != "segment":
-            raise ConfigError(f"audio windows of the kind {rule.kind!r} are not cut from a ring")
+        if rule.kind not in ("segment", "video-rows"):
+            raise ConfigError(f"audio windows of the kind {rule.kind!r} are not cut for segments")
         self._sound, self._encoder = sound, encoder
-        self._rule, self._width = rule, 2 * rule.margin + 1
+        self._rule = rule
+        self._width = 2 * rule.margin + 1 if rule.kind == "segment" else 1
         self._settings = settings
         self._num_blocks = num_blocks
         self._static = static.to(device, dtype)
@@ -112,12 +113,11 @@ class SegmentConditioning:
 
     def _audio(self, index: int) -> Float[Tensor, "1 T A D"]:
         settings = self._settings
-        if self._rule.kind == "video-rows":
-            start = index * settings.stride_video_frames
-            rows = self._file_rows(start, start + settings.segment_video_frames)
-            return audio_windows(rows[None], self._rule, 0, settings.segment_frames)
         windows = self._whole(index) if settings.sound == "whole" else self._heard(index)
-        return latent_rows(windows[None])
+        if self._rule.kind == "segment":
+            return latent_rows(windows[None])
+        # A window of one row: the frame's own.
+        return audio_windows(windows[None, :, 0], self._rule, 0, settings.segment_frames)
 
     def _whole(self, index: int) -> Float[Tensor, "F W D"]:
         """Windows of a segment of the file, whose last row stands in for those behind it."""
@@ -129,16 +129,12 @@ class SegmentConditioning:
             start, start + settings.segment_video_frames, end=end, width=self._width
         )
         first, stop = int(indices.min()), int(indices.max()) + 1
-        rows = self._file_rows(first, stop)
-        return rows[(indices - first).to(rows.device)]
-
-    def _file_rows(self, first: int, stop: int) -> Float[Tensor, "R D"]:
         begin, last = self._encoder.span(first, stop)
         while self._sound.num_samples < last and not self._sound.ended:
             self._sound.pull()
         rows = self._encoder.encode_span(self._sound.read(max(begin, 0), last), first, stop)
         self._sound.forget(max(begin, 0))
-        return rows
+        return rows[(indices - first).to(rows.device)]
 
     def _heard(self, index: int) -> Float[Tensor, "F W D"]:
         """Windows of a segment whose sound has just entered the ring."""

@@ -69,7 +69,7 @@ def benchmark(
     say("warming up")
     for _ in joyflash.stream(warm_up):
         pass
-    placement, settings = joyflash.placement, joyflash.sampler
+    placement, settings = joyflash.placement, request.settings_of(joyflash.sampler)
     reset_peak(placement.device)
     say("the transformer alone")
     times, grid = _sampler_times(joyflash, request)
@@ -105,7 +105,7 @@ def _sampler_times(joyflash: JoyFlash, request: RenderRequest) -> tuple[BlockTim
     from joyflash_cli.render.sampling import sample_stage
     from joyflash_cli.render.sound_feed import SoundFeed
 
-    settings, device = joyflash.sampler, joyflash.placement.device
+    settings, device = request.settings_of(joyflash.sampler), joyflash.placement.device
     job = joyflash.job(request)
     num_blocks = joyflash.plan(request).num_blocks
     grid = job.reference_latent.shape[-2:]

@@ -9,7 +9,7 @@ measurements with benchmarks/full_size_step.py, on a GPU a guess.
 import math
 from dataclasses import dataclass, replace
 
-from joyflash_cli.codec.config import WanCodecConfig
+from joyflash_cli.codec.config import TILE_PX, WanCodecConfig
 from joyflash_cli.errors import DeviceError
 from joyflash_cli.media.inputs.framing import FramingRule
 from joyflash_cli.model.config import TransformerConfig
@@ -88,6 +88,11 @@ class PlannedRun:
         """``(width, height)`` of what the model sees: the framed square, or all of the video."""
         rule = self.files.description.framing
         return (rule.size_px, rule.size_px) if isinstance(rule, FramingRule) else self.size_px
+
+    @property
+    def settings(self) -> AnySettings:
+        """How the checkpoint is sampled at this size."""
+        return self.files.description.sampler.for_size(*self.seen_px)
 
 
 @dataclass(frozen=True)
@@ -259,8 +264,9 @@ def _codec_bytes(run: PlannedRun, placement: Placement) -> tuple[int, int, int]:
 
     num_pixels = math.prod(run.seen_px)
     weights = num_parameters(run.files.shards("codec")) * FLOAT32_BYTES
-    codec, canvas = run.files.description.codec, 0
+    codec, canvas, encoded = run.files.description.codec, 0, num_pixels
     if isinstance(codec, WanCodecConfig):
+        encoded = min(num_pixels, TILE_PX) if codec.tiled else num_pixels
         convention = run.files.description.conditioning.image_convention
         is_clip = convention in ("wan-i2v", "clip")
         decoding = WAN_DECODING * codec.width_share
@@ -273,12 +279,13 @@ def _codec_bytes(run: PlannedRun, placement: Placement) -> tuple[int, int, int]:
         number_bytes = fast_decoder_dtype(placement.codec_device).itemsize
         weights += num_parameters(run.files.shards(FAST_CODEC)) * number_bytes
         decoding = TAEHV_DECODING
-    working = canvas + int(decoding * num_pixels * number_bytes)
+    decoded = num_pixels if placement.options.fast_decode else encoded
+    working = canvas + int(decoding * decoded * number_bytes)
     settings = run.settings
     if isinstance(settings, SegmentSettings):
         frames = SEGMENT_COPIES * RGB_BYTES * settings.segment_video_frames
         working += frames * num_pixels * FLOAT32_BYTES
-    return weights, working, int(picture * num_pixels * FLOAT32_BYTES)
+    return weights, working, int(picture * encoded * FLOAT32_BYTES)
 
 
 def _frames_bytes(run: PlannedRun) -> int:

@@ -154,6 +154,10 @@ class SamplerSettings:
         elif self.psb:
             raise ConfigError("psb needs sub_steps", hint="give sub_steps or set psb to false")
 
+    def for_size(self, width: int, height: int) -> "SamplerSettings":
+        """The settings for pictures of this size, in pixels: the same ones."""
+        return self
+
     @property
     def needs_audio_free_pass(self) -> bool:
         """Whether window passes run a second time without audio."""

@@ -12,6 +12,7 @@ from joyflash_cli.codec.tiling import (
     tiles_of,
 )
 from joyflash_cli.codec.wan import WanCodec, wan_vae_module
+from joyflash_cli.errors import ConfigError
 
 
 def test_no_tile_begins_where_the_one_before_reached_the_end():
@@ -49,7 +50,7 @@ def test_where_tiles_overlap_their_weights_rise_from_the_inner_edges():
     assert (column[:120] == 1).all()
     assert torch.allclose(column[120:240], expected.clamp(-1, 1))
     assert (column[240:] == 1).all()  # 3, clamped after the mean
-    assert len(state.tiles) == 2
+    assert state.num_latents == 1
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +70,13 @@ def test_up_to_one_tile_it_is_the_vae_itself(codecs):
     assert torch.equal(frames, plain.decode(latents, plain.start_decoding())[0])
 
 
-def test_any_chunking_gives_the_same_frames(codecs):
-    _, tiled = codecs
-    latents = torch.randn(1, 3, 16, 2, 54)
-    whole, _ = tiled.decode(latents, tiled.start_decoding())
-    first, state = tiled.decode(latents[:, :1], tiled.start_decoding())
-    rest, _ = tiled.decode(latents[:, 1:], state)
-    assert torch.equal(torch.cat((first, rest), dim=1), whole)
-    assert whole.shape == (1, 9, 3, 16, 432)
+def test_a_clip_of_several_tiles_is_decoded_in_one_call(codecs):
+    plain, tiled = codecs
+    latents = torch.randn(1, 2, 16, 2, 54)
+    frames, state = tiled.decode(latents, tiled.start_decoding())
+    assert frames.shape == (1, 5, 3, 16, 432)
+    first, _ = plain.decode(latents[..., :52], plain.start_decoding())
+    # Left of where the second tile begins there is the first one alone.
+    torch.testing.assert_close(frames[..., :208], first[..., :208])
+    with pytest.raises(ConfigError, match="continued"):
+        tiled.decode(latents, state)

@@ -1,5 +1,7 @@
 """Conditioning of segments that hear one row per frame: OmniAvatar's rows, mask and silence."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -21,6 +23,9 @@ class Numbered:
 
     def span(self, start, stop):
         return 0, 0
+
+    def encode(self, waveform, num_rows):
+        return self.encode_span(waveform, 0, num_rows)
 
     def encode_span(self, sound, start, stop):
         return torch.arange(start, stop, dtype=torch.float32)[:, None]
@@ -64,8 +69,14 @@ def test_the_mask_follows_what_is_known_and_the_reference_stays():
     assert (second[:, :, :16] == 5).all()
 
 
-def test_such_rows_are_not_cut_from_a_ring():
-    from dataclasses import replace
+def test_a_ring_gives_its_last_rows():
+    source = conditioning(settings=replace(SETTINGS, sound="ring", ring_s=2.0))
+    audio = source.frames(0, 6).audio
+    # 50 rows of two seconds, of which a segment of 21 frames hears the last.
+    assert audio[0, :2, :, 0].tolist() == [[29, 29, 29, 29], [30, 31, 32, 33]]
+    assert audio[0, -1, -1, 0] == 49
 
-    with pytest.raises(ConfigError, match="ring"):
-        conditioning(settings=replace(SETTINGS, sound="ring"))
+
+def test_other_windows_are_not_cut_for_segments():
+    with pytest.raises(ConfigError, match="own-frames-margin"):
+        conditioning("own-frames-margin")
