@@ -53,10 +53,18 @@ def write_profile(folder: Path, profile: str) -> Path:
         "tokenizer": write_tokenizer,
         "image_encoder": write_image_encoder,
     }
-    for file in find_profile(profile).files:
+    files = find_profile(profile).files
+    shards = [file for file in files if file.role == "transformer" and "-of-" in file.path]
+    parts = {}
+    if any(file.role == "adapter" for file in files):
+        base, adapter, _ = adapted()
+        parts = {"transformer": base, "adapter": adapter}
+    for file in files:
         path = folder / file.repo.partition("/")[2] / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        if file.role in writers and not path.exists():
+        if file.role in parts:
+            write_adapted(path, parts[file.role], shards.index(file) if file in shards else 0)
+        elif file.role in writers and not path.exists():
             writers[file.role](path)
     return folder
 
@@ -98,6 +106,43 @@ def with_adapters(public: dict[str, torch.Tensor], rank: int = 4) -> dict[str, t
             adapted[f"{stem}.lora_A.default.weight"] = torch.randn(rank, columns) * 0.02
             adapted[f"{stem}.lora_B.default.weight"] = torch.randn(rows, rank) * 0.02
     return adapted
+
+
+TARGETS = ("q", "k", "v", "o", "ffn.0", "ffn.2")
+WHOLE = ("patch_embedding", "audio_proj", "audio_cond_projs")
+RANK, ALPHA = 3, 6
+STATED = {"lora_rank": RANK, "lora_alpha": ALPHA, "lora_target_modules": ",".join(TARGETS)}
+NUM_SHARDS = 6
+
+
+def adapted(config: TransformerConfig = AVATAR):
+    """A text-to-video base, what OmniAvatar trains on it, and the network they make together."""
+    public = to_public(random_transformer(config).state_dict(), config)
+    base = {name: x for name, x in public.items() if not name.startswith("audio_")}
+    base["patch_embedding.weight"] = torch.randn(config.dim, config.out_channels, 1, 2, 2)
+    base["patch_embedding.bias"] = torch.randn(config.dim)
+    adapter = {name: x for name, x in public.items() if name.startswith(WHOLE)}
+    merged = dict(public)
+    for name, x in public.items():
+        linear = name.removesuffix(".weight")
+        if not name.endswith(".weight") or not linear.endswith(tuple(f".{t}" for t in TARGETS)):
+            continue
+        down, up = torch.randn(RANK, x.shape[1]) * 0.1, torch.randn(x.shape[0], RANK) * 0.1
+        adapter[f"{linear}.lora_A.default.weight"] = down
+        adapter[f"{linear}.lora_B.default.weight"] = up
+        merged[name] = x + ALPHA / RANK * up @ down
+    return base, adapter, merged
+
+
+def write_adapted(path: Path, tensors: dict[str, torch.Tensor], shard: int) -> None:
+    """OmniAvatar's pickle and configuration, or one of the shards of its base."""
+    if path.suffix == ".json":
+        path.write_text(json.dumps(STATED))
+    elif path.suffix == ".pt":
+        torch.save(tensors, path)
+    else:
+        names = sorted(tensors)[shard::NUM_SHARDS] if "-of-" in path.name else sorted(tensors)
+        save_file({name: tensors[name].contiguous() for name in names}, path)
 
 
 def write_vae(path: Path) -> None:

@@ -11,7 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from joyflash_cli.errors import UsageError
-from joyflash_cli.sampler.segment_settings import AnySettings, SegmentSettings, nominal_steps
+from joyflash_cli.sampler.segment_settings import (
+    AnySettings,
+    SegmentSettings,
+    even_steps,
+    nominal_steps,
+)
 from joyflash_cli.sampler.settings import SamplerSettings
 
 T = TypeVar("T")
@@ -92,22 +97,35 @@ def _in_precision(
 def _with_steps(profile: SegmentSettings, value: str) -> SegmentSettings:
     if not value.isdecimal():
         raise UsageError(f"steps={value!s:.40} is no number of steps", hint="as in steps=2")
-    return replace(profile, steps=nominal_steps(int(value[:9])))
+    number = int(value[:9])
+    steps = even_steps(number) if profile.solver == "euler" else nominal_steps(number)
+    return replace(profile, steps=steps)
 
 
 def _guided(profile: SegmentSettings, value: str) -> SegmentSettings:
+    return replace(profile, audio_guidance=_weight("guidance", value))
+
+
+def _guided_by_text(profile: SegmentSettings, value: str) -> SegmentSettings:
+    if profile.text_guidance is None:
+        raise UsageError("text-guidance is for profiles that are guided by text")
+    return replace(profile, text_guidance=_weight("text-guidance", value))
+
+
+def _weight(option: str, value: str) -> float:
     try:
         weight = float(value)
     except ValueError:
         weight = math.nan
     if not math.isfinite(weight):
-        raise UsageError(f"guidance={value!s:.40} is no weight", hint="as in guidance=1.6")
-    return replace(profile, audio_guidance=weight)
+        raise UsageError(f"{option}={value!s:.40} is no weight", hint=f"as in {option}=1.6")
+    return weight
 
 
 SEGMENT_OPTIONS: dict[str, tuple[str, Callable[[SegmentSettings, str], SegmentSettings]]] = {
     "steps=N": ("another number of steps", _with_steps),
     "guidance=W": ("another weight of the audio", _guided),
+    "text-guidance=W": ("another weight of the prompt", _guided_by_text),
     "exact-timesteps": ("timesteps fed unrounded", _in_precision("float32")),
     "rounded-timesteps": ("timesteps fed rounded to bfloat16", _in_precision("bfloat16")),
 }

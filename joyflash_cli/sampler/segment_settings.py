@@ -23,15 +23,24 @@ def nominal_steps(number: int) -> tuple[float, ...]:
     Raises:
         ConfigError: If it is not positive.
     """
-    if not 1 <= number <= 1000:
-        raise ConfigError(f"{number} steps are not possible", hint="1 to 1000 are")
+    _check_number(number)
     if number in EVEN_STEPS:
         return EVEN_STEPS[number]
     return tuple(1000.0 - 999.0 * i / max(number - 1, 1) for i in range(number))
 
 
+def _check_number(number: int) -> None:
+    if not 1 <= number <= 1000:
+        raise ConfigError(f"{number} steps are not possible", hint="1 to 1000 are")
+
+
 def even_steps(number: int) -> tuple[float, ...]:
-    """The nominal steps of a number of equal steps from 1000 to 0, as OmniAvatar takes them."""
+    """The nominal steps of a number of equal steps from 1000 to 0, as OmniAvatar takes them.
+
+    Raises:
+        ConfigError: If it is not possible.
+    """
+    _check_number(number)
     return tuple(1000.0 - 1000.0 * i / number for i in range(number))
 
 

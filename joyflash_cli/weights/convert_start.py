@@ -21,6 +21,7 @@ from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.initialisation import initialise
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.weights.convert import read_template
+from joyflash_cli.weights.convert_adapter import read_adapter
 from joyflash_cli.weights.convert_encoders import PartPlan
 from joyflash_cli.weights.convert_plan import OutputTensor, check_outputs
 from joyflash_cli.weights.convert_transformer import module_shapes, plan_transformer
@@ -81,8 +82,11 @@ def convert_start(
     """
     kind = check_dtype(dtype)
     template = read_template(profile_name)
-    paths = find_sources(profile_name, source, roles=("transformer",)).weights("transformer")
-    weights, base, outputs = plan_transformer(paths, template)
+    sources = find_sources(profile_name, source, roles=("transformer", "adapter"))
+    adapter = read_adapter(sources.get("adapter"))
+    weights, base, outputs = plan_transformer(
+        sources.weights("transformer"), template, adapter=adapter
+    )
     network = _network_of_size(profile_name, base, networks)
     plan = PartPlan(to_dict(network), _widened(outputs, base, network, seed))
     part = Part("transformer", weights, plan, kind)

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from public_layouts import to_public
-from published import AVATAR, random_transformer
+from published import AVATAR, STATED, WHOLE, adapted
 from safetensors.torch import save_file
 
 from joyflash_cli.errors import CheckpointError
@@ -16,9 +16,6 @@ from joyflash_cli.weights.convert_sources import TensorSource
 from joyflash_cli.weights.convert_transformer import plan_transformer
 from joyflash_cli.weights.convert_write import Part, write_parts
 
-TARGETS = ("q", "k", "v", "o", "ffn.0", "ffn.2")
-WHOLE = ("patch_embedding", "audio_proj", "audio_cond_projs")
-STATED = {"lora_rank": 3, "lora_alpha": 6, "lora_target_modules": ",".join(TARGETS)}
 TEMPLATE = {"transformer": AVATAR.to_dict(), "adapter": {"brings": list(WHOLE)}}
 
 
@@ -26,21 +23,7 @@ TEMPLATE = {"transformer": AVATAR.to_dict(), "adapter": {"brings": list(WHOLE)}}
 def tensors():
     """The base (16 channels), the adapter's file, and the network they make together."""
     torch.manual_seed(9)
-    public = to_public(random_transformer(AVATAR).state_dict(), AVATAR)
-    base = {name: x for name, x in public.items() if not name.startswith("audio_")}
-    base["patch_embedding.weight"] = torch.randn(128, 16, 1, 2, 2)
-    base["patch_embedding.bias"] = torch.randn(128)
-    brought = {name: x for name, x in public.items() if name.startswith(WHOLE)}
-    merged = dict(public)
-    for name, x in public.items():
-        linear = name.removesuffix(".weight")
-        if not name.endswith(".weight") or not linear.endswith(tuple(f".{t}" for t in TARGETS)):
-            continue
-        down, up = torch.randn(3, x.shape[1]) * 0.1, torch.randn(x.shape[0], 3) * 0.1
-        brought[f"{linear}.lora_A.default.weight"] = down
-        brought[f"{linear}.lora_B.default.weight"] = up
-        merged[name] = x + 2.0 * up @ down
-    return base, brought, merged
+    return adapted()
 
 
 def plan(folder, tensors, *, stated=STATED, base=None, without=()):
