@@ -127,13 +127,13 @@ def test_the_command_line_renders(checkpoint, toy_picture, toy_voice, tmp_path, 
 def test_the_negative_prompt_needs_its_embedding_too(
     checkpoint, toy_picture, toy_voice, tmp_path, monkeypatch
 ):
-    from joyflash_cli.render.encode_once import EncodeTarget, text_states
+    from joyflash_cli.render.prompts import text_states
 
     folder = shutil.copytree(checkpoint, tmp_path / "copy")
     files = resolve_checkpoint(SMALL, folder)
     negative = files.description.conditioning.negative_prompt
-    target = EncodeTarget(torch.device("cpu"), torch.float32)
-    text_states(files, "a smile", target=target)
+    device = torch.device("cpu")
+    text_states(files, "a smile", device)
     kept = {path: path.read_bytes() for path in folder.glob("text_encoder*")}
     for path in kept:
         path.unlink()
@@ -143,7 +143,7 @@ def test_the_negative_prompt_needs_its_embedding_too(
     assert "joyflash weights prompt" in caught.value.hint
     for path, content in kept.items():
         path.write_bytes(content)
-    text_states(files, negative, target=target)
+    text_states(files, negative, device)
     for path in kept:
         path.unlink()
     read_request(resolve_checkpoint(SMALL, folder), toy_picture, toy_voice, prompt="a smile")
