@@ -78,21 +78,13 @@ class PlannedRun:
     @property
     def settings(self) -> AnySettings:
         """How the checkpoint is sampled at this size."""
-        settings = self.files.description.sampler
-        if isinstance(settings, SegmentSettings):
-            return settings.for_size(*self.size_px)
-        return settings
+        return self.files.description.sampler.for_size(*self.size_px)
 
     @property
     def seen_px(self) -> tuple[int, int]:
         """``(width, height)`` of what the model sees: the framed square, or all of the video."""
         rule = self.files.description.framing
         return (rule.size_px, rule.size_px) if isinstance(rule, FramingRule) else self.size_px
-
-    @property
-    def settings(self) -> AnySettings:
-        """How the checkpoint is sampled at this size."""
-        return self.files.description.sampler.for_size(*self.seen_px)
 
 
 @dataclass(frozen=True)
