@@ -30,6 +30,8 @@ HOMES = {
     "huggingface_hub": {"weights"},
     "ray": {"batch"},
     "torchao": {"model"},
+    "c2pa": {"provenance"},
+    "cryptography": {"provenance"},
 }
 HEAVY = {
     "diffusers",

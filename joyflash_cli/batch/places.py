@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from joyflash_cli.batch.rows import STATE_FOLDER, Problem, Row, Rows
 from joyflash_cli.errors import OutputError
-from joyflash_cli.media.outputs.names import partial_path, sidecar_path
+from joyflash_cli.media.outputs.names import companions, partial_path, sidecar_path
 
 
 def real_place(out_dir: Path, output: str) -> Path:
@@ -93,7 +93,7 @@ def target_problem(
     except OutputError as error:
         return error.message, error.code
     partial = partial_path(place)
-    names = (place, sidecar_path(place), partial, sidecar_path(partial))
+    names = (place, *companions(place), partial, *companions(partial))
     taken = [path for path in names if os.path.lexists(path)]
     for path in taken:
         if path in inputs:
@@ -144,5 +144,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 def _shown(path: Path, place: Path, row: Row) -> str:
     if path == place:
         return f"output {row.output!r}"
-    what = "the record" if path == sidecar_path(place) else "a part that was kept"
+    what = "a part that was kept"
+    if path in companions(place):
+        what = "the record" if path == sidecar_path(place) else "the signed statement"
     return f"{path.name!r}, {what} of output {row.output!r},"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from joyflash_cli.errors import OutputError
 from joyflash_cli.files import cannot_write, flush, is_disk_full, room_hint
-from joyflash_cli.media.outputs.names import partial_path, sidecar_path
+from joyflash_cli.media.outputs.names import companions, partial_path
 
 
 def publish(staged: Path, target: Path, *, overwrite: bool) -> None:
@@ -32,8 +32,7 @@ def publish(staged: Path, target: Path, *, overwrite: bool) -> None:
                 hint="give an --out-dir that every machine reaches under the same path",
                 code="E-OUTPUT-SHARED",
             )
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(sidecar_path(staged), sidecar_path(target))
+        _bring_companions(staged, target)
         if overwrite:
             os.replace(staged, target)
         else:
@@ -67,8 +66,7 @@ def keep_partial(staged: Path, target: Path) -> bool:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(partial, partial_path(target))
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(sidecar_path(partial), sidecar_path(partial_path(target)))
+        _bring_companions(partial, partial_path(target))
     except OSError:
         return False  # the failure itself is what must be told
     return True
@@ -77,13 +75,22 @@ def keep_partial(staged: Path, target: Path) -> bool:
 def remove_partial(target: Path) -> None:
     """Removes what an earlier failure kept, now that the whole video is there."""
     with contextlib.suppress(OSError):
-        partial_path(target).unlink(missing_ok=True)
-        sidecar_path(partial_path(target)).unlink(missing_ok=True)
+        for path in (partial_path(target), *companions(partial_path(target))):
+            path.unlink(missing_ok=True)
 
 
 def discard(folder: Path) -> None:
     """Removes a folder and all in it, as far as possible."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _bring_companions(staged: Path, target: Path) -> None:
+    """Record and signed statement come along; those of an earlier video go."""
+    for source, place in zip(companions(staged), companions(target), strict=True):
+        try:
+            os.replace(source, place)
+        except FileNotFoundError:
+            place.unlink(missing_ok=True)
 
 
 def _move_without_replacing(staged: Path, target: Path) -> None:

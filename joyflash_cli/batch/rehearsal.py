@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from joyflash_cli.batch.jobs import Failure
 from joyflash_cli.batch.plan import BatchPlan
 from joyflash_cli.errors import JoyFlashError
 from joyflash_cli.media.inputs.hearing import SoundChoices
+from joyflash_cli.media.scene import DEFAULT_FRAME, FrameOptions
 from joyflash_cli.weights.store import CheckpointFiles
 
 _REMEMBERED = 64
@@ -38,6 +39,8 @@ def rehearse(
     *,
     needs_face: bool = True,
     choices: SoundChoices | None = None,
+    frame: FrameOptions = DEFAULT_FRAME,
+    label: str = "",
 ) -> Rehearsal:
     """Reads the inputs of every open row; no weights are loaded.
 
@@ -58,9 +61,10 @@ def rehearse(
         try:
             check_prompt(files, row.prompt)
             check_not_exchanged(row.image_path, row.audio_path)
-            request = RenderRequest(
-                face_of(row.image_path), sound_of(row.audio_path), seed=row.seed
-            )
+            face = face_of(row.image_path)
+            request = RenderRequest(face, sound_of(row.audio_path), seed=row.seed, label=label)
+            if label:
+                replace(request, scene=frame.scene(face)).drawn_label()
         except JoyFlashError as error:
             failure = Failure.of(error)
             failures.append(

@@ -10,6 +10,7 @@ from joyflash_cli.batch.jobs import Job
 from joyflash_cli.errors import DataError
 from joyflash_cli.media.inputs.hearing import SoundChoices
 from joyflash_cli.media.scene import DEFAULT_FRAME, FrameOptions
+from joyflash_cli.provenance.identity import Signing
 from joyflash_cli.render.placement import DEFAULT_EXECUTION, ExecutionOptions
 from joyflash_cli.render.record import FIGURES
 
@@ -36,6 +37,7 @@ class RendererSettings:
         choices: How sounds are heard.
         frame: What of a picture the videos show.
         label: A small text in a corner of the videos; empty for none.
+        signing: By whom the videos are signed; every machine must reach its files.
     """
 
     profile: str = "tiny"
@@ -48,6 +50,7 @@ class RendererSettings:
     choices: SoundChoices = SoundChoices()
     frame: FrameOptions = DEFAULT_FRAME
     label: str = ""
+    signing: Signing | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -66,6 +69,9 @@ class RendererSettings:
             parameters["audio_track"] = self.choices.track
         if self.label:
             parameters["label"] = self.label
+        if self.signing is not None:
+            # Not by whom: a certificate that is renewed must not change what is done.
+            parameters["signed"] = True
         return parameters | self.frame.to_dict()
 
     def load(self, device: str) -> PipelineRenderer:
@@ -116,6 +122,7 @@ class PipelineRenderer:
             choices=settings.choices,
             frame=settings.frame,
             label=settings.label,
+            signing=settings.signing,
         ).at_output_fps(settings.output_fps)
         # The folder is this attempt's own: whatever lies there is nobody's.
         record = self._joyflash.render(request, job.staged, overwrite=True)

@@ -26,6 +26,7 @@ from joyflash_cli.cli.process import (
     prepare_standard_streams,
     settle_standard_streams,
 )
+from joyflash_cli.cli.provenance import provenance
 from joyflash_cli.cli.render import render
 from joyflash_cli.cli.report import report
 from joyflash_cli.cli.settings import (
@@ -56,6 +57,7 @@ app.command()(doctor)
 app.command(cls=with_parts(evaluate_parts))(evaluate)
 app.command()(train)
 app.add_typer(weights, name="weights")
+app.add_typer(provenance, name="provenance")
 
 
 def _print_version(requested: bool) -> None:

@@ -74,6 +74,10 @@ def _run(options: BatchOptions, signals: StopSignals, events: EventStream) -> in
     options = replace(options, out_dir=options.out_dir.absolute())
     files = resolve_checkpoint(options.profile, options.checkpoint)
     settings = options.settings(files)
+    if settings.signing is not None:
+        from joyflash_cli.provenance.signing import check_identity
+
+        check_identity(settings.signing)
     if options.engine is EngineName.local:
         from joyflash_cli.batch.fitting import with_named_dtype
 

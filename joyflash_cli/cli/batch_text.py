@@ -60,7 +60,14 @@ def report_dry_run(
     from joyflash_cli.batch.plan import MAX_TOLD
     from joyflash_cli.batch.rehearsal import rehearse
 
-    found = rehearse(plan, files, needs_face=settings.needs_face, choices=settings.choices)
+    found = rehearse(
+        plan,
+        files,
+        needs_face=settings.needs_face,
+        choices=settings.choices,
+        frame=settings.frame,
+        label=settings.label,
+    )
     num_failing = len(plan.refused) + len(found.failures)
     refused = [
         {"row": row.number, "id": row.id, "code": row.error_code, "error": row.error}

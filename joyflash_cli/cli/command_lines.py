@@ -19,6 +19,7 @@ from joyflash_cli.cli.options import (
     Device,
     FastDecode,
     Frame,
+    Key,
     LabelText,
     MaxSize,
     Offload,
@@ -28,6 +29,8 @@ from joyflash_cli.cli.options import (
     ProgressFd,
     Quantize,
     Quiet,
+    Sign,
+    SignThumbnail,
     Size,
     SkipDamaged,
     Strict,
@@ -35,11 +38,13 @@ from joyflash_cli.cli.options import (
     option,
     say,
 )
+from joyflash_cli.errors import UsageError
 from joyflash_cli.media.inputs.hearing import SoundChoices
 
 if TYPE_CHECKING:
     from joyflash_cli.batch.renderer import RendererSettings
     from joyflash_cli.media.scene import FrameOptions
+    from joyflash_cli.provenance.identity import Signing
     from joyflash_cli.render.placement import ExecutionOptions
     from joyflash_cli.weights.store import CheckpointFiles
 
@@ -60,6 +65,9 @@ class ModelOptions:
     size: int | None
     max_size: int | None
     label: str
+    sign: Path | None
+    key: Path | None
+    sign_thumbnail: bool
     progress: str
     quiet: bool
 
@@ -74,6 +82,25 @@ class ModelOptions:
         from joyflash_cli.media.scene import FrameOptions
 
         return FrameOptions(self.frame, self.size, self.max_size)
+
+    @property
+    def signing(self) -> "Signing | None":
+        """By whom videos are signed.
+
+        Raises:
+            UsageError: ``E-SIGN-KEY`` for a certificate without its key, or the other way round.
+        """
+        from joyflash_cli.provenance.identity import Signing
+
+        if self.sign is not None and self.key is not None:
+            return Signing(self.sign.absolute(), self.key.absolute(), self.sign_thumbnail)
+        if self.sign is not None or self.key is not None or self.sign_thumbnail:
+            raise UsageError(
+                "--sign CERT and --key FILE belong together, and --sign-thumbnail to both",
+                hint="joyflash provenance init makes a certificate and a key to try out",
+                code="E-SIGN-KEY",
+            )
+        return None
 
     @property
     def execution(self) -> "ExecutionOptions":
@@ -153,6 +180,9 @@ class RenderOptions(ModelOptions):
     size: Size = None
     max_size: MaxSize = None
     label: LabelText = ""
+    sign: Sign = None
+    key: Key = None
+    sign_thumbnail: SignThumbnail = False
     look_ahead: Annotated[
         int | None,
         option(
@@ -314,6 +344,9 @@ class BatchOptions(ModelOptions):
     size: Size = None
     max_size: MaxSize = None
     label: LabelText = ""
+    sign: Sign = None
+    key: Key = None
+    sign_thumbnail: SignThumbnail = False
     progress: Progress = "auto"
     progress_fd: ProgressFd = None
     as_json: Annotated[
@@ -337,4 +370,5 @@ class BatchOptions(ModelOptions):
             choices=self.sound_choices,
             frame=self.frame_options.resolved(files.description.framing, files.name),
             label=self.label,
+            signing=self.signing,
         )

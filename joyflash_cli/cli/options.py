@@ -187,6 +187,23 @@ LabelText = Annotated[
     option("--label", "A small text in a corner of the video, such as 'AI-generated'.", "TEXT"),
 ]
 
+Sign = Annotated[
+    Path | None,
+    option(
+        "--sign",
+        "Sign the video with this certificate (PEM): Content Credentials.",
+        "CERT",
+        group=FILES,
+    ),
+]
+Key = Annotated[
+    Path | None, option("--key", "The private key of --sign (PEM).", "FILE", group=FILES)
+]
+SignThumbnail = Annotated[
+    bool,
+    option("--sign-thumbnail", "Show the picture, small, in what is signed.", group=FILES),
+]
+
 
 def say(*lines: str, quiet: bool = False) -> None:
     """Lines for people, on stderr."""

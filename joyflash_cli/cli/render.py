@@ -94,6 +94,7 @@ def _run(
 ) -> int:
     """Output, picture, sound, and only then weights."""
     from joyflash_cli.render.request import read_request
+    from joyflash_cli.render.seal import check_signing
     from joyflash_cli.weights.store import resolve_checkpoint
 
     output = choose_output(options.output, image, audio)
@@ -104,6 +105,7 @@ def _run(
         inputs=(image, Path(audio) if audio != STANDARD_INPUT else STANDARD_INPUT_DESCRIPTOR),
         also=_preview_files(options, output),
     )
+    check_signing(options.signing, names)
     choices = options.sound_choices
     sound = open_sound(audio, options.audio_format, choices, quiet=options.is_silent)
     files = resolve_checkpoint(options.profile, options.checkpoint)
@@ -125,6 +127,7 @@ def _run(
             choices=choices,
             frame=options.frame_options,
             label=options.label,
+            signing=options.signing,
         ).at_output_fps(options.output_fps)
     options.say(*(f"joyflash: warning: {warning}" for warning in request.warnings))
     if options.dry_run:

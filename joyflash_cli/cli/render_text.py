@@ -68,6 +68,7 @@ def result_line(result: "RunRecord") -> str:
     return (
         f"saved {where}: {result.video_s:.2f} s video / {result.audio_s:.2f} s audio, "
         f"{result.realtime_factor:.2f}x realtime, seed {result.seed}"
+        f"{f', signed by {result.signed_by}' if result.signed_by else ''}"
     )
 
 
@@ -81,6 +82,7 @@ def result_summary(result: "RunRecord") -> dict[str, Any]:
         "seed": result.seed,
         "profile": result.profile,
         "version": __version__,
+        **({"signed_by": result.signed_by} if result.signed_by else {}),
         "sidecar": None if result.sidecar is None else str(result.sidecar),
     }
 

@@ -28,10 +28,10 @@ MAX_FILE_BYTES = 1 << 20
 DEFAULT = "default"
 NOT_SETTINGS = frozenset(
     {
-        "accept_license", "assets", "audio", "audio_format", "compare", "config", "debug",
-        "dry_run", "example", "explain", "face", "from", "image", "json", "no_config", "out",
-        "out_dir", "output", "overwrite", "progress_fd", "reference", "resume", "retry_failed",
-        "shard", "sheets", "show_origin", "source", "truth", "version",
+        "accept_license", "assets", "audio", "audio_format", "compare", "config", "days", "debug",
+        "dry_run", "example", "explain", "face", "from", "image", "json", "name", "no_config",
+        "out", "out_dir", "output", "overwrite", "progress_fd", "reference", "resume",
+        "retry_failed", "shard", "sheets", "show_origin", "source", "truth", "version",
     }
 )  # fmt: skip
 """Options that belong to one call: its files, what it may replace, and the form of its answer."""

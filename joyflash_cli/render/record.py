@@ -40,6 +40,8 @@ JSON object with these keys, all present, in this order:
 ``first_frame_s``      From the start of sampling until the first frames were decoded.
 ``realtime_factor``    ``video_s / wall_s``.
 ``block_timings_s``    For each block written, in order: seconds its sampling and decoding took.
+``signed_by``          Whose certificate signed the video, in the notation of RFC 4514; ``null``
+                       where none did.
 ``warnings``           List of sentences the user was shown.
 =====================  =============================================================================
 """
@@ -115,6 +117,7 @@ class RunRecord:
     truncated: bool = False
     skipped: tuple[tuple[float, float], ...] = ()
     error: str | None = None
+    signed_by: str | None = None
     late_warnings: tuple[str, ...] = ()
     sidecar: Path | None = None
 
@@ -176,7 +179,7 @@ SIDECAR_KEYS = (
     "image", "audio", "seed", "prompt", "parameters", "device", "dtype", "fps", "width", "height",
     "video_frames", "video_s", "audio_s", "audio_track", "truncated", "skipped",
     "wall_s", "load_s", "first_frame_s", "realtime_factor",
-    "block_timings_s", "warnings",
+    "block_timings_s", "signed_by", "warnings",
 )  # fmt: skip
 """Every key of a sidecar, in the order in which they are written."""
 
@@ -188,7 +191,12 @@ FIGURES = (
 
 _WORK = ("wall_s", "load_s", "first_frame_s", "realtime_factor")
 
-_LATER_KEYS: dict[str, Any] = {"audio_track": None, "truncated": False, "skipped": []}
+_LATER_KEYS: dict[str, Any] = {
+    "audio_track": None,
+    "truncated": False,
+    "skipped": [],
+    "signed_by": None,
+}
 """Keys that records of earlier versions lack, and what they mean there."""
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from joyflash_cli.media.inputs.picture import Picture
     from joyflash_cli.media.inputs.sound import Sound
     from joyflash_cli.media.outputs.label import Label
+    from joyflash_cli.provenance.identity import Signing
     from joyflash_cli.sampler.segment_settings import AnySettings
 
 MIN_OUTPUT_FPS, MAX_OUTPUT_FPS = 1, 240
@@ -46,6 +47,7 @@ class RenderRequest:
         scene: What the video shows; ``None`` for the framed picture itself.
         frame: The choices that led to it.
         label: A small text in a corner of every frame; empty for none.
+        signing: By whom the file is signed; ``None`` for nobody.
     """
 
     face: "Framed"
@@ -61,6 +63,7 @@ class RenderRequest:
     scene: Scene | None = None
     frame: FrameOptions = DEFAULT_FRAME
     label: str = ""
+    signing: "Signing | None" = None
 
     def at_output_fps(self, fps: float | None) -> "RenderRequest":
         """The same as a video of another frame rate; ``None`` for the model's own.
@@ -194,6 +197,7 @@ def read_request(
     choices: "SoundChoices | None" = None,
     frame: FrameOptions = DEFAULT_FRAME,
     label: str = "",
+    signing: "Signing | None" = None,
 ) -> RenderRequest:
     """Inputs read, checked and framed as the checkpoint was trained; no weights are needed.
 
@@ -210,6 +214,7 @@ def read_request(
         choices: How the sound is heard where it is given as a file, pipe or stream.
         frame: What of the picture the video shows, and how large.
         label: See ``RenderRequest``.
+        signing: See ``RenderRequest``.
 
     Raises:
         UsageError: For a prompt that the profile cannot hear, an impossible seed, frame or label.
@@ -238,6 +243,7 @@ def read_request(
         scene=frame.scene(face),
         frame=frame,
         label=label,
+        signing=signing,
     )
     request.drawn_label()  # one that cannot be drawn is told now
     return request

@@ -11,6 +11,7 @@ from joyflash_cli.media.outputs.names import OutputNames
 from joyflash_cli.media.outputs.writer import DiscardedOnExit
 from joyflash_cli.render.record import STREAM, RunRecord, weights_sha256, write_sidecar
 from joyflash_cli.render.request import SILENCE_WARNING, RenderRequest
+from joyflash_cli.render.seal import check_signing, seal_of
 from joyflash_cli.types import AudioClip, FrameChunk, SoundFormat
 from joyflash_cli.weights.store import CheckpointFiles
 
@@ -32,6 +33,7 @@ class VideoWriter(DiscardedOnExit):
 
     Raises:
         OutputError: See :meth:`OutputNames.check`.
+        UsageError: See ``check_signing``.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class VideoWriter(DiscardedOnExit):
         self._path = output.path if isinstance(output, OutputNames) else None
         self._request = request
         self._files = files
-        self._begun = begun
+        self._begun = replace(begun, signed_by=check_signing(request.signing, output))
         self._overwrite = overwrite
         self._muxer: Writer | None = None
         self._started = time.perf_counter()
@@ -100,7 +102,12 @@ class VideoWriter(DiscardedOnExit):
             )
         num_frames = muxer.num_frames
         if complete:
-            muxer.finish()
+            try:
+                muxer.finish()
+            except OutputError as error:
+                if muxer.unsealed is not None:  # the video itself is whole
+                    self._record(muxer.unsealed, num_frames, complete=False, error=str(error))
+                raise
             written = self._path
         else:
             written = muxer.keep_partial() or self._path
@@ -146,11 +153,13 @@ class VideoWriter(DiscardedOnExit):
         """What a file is like was told before; what a pipe was like shows only now."""
         from joyflash_cli.media.inputs.audio import SILENCE_PEAK
 
-        request = self._request
-        if request.audio_s is not None:
-            return ()
-        notes = () if request.hearing is None else tuple(request.hearing.notes)
-        return (*notes, SILENCE_WARNING) if self._peak < SILENCE_PEAK else notes
+        request, notes = self._request, []
+        if self._muxer is not None and self._muxer.seal_error is not None:
+            notes.append(f"what was kept is not signed: {self._muxer.seal_error.message}")
+        if request.audio_s is None:
+            notes += () if request.hearing is None else request.hearing.notes
+            notes += (SILENCE_WARNING,) if self._peak < SILENCE_PEAK else ()
+        return tuple(notes)
 
     def _note(self, sound: AudioClip) -> None:
         import numpy as np
@@ -174,12 +183,14 @@ class VideoWriter(DiscardedOnExit):
             audio=audio,
             overwrite=self._overwrite,
             metadata={"comment": self._begun.notice, SOURCE_TYPE: TRAINED},
+            seal=seal_of(self._request, self._files, self._begun),
         )
 
     def _record(
         self, written: Path | None, num_frames: int, *, complete: bool, error: str | None = None
     ) -> RunRecord:
         """The record as it is now, also beside what was written where that is a file."""
+        sealed = self._muxer is not None and self._muxer.is_sealed
         hearing, late = self._request.hearing, self._late_warnings
         warnings = (*self._request.warnings, *late)
         record = replace(
@@ -198,6 +209,7 @@ class VideoWriter(DiscardedOnExit):
             truncated=hearing is not None and hearing.truncated,
             skipped=() if hearing is None else tuple(hearing.skipped),
             error=None if error is None else self._without_folders(error),
+            signed_by=self._begun.signed_by if sealed else None,
         )
         if self._path is None or written is None:
             return record

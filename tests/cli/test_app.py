@@ -35,6 +35,7 @@ def _plain_terminal(monkeypatch):
         "evaluate set", "evaluate set build", "train", "weights",
         "weights list", "weights fetch", "weights verify", "weights path", "weights convert",
         "weights licenses", "weights prompt", "evaluate videos",
+        "provenance", "provenance init", "provenance show",
     ],
 )  # fmt: skip
 def test_help_is_as_recorded(verb, capsys):

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from joyflash_cli.errors import OutputError
 from joyflash_cli.files import flush
-from joyflash_cli.media.outputs.formats import BOX_SUFFIXES
+from joyflash_cli.media.outputs.formats import BOX_SUFFIXES, FORMATS
+from joyflash_cli.media.outputs.locks import is_locked
 from joyflash_cli.media.outputs.mp4_boxes import drop_cut_fragment, write_fast_start
-from joyflash_cli.media.outputs.names import being_written, is_locked
+from joyflash_cli.media.outputs.names import being_written, statement_path
 from joyflash_cli.media.outputs.probe import MediaInfo, plays, probe
 from joyflash_cli.media.outputs.tracks import TrackWriter
 from joyflash_cli.media.outputs.writer import NamedWriter, write_error
@@ -53,6 +54,9 @@ class FileWriter(NamedWriter):
     def discard(self) -> None:
         """Removes the temporary file; safe to call at any time."""
         super().discard()
+        if self.film.seal is not None:
+            self.names.sealed_part.unlink(missing_ok=True)
+            self.names.statement_part.unlink(missing_ok=True)
         if self._claim is not None:
             self.temporary.unlink(missing_ok=True)
             self._release()
@@ -86,7 +90,13 @@ class FileWriter(NamedWriter):
                     code="E-OUTPUT-EXISTS",
                 )
             with self._indexed_in_front() as whole:
-                self._rename(whole, self.final)
+                try:
+                    sealed = self._sealed(whole)
+                except OutputError as error:
+                    self.unsealed = self._as_partial(whole)
+                    error.hint = f"the finished video, unsigned, is in {self.unsealed}"
+                    raise
+                self._rename(sealed, self.final)
             return info
         finally:
             self.discard()
@@ -100,13 +110,47 @@ class FileWriter(NamedWriter):
         if not plays(self.temporary):
             self.discard()
             return None
+        with self._indexed_in_front() as whole:
+            try:
+                return self._as_partial(self._sealed(whole))
+            except OutputError as error:
+                if self.is_sealed:
+                    raise
+                self.seal_error = error
+            return self._as_partial(whole)
+
+    def _as_partial(self, whole: Path) -> Path:
         partial = self.names.partial
         if not self.overwrite and os.path.lexists(partial):
+            self.is_sealed = False
             self._release()
             return self.temporary
-        with self._indexed_in_front() as whole:
-            self._rename(whole, partial)
+        self._rename(whole, partial)
         return partial
+
+    def _sealed(self, whole: Path) -> Path:
+        """The signed copy of a finished file, or that file where none is asked for.
+
+        Raises:
+            OutputError: If it cannot be signed, or the copy holds something else.
+        """
+        if self.film.seal is None:
+            return whole
+        if self._seals_beside:
+            sealed = whole
+            self.film.seal(whole, self.names.statement_part)
+        else:
+            sealed = self.names.sealed_part
+            self.film.seal(whole, sealed)
+            if probe(sealed) != probe(whole):
+                raise OutputError(f"{self.final} changed when it was signed", code="E-SIGN")
+            shutil.copymode(whole, sealed)
+        self.is_sealed = True
+        return sealed
+
+    @property
+    def _seals_beside(self) -> bool:
+        return FORMATS[self.final.suffix.lower()].seals == "beside"
 
     def _rescue(self) -> Path | None:
         """Keeps what reached the disk when nothing more can be written."""
@@ -157,6 +201,10 @@ class FileWriter(NamedWriter):
     def _rename(self, source: Path, target: Path) -> None:
         try:
             flush(source)
+            if self.is_sealed and self._seals_beside:
+                os.replace(self.names.statement_part, statement_path(target))
+            elif self._seals_beside:
+                statement_path(target).unlink(missing_ok=True)  # of an earlier video
             os.replace(source, target)
             if source == self.temporary:
                 self._release()

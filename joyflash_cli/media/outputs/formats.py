@@ -31,12 +31,15 @@ class OutputFormat:
         video: The ffmpeg program's options for the frames, ``{crf}`` and ``{preset}`` to be filled
             in.
         audio: Its options for the sound.
+        seals: Where a signed statement about it lies: ``"inside"`` the file (the first one of
+            pictures), ``"beside"`` it, or nowhere.
     """
 
     writer: str
     kind: Literal["video", "playlist", "pictures"] = "video"
     video: tuple[str, ...] = ()
     audio: tuple[str, ...] = ()
+    seals: Literal["inside", "beside", "nowhere"] = "inside"
 
 
 _MP4 = OutputFormat("file_writer:Mp4Writer")
@@ -49,7 +52,7 @@ PIPE = "pipe:PipeWriter"
 FORMATS = {
     ".mp4": _MP4,
     ".m4v": _MP4,
-    ".mkv": OutputFormat(_FFMPEG, video=_H264, audio=("-c:a", "flac")),
+    ".mkv": OutputFormat(_FFMPEG, video=_H264, audio=("-c:a", "flac"), seals="beside"),
     ".mov": OutputFormat(
         _FFMPEG,
         # Its index in front, so that a player on a network begins at once.
@@ -57,9 +60,12 @@ FORMATS = {
         audio=("-c:a", "aac", "-b:a", "192k", "-ar", "48000"),
     ),
     ".webm": OutputFormat(
-        _FFMPEG, video=_VP9, audio=("-c:a", "libopus", "-b:a", "128k", "-ar", "48000")
+        _FFMPEG,
+        video=_VP9,
+        audio=("-c:a", "libopus", "-b:a", "128k", "-ar", "48000"),
+        seals="beside",
     ),
-    ".m3u8": OutputFormat("hls:HlsWriter", "playlist"),
+    ".m3u8": OutputFormat("hls:HlsWriter", "playlist", seals="nowhere"),
     ".png": _PICTURES,
     ".jpg": _PICTURES,
     ".jpeg": _PICTURES,

@@ -6,7 +6,8 @@ run has all of them checked before any work is done.
 ===============  ==============================================================================
 ``a.mp4``        and ``.mkv``, ...: the video, ``a.mp4.json`` its record, ``a.partial.mp4`` and
                  ``a.partial.mp4.json`` when it was cut short; while it is written
-                 ``.a.part.mp4``, ``.a.part2.mp4`` and ``.a.mp4.json.part``
+                 ``.a.part.mp4``, ``.a.part2.mp4`` and ``.a.mp4.json.part``; when it is signed
+                 ``.a.part3.mp4``, or beside an MKV or WebM ``a.mkv.c2pa``, first ``.a.part.c2pa``
 ``a.m3u8``       the playlist, ``a-init.mp4``, ``a-00000.m4s``, ..., ``a.m3u8.json``; each of the
                  playlist's files with ``.tmp`` behind it while it is written
 ``a-%05d.png``   ``a-00000.png``, ..., ``a-sound.wav``, ``a-05d.png.json``; ``.a-00000.png.part``
@@ -16,7 +17,6 @@ run has all of them checked before any work is done.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import stat
@@ -28,9 +28,12 @@ from typing import Self
 from joyflash_cli.errors import OutputError
 from joyflash_cli.files import MAX_NAME_BYTES, cannot_write, name_bytes, part_path
 from joyflash_cli.media.outputs.formats import FORMATS, format_of
+from joyflash_cli.media.outputs.locks import is_being_written
 
 _PICTURE_NUMBER = re.compile(r"%0?[1-9]?d")
 """Where the number goes in the name of a picture sequence: ``face-%05d.png``."""
+
+STATEMENT_SUFFIX = ".c2pa"
 
 Source = Path | int
 """A file that a run reads, or the descriptor that it reads from."""
@@ -118,6 +121,18 @@ def partial_path(video: Path) -> Path:
     return video.with_name(f"{video.stem}.partial{video.suffix}")
 
 
+def statement_path(video: Path) -> Path:
+    """Where the signed statement about a video lies that cannot hold it."""
+    return video.with_name(f"{video.name}{STATEMENT_SUFFIX}")
+
+
+def companions(video: Path) -> tuple[Path, ...]:
+    """What belongs to a video that is one file: its record, and its signed statement if beside."""
+    found, record = format_of(video), sidecar_path(video)
+    is_beside = found is not None and found.seals == "beside"
+    return (record, statement_path(video)) if is_beside else (record,)
+
+
 def is_same_file(path: Path, other: Source) -> bool:
     """Whether two names are one file, through symbolic and hard links."""
     try:
@@ -140,6 +155,8 @@ class OutputNames:
         numbered: Patterns of what is: a frame or a segment, then the same while it is written.
         part: A video while it is written.
         second_part: The same while its index is brought to the front.
+        sealed_part: Its signed copy.
+        statement_part: The signed statement that is to lie beside it.
         partial: A video that was cut short.
         head: What the segments of a playlist have in common.
         sound: The sound beside pictures.
@@ -159,6 +176,8 @@ class OutputNames:
         self.kind = "video" if found is None else found.kind
         self.part = path.with_name(f".{path.stem}.part{path.suffix}")
         self.second_part = path.with_name(f".{path.stem}.part2{path.suffix}")
+        self.sealed_part = path.with_name(f".{path.stem}.part3{path.suffix}")
+        self.statement_part = path.with_name(f".{path.stem}.part{STATEMENT_SUFFIX}")
         self.partial = partial_path(path)
         # A percent sign in the name of a segment would be taken for its number.
         stem = path.stem.replace("%", "_")
@@ -178,10 +197,10 @@ class OutputNames:
             written = (path.with_name(f"{name.name}.tmp") for name in (path, self.head))
             self.hidden = (*written, part_path(record))
         else:
-            partial_record = sidecar_path(self.partial)
-            self.kept = (path, self.partial, record, partial_record)
-            records = map(part_path, (record, partial_record))
+            self.kept = (path, self.partial, *companions(path), *companions(self.partial))
+            records = map(part_path, (record, sidecar_path(self.partial)))
             self.hidden = (self.part, self.second_part, *records)
+            self.hidden += (self.sealed_part, self.statement_part)
 
     def frame(self, index: int) -> Path:
         """The picture of a frame."""
@@ -286,7 +305,7 @@ class OutputNames:
             raise OutputError(
                 f"{self.part} is a link", hint="choose another --output", code="E-OUTPUT-EXISTS"
             )
-        if _is_being_written(self.part):
+        if is_being_written(self.part):
             raise being_written(self.path)
 
     def _last_numbered(self) -> tuple[Path, ...]:
@@ -354,31 +373,6 @@ def being_written(path: Path) -> OutputError:
         hint="wait for it, or choose another --output",
         code="E-OUTPUT-EXISTS",
     )
-
-
-def _is_being_written(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        return is_locked(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def is_locked(descriptor: int) -> bool:
-    """Whether another process holds an open file; else this one does, until it closes it.
-
-    Where the file system knows no locks, nobody is kept out.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _holds_something(path: Path) -> bool:

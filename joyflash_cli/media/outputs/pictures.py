@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from joyflash_cli.errors import OutputError
 from joyflash_cli.files import whole_file
 from joyflash_cli.media.inputs.audio import WavWriter
 from joyflash_cli.media.outputs.names import OutputNames
@@ -45,12 +47,42 @@ class PictureWriter(NamedWriter):
         if self.tracks is not None and not self.num_frames and self.film.audio is not None:
             self.names.sound.unlink(missing_ok=True)
 
+    def _publish(self) -> None:
+        """Signs the first picture, if that is asked for: all the others are under their names."""
+        try:
+            self._seal()
+        except OutputError as error:
+            self.unsealed = self.names.path
+            error.hint = f"the pictures, unsigned, are in {self.names.path.parent}"
+            raise
+
     def _keep(self) -> Path:
         """Everything is there already, under its own name."""
+        try:
+            self._seal()
+        except OutputError as error:
+            self.seal_error = error
         return self.names.path
+
+    def _seal(self) -> None:
+        if self.film.seal is not None:
+            first = self.names.frame(0)
+            with _failures(first), whole_file(first) as part:
+                self.film.seal(first, part)
+            self.is_sealed = True
 
     def _rescue(self) -> Path:
         return self.names.path
+
+
+def thumbnail(pixels: np.ndarray, side_px: int = 256) -> bytes:
+    """A small JPEG of a picture ``(H, W, 3)`` uint8, its longer side at most ``side_px``."""
+    from PIL import Image
+
+    small, file = Image.fromarray(pixels), io.BytesIO()
+    small.thumbnail((side_px, side_px))
+    small.save(file, "JPEG", quality=80)
+    return file.getvalue()
 
 
 class _PictureTracks:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -54,6 +55,8 @@ class Film:
         crf: Quality of x264 or VP9, 0 (lossless) to 51; 18 is visually clean.
         preset: x264's speed; ``None`` chooses by the size of the frames.
         given_fps: At which frames are given where that is another rate.
+        seal: Writes a signed copy of a finished file to another path, or what is to lie beside it;
+            ``None`` where nothing is signed.
     """
 
     size: tuple[int, int]
@@ -63,6 +66,7 @@ class Film:
     crf: int = 18
     preset: str | None = None
     given_fps: Fraction | None = None
+    seal: Callable[[Path, Path], None] | None = None
 
 
 class TrackWriter:

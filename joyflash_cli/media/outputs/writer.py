@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -78,11 +78,19 @@ class Writer(DiscardedOnExit):
         name: Of the output, for messages.
         film: What will be written.
 
+    Attributes:
+        is_sealed: Whether the film's ``seal`` is on what was finished or kept.
+        seal_error: Why it is not.
+        unsealed: Where what could not be sealed was kept when :meth:`finish` failed for it.
+
     Raises:
         OutputError: If the output cannot be opened.
     """
 
     tracks: Tracks | None = None
+    is_sealed = False
+    seal_error: OutputError | None = None
+    unsealed: Path | None = None
 
     def __init__(self, name: Path | str, film: Film) -> None:
         self.name, self.film = name, film
@@ -246,6 +254,7 @@ def open_muxer(
     crf: int = 18,
     preset: str | None = None,
     given_fps: float | Fraction | None = None,
+    seal: Callable[[Path, Path], None] | None = None,
 ) -> Writer:
     """The writer for an output by its suffix; for a binary stream, fragmented MP4.
 
@@ -261,13 +270,14 @@ def open_muxer(
         preset: See ``Film``.
         given_fps: Rate at which frames will be given, where it is another one: they are repeated
             or left out.
+        seal: See ``Film``; only for formats with ``seals``.
 
     Raises:
         OutputError: ``E-OUTPUT-FPS`` for an impossible rate; see :meth:`OutputNames.check`;
             otherwise as the writer.
     """
     given = None if given_fps is None or given_fps == fps else exact_fps(given_fps)
-    film = Film(size, exact_fps(fps), audio, metadata or {}, crf, preset, given)
+    film = Film(size, exact_fps(fps), audio, metadata or {}, crf, preset, given, seal)
     if isinstance(output, str | Path):
         output = OutputNames(output).check(overwrite=overwrite)
     # A writer is loaded when it is needed, and none knows the others.

@@ -12,6 +12,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 from xml.sax.saxutils import quoteattr
 
 from joyflash_cli import __version__
@@ -104,6 +105,24 @@ def read_source_type(path: Path) -> str | None:
     return None if found is None else found[1]
 
 
+def read_comment(path: Path) -> str | None:
+    """A file's comment, where a video of ours says what made it; ``None`` without one.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            found = picture.info.get("comment") or picture.info.get("Comment")
+            found = found or picture.getexif().get(0x010E)  # ImageDescription
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with path.open("rb") as file:
+            found = _tags(file).get("comment")
+    return _text(found) if found else None
+
+
 def _picture_xmp(path: Path) -> str:
     from PIL import Image
 
@@ -119,10 +138,6 @@ def _picture_xmp(path: Path) -> str:
 
 
 def _video_xmp(path: Path) -> str:
-    import av
-
-    from joyflash_cli.media.inputs.kinds import open_container
-
     with path.open("rb") as file:
         for content in boxes_that_begin(file, b"uuid", _BOX_ID, most_bytes=MOST_BYTES):
             return _text(content)
@@ -131,12 +146,20 @@ def _video_xmp(path: Path) -> str:
             if found:
                 return _text(found)
         file.seek(0)
-        try:
-            with open_container(file) as container:
-                tags = {key.lower(): value for key, value in container.metadata.items()}
-        except (av.error.FFmpegError, OSError, ValueError):
-            return ""
-    return f"DigitalSourceType {tags.get(SOURCE_TYPE, '')}"
+        return f"DigitalSourceType {_tags(file).get(SOURCE_TYPE, '')}"
+
+
+def _tags(file: BinaryIO) -> dict[str, str]:
+    """The tags of a video or a sound, their names in small letters; of anything else none."""
+    import av
+
+    from joyflash_cli.media.inputs.kinds import open_container
+
+    try:
+        with open_container(file) as container:
+            return {key.lower(): value for key, value in container.metadata.items()}
+    except (av.error.FFmpegError, OSError, ValueError):
+        return {}
 
 
 def _text(content: bytes | str) -> str:

@@ -1,0 +1,6 @@
+"""Content Credentials: a signed statement inside a file of what made it, after the C2PA standard.
+
+``identity`` reads and makes certificates and keys, ``signing`` signs a finished file, ``reading``
+tells what a file claims, whoever made it. All of it by c2pa-python, the extra ``provenance``;
+nothing here reaches the network.
+"""
