@@ -40,7 +40,6 @@ def prompt(
 ) -> None:
     """Encode a prompt once, so that rendering with it needs no text encoder.
 
-    A profile that is guided by text has a negative prompt, which is encoded with the default one.
     The profile's downloaded text encoder (11 GB) is loaded, used and let go, or that of its
     checkpoint if it has one. The states, a few hundred kB, are kept in the user's cache, where
     render finds them. With --output they can be taken to another machine, or put into a Hub
