@@ -138,6 +138,20 @@ class BoundedQueue(Generic[T]):
             if on_wait is not None:
                 on_wait(time.monotonic() - started)
 
+    def poll(self, timeout_s: float) -> T | None:
+        """The next item, or ``None`` when there is none within this time; raises as ``get``."""
+        with self._changed:
+            if not self._items and not self._ended and not self._cancellation.requested:
+                self._changed.wait(max(timeout_s, 0.0))
+            if self._items:
+                item = self._items.popleft()
+                self._changed.notify_all()
+                return item
+            if self._ended:
+                raise self._error or QueueEnded
+            self._cancellation.check()
+            return None
+
     def failed_with(self, error: BaseException) -> bool:
         """Whether it was this error that ended the writer."""
         return self._error is error
@@ -208,6 +222,24 @@ class RunAhead(Generic[T]):
             self._ended = self._queue.failed_with(error)
             raise
 
+    def poll(self, timeout_s: float) -> T | None:
+        """The next item, or ``None`` when there is none within this time.
+
+        Raises:
+            StopIteration: After the last one.
+            BaseException: What ended the stage.
+        """
+        if self._ended:
+            raise StopIteration
+        try:
+            return self._queue.poll(timeout_s)
+        except QueueEnded:
+            self._ended = True
+            raise StopIteration from None
+        except BaseException as error:
+            self._ended = self._queue.failed_with(error)
+            raise
+
     def close(self) -> None:
         """Ends the stage: at once if it is complete, else by stopping the chain."""
         if not self._ended:
@@ -231,6 +263,13 @@ class RunAhead(Generic[T]):
         except BaseException as raised:  # noqa: BLE001 - as above
             error = error or raised
         self._queue.end(error)
+
+
+def in_background(work: Callable[[], None], name: str) -> threading.Thread:
+    """A thread that does something nobody waits for; the program may end while it is at work."""
+    thread = threading.Thread(target=work, name=f"{_THREAD_PREFIX}{name}", daemon=True)
+    thread.start()
+    return thread
 
 
 def stages_running() -> bool:

@@ -20,6 +20,7 @@ from joyflash_cli.cli.evaluate_parts import evaluate_parts
 from joyflash_cli.cli.events import was_told
 from joyflash_cli.cli.exit_codes import ExitCode
 from joyflash_cli.cli.help_text import GroupedCommand
+from joyflash_cli.cli.live import live
 from joyflash_cli.cli.options import option, say
 from joyflash_cli.cli.process import (
     flush_stdout,
@@ -49,6 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command(cls=GroupedCommand)(render)
+app.command(cls=GroupedCommand)(live)
 app.command(cls=GroupedCommand)(batch)
 app.command(cls=GroupedCommand)(report)
 app.command(cls=GroupedCommand)(benchmark)

@@ -4,6 +4,7 @@ What can be refused is refused before any work is done.
 """
 
 import contextlib
+import os
 import stat
 import sys
 import threading
@@ -228,3 +229,42 @@ def check_target(
             hint="leave --json out; --progress json tells the same on standard error",
         )
     return None
+
+
+@contextlib.contextmanager
+def claimed_stream(output: Path, *, quiet: bool) -> "Iterator[BinaryIO]":
+    """A pipe or device, or standard output, for the video alone.
+
+    Whatever a library may print meanwhile goes to standard error: one stray byte would break the
+    video.
+    """
+    if not is_standard_output(output):
+        with _opened_stream(output, quiet=quiet) as stream:
+            yield stream
+        return
+    sys.stdout.flush()
+    descriptor = sys.stdout.fileno()
+    video = os.dup(descriptor)
+    os.dup2(sys.stderr.fileno(), descriptor)
+    try:
+        with open(video, "wb", buffering=0, closefd=False) as stream:
+            yield cast("BinaryIO", stream)
+    finally:
+        os.dup2(video, descriptor)
+        os.close(video)
+
+
+@contextlib.contextmanager
+def _opened_stream(output: Path, *, quiet: bool) -> "Iterator[BinaryIO]":
+    """A pipe or device by its name; a pipe's reader is waited for."""
+    try:
+        with said_while_opening(output, "--output", quiet=quiet, to_read=False):
+            stream = output.open("wb", buffering=0)
+    except OSError as error:
+        raise OutputError(
+            f"{output} cannot be written: {error.strerror or error}",
+            hint="choose another place with --output",
+            code="E-OUTPUT-WRITE",
+        ) from error
+    with stream:
+        yield cast("BinaryIO", stream)

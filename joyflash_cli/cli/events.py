@@ -34,7 +34,7 @@ class EventStream:
         self._stream = stream
         self.is_stderr = stream is sys.stderr
 
-    def emit(self, name: str, **values: Any) -> None:
+    def emit(self, name: str, /, **values: Any) -> None:
         """Writes one event.
 
         Args:
@@ -82,7 +82,7 @@ def open_events(kind: str, descriptor: int | None) -> Iterator[EventStream]:
     if descriptor is None:
         opened = EventStream(sys.stderr if kind == "json" else None)
     else:
-        opened = EventStream(_open_descriptor(descriptor))
+        opened = EventStream(open_descriptor(descriptor, "--progress-fd"))
     try:
         yield opened
     except Exception as error:
@@ -90,29 +90,35 @@ def open_events(kind: str, descriptor: int | None) -> Iterator[EventStream]:
         raise
 
 
-def _open_descriptor(number: int) -> BinaryIO:
+def open_descriptor(number: int, option: str) -> BinaryIO:
+    """A descriptor that the caller has opened for writing.
+
+    Args:
+        number: As given.
+        option: With which it was given.
+
+    Raises:
+        UsageError: ``E-PROGRESS-FD``, or the like of another option, if it cannot be written.
+    """
     import fcntl
 
+    code = f"E{option.upper().replace('--', '-')}"
+    problem, hint = "", f"open it, as in {number}>events.jsonl"
     if number < FIRST_FREE_DESCRIPTOR:
-        raise UsageError(
-            f"--progress-fd {number} is standard input, output or error",
-            hint="open another one, as in --progress-fd 3 3>events.jsonl; for standard error "
-            "give --progress json",
-            code="E-PROGRESS-FD",
-        )
-    try:
-        mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
-    except (OSError, OverflowError) as error:
-        raise UsageError(
-            f"--progress-fd {number} is not open",
-            hint=f"open it, as in {number}>events.jsonl",
-            code="E-PROGRESS-FD",
-        ) from error
-    if mode == os.O_RDONLY:
-        raise UsageError(
-            f"--progress-fd {number} can only be read",
-            hint=f"open it for writing, as in {number}>events.jsonl",
-            code="E-PROGRESS-FD",
-        )
+        problem = "is standard input, output or error"
+        hint = f"open another one, as in {option} 3 3>events.jsonl"
+        if option == "--progress-fd":
+            hint += "; for standard error give --progress json"
+    else:
+        try:
+            mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
+        except (OSError, OverflowError):
+            problem = "is not open"
+        else:
+            if mode == os.O_RDONLY:
+                problem = "can only be read"
+                hint = f"open it for writing, as in {number}>events.jsonl"
+    if problem:
+        raise UsageError(f"{option} {number} {problem}", hint=hint, code=code)
     # A copy of its own: closing it must not close what the caller still uses.
     return cast("BinaryIO", os.fdopen(os.dup(number), "wb", buffering=0))

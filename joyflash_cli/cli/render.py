@@ -1,13 +1,12 @@
 """``joyflash render``: one picture and one voice to one video, from files or through pipes."""
 
 import contextlib
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import typer
 
@@ -18,11 +17,11 @@ from joyflash_cli.cli.endpoints import (
     check_target,
     choose_inputs,
     choose_output,
+    claimed_stream,
     is_standard_output,
     is_stream,
     open_picture,
     open_sound,
-    said_while_opening,
 )
 from joyflash_cli.cli.events import EventStream, open_events
 from joyflash_cli.cli.options import print_json, takes
@@ -37,7 +36,6 @@ from joyflash_cli.cli.render_text import (
     result_line,
     result_summary,
 )
-from joyflash_cli.errors import OutputError
 
 if TYPE_CHECKING:
     from joyflash_cli.media.outputs.names import OutputNames
@@ -134,7 +132,7 @@ def _run(
         _report_plan(options, output, files, request)
         return 0
     with contextlib.ExitStack() as opened:
-        target = names or opened.enter_context(_claimed_stream(output, quiet=options.is_silent))
+        target = names or opened.enter_context(claimed_stream(output, quiet=options.is_silent))
         result = _render(options, signals, files, request, target=target, events=events)
     if not is_standard_output(output) and is_stream(output):
         result = replace(result, output=output)  # a stream does not know its name
@@ -245,45 +243,6 @@ def _open_progress(
     else:
         display = open_display("render", quiet=options.quiet, kind=options.progress)
     return RenderProgress(num_frames, fps, display, events)
-
-
-@contextlib.contextmanager
-def _claimed_stream(output: Path, *, quiet: bool) -> "Iterator[BinaryIO]":
-    """A pipe or device, or standard output, for the video alone.
-
-    Whatever a library may print meanwhile goes to standard error: one stray byte would break the
-    video.
-    """
-    if not is_standard_output(output):
-        with _opened_stream(output, quiet=quiet) as stream:
-            yield stream
-        return
-    sys.stdout.flush()
-    descriptor = sys.stdout.fileno()
-    video = os.dup(descriptor)
-    os.dup2(sys.stderr.fileno(), descriptor)
-    try:
-        with open(video, "wb", buffering=0, closefd=False) as stream:
-            yield cast("BinaryIO", stream)
-    finally:
-        os.dup2(video, descriptor)
-        os.close(video)
-
-
-@contextlib.contextmanager
-def _opened_stream(output: Path, *, quiet: bool) -> "Iterator[BinaryIO]":
-    """A pipe or device by its name; a pipe's reader is waited for."""
-    try:
-        with said_while_opening(output, "--output", quiet=quiet, to_read=False):
-            stream = output.open("wb", buffering=0)
-    except OSError as error:
-        raise OutputError(
-            f"{output} cannot be written: {error.strerror or error}",
-            hint="choose another place with --output",
-            code="E-OUTPUT-WRITE",
-        ) from error
-    with stream:
-        yield cast("BinaryIO", stream)
 
 
 def _use_threads(threads: int | None) -> None:

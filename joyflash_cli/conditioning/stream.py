@@ -96,6 +96,10 @@ class HeardSound(Protocol):
         """Samples before this one will not be asked for again."""
         ...
 
+    def take_silenced(self) -> tuple[int, int] | None:
+        """Samples, from and to, that have become silence since they were read; told once."""
+        ...
+
 
 class StreamConditioning:
     """``ConditioningSource`` of sound whose end may not be known.
@@ -193,6 +197,8 @@ class StreamConditioning:
         if self._binds_late:
             heard_block = min(heard_block, settings.oldest_block(start) + self.look_ahead_blocks)
         self._encode_through(heard_block)
+        if (silenced := self.sound.take_silenced()) is not None:
+            self._mute(*silenced)
         rows = self._rows[: self._block_rows(heard_block)[1] - self._first_row]
         missing = self._rule.num_rows(stop) - (self._first_row + len(rows))
         if missing > 0:
@@ -225,6 +231,13 @@ class StreamConditioning:
             self._rows = torch.cat([self._rows, rows.to(self._device, self._dtype)])
             self._num_encoded += 1
             self.sound.forget(max(self._encoder.span(*self._block_rows(self._num_encoded))[0], 0))
+
+    def _mute(self, start: int, stop: int) -> None:
+        """Rows of samples ``start <= i < stop``, encoded before they became silence."""
+        rate = self._encoder.feature_rate_hz / MODEL_SAMPLE_RATE_HZ
+        first, last = (round(sample * rate) - self._first_row for sample in (start, stop))
+        places = slice(max(first, 0), max(last, 0))
+        self._rows[places] = self._silent_row()
 
     def _forget(self, start: int) -> None:
         """Drops rows that lie before the windows of the block before latent frame ``start``."""

@@ -134,6 +134,28 @@ def _even(length: float) -> int:
     return max(MIN_SIDE_PX, round(length / 2) * 2)
 
 
+def fit_scene(scene: Scene, size_px: tuple[int, int]) -> Scene:
+    """The scene in a video of another size, which it covers; the face is not what is cut.
+
+    Args:
+        scene: Any.
+        size_px: ``(width, height)`` of the video.
+    """
+    from PIL import Image
+
+    scale = max(new / old for new, old in zip(size_px, scene.size_px, strict=True))
+    lefts = []
+    middle = scene.square.point(0.5, 0.5)
+    for new, old, at in zip(size_px, scene.size_px, middle, strict=True):
+        lefts.append(min(max(at - new / scale / 2, 0.0), old - new / scale))
+    left, top = lefts
+    box = (left, top, left + size_px[0] / scale, top + size_px[1] / scale)
+    fitted = Image.fromarray(scene.pixels).resize(size_px, Image.Resampling.LANCZOS, box=box)
+    return Scene(
+        np.array(fitted), scene.square.seen(left=left, top=top, scale=scale), scene.goes_on
+    )
+
+
 def cut_out(pixels: np.ndarray, square: Square, side_px: int) -> np.ndarray:
     """A square of a picture, ``(side_px, side_px, 3)`` uint8."""
     degrees = math.degrees(square.angle)

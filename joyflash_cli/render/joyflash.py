@@ -2,18 +2,23 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from joyflash_cli.media.scene import fit_scene
 from joyflash_cli.render.device import keep_freed_memory
 from joyflash_cli.render.job import StreamJob, device_errors
 from joyflash_cli.render.latency import Latency, compute_latency
+from joyflash_cli.render.live_sound import Clock, TrackReader
+from joyflash_cli.render.live_track import LiveTrack
 from joyflash_cli.render.load import LoadedParts, load_placed
 from joyflash_cli.render.placement import DEFAULT_EXECUTION, ExecutionOptions, Placement, place
 from joyflash_cli.render.record import RunRecord, begin_record
-from joyflash_cli.render.request import RenderPlan, RenderRequest, plan_render
+from joyflash_cli.render.request import RenderPlan, RenderRequest, plan_render, read_request
 from joyflash_cli.render.sampling import sample_stage
+from joyflash_cli.render.session import LOOK_AHEAD_BLOCKS, SOUND_RATE_HZ, Late, Session
 from joyflash_cli.render.sound_feed import SoundFeed
 from joyflash_cli.render.stream import SampledBlock, decode_stage
 from joyflash_cli.render.writer import VideoWriter
@@ -144,6 +149,69 @@ class JoyFlash:
             decode(), name="decoding", cancellation=cancellation, on_wait=on_wait
         ) as chunks:
             yield from chunks
+
+    def session(
+        self,
+        image: "Path | BinaryIO",
+        *,
+        rate_hz: int = SOUND_RATE_HZ,
+        look_ahead_blocks: int | None = LOOK_AHEAD_BLOCKS,
+        late: Late = "fall-behind",
+        max_waiting_s: float = 300.0,
+        on_event: Callable[[str, Mapping[str, Any]], None] | None = None,
+        clock: Clock | None = None,
+        **choices: Any,
+    ) -> Session:
+        """A live video that runs on the clock and speaks whatever is pushed; see ``Session``.
+
+        Args:
+            image: The picture.
+            rate_hz: Of the video's sound, which is mono.
+            look_ahead_blocks: As for ``read_request``.
+            late: What becomes of pictures that are not ready in time.
+            max_waiting_s: Seconds of pushed sound that may wait; ``push`` waits beyond.
+            on_event: Told what happens: a name and values.
+            clock: The time, where it is not the wall's.
+            choices: ``seed``, ``prompt``, ``face_index``, ``needs_face``, ``frame``: as for
+                ``read_request``.
+
+        Raises:
+            ImageError: When the picture cannot be used.
+            UsageError: For choices that are impossible.
+        """
+        choices["look_ahead_blocks"] = look_ahead_blocks
+        track = LiveTrack(self.sampler.fps, rate_hz, max_waiting_s=max_waiting_s, clock=clock)
+        endless = TrackReader(track.hear, track.format, 0, skips=False)
+        request = read_request(self.files, image, endless, **choices)
+
+        def another(image: "Path | BinaryIO") -> RenderRequest:
+            found = read_request(self.files, image, endless, **choices)
+            if found.scene is None or found.size_px == request.size_px:
+                return found
+            return replace(found, scene=fit_scene(found.scene, request.size_px))
+
+        def begin(request: RenderRequest) -> RunAhead[tuple[float, FrameChunk]]:
+            cancellation = Cancellation()
+
+            def stamped() -> Iterator[tuple[float, FrameChunk]]:
+                stream = self.stream(request, on_wait=lambda _: cancellation.check())
+                with contextlib.closing(stream) as chunks:
+                    for chunk in chunks:
+                        yield track.clock.now(), chunk
+
+            chunks = RunAhead(stamped(), name="live", cancellation=cancellation, capacity=1)
+            return chunks.__enter__()
+
+        return Session(
+            request,
+            read_picture=another,
+            open_chunks=begin,
+            track=track,
+            fps=self.sampler.fps,
+            latency=self.latency(look_ahead_blocks),
+            late=late,
+            on_event=on_event,
+        )
 
     def render(
         self,

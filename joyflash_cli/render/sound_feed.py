@@ -6,12 +6,23 @@ Nothing is read before somebody asks for it, and nothing is kept after both ways
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from joyflash_cli.types import AudioClip, SoundFormat, exact_rate
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, AudioClip, SoundFormat, exact_rate
 
 if TYPE_CHECKING:
     import torch
 
     from joyflash_cli.media.inputs.sound import OpenSound
+
+
+class TakenBack:
+    """Among the pieces of a sound: the newest samples that were given are silence after all.
+
+    Args:
+        num_samples: How many, at the sound's own rate.
+    """
+
+    def __init__(self, num_samples: int) -> None:
+        self.num_samples = num_samples
 
 
 class SoundFeed:
@@ -46,6 +57,7 @@ class SoundFeed:
         self._waveform = np.zeros(0, np.float32)
         self._waveform_start = 0
         self._original = SoundTrack(sound.format, exact_rate(fps))
+        self._silenced: tuple[int, int] | None = None
 
     @property
     def num_frames(self) -> int | None:
@@ -62,7 +74,10 @@ class SoundFeed:
 
         from joyflash_cli.media.inputs.audio_decoding import empty_sound
 
-        piece = next(self._pieces, None)
+        piece: np.ndarray | TakenBack | None = next(self._pieces, None)
+        if isinstance(piece, TakenBack):
+            self._take_back(piece.num_samples)
+            return
         if piece is None:
             if self.num_original == 0:
                 raise empty_sound(self._name)
@@ -94,6 +109,19 @@ class SoundFeed:
         if first < 0:
             raise ValueError(f"sample {start} was forgotten; {self._waveform_start} is the first")
         return torch.from_numpy(self._waveform[first:last].copy()).to(self._device)
+
+    def take_silenced(self) -> tuple[int, int] | None:
+        """Samples at 16 kHz, from and to, that were read as sound and have become silence since."""
+        silenced, self._silenced = self._silenced, None
+        return silenced
+
+    def _take_back(self, num_samples: int) -> None:
+        rate_hz = self.format.sample_rate_hz
+        start = round((self.num_original - num_samples) * MODEL_SAMPLE_RATE_HZ / rate_hz)
+        self._waveform[max(start - self._waveform_start, 0) :] = 0.0
+        if self._silenced is not None:
+            start = min(start, self._silenced[0])
+        self._silenced = start, self.num_samples
 
     def forget(self, before: int) -> None:
         """Drops samples at 16 kHz that the model needs no more."""

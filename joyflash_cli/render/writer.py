@@ -85,7 +85,8 @@ class VideoWriter(DiscardedOnExit):
             self._note(chunk.sound)
         self._muxer.write(chunk.frames, chunk.sound)
         self._num_given += len(chunk.frames)
-        self._block_s.append(sum(chunk.stats.values()))
+        if chunk.stats:
+            self._block_s.append(sum(chunk.stats.values()))
 
     def close(self, *, complete: bool) -> RunRecord:
         """Ends the video under its own name, or under the partial one when it was cut short.

@@ -166,20 +166,20 @@ class ModelResampler:
 
     Args:
         rate_hz: Of the sound.
+        target_hz: Of what comes out, where that is for others to hear.
     """
 
-    def __init__(self, rate_hz: int) -> None:
+    def __init__(self, rate_hz: int, target_hz: int = MODEL_SAMPLE_RATE_HZ) -> None:
         import av
 
         self._rate_hz = rate_hz
+        self._target_hz = target_hz
         self._downmix = Downmix(rate_hz)
         self._num_in = 0
         self._num_out = 0
         self._resampler = None
-        if rate_hz != MODEL_SAMPLE_RATE_HZ:
-            self._resampler = av.AudioResampler(
-                format="flt", layout="mono", rate=MODEL_SAMPLE_RATE_HZ
-            )
+        if rate_hz != target_hz:
+            self._resampler = av.AudioResampler(format="flt", layout="mono", rate=target_hz)
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """What the next samples ``(n, channels)`` give, ``(m,)``; a little stays inside."""
@@ -195,11 +195,11 @@ class ModelResampler:
         return self._joined(self._resampler.resample(frame))
 
     def finish(self) -> np.ndarray:
-        """What was left inside: in all ``max(1, round(n * 16000 / rate))`` samples come out."""
+        """What was left inside: in all ``max(1, round(n * target / rate))`` samples come out."""
         rest = self._resampled(self._downmix.finish())
         if self._resampler is not None and self._num_in:
             rest = np.concatenate([rest, self._joined(self._resampler.resample(None))])
-        total = max(1, round(self._num_in * MODEL_SAMPLE_RATE_HZ / self._rate_hz))
+        total = max(1, round(self._num_in * self._target_hz / self._rate_hz))
         before = self._num_out - len(rest)
         kept = rest[: max(0, total - before)]
         return np.pad(kept, (0, max(0, total - before - len(kept))))
