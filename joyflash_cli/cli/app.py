@@ -85,6 +85,7 @@ def joyflash(
     Examples:
       joyflash render --image face.png --audio talk.wav
       some-tts "Hello" | joyflash render --image face.png --audio - -o - | ffplay -
+      agent | joyflash live --image face.png -o - | ffplay -
       joyflash batch manifest.csv --out-dir out
       joyflash report out
 

@@ -114,6 +114,7 @@ def _run(options: LiveOptions, signals: StopSignals, events: EventStream) -> Non
             stack.enter_context(control_socket(options.control, messages.read))
         if sound is not None:
             session.play(sound)
+            session.end_segment(options.audio)
             if options.control is None:
                 session.end(hears_out=True)
         elif options.control is None:
@@ -145,7 +146,7 @@ def _chosen(options: LiveOptions) -> tuple[Path, Path | None]:
             )
         return image, None
     output = Path(options.output)
-    inputs = [image, STANDARD_INPUT_DESCRIPTOR]
+    inputs: list[Path | int] = [image, STANDARD_INPUT_DESCRIPTOR]
     if options.audio not in (None, STANDARD_INPUT):
         inputs.append(Path(str(options.audio)))
     check_target(output, overwrite=options.overwrite, as_json=False, inputs=inputs, also=())

@@ -1,6 +1,7 @@
 """The pictures of a live video: chunks of one stream, and which frame each of them is for."""
 
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -20,7 +21,8 @@ class Chunks(Protocol):
         ...
 
 
-class LiveFrame(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class LiveFrame:
     """A frame that is to leave now.
 
     Attributes:

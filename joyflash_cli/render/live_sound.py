@@ -1,10 +1,9 @@
-"""What a live video's sound is made of: the time, sound that waits, and readers that hear it."""
+"""The clock of a live video, and the readers by whom streams hear its sound."""
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -35,80 +34,6 @@ class WallClock:
     now = staticmethod(time.monotonic)
     sleep = staticmethod(time.sleep)
     unix = staticmethod(time.time)
-
-
-@dataclass
-class WaitingSound:
-    """Sound that waits to be heard.
-
-    Attributes:
-        arrived_s: When it came.
-        is_next: Whether nothing was to be heard before it when it came.
-        more: Gives the next samples ``(n,)``, or ``None`` while there are none; raises
-            ``StopIteration`` at the end. ``None`` where all is there.
-        cancel: Ends whoever makes them, where they are waited for.
-        error: Why no more came.
-    """
-
-    arrived_s: float
-    is_next: bool
-    more: Callable[[], np.ndarray | None] | None = None
-    cancel: Callable[[], None] | None = None
-    error: Exception | None = None
-
-    def __post_init__(self) -> None:
-        self.is_pushed = self.more is None
-        self._pieces: deque[np.ndarray] = deque()
-        self._num_ready = 0
-
-    @property
-    def is_used_up(self) -> bool:
-        """Whether nothing is left and nothing will come."""
-        return self.more is None and not self._num_ready
-
-    def add(self, samples: np.ndarray) -> None:
-        """Appends samples ``(n,)``."""
-        if len(samples):
-            self._pieces.append(samples)
-            self._num_ready += len(samples)
-
-    def ready(self, wanted: int) -> int:
-        """Samples that are there, once as many as wanted are or no more can be had now."""
-        while self._num_ready < wanted and self.more is not None:
-            try:
-                piece = self.more()
-            except StopIteration:
-                self.more = None
-            except Exception as error:  # noqa: BLE001 - whatever it is, the video goes on
-                self.more, self.error = None, error
-            else:
-                if piece is None:
-                    break
-                self.add(piece)
-        return self._num_ready
-
-    def take(self, most: int) -> np.ndarray:
-        """The next samples ``(n,)``; none while there are none."""
-        if not self.ready(1):
-            return np.zeros(0, np.float32)
-        piece = self._pieces.popleft()
-        if len(piece) > most:
-            self._pieces.appendleft(piece[most:])
-            piece = piece[:most]
-        self._num_ready -= len(piece)
-        return piece
-
-
-class SegmentEnd(NamedTuple):
-    """Where a segment is complete; ``id`` is the user's."""
-
-    id: Any
-
-
-class Mark(NamedTuple):
-    """Where the user asked to be told; ``name`` is theirs."""
-
-    name: Any
 
 
 class TrackReader:

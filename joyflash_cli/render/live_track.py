@@ -10,28 +10,17 @@ the same, and only ``clear`` changes it: what has not left becomes silence.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from joyflash_cli.media.inputs.audio import ModelResampler
 from joyflash_cli.media.inputs.sound import Sound
 from joyflash_cli.media.outputs.tracks import samples_until
-from joyflash_cli.render.live_sound import (
-    Clock,
-    Mark,
-    SegmentEnd,
-    TrackReader,
-    WaitingSound,
-    WallClock,
-)
+from joyflash_cli.render.live_queue import Mark, SegmentEnd, SoundQueue, Taken
+from joyflash_cli.render.live_sound import Clock, TrackReader, WallClock
 from joyflash_cli.render.sound_feed import TakenBack
-from joyflash_cli.streaming import Cancellation, RunAhead
 from joyflash_cli.types import AudioClip, SoundFormat, exact_rate
-
-PREBUFFER_S = 0.1
-"""Sound that must be there before a segment begins, so that it does not stumble at once."""
 
 IDLE_AFTER_S = 0.5
 """A segment that is not ended is taken to pause until nothing has come for so long."""
@@ -72,23 +61,20 @@ class LiveTrack:
         self.lead_frames = self.block_frames = 1
         self._fps = exact_rate(fps)
         self._changed = threading.Condition()
-        self._queue: deque[WaitingSound | SegmentEnd | Mark] = deque()
+        self._queue = SoundQueue(rate_hz, self.clock.now)
         self._max_waiting = round(max_waiting_s * rate_hz)
-        self._num_waiting = 0
-        self._resampler: tuple[int, ModelResampler] | None = None
         self._frames: deque[np.ndarray] = deque()
         self._playhead = self._num_given = 0
         self._happenings: dict[int, list[Happening]] = {}
         self._readers: list[TrackReader] = []
         self._silence: dict[int, np.ndarray] = {}
-        self._prebuffer = round(PREBUFFER_S * rate_hz)
         self._segment = 0
         self._spoken: range = range(0)
         self._is_speaking = self._is_begun = False
         self._is_idle_told = False
         self._busy_until = 0
         self._num_clears = 0
-        self._is_ending = self._is_closed = False
+        self._is_closed = False
 
     # What the outside says.
 
@@ -100,15 +86,11 @@ class LiveTrack:
         """
         with self._changed:
             clears = self._num_clears
-            while self._num_waiting > self._max_waiting and not self._is_closed:
+            while self._queue.num_pushed > self._max_waiting and not self._is_closed:
                 self._changed.wait(WAKE_S)
-            if self._num_clears != clears or self._is_closed or self._is_ending:
-                return  # it was cleared with what waited before it
-            rate_hz = sound.sample_rate_hz
-            if self._resampler is None or self._resampler[0] != rate_hz:
-                self._flush()
-                self._resampler = rate_hz, ModelResampler(rate_hz, self.format.sample_rate_hz)
-            self._append(self._resampler[1].push(sound.samples))
+            if self._num_clears == clears and not (self._is_closed or self._queue.is_ending):
+                self._queue.push(sound, is_next=self._is_silent)
+            # Else it was cleared with what waited before it.
 
     def play(self, sound: Sound, *, waits: bool) -> None:
         """Appends a sound that is read while it is heard.
@@ -117,59 +99,45 @@ class LiveTrack:
             sound: Of any origin.
             waits: Whether reading it may wait for whoever writes it.
         """
-        cancellation = Cancellation()
-        pieces = self._resampled(sound, cancellation.check)
         with self._changed:
-            if self._is_ending:
-                return
-            self._flush()
-            item = self._new_sound(lambda: next(pieces))
-            if waits:
-                ahead = RunAhead(pieces, name="hearing", cancellation=cancellation, capacity=16)
-                ahead.__enter__()
-                item.more, item.cancel = (lambda: ahead.poll(0.0)), cancellation.request
-            self._queue.append(item)
+            if not self._queue.is_ending:
+                self._queue.play(sound, waits=waits, is_next=self._is_silent)
 
     def end_segment(self, segment_id: Any = None) -> None:
         """Says that the segment is complete; what is pushed next begins another one."""
         with self._changed:
-            self._flush()
-            self._queue.append(SegmentEnd(segment_id))
+            self._queue.put(SegmentEnd(segment_id))
 
     def mark(self, name: Any) -> None:
         """Asks to be told when everything that was pushed before has left."""
         with self._changed:
-            self._flush()
-            self._queue.append(Mark(name))
+            self._queue.put(Mark(name))
 
     def clear(self) -> None:
         """Drops what waits, and what was decided but has not left; it is silent from now on."""
         with self._changed:
-            frame, ids, names = self._num_given, [], []
-            leaving = {at: self._happenings.pop(at) for at in list(self._happenings) if at < frame}
-            for happening in sum(self._happenings.values(), []):
-                if happening.name == "mark":
-                    names.append(happening.values["name"])
-                elif happening.name == "segment_last_frame":
-                    ids.append(happening.values["id"])
-            self._happenings.clear()  # but what the frame that is leaving has to tell
-            self._happenings.update(leaving)
-            for item in self._queue:
+            frame = self._num_given
+            ids, names = [], []
+            for at in [at for at in self._happenings if at >= frame]:
+                for happening in self._happenings.pop(at):
+                    if happening.name == "mark":
+                        names.append(happening.values["name"])
+                    elif happening.name == "segment_last_frame":
+                        ids.append(happening.values["id"])
+            num_pushed = self._queue.num_pushed
+            for item in self._queue.clear():
                 if isinstance(item, Mark):
                     names.append(item.name)
-                elif isinstance(item, SegmentEnd):
+                else:
                     ids.append(item.id)
-            self._cancel(lambda _: True)
-            dropped = self._num_waiting + self._silence_from(frame)
-            self._queue.clear()
-            self._num_waiting, self._resampler = 0, None
-            self._num_clears += 1
+            num_dropped = num_pushed + self._silence_from(frame)
             had_begun = self._is_begun and self._spoken.start < frame
             values = {
                 "segment": self._segment if had_begun else None,
                 "ids": ids,
-                "dropped_s": round(dropped / self.format.sample_rate_hz, 3),
+                "dropped_s": round(num_dropped / self.format.sample_rate_hz, 3),
             }
+            self._num_clears += 1
             self._is_begun = self._is_speaking = self._is_idle_told = False
             self._tell(frame, "cleared", values)
             for name in names:
@@ -185,17 +153,14 @@ class LiveTrack:
             hears_out: Whether sounds whose writers are waited for are heard to their end, too.
         """
         with self._changed:
-            self._flush()
-            self._is_ending = True
-            if not hears_out:
-                self._cancel(lambda item: item.cancel is not None)
+            self._queue.end(hears_out=hears_out)
             self._changed.notify_all()
 
     def close(self) -> None:
         """Nothing is asked for any more: whoever waits goes on."""
         with self._changed:
             self._is_closed = True
-            self._cancel(lambda _: True)
+            self._queue.clear()
             self._changed.notify_all()
 
     # What leaves.
@@ -204,7 +169,7 @@ class LiveTrack:
     def is_over(self) -> bool:
         """Whether the end was asked for and nothing is left to be heard or told."""
         with self._changed:
-            if not self._is_ending or self._queue or self._playhead < self._busy_until:
+            if not self._queue.is_ending or self._queue or self._playhead < self._busy_until:
                 return False
             untold = (told.name for happened in self._happenings.values() for told in happened)
             return all(name == "idle" for name in untold)
@@ -293,70 +258,40 @@ class LiveTrack:
             return
         parts: list[np.ndarray] = []
         filled = 0
-        while self._queue and filled < length:
-            item = self._queue[0]
-            if isinstance(item, WaitingSound):
-                if not self._is_speaking and not self._may_begin():
-                    break
-                samples = self._taken(item, length - filled)
-                if len(samples):
-                    self._speak(item, frame)
-                    parts.append(samples)
-                    filled += len(samples)
-                if item.is_used_up:
-                    self._queue.popleft()
-                elif not len(samples):
-                    self._is_speaking = False
-                    break
-            else:
-                self._queue.popleft()
-                self._note(item, frame if filled else frame - 1)
+        while filled < length:
+            found = self._queue.take(length - filled, may_wait=not self._is_speaking)
+            if found is None:
+                self._is_speaking = False
+                break
+            if not isinstance(found, Taken):
+                self._note(found, frame if filled else frame - 1)
+                continue
+            if found.error is not None:
+                self._tell(self._num_given, "error", {"error": found.error})
+            if len(found.samples):
+                self._speak(found, frame)
+                parts.append(found.samples)
+                filled += len(found.samples)
+        if filled:
+            self._changed.notify_all()  # for whoever waits to push more
         if filled < length:
             self._pause(frame, filled)
             parts.append(self._silent(length - filled))
         self._frames.append(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
-    def _taken(self, item: WaitingSound, most: int) -> np.ndarray:
-        """Samples of a sound; why one ends early is told."""
-        samples = item.take(most)
-        if item.error is not None:
-            self._tell(self._num_given, "error", {"error": item.error})
-            item.error = None
-        if item.is_pushed:
-            self._num_waiting -= len(samples)
-            self._changed.notify_all()
-        return samples
-
-    def _may_begin(self) -> bool:
-        """Whether enough is there to begin, or nothing more is to be waited for."""
-        ready = 0
-        for item in self._queue:
-            if not isinstance(item, WaitingSound):
-                return True
-            ready += item.ready(self._prebuffer - ready)
-            if ready >= self._prebuffer:
-                return True
-            if item.more is not None:
-                return bool(ready) and self._has_waited(item)
-        return self._is_ending or (bool(ready) and self._has_waited(self._queue[0]))
-
-    def _has_waited(self, item: "WaitingSound | SegmentEnd | Mark") -> bool:
-        return self.clock.now() - cast("WaitingSound", item).arrived_s > 2 * PREBUFFER_S
-
-    def _speak(self, item: WaitingSound, frame: int) -> None:
+    def _speak(self, taken: Taken, frame: int) -> None:
         """Notes that a frame has sound of the segment."""
         self._is_speaking, self._is_idle_told = True, False
         if not self._is_begun:
             self._segment += 1
             self._is_begun = True
             self._spoken = range(frame, frame + 1)
-            arrived_s = item.arrived_s if item.is_next else None
-            values = {"segment": self._segment, "arrived_s": arrived_s}
+            values = {"segment": self._segment, "arrived_s": taken.arrived_s}
             self._tell(frame, "segment_first_frame", values)
         self._spoken = range(self._spoken.start, frame + 1)
         self._busy_until = frame + 1
 
-    def _note(self, item: "SegmentEnd | Mark", frame: int) -> None:
+    def _note(self, item: SegmentEnd | Mark, frame: int) -> None:
         """Notes what stands in the queue behind sound that ended in this frame."""
         frame = max(frame, self._num_given)
         if isinstance(item, Mark):
@@ -399,38 +334,6 @@ class LiveTrack:
     def _is_silent(self) -> bool:
         """Whether nothing waits and nothing that was decided is still to be heard."""
         return not self._queue and self._busy_until <= self._playhead
-
-    def _new_sound(self, more: Callable[[], np.ndarray] | None = None) -> WaitingSound:
-        return WaitingSound(self.clock.now(), self._is_silent, more)
-
-    def _cancel(self, is_meant: Callable[[WaitingSound], bool]) -> None:
-        """Ends sounds that wait: what they have is kept, more is not read."""
-        for item in self._queue:
-            if isinstance(item, WaitingSound) and is_meant(item):
-                item.more = None
-                if item.cancel is not None:
-                    item.cancel()
-
-    def _append(self, samples: np.ndarray) -> None:
-        if not len(samples):
-            return
-        item = self._new_sound()
-        item.add(samples)
-        self._queue.append(item)
-        self._num_waiting += len(samples)
-
-    def _flush(self) -> None:
-        """What the resampler holds back belongs before whatever comes next."""
-        resampler, self._resampler = self._resampler, None
-        if resampler is not None:
-            self._append(resampler[1].finish())
-
-    def _resampled(self, sound: Sound, check: Callable[[], None]) -> Iterator[np.ndarray]:
-        opened = sound.open(check)
-        resampler = ModelResampler(opened.format.sample_rate_hz, self.format.sample_rate_hz)
-        for piece in opened.pieces:
-            yield resampler.push(piece)
-        yield resampler.finish()
 
     def _num_samples(self, start: int, stop: int) -> int:
         """Samples of frames ``start <= i < stop``."""

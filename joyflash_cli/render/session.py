@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, BinaryIO, Literal, cast, get_args
 
 import numpy as np
 
@@ -86,7 +86,7 @@ class Session:
         self._read_picture, self._open_chunks = read_picture, open_chunks
         self._track, self._clock, self._late = track, track.clock, late
         self._on_event = on_event
-        self._frame_s = 1 / exact_rate(fps)
+        self._rate = exact_rate(fps).as_integer_ratio()
         self._latency = latency
         self._reserve_s = latency.block_s
         track.block_frames = round(latency.block_s * fps)
@@ -115,7 +115,7 @@ class Session:
     @property
     def video_s(self) -> float:
         """Seconds of video that have left."""
-        return float(self._track.num_left * self._frame_s)
+        return self._time_s(self._track.num_left)
 
     def push(self, sound: "AudioClip | np.ndarray", rate_hz: int | None = None) -> None:
         """Appends samples to the segment; waits while five minutes of it wait already.
@@ -142,9 +142,9 @@ class Session:
             else:
                 self._track.play(check_sound_file(Path(sound), pcm), waits=False)
         elif hasattr(sound, "open"):
-            self._track.play(sound, waits=True)
+            self._track.play(cast("Sound", sound), waits=True)
         else:
-            self._track.play(LiveSound(sound, pcm), waits=True)
+            self._track.play(LiveSound(cast("BinaryIO", sound), pcm), waits=True)
 
     def end_segment(self, segment_id: Any = None) -> None:
         """The segment is complete; ``segment_last_frame`` tells when it has been spoken."""
@@ -289,11 +289,15 @@ class Session:
 
     def _due_s(self, index: int) -> float:
         assert self._started_s is not None
-        return self._started_s + float(index * self._frame_s)
+        return self._started_s + self._time_s(index)
+
+    def _time_s(self, index: int) -> float:
+        """When a frame is due after the first."""
+        return index * self._rate[1] / self._rate[0]
 
     def _wait_for(self, index: int) -> None:
         """Waits until a frame may leave, and notes how late it is."""
-        soonest_s = max(self._due_s(index), self._left_s + CATCH_UP * float(self._frame_s))
+        soonest_s = max(self._due_s(index), self._left_s + CATCH_UP / self.fps)
         if (wait_s := soonest_s - self._clock.now()) > 0:
             self._clock.sleep(wait_s)
         now = self._left_s = self._clock.now()
@@ -341,7 +345,7 @@ class Session:
     def _emit(self, event: str, index: int, /, **values: Any) -> None:
         if self._on_event is not None:
             times = {
-                "video_s": round(float(index * self._frame_s), 6),
+                "video_s": round(self._time_s(index), 6),
                 "wall_time": round(self._clock.unix(), 6),
             }
             self._on_event(event, {**values, **times})

@@ -31,7 +31,7 @@ def _plain_terminal(monkeypatch):
 @pytest.mark.parametrize(
     "verb",
     [
-        "", "render", "batch", "report", "benchmark", "config", "doctor", "evaluate",
+        "", "render", "live", "batch", "report", "benchmark", "config", "doctor", "evaluate",
         "evaluate set", "evaluate set build", "train", "weights",
         "weights list", "weights fetch", "weights verify", "weights path", "weights convert",
         "weights licenses", "weights prompt", "evaluate videos",

@@ -50,7 +50,9 @@ class Live:
 
     def __exit__(self, *_):
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            stream.close()
 
     def say(self, **message):
         self.raw(json.dumps(message).encode() + b"\n")
@@ -108,6 +110,7 @@ def test_a_conversation(base):
             assert live.wait_for("error")["code"] == "E-MESSAGE"
         live.say(type="picture", path="nowhere.png")
         assert live.wait_for("error")["code"] == "E-IMAGE-MISSING"
+        time.sleep(0.5)
         live.say(type="quit")
         assert live.finish() == 0
     ended = live.of("ended")[0]

@@ -27,6 +27,7 @@ class Heard:
         self.ended = False
         self.num_samples = 0
         self.forgotten = 0
+        self.silenced = None
         self._sizes = sizes
         self._pulls = 0
 
@@ -48,6 +49,10 @@ class Heard:
 
     def forget(self, before):
         self.forgotten = max(self.forgotten, before)
+
+    def take_silenced(self):
+        silenced, self.silenced = self.silenced, None
+        return silenced
 
 
 @pytest.fixture(scope="module")
@@ -256,3 +261,20 @@ def test_rows_of_a_stretch_are_those_of_the_file(front_end):
         assert float((rows - whole[start:stop]).abs().max()) <= STREAM_ERROR
     before = front_end.encode_span(waveform[: front_end.span(-5, 3)[1]], -5, 3)
     assert float((before[5:] - whole[:3]).abs().max()) <= STREAM_ERROR
+
+
+def test_what_became_silence_is_heard_as_silence(small):
+    """From one moment on the rows are those of a sound that was silent there all the time."""
+    sound = speech(4.0)
+    cut = 24 * 640  # in block 2
+    quiet = sound.clone()
+    quiet[cut:] = 0.0
+    changed, silent = stream_of(Heard(sound), small), stream_of(Heard(quiet), small)
+    before = changed.frames(0, 12).audio
+    wanted = silent.frames(0, 12).audio
+    assert not torch.allclose(before, wanted, atol=1e-2)
+    changed.sound.silenced = (cut, changed.sound.num_samples)
+    after = changed.frames(0, 12).audio
+    # A few rows before the cut have heard what came after it.
+    assert torch.equal(after[:, :4], before[:, :4])
+    torch.testing.assert_close(after[:, 8:], wanted[:, 8:], atol=1e-4, rtol=0)

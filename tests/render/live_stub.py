@@ -14,7 +14,6 @@ from joyflash_cli.render.sound_feed import TakenBack
 from joyflash_cli.types import AudioClip, FrameChunk
 
 FPS, BLOCK, AHEAD = 25, 12, 12
-LATENCY = Latency(1, AHEAD / FPS, BLOCK / FPS, (AHEAD + BLOCK) / FPS, 8, 4.0)
 
 
 class FakeClock:
@@ -118,10 +117,10 @@ class Told(list):
         return [name for name, _ in self]
 
 
-def live_session(*, block_s=0.1, late="fall-behind", rate_hz=2_000, clock=None):
+def live_session(*, block_s=0.1, late="fall-behind", rate_hz=2_000, fps=FPS):
     """A session over stub chunks: ``(session, events, clock, chunks made so far)``."""
-    clock = clock or FakeClock()
-    track = LiveTrack(FPS, rate_hz, clock=clock)
+    clock = FakeClock()
+    track = LiveTrack(fps, rate_hz, clock=clock)
     told, made = Told(), []
 
     def begin(request):
@@ -133,8 +132,8 @@ def live_session(*, block_s=0.1, late="fall-behind", rate_hz=2_000, clock=None):
         read_picture=lambda _: request_of(),
         open_chunks=begin,
         track=track,
-        fps=FPS,
-        latency=LATENCY,
+        fps=fps,
+        latency=Latency(1, AHEAD / fps, BLOCK / fps, (AHEAD + BLOCK) / fps, 8, 4.0),
         late=late,
         on_event=told,
     )

@@ -1,11 +1,10 @@
 """A live session on a clock that the test moves: what leaves, when, and what is told of it."""
 
 import random
-import time
 
 import numpy as np
 import pytest
-from live_stub import BLOCK, FPS, FakeClock, live_session, tone
+from live_stub import BLOCK, FPS, live_session, tone
 
 from joyflash_cli.errors import UsageError
 
@@ -121,29 +120,26 @@ def test_interrupted_at_any_moment(seed):
 
 
 def test_eight_hours():
-    """Frames stay on the clock and on their sound; nothing grows."""
-    session, told, clock, chunks = live_session()
+    """Frames stay on the clock and on their sound; nothing grows. Five a second, to be quick."""
+    fps, hours_s = 5, 8 * 3600
+    session, told, clock, chunks = live_session(fps=fps)
     began, worst, num_spoken = None, 0.0, 0
-    started = time.process_time()
-    hours = 8 * 3600 * FPS
     for frame in session.frames():
         began = began if began is not None else clock.now()
-        worst = max(worst, abs(clock.now() - began - frame.index / FPS))
-        if frame.index % 15_000 == 0:
+        worst = max(worst, abs(clock.now() - began - frame.index / fps))
+        if frame.index % 3_000 == 0:
             session.push(tone(2.0))
             session.end_segment(frame.index)
-        if frame.index % 1000 < 200:
-            is_loud = bool(frame.sound.samples[40, 0])
-            assert is_loud == bool(frame.pixels[0, 0, 0])
-            num_spoken += is_loud
-        if frame.index == hours:
+        is_loud = bool(frame.sound.samples[40, 0])
+        assert is_loud == bool(frame.pixels[0, 0, 0])
+        num_spoken += is_loud
+        if frame.index == hours_s * fps:
             session.clear()
             session.end()
-    print(time.process_time() - started)
-    assert worst < 1e-3 / FPS
-    assert num_spoken == hours // 15_000 * 50
-    assert len(told.of("segment_last_frame")) == hours // 15_000
-    assert told[-1][1]["video_s"] == pytest.approx(8 * 3600, abs=1)
+    assert worst < 1e-3 / fps
+    assert num_spoken == hours_s * fps // 3_000 * 10
+    assert len(told.of("segment_last_frame")) == hours_s * fps // 3_000
+    assert told[-1][1]["video_s"] == pytest.approx(hours_s, abs=1)
     assert len(chunks[0].heard) < 100
 
 
@@ -159,8 +155,7 @@ def test_a_slow_model_falls_behind_and_loses_nothing():
 
 
 def test_a_slow_model_skips_and_stays_on_the_clock():
-    clock = FakeClock()
-    session, told, clock, _ = live_session(block_s=0.8, late="skip", clock=clock)
+    session, told, clock, _ = live_session(block_s=0.8, late="skip")
     began, frames, late = None, [], []
     for frame in session.frames():
         began = began if began is not None else clock.now()
@@ -171,11 +166,10 @@ def test_a_slow_model_skips_and_stays_on_the_clock():
             session.end_segment("all")
         if frame.index == 600:
             session.end()
-    print(sum(frame.is_repeated for frame in frames))
     assert max(late) < 2 / FPS
     assert (loudness(frames) > 0).sum() == 200  # all of the sound
     repeated = sum(frame.is_repeated for frame in frames)
-    assert 100 < repeated < 500
+    assert 200 < repeated < 450  # the model makes six of ten
     assert told[-1][1]["repeated"] == repeated
     fresh = [f for f in frames if not f.is_repeated]
     assert np.array_equal(brightness(fresh) > 0, loudness(fresh) > 0)

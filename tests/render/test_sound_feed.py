@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joyflash_cli.errors import AudioError
-from joyflash_cli.render.sound_feed import SoundFeed
+from joyflash_cli.render.sound_feed import SoundFeed, TakenBack
 from joyflash_cli.types import SoundFormat
 
 
@@ -89,3 +89,18 @@ def test_no_sample_at_all_is_an_error(pieces):
         feed.pull()
     with pytest.raises(AudioError, match="no samples"):
         feed.pull()
+
+
+def test_sound_that_is_taken_back_is_silent_for_the_model():
+    ones = np.ones((1_600, 1), np.float32)
+    feed = feed_of([ones, ones, TakenBack(2_000), TakenBack(1_700), ones])
+    for _ in range(4):
+        feed.pull()
+    assert feed.num_samples == 3_200
+    heard = feed.read(0, 3_200).numpy()
+    assert (heard[:1_200] == 1).all()
+    assert not heard[1_200:].any()
+    assert feed.take_silenced() == (1_200, 3_200)
+    assert feed.take_silenced() is None
+    feed.pull()
+    assert (feed.read(3_200, 4_800).numpy() == 1).all()
