@@ -4,7 +4,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -33,6 +33,7 @@ from joyflash_cli.media.inputs.hearing import SoundChoices
 from joyflash_cli.streaming import in_background
 
 if TYPE_CHECKING:
+    from joyflash_cli.media.outputs.names import OutputNames
     from joyflash_cli.render import JoyFlash, RunRecord
     from joyflash_cli.render.session import Session
     from joyflash_cli.weights.store import CheckpointFiles
@@ -80,7 +81,7 @@ def _run(options: LiveOptions, signals: StopSignals, events: EventStream) -> Non
     from joyflash_cli.render.request import with_sampler_options
     from joyflash_cli.weights.store import resolve_checkpoint
 
-    image, output = _chosen(options)
+    image, output, names = _chosen(options)
     sound = None
     if options.audio is not None:
         sound = open_sound(
@@ -106,6 +107,7 @@ def _run(options: LiveOptions, signals: StopSignals, events: EventStream) -> Non
             face_index=options.face,
             needs_face=not options.allow_no_face,
             frame=options.frame_options,
+            label=options.label,
         )
         options.say(*(f"joyflash: warning: {warning}" for warning in session.request.warnings))
         told.session = session
@@ -120,7 +122,10 @@ def _run(options: LiveOptions, signals: StopSignals, events: EventStream) -> Non
         elif options.control is None:
             in_background(lambda: _read_stdin(session, messages), "messages")
         signals.be_graceful()
-        record = _film(options, joyflash, session, output, raw, signals)
+        target: OutputNames | BinaryIO | None = names
+        if output is not None and names is None:
+            target = stack.enter_context(claimed_stream(output, quiet=options.is_silent))
+        record = _film(options, joyflash, session, target, raw, signals)
     if record is not None:
         if output is not None and not is_standard_output(output) and is_stream(output):
             record = replace(record, output=output)
@@ -129,8 +134,8 @@ def _run(options: LiveOptions, signals: StopSignals, events: EventStream) -> Non
             typer.echo(str(record.output))
 
 
-def _chosen(options: LiveOptions) -> tuple[Path, Path | None]:
-    """Picture and output, checked."""
+def _chosen(options: LiveOptions) -> "tuple[Path, Path | None, OutputNames | None]":
+    """Picture, output and, where that is a file, its checked names."""
     if options.picture is not None and options.image is not None:
         raise UsageError("two pictures are given", hint="a live video begins with one")
     image = options.image or (None if options.picture is None else Path(options.picture))
@@ -144,13 +149,13 @@ def _chosen(options: LiveOptions) -> tuple[Path, Path | None]:
                 "the video goes nowhere",
                 hint="give -o FILE, -o - for standard output, or --frames-fd N",
             )
-        return image, None
+        return image, None, None
     output = Path(options.output)
     inputs: list[Path | int] = [image, STANDARD_INPUT_DESCRIPTOR]
     if options.audio not in (None, STANDARD_INPUT):
         inputs.append(Path(str(options.audio)))
-    check_target(output, overwrite=options.overwrite, as_json=False, inputs=inputs, also=())
-    return image, output
+    names = check_target(output, overwrite=options.overwrite, as_json=False, inputs=inputs, also=())
+    return image, output, names
 
 
 def _load(options: LiveOptions, files: "CheckpointFiles") -> "JoyFlash":
@@ -177,7 +182,7 @@ def _film(
     options: LiveOptions,
     joyflash: "JoyFlash",
     session: "Session",
-    output: Path | None,
+    target: "OutputNames | BinaryIO | None",
     raw: RawOutput,
     signals: StopSignals,
 ) -> "RunRecord | None":
@@ -190,37 +195,27 @@ def _film(
         session.request, joyflash.files, joyflash.placement, load_s=joyflash.load_s
     )
     started = time.perf_counter()
-    with _opened(output, options) as target, raw:
-        writer = None
-        if target is not None:
-            writer = VideoWriter(
-                target, session.request, joyflash.files, begun, overwrite=options.overwrite
-            )
-        with writer or contextlib.nullcontext():
-            try:
-                for frame in session.frames(signals.requested):
-                    raw.write(frame)
-                    if writer is not None:
-                        elapsed_s = time.perf_counter() - started
-                        pixels, at = frame.pixels[None], frame.index
-                        chunk = FrameChunk(at, None, pixels, at, elapsed_s, sound=frame.sound)
-                        writer.write(chunk)
-            except BaseException as error:
+    writer = None
+    if target is not None:
+        writer = VideoWriter(
+            target, session.request, joyflash.files, begun, overwrite=options.overwrite
+        )
+    with raw, writer or contextlib.nullcontext():
+        try:
+            for frame in session.frames(signals.requested):
+                raw.write(frame)
                 if writer is not None:
-                    writer.save_what_is_ready(error)
-                raise
-            if writer is None or not writer.num_frames:
-                return None
-            return writer.close(complete=True)
-
-
-@contextlib.contextmanager
-def _opened(output: Path | None, options: LiveOptions) -> "Iterator[Path | BinaryIO | None]":
-    if output is None:
-        yield None
-        return
-    with claimed_stream(output, quiet=options.is_silent) as target:
-        yield target
+                    elapsed_s = time.perf_counter() - started
+                    pixels, at = frame.pixels[None], frame.index
+                    chunk = FrameChunk(at, None, pixels, at, elapsed_s, sound=frame.sound)
+                    writer.write(chunk)
+        except BaseException as error:
+            if writer is not None:
+                writer.save_what_is_ready(error)
+            raise
+        if writer is None or not writer.num_frames:
+            return None
+        return writer.close(complete=True)
 
 
 class _Told:

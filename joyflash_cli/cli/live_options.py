@@ -18,6 +18,7 @@ from joyflash_cli.cli.options import (
     Device,
     FastDecode,
     Frame,
+    LabelText,
     MaxSize,
     Offload,
     Profile,
@@ -108,6 +109,7 @@ class LiveOptions(ModelOptions):
     frame: Frame = None
     size: Size = None
     max_size: MaxSize = None
+    label: LabelText = ""
     prompt: Annotated[
         str, option("--prompt", "For profiles with text control.", "TEXT", group=MODEL)
     ] = ""

@@ -172,8 +172,8 @@ class JoyFlash:
             max_waiting_s: Seconds of pushed sound that may wait; ``push`` waits beyond.
             on_event: Told what happens: a name and values.
             clock: The time, where it is not the wall's.
-            choices: ``seed``, ``prompt``, ``face_index``, ``needs_face``, ``frame``: as for
-                ``read_request``.
+            choices: ``seed``, ``prompt``, ``face_index``, ``needs_face``, ``frame``,
+                ``label``: as for ``read_request``.
 
         Raises:
             ImageError: When the picture cannot be used.
