@@ -78,7 +78,7 @@ def live(options: LiveOptions) -> None:
 
 
 def _run(options: LiveOptions, signals: StopSignals, events: EventStream) -> None:
-    from joyflash_cli.render.request import with_sampler_options
+    from joyflash_cli.render.sampling import with_sampler_options
     from joyflash_cli.weights.store import resolve_checkpoint
 
     image, output, names = _chosen(options)
