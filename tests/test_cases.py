@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from joyflash_cli.cli.exit_codes import ExitCode
+from joyflash_cli.errors import ExitCode
 
 HERE = Path(__file__).parent
 CASES = tomllib.loads((HERE / "data" / "cases.toml").read_text(encoding="utf-8"))

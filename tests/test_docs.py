@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from joyflash_cli.cli.app import run
-from joyflash_cli.cli.exit_codes import ExitCode
+from joyflash_cli.errors import ExitCode
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

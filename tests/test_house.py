@@ -232,7 +232,7 @@ def test_readme_commands_exist(line, repository, capsys):
 
 
 def test_the_readme_lists_every_exit_code(repository):
-    from joyflash_cli.cli.exit_codes import ExitCode
+    from joyflash_cli.errors import ExitCode
 
     text = (repository / "README.md").read_text(encoding="utf-8")
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", text, flags=re.M)}

@@ -18,7 +18,6 @@ from joyflash_cli.cli.doctor import doctor
 from joyflash_cli.cli.evaluate import evaluate
 from joyflash_cli.cli.evaluate_parts import evaluate_parts
 from joyflash_cli.cli.events import was_told
-from joyflash_cli.cli.exit_codes import ExitCode
 from joyflash_cli.cli.help_text import GroupedCommand
 from joyflash_cli.cli.live import live
 from joyflash_cli.cli.options import option, say
@@ -39,7 +38,7 @@ from joyflash_cli.cli.settings import (
 from joyflash_cli.cli.train import train
 from joyflash_cli.cli.verb_parts import with_parts
 from joyflash_cli.cli.weights import weights
-from joyflash_cli.errors import JoyFlashError, UsageError
+from joyflash_cli.errors import ExitCode, JoyFlashError, UsageError
 from joyflash_cli.streaming import stages_running
 
 # Rich help costs a third of the 0.3 s that --help may take, and plain text pipes better.

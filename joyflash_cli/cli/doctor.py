@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import typer
 
 from joyflash_cli import __version__
-from joyflash_cli.cli.exit_codes import ExitCode
 from joyflash_cli.cli.options import Json, option
+from joyflash_cli.errors import ExitCode
 
 REPORT_FORMAT = 1
 LOW_DISK_BYTES = 20_000_000_000

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from joyflash_cli.cli.exit_codes import ExitCode
 from joyflash_cli.cli.options import Debug, Json, answer, option, say
+from joyflash_cli.errors import ExitCode
 
 provenance = typer.Typer(help="Who signs videos, and what a file claims of its origin.")
 

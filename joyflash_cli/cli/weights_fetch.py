@@ -105,7 +105,7 @@ def check_terms(
     profile: str, entry: "WeightProfile", files: "Sequence[WeightFile]", *, accept: bool
 ) -> tuple[str, ...]:
     """Warnings about the terms of files; see ``require_acceptance`` for what is refused."""
-    from joyflash_cli.weights.licences import require_acceptance
+    from joyflash_cli.weights.lock_file import require_acceptance
     from joyflash_cli.weights.places import lock_path
 
     return require_acceptance(profile, entry, files, accept=accept, lock_path=lock_path())

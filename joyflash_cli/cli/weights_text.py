@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.weights import places
-from joyflash_cli.weights.licences import is_accepted
-from joyflash_cli.weights.lock_file import read_lock
+from joyflash_cli.weights.lock_file import is_accepted, read_lock
 from joyflash_cli.weights.manifest import WeightProfile
 from joyflash_cli.weights.sources import (
     PROMPT_ROLE,

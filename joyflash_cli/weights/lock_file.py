@@ -8,7 +8,7 @@ last change, so that 19 GB are not read again at every command.
 import contextlib
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import CheckpointError, ConfigError
 from joyflash_cli.files import write_whole
-from joyflash_cli.weights.manifest import WeightFile
+from joyflash_cli.weights.manifest import WeightFile, WeightProfile
 
 LOCK_FORMAT = 1
 
@@ -152,6 +152,49 @@ def record_acceptance(path: Path, profile: str, licence: str) -> None:
         OSError: If the lock file cannot be written.
     """
     _update(path, lambda lock: replace(lock, accepted={**lock.accepted, profile: licence}))
+
+
+def is_accepted(name: str, profile: WeightProfile, files: Sequence[WeightFile], lock: Lock) -> bool:
+    """Whether nothing has to be accepted for these files, or these very terms were before."""
+    if not profile.acceptance or not any(file.acceptance for file in files):
+        return True
+    return lock.accepted.get(name) == profile.licence
+
+
+def require_acceptance(
+    name: str,
+    profile: WeightProfile,
+    files: Sequence[WeightFile],
+    *,
+    accept: bool,
+    lock_path: Path,
+) -> tuple[str, ...]:
+    """Warnings, once the terms are accepted: now by ``accept``, or in an earlier command.
+
+    Args:
+        name: The profile's.
+        profile: Its licence is what must be accepted.
+        files: What is about to be used.
+        accept: Whether the user accepts now; remembered for this wording of the licence.
+        lock_path: Where that is remembered.
+
+    Raises:
+        CheckpointError: ``E-LICENCE`` when the terms are not accepted.
+    """
+    if is_accepted(name, profile, files, read_lock(lock_path)):
+        return ()
+    if not accept:
+        note = f"; {profile.note}" if profile.note else ""
+        raise CheckpointError(
+            f"the terms of {name} must be accepted: {profile.licence}{note}",
+            hint="read them at their source, then add --accept-license",
+            code="E-LICENCE",
+        )
+    try:
+        record_acceptance(lock_path, name, profile.licence)
+    except OSError as error:
+        return (f"{lock_path} cannot be written ({error.strerror}); the acceptance is not kept",)
+    return ()
 
 
 def _update(path: Path, change: Callable[[Lock], Lock]) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from joyflash_cli.errors import CheckpointError, UsageError
 from joyflash_cli.weights.hub import cached_path
-from joyflash_cli.weights.licences import is_accepted
-from joyflash_cli.weights.lock_file import Lock, read_lock
+from joyflash_cli.weights.lock_file import Lock, is_accepted, read_lock
 from joyflash_cli.weights.manifest import (
     WeightFile,
     WeightProfile,

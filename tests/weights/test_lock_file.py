@@ -6,12 +6,13 @@ import multiprocessing
 import pytest
 
 from joyflash_cli.errors import CheckpointError
-from joyflash_cli.weights.licences import is_accepted, require_acceptance
 from joyflash_cli.weights.lock_file import (
     forget_copy,
+    is_accepted,
     read_lock,
     record_acceptance,
     record_download,
+    require_acceptance,
 )
 from joyflash_cli.weights.manifest import WeightFile, WeightProfile
 
@@ -138,7 +139,7 @@ def test_acceptance_on_a_read_only_home_is_a_warning(path, monkeypatch):
     def fail(*_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("joyflash_cli.weights.licences.record_acceptance", fail)
+    monkeypatch.setattr("joyflash_cli.weights.lock_file.record_acceptance", fail)
     (warning,) = require_acceptance("model", PROFILE, PROFILE.files, accept=True, lock_path=path)
     assert "Read-only" in warning
 
