@@ -37,19 +37,21 @@ def with_named_dtype(settings: RendererSettings, device: str) -> RendererSetting
     return replace(settings, dtype=str(placement.dtype).removeprefix("torch."))
 
 
-def worker_devices(device: str, num_workers: int | None) -> tuple[str, ...]:
-    """The device of each worker of this machine.
+def worker_devices(device: str, num_workers: int | None, each: int = 1) -> tuple[str, ...]:
+    """The device of each worker of this machine, or the first of its devices.
 
     Args:
         device: As the user gave it; ``auto`` and ``cuda`` take every GPU in turn.
-        num_workers: As the user gave it; by default one per GPU, or one per CPU core.
+        num_workers: As the user gave it; by default as many as there are GPUs, or CPU cores, for.
+        each: GPUs of a worker, or processes on the CPU.
     """
     from joyflash_cli.render.device import usable_cores
 
-    gpus = _num_gpus() if device in ("auto", "cuda") else 0
-    if gpus:
-        return tuple(f"cuda:{index % gpus}" for index in range(num_workers or gpus))
-    return (device,) * (num_workers or (usable_cores() if device in ("auto", "cpu") else 1))
+    groups = _num_gpus() // each if device in ("auto", "cuda") else 0
+    if groups:
+        return tuple(f"cuda:{index % groups * each}" for index in range(num_workers or groups))
+    cores = max(usable_cores() // each, 1)
+    return (device,) * (num_workers or (cores if device in ("auto", "cpu") else 1))
 
 
 def fit_workers(

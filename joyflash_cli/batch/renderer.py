@@ -58,7 +58,7 @@ class RendererSettings:
         from joyflash_cli.render.device import SHORT_DTYPES
 
         execution = asdict(self.execution)
-        for where in ("offload", "codec_device"):
+        for where in ("offload", "codec_device", "gpus"):
             del execution[where]
         dtype = SHORT_DTYPES.get(self.dtype, self.dtype)
         parameters: dict[str, Any] = {"dtype": dtype, "execution": execution}

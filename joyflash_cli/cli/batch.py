@@ -158,14 +158,20 @@ def _make_engine(
         # Ray sends figures about its use to its makers unless it is told not to.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         address = options.ray_address or os.environ.get("RAY_ADDRESS") or THIS_MACHINE
-        return ray_engine(load, address=address, device=options.device, num_workers=options.workers)
+        return ray_engine(
+            load,
+            address=address,
+            device=options.device,
+            num_workers=options.workers,
+            gpus_per_worker=options.gpus,
+        )
     from joyflash_cli.batch.engines.local import local_engine
     from joyflash_cli.batch.fitting import fit_workers, worker_devices
     from joyflash_cli.batch.rows import STATE_FOLDER
 
     devices: tuple[str, ...] = (options.device,)
     if left:
-        wanted = worker_devices(options.device, options.workers)[: len(left)]
+        wanted = worker_devices(options.device, options.workers, options.gpus)[: len(left)]
         devices, fewer = fit_workers(wanted, settings, files, prompt=left[0].prompt)
         if fewer:
             options.say(f"batch: {fewer}")

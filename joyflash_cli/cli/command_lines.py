@@ -61,6 +61,7 @@ class ModelOptions:
     fast_decode: bool
     vae_device: str | None
     quantize: str
+    gpus: int
     frame: str | None
     size: int | None
     max_size: int | None
@@ -114,6 +115,7 @@ class ModelOptions:
             fast_decode=self.fast_decode,
             codec_device=self.vae_device,
             quantize=self.quantize,
+            gpus=self.gpus,
         )
 
     @property
@@ -215,6 +217,16 @@ class RenderOptions(ModelOptions):
             autocompletion=complete_dtype,
         ),
     ] = "auto"
+    gpus: Annotated[
+        int,
+        option(
+            "--gpus",
+            "Over several GPUs: the last for pictures, the others share the sampling.",
+            "N",
+            group=DEVICE,
+            min=1,
+        ),
+    ] = 1
     threads: Annotated[
         int | None,
         option(
@@ -326,6 +338,16 @@ class BatchOptions(ModelOptions):
             autocompletion=complete_dtype,
         ),
     ] = "auto"
+    gpus: Annotated[
+        int,
+        option(
+            "--gpus-per-row",
+            "Each row over several GPUs: the last for pictures, the others share the sampling.",
+            "N",
+            group=WORKERS,
+            min=1,
+        ),
+    ] = 1
     threads: Annotated[
         int, option("--threads", "CPU threads of each worker.", "N", group=DEVICE, min=1)
     ] = 1

@@ -41,7 +41,7 @@ from joyflash_cli.model.layers import (
     modulate,
 )
 from joyflash_cli.model.rope import rope_rotations
-from joyflash_cli.model.ulysses import Ranks, SharedPass, check_shares
+from joyflash_cli.model.ulysses import Ranks, SharedPass
 from joyflash_cli.types import Conditioning
 
 
@@ -277,9 +277,10 @@ class CausalTransformer(nn.Module):
         only its own heads' keys and values; a context holds those, too.
 
         Raises:
-            UsageError: If the ranks cannot share the heads.
+            ConfigError: If the ranks cannot share the heads.
         """
-        check_shares(ranks.size, self.config.num_heads)
+        if self.config.num_heads % ranks.size:
+            raise ConfigError(f"{ranks.size} ranks cannot share {self.config.num_heads} heads")
         self.ranks = ranks
 
     @property

@@ -19,8 +19,6 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
-from joyflash_cli.errors import UsageError
-
 
 @dataclass(frozen=True)
 class Ranks:
@@ -100,18 +98,3 @@ class SharedPass:
         """Tokens of a frame that each rank has, as ``tensor_split`` shares them out."""
         least, more = divmod(self.tokens_per_frame, self.ranks.size)
         return [least + (rank < more) for rank in range(self.ranks.size)]
-
-
-def check_shares(num_ranks: int, num_heads: int) -> None:
-    """Refuse a number of ranks that does not divide the heads.
-
-    Raises:
-        UsageError: ``E-GPUS-HEADS``.
-    """
-    if num_heads % num_ranks:
-        possible = [str(n) for n in range(1, num_heads + 1) if not num_heads % n]
-        raise UsageError(
-            f"{num_ranks} processes cannot share {num_heads} attention heads",
-            hint=f"{', '.join(possible)} can",
-            code="E-GPUS-HEADS",
-        )

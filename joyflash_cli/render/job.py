@@ -6,7 +6,7 @@ freed before the next one.
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.errors import CheckpointError, DeviceError
@@ -66,6 +66,11 @@ class StreamJob:
             reference = to_signed(request.face.pixels)[None].to(placement.device)
             latents = _encoded_picture(files, parts.codec, reference)
         return cls(files, parts, request, placement, reference, *latents)
+
+    def to(self, device: "torch.device | str") -> "StreamJob":
+        """The same with its tensors on another device."""
+        names = ("reference", "reference_latent", "seen_latents")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     @property
     def settings(self) -> "AnySettings":

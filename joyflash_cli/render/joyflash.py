@@ -13,8 +13,9 @@ from joyflash_cli.render.job import StreamJob, device_errors
 from joyflash_cli.render.latency import Latency, compute_latency
 from joyflash_cli.render.live_sound import Clock, TrackReader
 from joyflash_cli.render.live_track import LiveTrack
-from joyflash_cli.render.load import LoadedParts, load_placed
+from joyflash_cli.render.load import LoadedParts, load_front_end, load_placed
 from joyflash_cli.render.placement import DEFAULT_EXECUTION, ExecutionOptions, Placement, place
+from joyflash_cli.render.rank_pipeline import RankPipeline
 from joyflash_cli.render.record import RunRecord, begin_record
 from joyflash_cli.render.request import RenderPlan, RenderRequest, plan_render, read_request
 from joyflash_cli.render.sampling import sample_stage
@@ -41,7 +42,7 @@ class JoyFlash:
     def __init__(
         self,
         files: CheckpointFiles,
-        parts: LoadedParts,
+        parts: "LoadedParts | RankPipeline",
         *,
         placement: Placement,
         load_s: float = 0.0,
@@ -49,7 +50,8 @@ class JoyFlash:
         self.files = files
         self.placement = placement
         self.load_s = load_s
-        self._parts = parts
+        self._ranks = parts if isinstance(parts, RankPipeline) else None
+        self._loaded = parts if isinstance(parts, LoadedParts) else None
 
     @classmethod
     def load(
@@ -90,8 +92,19 @@ class JoyFlash:
         if placement.device.type == "cpu":
             keep_freed_memory()
         with device_errors():
-            parts = load_placed(files, placement)
+            parts: LoadedParts | RankPipeline
+            if placement.options.gpus > 1:
+                parts = RankPipeline(files, placement)
+                parts.start()
+            else:
+                parts = load_placed(files, placement)
         return cls(files, parts, placement=placement, load_s=time.perf_counter() - started)
+
+    @property
+    def _parts(self) -> LoadedParts:
+        """The modules in this process."""
+        assert self._loaded is not None, "the modules are in the processes of several GPUs"
+        return self._loaded
 
     @property
     def sampler(self) -> "AnySettings":
@@ -104,10 +117,16 @@ class JoyFlash:
 
     def latency(self, look_ahead_blocks: int | None = None) -> Latency:
         """What a live picture must wait for, from the checkpoint's settings."""
+        import torch
+
+        if self._loaded is None:
+            front_end = load_front_end(self.files, torch.device("cpu"))
+        else:
+            front_end = self._loaded.front_end
         return compute_latency(
             self.sampler,
             self.files.description.conditioning.audio_windows,
-            self._parts.front_end,
+            front_end,
             look_ahead_blocks=look_ahead_blocks,
         )
 
@@ -132,6 +151,9 @@ class JoyFlash:
             AudioError: When live sound cannot be used.
             DeviceError: When a block comes out with numbers that are not finite, or memory is out.
         """
+        if self._ranks is not None:
+            yield from self._ranks.stream(request, on_wait=on_wait)
+            return
         started = time.perf_counter()
         cancellation = Cancellation()
         job = self.job(request)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,57 +44,66 @@ def load_placed(files: CheckpointFiles, placement: Placement) -> LoadedParts:
         CheckpointError: When weights and description do not agree.
         ConfigError: When the description describes no such modules.
     """
-    parts = load_parts(
-        files,
-        placement.device,
-        placement.dtype,
-        transformer_device=placement.transformer_load_device,
-        codec_device=placement.codec_device,
+    return LoadedParts(
+        transformer=load_placed_transformer(files, placement),
+        codec=load_placed_codec(files, placement),
+        front_end=load_front_end(files, placement.device),
     )
-    place_transformer(parts.transformer, placement)
-    return replace(parts, codec=place_codec(files, parts.codec, placement))
 
 
-def load_parts(
-    files: CheckpointFiles,
-    device: "torch.device",
-    dtype: "torch.dtype",
-    *,
-    transformer_device: "torch.device | None" = None,
-    codec_device: "torch.device | None" = None,
-) -> LoadedParts:
-    """The modules of a checkpoint with their weights.
-
-    Args:
-        files: The checkpoint.
-        device: Where the parts go.
-        dtype: Of the transformer.
-        transformer_device: Where the transformer goes instead.
-        codec_device: Where the codec goes instead.
+def load_parts(files: CheckpointFiles, device: "torch.device", dtype: "torch.dtype") -> LoadedParts:
+    """The parts of a checkpoint on one device, the transformer in ``dtype``.
 
     Raises:
         CheckpointError: When weights and description do not agree.
         ConfigError: When the description describes no such modules.
     """
+    return LoadedParts(
+        transformer=_load_transformer(files, device, dtype),
+        codec=_load_codec(files, device),
+        front_end=load_front_end(files, device),
+    )
+
+
+def load_placed_transformer(files: CheckpointFiles, placement: Placement) -> "CausalTransformer":
+    """The transformer alone; see ``load_placed``."""
+    load_device = placement.transformer_load_device
+    transformer = _load_transformer(files, load_device, placement.dtype)
+    place_transformer(transformer, placement)
+    return transformer
+
+
+def load_placed_codec(files: CheckpointFiles, placement: Placement) -> "Codec":
+    """The codec alone; see ``load_placed``."""
+    return place_codec(files, _load_codec(files, placement.codec_device), placement)
+
+
+def load_front_end(files: CheckpointFiles, device: "torch.device") -> "StreamingEncoder":
+    """The audio encoder alone; see ``load_placed``."""
+    config = files.description.front_end
+    return _FRONT_ENDS[type(config)](config, files.shards("front_end"), device)
+
+
+def _load_transformer(
+    files: CheckpointFiles, device: "torch.device", dtype: "torch.dtype"
+) -> "CausalTransformer":
     import torch
 
     from joyflash_cli.model.transformer import CausalTransformer
     from joyflash_cli.weights.tensors import load_state_dict
 
-    description = files.description
     # On meta nothing is allocated or drawn at random before the weights arrive.
     with torch.device("meta"):
-        transformer = CausalTransformer(description.transformer)
+        transformer = CausalTransformer(files.description.transformer)
     load_state_dict(transformer, files.shards("transformer"), dtype=dtype)
-    load_codec = _CODECS[type(description.codec)]
-    codec = load_codec(description.codec, files.shards("codec"), codec_device or device)
-    _check_image_channels(description, codec)
-    load_front_end = _FRONT_ENDS[type(description.front_end)]
-    return LoadedParts(
-        transformer=transformer.to(transformer_device or device).eval().requires_grad_(False),
-        codec=codec,
-        front_end=load_front_end(description.front_end, files.shards("front_end"), device),
-    )
+    return transformer.to(device).eval().requires_grad_(False)
+
+
+def _load_codec(files: CheckpointFiles, device: "torch.device") -> "Codec":
+    config = files.description.codec
+    codec = _CODECS[type(config)](config, files.shards("codec"), device)
+    _check_image_channels(files.description, codec)
+    return codec
 
 
 def _check_image_channels(description: Description, codec: "Codec") -> None:

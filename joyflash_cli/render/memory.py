@@ -133,15 +133,18 @@ def memory_needs(run: PlannedRun, placement: Placement) -> list[MemoryNeed]:
     encoding: dict[torch.device, dict[str, int]] = {d: {} for d in sampling}
     resident, unplaced = _transformer_bytes(run.files, placement)
     audio_encoder = num_parameters(run.files.shards("front_end")) * FLOAT32_BYTES
-    sampling[device] |= {"transformer": resident, **_stream_bytes(run, placement)}
-    sampling[device]["audio encoder"] = audio_encoder
-    encoding[device] |= {"transformer": resident, "audio encoder": audio_encoder}
+    loaded = {"transformer": resident, "audio encoder": audio_encoder}
+    for rank in range(placement.num_samplers):
+        place = placement.of_rank(rank).device if rank else device
+        _add(sampling.setdefault(place, {}), loaded | _stream_bytes(run, placement))
+        _add(encoding.setdefault(place, {}), loaded)
     if device.type != "cpu":
         # Weights pass through the CPU's memory on their way; offloaded ones stay there.
         encoding[host]["transformer"] = unplaced
         if placement.offloads_layers:
             sampling[host]["transformer"] = unplaced
-    encoder = "text or picture encoder" if placement.text_device == device else "text encoder"
+    home = device if placement.options.gpus == 1 else codec_device
+    encoder = "text or picture encoder" if placement.text_device == home else "text encoder"
     encoding[placement.text_device][encoder] = _encoder_bytes(run)
     weights, decoding, picture = _codec_bytes(run, placement)
     sampling[codec_device]["codec"] = weights + decoding
@@ -161,6 +164,12 @@ def memory_needs(run: PlannedRun, placement: Placement) -> list[MemoryNeed]:
             allowance = GPU_ALLOWANCE_BYTES + int(sum(most.values()) * GPU_ALLOWANCE)
         needs.append(MemoryNeed(str(place), most | {"allowance": allowance}, free_memory(place)))
     return needs
+
+
+def _add(held: dict[str, int], parts: dict[str, int]) -> None:
+    """Count parts of one more process on a device: several share a CPU."""
+    for name, size in parts.items():
+        held[name] = held.get(name, 0) + size
 
 
 def heap_holes_bytes(activations: int) -> int:
@@ -218,14 +227,16 @@ def _stream_bytes(run: PlannedRun, placement: Placement) -> dict[str, int]:
     width, height = run.seen_px
     stride, element_bytes = description.codec.spatial_stride, placement.dtype.itemsize
     tokens = config.tokens_per_frame(height // stride, width // stride)
-    per_frame = keys_values_bytes(config, tokens, element_bytes)
+    # Of several GPUs each has its share of the heads.
+    per_frame = keys_values_bytes(config, tokens, element_bytes) // placement.num_samplers
     cache = {
         f"cache ({_gigabytes(per_frame)} per latent frame)": settings.cached_frames * per_frame
     }
+    activations = activation_bytes(config, settings, tokens, element_bytes)
     return {
         **(cache if settings.cached_frames else {}),
         "text and picture states": static_bytes(config, element_bytes),
-        "activations": activation_bytes(config, settings, tokens, element_bytes),
+        "activations": activations // placement.num_samplers,
     }
 
 
@@ -374,7 +385,7 @@ def _smaller(placement: Placement, files: CheckpointFiles) -> dict[str, Placemen
         found["--fast-decode"] = placement.under(fast_decode=True)
     if options.quantize == "none" and not placement.offloads_layers:
         found["--quantize int8"] = placement.under(quantize="int8")
-    if placement.codec_device != cpu:
+    if placement.codec_device != cpu and options.gpus == 1:
         found["--vae-device cpu"] = replace(placement, codec_device=cpu)
     if not on_cpu and options.offload != "all":
         found["--offload all"] = placement.under(offload="all", quantize="none", compile=False)

@@ -38,6 +38,7 @@ class ExecutionOptions:
         fast_decode: Whether frames are decoded by the tiny decoder.
         codec_device: Where pictures are encoded and decoded; ``None`` for beside the transformer.
         quantize: Number format of the layers' weights: ``none``, ``int8`` or ``fp8``.
+        gpus: Over how many GPUs: the last has the codec, the others share the sampling.
     """
 
     attention: str = "auto"
@@ -46,6 +47,7 @@ class ExecutionOptions:
     fast_decode: bool = False
     codec_device: str | None = None
     quantize: str = "none"
+    gpus: int = 1
 
 
 DEFAULT_EXECUTION = ExecutionOptions()
@@ -75,6 +77,21 @@ class Placement:
         return str(self.dtype).removeprefix("torch.")
 
     @property
+    def num_samplers(self) -> int:
+        """GPUs that share the sampling."""
+        return max(self.options.gpus - 1, 1)
+
+    def of_rank(self, rank: int) -> "Placement":
+        """What one of several GPUs has, the samplers first: all of it on that one."""
+        import torch
+
+        device = self.device
+        if device.type == "cuda":
+            device = torch.device("cuda", (device.index or 0) + rank)
+        alone = self.under(gpus=1, codec_device=None)
+        return replace(alone, device=device, codec_device=device)
+
+    @property
     def offloads_layers(self) -> bool:
         """Whether the layers' weights stay in CPU memory."""
         return self.options.offload == "all" and self.device.type != "cpu"
@@ -84,7 +101,9 @@ class Placement:
         """Where the text encoder computes."""
         import torch
 
-        return self.device if self.options.offload == "none" else torch.device("cpu")
+        if self.options.offload != "none":
+            return torch.device("cpu")
+        return self.device if self.options.gpus == 1 else self.codec_device
 
     @property
     def transformer_load_device(self) -> "torch.device":
@@ -107,6 +126,9 @@ class Placement:
             words.append("layers in CPU memory")
         if self.options.fast_decode:
             words.append("fast decoder")
+        if self.options.gpus > 1:
+            kind = "processes" if self.device.type == "cpu" else "GPUs"
+            words.append(f"{self.num_samplers} of {self.options.gpus} {kind} sample")
         if self.codec_device != self.device:
             words.append(f"pictures on {self.codec_device}")
         return ", ".join(words)
@@ -131,6 +153,7 @@ def choose_placement(
         from joyflash_cli.model.quantization import check_weight_format
 
         check_weight_format(options.quantize)
+    first = _first_of_several(device, options) if options.gpus > 1 else 0
     chosen = choose_device(device)
     warnings = []
     if device == "auto" and chosen.type == "cpu" and (unused := unusable_gpu()):
@@ -139,12 +162,14 @@ def choose_placement(
         warnings.append(f"--offload {options.offload} changes nothing on the CPU")
     if options.compile:
         _check_compiler(chosen)
+    codec_device = chosen if options.codec_device is None else choose_device(options.codec_device)
+    if options.gpus > 1 and chosen.type == "cuda":
+        chosen = choose_device(f"cuda:{first}")
+        codec_device = choose_device(f"cuda:{first + options.gpus - 1}")
     return Placement(
         device=chosen,
         dtype=choose_dtype(dtype, chosen),
-        codec_device=chosen
-        if options.codec_device is None
-        else choose_device(options.codec_device),
+        codec_device=codec_device,
         options=options,
         warnings=tuple(warnings),
     )
@@ -162,6 +187,55 @@ def _check_combination(options: ExecutionOptions) -> None:
                 "neither compiled nor quantized",
                 hint="use --offload text, or leave one of them out",
             )
+
+
+def _first_of_several(device: str, options: ExecutionOptions) -> int:
+    """Number of the first of several GPUs that were asked for, where they are all there."""
+    import torch
+
+    kind, _, index = device.partition(":")
+    if options.codec_device is not None:
+        raise UsageError(
+            "--vae-device cannot be combined with several GPUs: the last one has the codec",
+            hint="leave one of them out",
+            code="E-GPUS",
+        )
+    if kind not in ("auto", "cuda", "cpu") or not (index or "0").isdigit():
+        raise UsageError(
+            f"{options.gpus} GPUs cannot be {device}",
+            hint="give auto, cuda, or cuda:N for the first of them",
+            code="E-GPUS",
+        )
+    first, found = int(index or 0), torch.cuda.device_count()
+    if kind == "cpu" or first + options.gpus <= found:
+        return first
+    why = f"this machine has {found}" if found else unusable_gpu() or "no GPU was found"
+    raise DeviceError(
+        f"{options.gpus} GPUs{f' from {device} on' if first else ''} are asked for; {why}",
+        hint="ask for fewer" if found else "--device cpu tries the same with processes on the CPU",
+        code="E-GPUS",
+    )
+
+
+def _check_share(placement: Placement, files: CheckpointFiles) -> None:
+    """Refuse several GPUs where they cannot share the sampling."""
+    from joyflash_cli.sampler.segment_settings import SegmentSettings
+
+    if isinstance(files.description.sampler, SegmentSettings):
+        raise UsageError(
+            f"profile {files.name} samples in segments, which takes one GPU",
+            hint="leave the number of GPUs out",
+            code="E-GPUS",
+        )
+    num_heads = files.description.transformer.num_heads
+    if num_heads % placement.num_samplers:
+        possible = [str(n + 1) for n in range(1, num_heads + 1) if not num_heads % n]
+        raise UsageError(
+            f"{placement.options.gpus} GPUs are one for pictures and {placement.num_samplers} "
+            f"that cannot share {num_heads} attention heads",
+            hint=f"give {', '.join(possible[:-1])} or {possible[-1]}",
+            code="E-GPUS-HEADS",
+        )
 
 
 def _check_compiler(device: "torch.device") -> None:
@@ -191,6 +265,8 @@ def place(
     from joyflash_cli.model.kernels import check_backend
 
     placement = choose_placement(device, dtype, options)
+    if options.gpus > 1:
+        _check_share(placement, files)
     check_backend(
         options.attention,
         device=placement.device,

@@ -43,8 +43,15 @@ def with_sampler_options(
     return replace(files, description=description), untrained_options(own, chosen)
 
 
-def sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
+def sample_stage(
+    job: StreamJob, feed: SoundFeed, static: "StaticConditioning | None" = None
+) -> Iterator[SampledBlock]:
     """Blocks as they become clean, until the sound has ended and they cover it.
+
+    Args:
+        job: The stream.
+        feed: The sound, nothing of it heard yet.
+        static: Of ``static_conditioning``, where another process has encoded it.
 
     Raises:
         AudioError: When the sound cannot be used.
@@ -57,7 +64,7 @@ def sample_stage(job: StreamJob, feed: SoundFeed) -> Iterator[SampledBlock]:
     request, settings = job.request, job.settings
     device = job.placement.device
     with torch.inference_mode(), device_errors(job.planned, job.placement):
-        static = static_conditioning(job)
+        static = static or static_conditioning(job)
         if isinstance(settings, SegmentSettings):
             blocks = _segments(job, settings, feed, static)
         else:

@@ -6,7 +6,7 @@ It is a generator for a thread of its own, which it leaves in inference mode bet
 import contextlib
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.render.job import StreamJob, device_errors
@@ -70,10 +70,7 @@ def decode_stage(
         for sampled in blocks:
             decoding_started = time.perf_counter()
             made = sampled.block.frames
-            latents = sampled.block.latents if made is None else made
-            if stream is not None:
-                stream.wait_event(sampled.event)
-                latents.record_stream(stream)
+            latents = _taken_over(sampled, stream)
             if made is not None:
                 frames = decoder.labelled(made[0].movedim(-3, -1).contiguous().cpu().numpy())
             else:
@@ -92,6 +89,24 @@ def decode_stage(
                 stats={"sample": sampled.block.wall_s, "decode": now - decoding_started},
                 sound=sampled.sound,
             )
+
+
+def on_cpu(blocks: Iterable[SampledBlock], device: "torch.device") -> Iterator[SampledBlock]:
+    """Blocks of latents in the CPU's memory, copied beside what the device computes."""
+    with _own_stream(device) as stream:
+        for sampled in blocks:
+            latents = _taken_over(sampled, stream).cpu()
+            yield replace(sampled, block=replace(sampled.block, latents=latents), event=None)
+
+
+def _taken_over(sampled: SampledBlock, stream: Any) -> "torch.Tensor":
+    """What a block holds, latents or frames, for use on a stream of one's own."""
+    made = sampled.block.frames
+    held = sampled.block.latents if made is None else made
+    if sampled.event is not None:
+        stream.wait_event(sampled.event)
+        held.record_stream(stream)
+    return held
 
 
 class SceneDecoder:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -37,9 +36,8 @@ class LocalWorker:
         self._process = context.Process(
             target=serve,
             args=(theirs, load, device),
-            kwargs={"log": log, "parent": os.getpid()},
-            daemon=True,
-        )
+            kwargs={"log": log},
+        )  # no daemon: those may not begin the processes of several GPUs
         self._process.start()
         theirs.close()  # so that its death ends the pipe
 

@@ -49,7 +49,7 @@ class RayWorker:
         ray: The module.
         load: Makes its renderer.
         device: Handed to ``load``.
-        num_gpus: 1 if it needs a GPU, else 0.
+        num_gpus: GPUs that it needs.
     """
 
     def __init__(self, ray: Any, load: RendererFactory, device: str, num_gpus: int) -> None:
@@ -92,6 +92,7 @@ def ray_engine(
     address: str = THIS_MACHINE,
     device: str = "auto",
     num_workers: int | None = None,
+    gpus_per_worker: int = 1,
 ) -> Engine:
     """An engine of actors of a Ray cluster.
 
@@ -101,7 +102,8 @@ def ray_engine(
         load: Makes the renderer of a worker; must be importable on every node.
         address: ``local``, ``auto``, ``host:port`` or ``ray://host:port``.
         device: ``auto`` takes a GPU where the cluster has one.
-        num_workers: Actors; by default one per GPU, or per core, of the cluster.
+        num_workers: Actors; by default as many as the cluster has GPUs, or cores, for.
+        gpus_per_worker: GPUs of an actor, which lie in one node.
 
     Raises:
         UsageError: If Ray is not installed.
@@ -112,8 +114,9 @@ def ray_engine(
     if starts_ray:
         _connect(ray, address)
     resources = ray.cluster_resources()
-    num_gpus = int(device not in ("cpu", "mps") and resources.get("GPU", 0) >= 1)
-    room = int(resources.get("GPU" if num_gpus else "CPU", 1))
+    uses_gpus = device not in ("cpu", "mps") and resources.get("GPU", 0) >= 1
+    num_gpus = gpus_per_worker if uses_gpus else 0
+    room = int(resources.get("GPU" if num_gpus else "CPU", 1)) // gpus_per_worker
 
     def ready(workers: Sequence[RayWorker], timeout_s: float) -> list[RayWorker]:
         pending = {worker.pending: worker for worker in workers if worker.pending is not None}
