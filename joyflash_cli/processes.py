@@ -1,11 +1,15 @@
 """A process that another one started and that serves it alone."""
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
 
 
 def serve_parent(log: Path | None = None) -> None:
@@ -19,11 +23,22 @@ def serve_parent(log: Path | None = None) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    _end_with_parent()
     _redirect_streams(log)
 
 
 def _end_with_parent() -> None:
+    """Has this process end when its parent does, however that ends.
+
+    Linux kills it with whoever forked it, even where Python itself hangs; that may be a server of
+    the parent, so a thread looks out for the parent, too.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_await_end_of_parent, name="parent", daemon=True).start()
+
+
+def _await_end_of_parent() -> None:
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])

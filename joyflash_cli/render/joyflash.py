@@ -100,6 +100,11 @@ class JoyFlash:
                 parts = load_placed(files, placement)
         return cls(files, parts, placement=placement, load_s=time.perf_counter() - started)
 
+    def close(self) -> None:
+        """End the processes of several GPUs; the end of the program does, too."""
+        if self._ranks is not None:
+            self._ranks.stop()
+
     @property
     def _parts(self) -> LoadedParts:
         """The modules in this process."""
