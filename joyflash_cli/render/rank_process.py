@@ -239,9 +239,10 @@ def _meet(task: RankTask) -> Any:
     is_cuda = task.placement.device.type == "cuda"
     if is_cuda:
         torch.cuda.set_device(task.placement.device)
-    elif sys.platform == "linux":
-        # All are on this machine, and its name need not lead anywhere.
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if sys.platform == "linux":
+        # All are on this machine: nobody else is to reach them, and its name may lead nowhere.
+        for library in ("GLOO", "NCCL"):
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
     dist.init_process_group(
         "nccl" if is_cuda else "gloo",
         init_method=task.meeting.as_uri(),

@@ -134,6 +134,10 @@ class FileSound:
         """See ``Sound``. Whoever hears it beside somebody else opens its name again."""
         return OpenSound(self.name, self.format, self._pieces())
 
+    def __getstate__(self) -> dict[str, object]:
+        """For another process, which opens its name again."""
+        return {**vars(self), "path": self.path.absolute(), "file": None, "_was_heard": True}
+
     def _pieces(self) -> Iterator[np.ndarray]:
         # What was to be refused or told was so when it was checked; the track stays the same.
         choices = replace(self.hearing.choices, track=self.hearing.track, strict=False)
