@@ -27,7 +27,7 @@ from joyflash_cli.types import Conditioning
 TOLERANCE = 1e-5
 SHAPE = (4, 4, 6)  # six tokens: four ranks have two, two, one and one of every frame
 ATTENTION = TransformerConfig(
-    dim=48, num_layers=2, num_heads=4, ffn_dim=32, freq_dim=16, in_channels=9, out_channels=4,
+    dim=48, num_layers=1, num_heads=4, ffn_dim=32, freq_dim=16, in_channels=9, out_channels=4,
     text_dim=6, text_len=4, image_token_dim=7, face_attention=FaceAttentionConfig(5, 2),
     audio_attention=AudioAttentionConfig(audio_dim=3, tokens_per_latent=2, projection_dim=12),
     audio_modulation=True, position_embedding=6, prediction="clean",
