@@ -123,7 +123,7 @@ def runs(number: int) -> bool:
 SAMPLE_S, DECODE_S, NUM_BLOCKS = 0.25, 0.3, 8
 
 
-def sleepy_sampling(job, *_args, **_parts):
+def sleepy_sampling(_job, *_args):
     import torch
 
     for index in range(NUM_BLOCKS):
@@ -132,7 +132,7 @@ def sleepy_sampling(job, *_args, **_parts):
         yield SampledBlock(block, index, 1, NUM_BLOCKS, AudioClip(np.zeros((4, 1)), TOY_RATE_HZ))
 
 
-def sleepy_decoding(job, codec, blocks, started):
+def sleepy_decoding(_job, blocks, _started):
     for sampled in blocks:
         time.sleep(DECODE_S)
         frames = np.zeros((1, 8, 8, 3), np.uint8)
