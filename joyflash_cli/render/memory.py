@@ -7,6 +7,7 @@ measurements with benchmarks/full_size_step.py, on a GPU a guess.
 """
 
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from joyflash_cli.codec.config import TILE_PX, WanCodecConfig
@@ -129,15 +130,18 @@ def memory_needs(run: PlannedRun, placement: Placement) -> list[MemoryNeed]:
     import torch
 
     device, codec_device, host = placement.device, placement.codec_device, torch.device("cpu")
-    sampling: dict[torch.device, dict[str, int]] = {d: {} for d in (device, codec_device, host)}
-    encoding: dict[torch.device, dict[str, int]] = {d: {} for d in sampling}
+    sampling: dict[torch.device, Counter[str]] = {
+        d: Counter() for d in (device, codec_device, host)
+    }
+    encoding: dict[torch.device, Counter[str]] = {d: Counter() for d in sampling}
     resident, unplaced = _transformer_bytes(run.files, placement)
     audio_encoder = num_parameters(run.files.shards("front_end")) * FLOAT32_BYTES
     loaded = {"transformer": resident, "audio encoder": audio_encoder}
     for rank in range(placement.num_samplers):
         place = placement.of_rank(rank).device if rank else device
-        _add(sampling.setdefault(place, {}), loaded | _stream_bytes(run, placement))
-        _add(encoding.setdefault(place, {}), loaded)
+        # Several processes of one CPU add up.
+        sampling.setdefault(place, Counter()).update(loaded | _stream_bytes(run, placement))
+        encoding.setdefault(place, Counter()).update(loaded)
     if device.type != "cpu":
         # Weights pass through the CPU's memory on their way; offloaded ones stay there.
         encoding[host]["transformer"] = unplaced
@@ -162,14 +166,8 @@ def memory_needs(run: PlannedRun, placement: Placement) -> list[MemoryNeed]:
             allowance = heap_holes_bytes(parts.get("activations", 0))
         else:
             allowance = GPU_ALLOWANCE_BYTES + int(sum(most.values()) * GPU_ALLOWANCE)
-        needs.append(MemoryNeed(str(place), most | {"allowance": allowance}, free_memory(place)))
+        needs.append(MemoryNeed(str(place), {**most, "allowance": allowance}, free_memory(place)))
     return needs
-
-
-def _add(held: dict[str, int], parts: dict[str, int]) -> None:
-    """Count parts of one more process on a device: several share a CPU."""
-    for name, size in parts.items():
-        held[name] = held.get(name, 0) + size
 
 
 def heap_holes_bytes(activations: int) -> int:
