@@ -61,7 +61,7 @@ class ModelOptions:
     fast_decode: bool
     vae_device: str | None
     quantize: str
-    gpus: int
+    gpus: int = 1
     frame: str | None
     size: int | None
     max_size: int | None

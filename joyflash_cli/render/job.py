@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.errors import CheckpointError, DeviceError
 from joyflash_cli.render.load import LoadedParts
-from joyflash_cli.render.memory import PlannedRun, is_out_of_memory, memory_ran_out
+from joyflash_cli.render.memory import PlannedRun, memory_ran_out
 from joyflash_cli.render.placement import Placement
 from joyflash_cli.render.request import RenderRequest
 from joyflash_cli.types import to_signed
@@ -206,3 +206,15 @@ def device_errors(
             hint="close other programs, or give --dtype bf16, a smaller --profile or --device cpu",
             code="E-DEVICE-MEMORY",
         ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whatever device."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "DefaultCPUAllocator" in text
+    )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from joyflash_cli.errors import UsageError
 from joyflash_cli.media.scene import fit_scene
 from joyflash_cli.render.device import keep_freed_memory
 from joyflash_cli.render.job import StreamJob, device_errors
@@ -206,6 +207,9 @@ class JoyFlash:
             ImageError: When the picture cannot be used.
             UsageError: For choices that are impossible.
         """
+        if self._ranks is not None:
+            # What they hear is on its way to them early, and could not be taken back.
+            raise UsageError("a live session takes one GPU", code="E-GPUS")
         choices["look_ahead_blocks"] = look_ahead_blocks
         track = LiveTrack(self.sampler.fps, rate_hz, max_waiting_s=max_waiting_s, clock=clock)
         endless = TrackReader(track.hear, track.format, 0, skips=False)

@@ -130,10 +130,9 @@ def memory_needs(run: PlannedRun, placement: Placement) -> list[MemoryNeed]:
     import torch
 
     device, codec_device, host = placement.device, placement.codec_device, torch.device("cpu")
-    sampling: dict[torch.device, Counter[str]] = {
-        d: Counter() for d in (device, codec_device, host)
-    }
-    encoding: dict[torch.device, Counter[str]] = {d: Counter() for d in sampling}
+    places = (device, codec_device, host)
+    sampling: dict[torch.device, Counter[str]] = {place: Counter() for place in places}
+    encoding: dict[torch.device, Counter[str]] = {place: Counter() for place in places}
     resident, unplaced = _transformer_bytes(run.files, placement)
     audio_encoder = num_parameters(run.files.shards("front_end")) * FLOAT32_BYTES
     loaded = {"transformer": resident, "audio encoder": audio_encoder}
@@ -388,18 +387,6 @@ def _smaller(placement: Placement, files: CheckpointFiles) -> dict[str, Placemen
     if not on_cpu and options.offload != "all":
         found["--offload all"] = placement.under(offload="all", quantize="none", compile=False)
     return found
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on whatever device."""
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "DefaultCPUAllocator" in text
-    )
 
 
 def _gigabytes(num_bytes: float) -> str:

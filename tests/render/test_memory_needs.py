@@ -13,10 +13,10 @@ from joyflash_cli.errors import CheckpointError, DeviceError
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.render import memory
 from joyflash_cli.render.device import FreeMemory
+from joyflash_cli.render.job import is_out_of_memory
 from joyflash_cli.render.memory import (
     PlannedRun,
     check_memory,
-    is_out_of_memory,
     memory_needs,
     memory_ran_out,
 )
