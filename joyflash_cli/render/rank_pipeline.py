@@ -18,7 +18,7 @@ from typing import Any
 
 from joyflash_cli.errors import DeviceError, JoyFlashError
 from joyflash_cli.render.placement import Placement
-from joyflash_cli.render.rank_process import RankTask, RelayedSound, receive, send, serve
+from joyflash_cli.render.rank_process import RankTask, RelayedSound, send, serve
 from joyflash_cli.render.request import RenderRequest
 from joyflash_cli.streaming import WAKE_EVERY_S, Cancellation, RunAhead
 from joyflash_cli.types import FrameChunk
@@ -194,7 +194,7 @@ class RankPipeline:
         rank, is_pipe = max((self._watched[end], isinstance(end, Connection)) for end in ready)
         if is_pipe:
             with contextlib.suppress(EOFError, OSError):
-                return rank, receive(self._commands[rank])
+                return rank, self._commands[rank].recv()
         self._watched = {end: of for end, of in self._watched.items() if of != rank}
         return rank, self._death(rank)
 

@@ -8,15 +8,15 @@ What goes between processes is pickled through pipes of their own; only the pass
 exchange tensors, by ``torch.distributed``. A full pipe pauses whoever writes to it.
 """
 
-import pickle
 import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from joyflash_cli.processes import serve_parent
 from joyflash_cli.render.job import StreamJob, device_errors, static_conditioning
@@ -84,23 +84,20 @@ class RelayedSound:
         raise NotImplementedError
 
 
+class _ByValue(ForkingPickler):
+    """Sends the numbers of tensors, where PyTorch would let processes share their memory."""
+
+    _extra_reducers: ClassVar[dict[type, Any]] = {}
+
+
 def send(connection: Connection, message: object) -> None:
-    """Pickle and send; tensors by value, where ``Connection.send`` would share their memory."""
-    connection.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
-
-
-def receive(connection: Connection) -> Any:
-    """What was sent.
-
-    Raises:
-        EOFError: When the other end has gone.
-    """
-    return pickle.loads(connection.recv_bytes())
+    """Send to a process that calls ``recv``."""
+    connection.send_bytes(_ByValue.dumps(message))
 
 
 def received(connection: Connection) -> Iterator[Any]:
     """What was sent, up to ``None``; an error that was sent is raised."""
-    while (message := receive(connection)) is not None:
+    while (message := connection.recv()) is not None:
         if isinstance(message, BaseException):
             raise message
         yield message
@@ -138,7 +135,7 @@ def serve(task: RankTask, command: Connection, blocks: Connection | None) -> Non
             worker = Decoder(task, command, blocks) if is_codec else Sampler(task, command, blocks)
         send(command, None)
         while True:
-            worker.stream(receive(command))
+            worker.stream(command.recv())
     except BaseException as error:  # noqa: BLE001 - the command tells it
         error.add_note(traceback.format_exc())
         for connection in (listener, command):
@@ -209,7 +206,7 @@ class Sampler:
 
     def stream(self, request: RenderRequest) -> None:
         """Waits for the job and samples; blocks and ``None`` go to the codec."""
-        job, static = receive(self._command)
+        job, static = self._command.recv()
         task, device = self._task, self._task.placement.device
         job = replace(job.to(device), parts=self._parts, request=request, placement=task.placement)
         is_relayed = isinstance(request.audio, RelayedSound)
