@@ -125,7 +125,7 @@ def _sign(
 ) -> bytes:
     """The signed statement; with a copy of the source that holds it, unless it lies beside."""
     c2pa = library("c2pa")
-    created = ("c2pa.actions.v2", "c2pa.ingredient.v3", FACTS)
+    created = ("c2pa.actions", "c2pa.ingredient", FACTS)
     settings = QUIET | {
         "builder": {"thumbnail": {"enabled": False}, "created_assertion_labels": list(created)}
     }
