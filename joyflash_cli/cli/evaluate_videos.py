@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -151,8 +151,8 @@ def videos(options: VideosOptions) -> None:
         raise UsageError(f"--beside {options.beside!r:.80}", hint="give paper")
     from joyflash_cli.measures.metrics import all_measures, choose_metrics, metrics_with
     from joyflash_cli.measures.video_rows import read_video_rows
-    from joyflash_cli.measures.video_table import as_markdown, as_text, summarise
-    from joyflash_cli.measures.videos import measure_videos, settings_of, write_results
+    from joyflash_cli.measures.video_table import summarise
+    from joyflash_cli.measures.videos import measure_videos, settings_of
 
     known = metrics_with(syncnet=options.syncnet, remote_code=options.remote_code)
     chosen = choose_metrics(options.metrics, known)
@@ -179,6 +179,21 @@ def videos(options: VideosOptions) -> None:
             say("evaluate: stopped; the same command goes on from here", quiet=options.quiet)
             raise typer.Exit(signals.exit_code)
     summary = summarise(found, all_measures()) | {"settings": settings_of(chosen)}
+    _tell_summary(options, summary)
+    if summary["failed"]:
+        raise BatchError(
+            f"{len(summary['failed'])} of {len(rows)} videos could not be measured; no mean holds "
+            "what is missing of them",
+            hint="the table lists them",
+        )
+
+
+def _tell_summary(options: VideosOptions, summary: dict[str, Any]) -> None:
+    """Keeps and prints the tables of means."""
+    from joyflash_cli.measures.metrics import all_measures
+    from joyflash_cli.measures.video_table import as_markdown, as_text
+    from joyflash_cli.measures.videos import write_results
+
     paper = options.beside is not None
     page = as_markdown(summary, all_measures(), paper=paper)
     write_results(options.folder, summary, page)
@@ -187,9 +202,3 @@ def videos(options: VideosOptions) -> None:
     else:
         text = page.rstrip() if options.markdown else as_text(summary, all_measures(), paper=paper)
         typer.echo(text)
-    if summary["failed"]:
-        raise BatchError(
-            f"{len(summary['failed'])} of {len(rows)} videos could not be measured; no mean holds "
-            "what is missing of them",
-            hint="the table lists them",
-        )

@@ -252,13 +252,7 @@ def _report(
         "device_model": model,
         "dtype": placement.dtype_name,
         "attention": resolve_backend(attention, device, dtype),
-        "execution": {
-            "compile": placement.options.compile,
-            "offload": placement.options.offload,
-            "quantize": placement.options.quantize,
-            "fast_decode": placement.options.fast_decode,
-            "codec_device": str(placement.codec_device),
-        },
+        "execution": _execution(placement),
         "threads": torch.get_num_threads(),
         "kv_frames": sum(window_shape(settings)),
         "cached_frames": settings.cached_frames,
@@ -276,6 +270,18 @@ def _report(
         "reasons": reasons,
     }
     return {name: _rounded(value) for name, value in values.items()}
+
+
+def _execution(placement: "Placement") -> dict[str, Any]:
+    """How the model was run, kernel and device aside."""
+    options = placement.options
+    return {
+        "compile": options.compile,
+        "offload": options.offload,
+        "quantize": options.quantize,
+        "fast_decode": options.fast_decode,
+        "codec_device": str(placement.codec_device),
+    }
 
 
 def _num_parameters(config: "TransformerConfig") -> int:

@@ -65,6 +65,9 @@ class RenderRequest:
     label: str = ""
     signing: "Signing | None" = None
 
+    def __post_init__(self) -> None:
+        self.drawn_label()  # one that cannot be drawn is told now
+
     def at_output_fps(self, fps: float | None) -> "RenderRequest":
         """The same as a video of another frame rate; ``None`` for the model's own.
 
@@ -221,16 +224,14 @@ def read_request(
         AudioError: When the sound cannot be used.
         ImageError: When the picture cannot be used.
     """
-    if not 0 <= seed < 1 << 63:
-        raise UsageError(f"seed {seed} is out of range", hint="0 <= seed < 2**63")
-    check_prompt(files, prompt)
+    check_choices(files, seed, prompt)
     frame = frame.resolved(files.description.framing, files.name)
     if isinstance(image, str | Path) and isinstance(audio, str | Path):
         check_not_exchanged(Path(image), Path(audio))
     picture, face = read_face(files, image, face_index=face_index, needs_face=needs_face)
     sound, given = _as_sound(audio, choices)
     notes = (*picture.warnings, *face.warnings, *frame.notes(face), *_sound_notes(sound))
-    request = RenderRequest(
+    return RenderRequest(
         face,
         sound,
         seed=seed,
@@ -245,18 +246,18 @@ def read_request(
         label=label,
         signing=signing,
     )
-    request.drawn_label()  # one that cannot be drawn is told now
-    return request
 
 
-def check_prompt(files: CheckpointFiles, prompt: str) -> None:
-    """Refuses a prompt that cannot be heard or encoded here, before anything large is loaded.
+def check_choices(files: CheckpointFiles, seed: int, prompt: str) -> None:
+    """Refuses a seed, or a prompt that cannot be heard or encoded here, before anything is read.
 
     Raises:
-        UsageError: ``E-PROMPT`` for a profile without text control.
+        UsageError: ``E-PROMPT`` for a profile without text control; for an impossible seed.
         CheckpointError: ``E-CHECKPOINT-TEXT`` when neither the text encoder nor an embedding of
             the prompt is there.
     """
+    if not 0 <= seed < 1 << 63:
+        raise UsageError(f"seed {seed} is out of range", hint="0 <= seed < 2**63")
     if files.description.hears_text:
         from joyflash_cli.render.prompts import check_encodable
 

@@ -137,20 +137,7 @@ def measure_films(
         DataError: If no film can be measured.
     """
     started = time.perf_counter()
-    tell: Progress = progress if progress is not None else lambda film, done, of: None
-    pairs: list[_Pair] = []
-    skipped: list[dict[str, str]] = []
-    for index, film in enumerate(films):
-        said = film.name
-        try:
-            pairs.append(_read_pair(film, renderer, framing, readers, seed=seed + index))
-        except JoyFlashError as error:
-            skipped.append({"film": film.name, "reason": error.message})
-            said = f"{film.name} is skipped: {error.message};"
-        tell(said, index + 1, len(films))
-    if not pairs:
-        reason = skipped[0]["reason"] if skipped else "there is none"
-        raise DataError(f"none of {len(films)} films can be measured; the first: {reason}")
+    pairs, skipped = _read_pairs(films, renderer, framing, readers, seed=seed, progress=progress)
     figures = [_figures(pair, [other for other in pairs if other is not pair]) for pair in pairs]
     people = _by_person(pairs, figures)
     everybody = combined(list(people.values()))
@@ -168,6 +155,37 @@ def measure_films(
         "notes": list(NOTES),
     }
     return rounded(report)
+
+
+def _read_pairs(
+    films: Sequence[Film],
+    renderer: Renderer,
+    framing: Framing,
+    readers: Readers,
+    *,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[list[_Pair], list[dict[str, str]]]:
+    """Films with what was made of them, and those that are skipped with the reason.
+
+    Raises:
+        DataError: If no film can be read.
+    """
+    tell: Progress = progress or (lambda film, done, of: None)
+    pairs: list[_Pair] = []
+    skipped: list[dict[str, str]] = []
+    for index, film in enumerate(films):
+        said = film.name
+        try:
+            pairs.append(_read_pair(film, renderer, framing, readers, seed=seed + index))
+        except JoyFlashError as error:
+            skipped.append({"film": film.name, "reason": error.message})
+            said = f"{film.name} is skipped: {error.message};"
+        tell(said, index + 1, len(films))
+    if not pairs:
+        reason = skipped[0]["reason"] if skipped else "there is none"
+        raise DataError(f"none of {len(films)} films can be measured; the first: {reason}")
+    return pairs, skipped
 
 
 def _read_pair(
