@@ -119,9 +119,11 @@ def gelu_tanh(x: Float[Tensor, "*rest D"]) -> Float[Tensor, "*rest D"]:
     """GELU in its tanh approximation, computed in float32.
 
     PyTorch's kernel spends most of its time in ``tanh`` on a CPU. There, and where no gradient is
-    wanted, the same function is ``x * sigmoid(2u)`` for ``0.5 * x * (1 + tanh(u))``.
+    wanted, the same function is ``x * sigmoid(2u)`` for ``0.5 * x * (1 + tanh(u))``. A compiler
+    fuses PyTorch's own, and would make another graph for every number of pieces.
     """
-    if x.device.type != "cpu" or (x.requires_grad and torch.is_grad_enabled()):
+    is_wanted = not (x.requires_grad and torch.is_grad_enabled())
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or not is_wanted:
         return F.gelu(x, approximate="tanh")
     scale = 2 * (2 / math.pi) ** 0.5
     result = torch.empty_like(x, memory_format=torch.contiguous_format)

@@ -221,8 +221,8 @@ def _move_own_tensors(transformer: "CausalTransformer", device: "torch.device") 
 def compile_layers(transformer: "CausalTransformer", backend: str = "inductor") -> None:
     """Compile every layer in place; they share one piece of compiled code.
 
-    The window grows while a stream begins, so sizes are left open: a few recompilations at the
-    start, none in the steady state.
+    Sizes are left open, so that one graph serves all layers and passes; the first pass of a stream,
+    which has no cache to attend yet, has another.
     """
     for layer in transformer.layers:
         layer.compile(backend=backend, dynamic=True)

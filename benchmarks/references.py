@@ -1,0 +1,445 @@
+"""The product beside three public systems it learned from, block for block on one CPU thread.
+
+`python benchmarks/references.py DIR` takes checkouts that lie in DIR under the names of
+their repositories (any of them, by `git clone`); beside this project's requirements they import
+einops:
+
+    Self-Forcing    https://github.com/guandeh17/Self-Forcing
+    RollingForcing  https://github.com/TencentARC/RollingForcing
+    LongLive        https://github.com/NVlabs/LongLive at 7b56712 (the 1.3B version)
+
+Of each, the transformer's own code runs with random weights, driven as its own inference loop
+drives it in the steady state: text keys and values cached, a full cache of frames, one block of
+three latent frames after another. All have the same width, layers, tokens, text and number format.
+They take turns, a block each, and CPU seconds of the process are counted, so that what else the
+machine does meets all of them alike; the ratio is the median over rounds of theirs over ours. Every
+one is measured with PyTorch's attention and with the product's.
+
+`--self` needs no checkouts: what a steady block of the product costs in operations, kernels and
+waits for the device, and how many graphs `--compile` makes.
+"""
+
+import argparse
+import functools
+import importlib
+import json
+import statistics
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+SIZES = {
+    # Width, layers, and the latent frame; a token is 2 x 2 of it.
+    "384": (384, 6, (20, 32)),
+    "256": (256, 8, (12, 16)),
+    "1536": (1536, 1, (20, 32)),
+    "small": (128, 2, (8, 8)),
+}
+GOALS = {
+    ("bfloat16", "384"): (2.0, 1.8, 1.4),
+    ("bfloat16", "256"): (2.0, 1.8, 1.4),
+    ("bfloat16", "1536"): (1.8, 1.6, 1.3),
+    **{("float32", size): (1.2, 1.1, 1.0) for size in ("384", "256", "1536")},
+}
+SYSTEMS = ("RollingForcing", "Self-Forcing", "LongLive")
+HEAD_DIM, FEED_FORWARD = 128, 35 / 6
+TEXT_TOKENS, TEXT_DIM = 512, 256
+BLOCK_FRAMES = 3
+UNUSED = (
+    "gpu", "get_cuda_free_memory_gb", "DynamicSwapInstaller", "log_gpu_memory", "DEBUG",
+)  # fmt: skip
+WAITS = ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__")
+"""Methods of a tensor for which a program waits until the device has computed it."""
+
+
+def main() -> None:
+    """Measure and print."""
+    options = read_options()
+    import torch
+
+    torch.set_num_threads(1)
+    report = of_ourselves(options) if options.self else beside(options)
+    if options.json:
+        print(json.dumps(report))
+    elif options.self:
+        print("\n".join(f"{name:28} {value}" for name, value in report.items()))
+    else:
+        print(as_table(report))
+
+
+def read_options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkouts", type=Path, nargs="?", metavar="DIR")
+    parser.add_argument("--self", action="store_true", help="the product alone, no checkouts")
+    parser.add_argument("--size", default="256", choices=SIZES)
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
+    parser.add_argument("--rounds", type=int, default=12, help="blocks of each")
+    parser.add_argument("--clean-kv", default=None, choices=("extra-pass", "last-pass"))
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    if not options.self and (options.checkouts is None or not options.checkouts.is_dir()):
+        parser.error("give the folder of the checkouts, or --self")
+    return options
+
+
+class Product:
+    """A steady stream of ours.
+
+    Args:
+        size: Key of ``SIZES``.
+        dtype: Of weights and cache.
+        clean_kv: The sampler's; the default's if ``None``.
+    """
+
+    def __init__(self, size: str, dtype: Any, clean_kv: str | None = None) -> None:
+        from joyflash_cli.model.config import TransformerConfig
+        from joyflash_cli.render.steady import random_transformer, steady_stream
+        from joyflash_cli.sampler.settings import PAPER
+
+        width, layers, self.grid = SIZES[size]
+        self.config = TransformerConfig(
+            dim=width,
+            num_layers=layers,
+            num_heads=width // HEAD_DIM,
+            ffn_dim=round(FEED_FORWARD * width),
+            in_channels=16,
+            text_dim=TEXT_DIM,
+            text_len=TEXT_TOKENS,
+        )
+        self.settings = PAPER if clean_kv is None else replace(PAPER, clean_kv=clean_kv)
+        self.transformer = random_transformer(self.config, dtype)
+        stream = steady_stream(self.transformer, self.settings, self.grid)
+        self._blocks = (block for block in stream.iterate() if block is not None)
+
+    def block(self) -> None:
+        """One more."""
+        next(self._blocks)
+
+    def write_attention_out(self) -> None:
+        """From here on as matrix products, which PyTorch's counter sees on a CPU, too."""
+        from joyflash_cli.model.attention import use_backend
+
+        use_backend(self.transformer, "math")
+
+
+class Reference:
+    """The transformer of a checkout in its steady state.
+
+    Args:
+        checkout: Folder with ``wan/modules/causal_model.py``.
+        size: Key of ``SIZES``.
+        dtype: Of weights and cache.
+        attention: What computes attention, of ``(B, L, N, K)`` each.
+    """
+
+    def __init__(self, checkout: Path, size: str, dtype: Any, attention: Callable) -> None:
+        import torch
+
+        width, layers, self._grid = SIZES[size]
+        self._is_rolling = checkout.name == "RollingForcing"
+        self._attention = attention
+        self._kept = {"LongLive": 12}.get(checkout.name, 21)
+        heads = width // HEAD_DIM
+        self._tokens = self._grid[0] * self._grid[1] // 4
+        model = causal_model(checkout, lambda *heads: self._attention(*heads))(
+            dim=width, num_layers=layers, num_heads=heads, ffn_dim=round(FEED_FORWARD * width),
+            text_dim=TEXT_DIM, text_len=TEXT_TOKENS, local_attn_size=self._kept,
+            sink_size=3 if checkout.name == "LongLive" else 0,
+        )  # fmt: skip
+        self._model = model.to(dtype).eval().requires_grad_(False)
+        for block in self._model.blocks:
+            # Written for 1560 tokens a frame.
+            block.self_attn.frame_length = self._tokens
+            block.self_attn.block_length = BLOCK_FRAMES * self._tokens
+            block.self_attn.max_attention_size = self._kept * self._tokens
+        frames = 24 if self._is_rolling else self._kept
+        shape = (1, frames * self._tokens, heads, HEAD_DIM)
+        text = (1, TEXT_TOKENS, heads, HEAD_DIM)
+        self._cache = [
+            {
+                "k": torch.randn(shape, dtype=dtype),
+                "v": torch.randn(shape, dtype=dtype),
+                "global_end_index": torch.tensor([frames * self._tokens]),
+                "local_end_index": torch.tensor([frames * self._tokens]),
+            }
+            for _ in range(layers)
+        ]
+        self._text = [
+            {
+                "k": torch.randn(text, dtype=dtype),
+                "v": torch.randn(text, dtype=dtype),
+                "is_init": True,
+            }
+            for _ in range(layers)
+        ]
+        self._context = [torch.zeros(TEXT_TOKENS, TEXT_DIM, dtype=dtype)]
+        self._dtype, self._start = dtype, frames
+        self._noise = torch.randn(1, 16, 5 * BLOCK_FRAMES, *self._grid, dtype=dtype)
+
+    def block(self) -> None:
+        """One more: its denoising passes, and the pass that caches the clean block."""
+        if self._is_rolling:
+            steps = [t for t in (0, 250, 500, 750, 1000) for _ in range(BLOCK_FRAMES)]
+            self._pass(self._noise, steps)
+            self._pass(self._noise[:, :, :BLOCK_FRAMES], [0] * BLOCK_FRAMES, updating_cache=True)
+        else:
+            for step in (1000, 750, 500, 250, 0):
+                self._pass(self._noise[:, :, :BLOCK_FRAMES], [step] * BLOCK_FRAMES)
+        self._start += BLOCK_FRAMES
+
+    def write_attention_out(self) -> None:
+        """As :class:`Product`'s."""
+        from joyflash_cli.model.kernels import attend
+
+        self._attention = functools.partial(attend, backend="math")
+
+    def _pass(self, latents: Any, steps: list[int], **options: Any) -> None:
+        import torch
+
+        start = self._start * self._tokens
+        self._model(
+            latents, t=torch.tensor([steps]), context=self._context, seq_len=1 << 20,
+            kv_cache=self._cache, crossattn_cache=self._text, current_start=start,
+            cache_start=start, **options,
+        )  # fmt: skip
+
+
+def causal_model(checkout: Path, attention: Callable) -> type:
+    """The checkout's own class, loaded without what its packages import beside it."""
+    for name in [name for name in sys.modules if name.split(".")[0] in ("wan", "utils")]:
+        del sys.modules[name]
+    for name in ("wan", "wan.modules", "utils"):
+        package = types.ModuleType(name)
+        package.__path__ = [str(checkout.joinpath(*name.split(".")))]
+        sys.modules[name] = package
+    # Of LongLive: asks for a GPU when it is imported, and only prints.
+    for name in ("utils.memory", "utils.debug_option"):
+        quiet = types.ModuleType(name)
+        quiet.__dict__.update(dict.fromkeys(UNUSED))
+        sys.modules[name] = quiet
+    loaded = importlib.import_module("wan.modules.causal_model")
+
+    def attend(q: Any, k: Any, v: Any, **_options: Any) -> Any:
+        return attention(q, k, v)
+
+    loaded.attention = attend  # as shipped it wants a GPU, or computes in bfloat16 alone
+    sys.modules["wan.modules.model"].flash_attention = attend
+    return loaded.CausalWanModel
+
+
+def plain_attention(q: Any, k: Any, v: Any) -> Any:
+    """PyTorch's, of ``(B, L, N, K)``."""
+    import torch
+
+    heads = (x.transpose(1, 2) for x in (q, k, v))
+    return torch.nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2)
+
+
+def beside(options: argparse.Namespace) -> dict[str, Any]:
+    """CPU seconds a block of everybody, by turns."""
+    import torch
+
+    from joyflash_cli.model.kernels import attend
+
+    dtype = getattr(torch, options.dtype)
+    torch.manual_seed(0)
+    runners: dict[str, Product | Reference] = {
+        "ours": Product(options.size, dtype, options.clean_kv)
+    }
+    for name in SYSTEMS:
+        checkout = options.checkouts / name
+        if not (checkout / "wan/modules/causal_model.py").is_file():
+            print(f"{name}: no checkout with wan/modules/causal_model.py", file=sys.stderr)
+            continue
+        runners[name] = Reference(checkout, options.size, dtype, plain_attention)
+        runners[f"{name}, our attention"] = Reference(checkout, options.size, dtype, attend)
+    seconds: dict[str, list[float]] = {name: [] for name in runners}
+    with torch.inference_mode():
+        for turn in range(options.rounds + 1):
+            for name, runner in runners.items():
+                started = time.process_time()
+                runner.block()
+                if turn:  # the first of each warms up
+                    seconds[name].append(time.process_time() - started)
+    goals = dict(zip(SYSTEMS, GOALS.get((options.dtype, options.size), ()), strict=False))
+    found = {}
+    for name, runner in runners.items():
+        own = [theirs / ours for theirs, ours in zip(seconds[name], seconds["ours"], strict=True)]
+        found[name] = {
+            "cpu_ms_per_block": round(1000 * statistics.median(seconds[name]), 1),
+            "ratio": round(statistics.median(own), 3),
+            "goal": goals.get(name),
+            **counted(runner),
+        }
+    return {"size": options.size, "dtype": options.dtype, "rounds": options.rounds, "of": found}
+
+
+def counted(runner: Product | Reference) -> dict[str, float]:
+    """Operations, kernels and waits of one block; the runner is of no other use after it."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    class Kernels(TorchDispatchMode):
+        """Counts what computes; views and empty memory do not."""
+
+        num = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
+            aliases = [value.alias_info for value in func._schema.returns]
+            is_view = any(alias is not None and not alias.is_write for alias in aliases)
+            if not is_view and "empty" not in func._schema.name and "detach" not in str(func):
+                self.num += 1
+            return func(*args, **(kwargs or {}))
+
+    with torch.no_grad():
+        with Kernels() as kernels:
+            runner.block()
+        with waits() as waited:
+            runner.block()
+        runner.write_attention_out()
+        with FlopCounterMode(display=False) as flops:
+            runner.block()
+    return {
+        "gflop_executed": round(flops.get_total_flops() / 1e9, 2),
+        "kernels_per_block": kernels.num,
+        "host_syncs_per_block": len(waited),
+    }
+
+
+@contextmanager
+def waits() -> Iterator[list[str]]:
+    """Names of the methods that would wait for a device, one for each call.
+
+    Answers of ``FiniteCheck`` do not count: they were sent to the host a block before.
+    """
+    import torch
+
+    from joyflash_cli.sampler.finite import FiniteCheck
+
+    found: list[str] = []
+    own = FiniteCheck.confirm
+    saved = {name: getattr(torch.Tensor, name) for name in WAITS}
+    is_confirming = []
+
+    def counting(name: str) -> Callable:
+        def method(tensor: Any, *args: Any, **kwargs: Any) -> Any:
+            if not is_confirming:
+                found.append(name)
+            return saved[name](tensor, *args, **kwargs)
+
+        return method
+
+    def confirm(check: FiniteCheck) -> None:
+        is_confirming.append(True)
+        try:
+            own(check)
+        finally:
+            is_confirming.pop()
+
+    try:
+        for name in WAITS:
+            setattr(torch.Tensor, name, counting(name))
+        FiniteCheck.confirm = confirm  # type: ignore[method-assign]
+        yield found
+    finally:
+        FiniteCheck.confirm = own  # type: ignore[method-assign]
+        for name, method in saved.items():
+            setattr(torch.Tensor, name, method)
+
+
+def of_ourselves(options: argparse.Namespace) -> dict[str, Any]:
+    """What a steady block costs, counted and measured in this process."""
+    import torch
+
+    from joyflash_cli.render.operations import block_operations
+
+    dtype = getattr(torch, options.dtype)
+    product = Product(options.size, dtype, options.clean_kv)
+    with torch.inference_mode():
+        seconds = []
+        for turn in range(options.rounds + 1):
+            started = time.process_time()
+            product.block()
+            if turn:
+                seconds.append(time.process_time() - started)
+    found = counted(product)
+    gflop = block_operations(product.config, product.settings, product.grid) / 1e9
+    speed = gflop / statistics.median(seconds)
+    peak = linear_gflops(product.config.dim, product.config.ffn_dim, dtype)
+    return {
+        "size": options.size,
+        "dtype": options.dtype,
+        "clean_kv": product.settings.clean_kv,
+        "cpu_ms_per_block": round(1000 * statistics.median(seconds), 1),
+        **found,
+        "gflop_counted": round(gflop, 2),
+        "flops_ratio": round(found["gflop_executed"] / gflop, 4),
+        "gflop_per_s": round(speed, 1),
+        "peak_gflop_per_s": round(peak, 1),
+        "share_of_peak": round(speed / peak, 3),
+        **compiled_graphs(Product(options.size, dtype, options.clean_kv)),
+    }
+
+
+def linear_gflops(width: int, hidden: int, dtype: Any, tokens: int = 2080) -> float:
+    """GFLOP/s of a linear map of the feed-forward's shape: the best of ten."""
+    import torch
+
+    states, weight = torch.randn(tokens, width).to(dtype), torch.randn(hidden, width).to(dtype)
+    best = float("inf")
+    for _ in range(10):
+        started = time.process_time()
+        torch.nn.functional.linear(states, weight)
+        best = min(best, time.process_time() - started)
+    return 2 * tokens * width * hidden / best / 1e9
+
+
+def compiled_graphs(product: Product, num_blocks: int = 4) -> dict[str, int]:
+    """Graphs that ``--compile`` makes of all layers: in a first steady block, and in later ones.
+
+    They are traced and not compiled further, which takes no compiler of the system.
+    """
+    import torch
+    from torch._dynamo.testing import CompileCounter
+
+    from joyflash_cli.render.load import compile_layers
+
+    counter = CompileCounter()
+    compile_layers(product.transformer, backend=counter)
+    with torch.inference_mode():
+        product.block()
+        first = counter.frame_count
+        for _ in range(num_blocks):
+            product.block()
+    return {"graphs": first, "graphs_later": counter.frame_count - first}
+
+
+def as_table(report: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    lines = [
+        f"Width {report['size']}, {report['dtype']}, one thread, {report['rounds']} blocks each.",
+        "",
+        "| | CPU ms a block | theirs / ours | goal | GFLOP | kernels | waits |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, found in report["of"].items():
+        lines.append(
+            f"| {name} | {found['cpu_ms_per_block']} | {found['ratio']} | {found['goal'] or ''} | "
+            f"{found['gflop_executed']} | {found['kernels_per_block']} | "
+            f"{found['host_syncs_per_block']} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
