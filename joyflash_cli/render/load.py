@@ -229,9 +229,19 @@ def compile_layers(transformer: "CausalTransformer", backend: str = "inductor") 
 
 
 def place_codec(files: CheckpointFiles, codec: "Codec", placement: Placement) -> "Codec":
-    """The codec with its fast decoder where asked for, reachable from the transformer's device."""
-    from joyflash_cli.codec.protocol import PlacedCodec
+    """The codec, reachable from the transformer's device.
 
+    With its fast decoder where that is asked for; the embedded model's in bfloat16 where the
+    transformer is and the processor has instructions for it.
+    """
+    from joyflash_cli.codec.protocol import PlacedCodec
+    from joyflash_cli.codec.tiny import TinyCodec
+    from joyflash_cli.render.device import has_bfloat16
+
+    device = placement.codec_device
+    is_half = placement.dtype_name == "bfloat16"
+    if isinstance(codec, TinyCodec) and device.type == "cpu" and is_half and has_bfloat16(device):
+        codec.halve()
     if placement.options.fast_decode:
         from joyflash_cli.codec.taehv import FastDecodeCodec
 

@@ -1,5 +1,6 @@
 """The tiny codec: streaming equals whole, what rests stays the reference."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -52,6 +53,21 @@ def test_any_chunking_gives_the_same_bits(codec, cuts):
     whole, _ = codec.decode(latents, codec.start_decoding(reference))
     assert whole.shape == (1, 25, 3, 64, 64)
     assert torch.equal(torch.cat(_stream(codec, latents, reference, cuts), 1), whole)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("cuts", [(7,), (2, 5)])
+def test_halved_it_draws_almost_the_same_however_it_is_cut(codec, cuts):
+    reference = torch.rand(1, 3, 64, 64) * 2 - 1
+    latents = torch.randn(1, 7, 4, 8, 8)
+    exact, _ = codec.decode(latents, codec.start_decoding(reference))
+    halved = copy.deepcopy(codec)
+    halved.halve()
+    frames = torch.cat(_stream(halved, latents, reference, cuts), 1)
+    assert frames.dtype == torch.float32
+    assert 0 < float((frames - exact).abs().mean()) < 0.01
+    whole, _ = halved.decode(latents, halved.start_decoding(reference))
+    assert torch.equal(frames, whole)
 
 
 @torch.no_grad()

@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from joyflash_cli.codec.config import WanCodecConfig
+from joyflash_cli.codec.config import TinyCodecConfig, WanCodecConfig
 from joyflash_cli.codec.protocol import PlacedCodec
 from joyflash_cli.codec.taehv import FastDecodeCodec, TaehvConfig, TaehvDecoder
+from joyflash_cli.codec.tiny import TinyCodec
 from joyflash_cli.errors import CheckpointError, DeviceError, UsageError
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.offloading import offload_linear_maps
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.render import load
+from joyflash_cli.render import device, load
 from joyflash_cli.render import placement as module
 from joyflash_cli.render.load import compile_layers, place_codec, place_transformer
 from joyflash_cli.render.placement import (
@@ -204,6 +205,17 @@ def test_the_codec_is_wrapped_as_asked(files, monkeypatch):
     assert isinstance(place_codec(files, codec, fast), FastDecodeCodec)
     elsewhere = dataclasses.replace(fast, codec_device=META)
     assert isinstance(place_codec(files, codec, elsewhere), PlacedCodec)
+
+
+@pytest.mark.parametrize("has_instructions", [True, False])
+def test_the_embedded_codec_is_halved_where_the_transformer_is(
+    files, monkeypatch, has_instructions
+):
+    monkeypatch.setattr(device, "has_bfloat16", lambda _device: has_instructions)
+    for dtype in (torch.float32, torch.bfloat16):
+        codec = TinyCodec(TinyCodecConfig())
+        assert place_codec(files, codec, Placement(CPU, dtype, CPU)) is codec
+        assert codec.is_halved == (has_instructions and dtype == torch.bfloat16)
 
 
 def test_the_fast_decoder_is_read_from_the_checkpoint(files, tmp_path):
