@@ -182,6 +182,8 @@ def _check_agreement(description: Description, *, by_face: bool) -> None:
         needed = next((name for name, fits in is_fitting.items() if not fits), None)
         if needed is not None:
             raise ConfigError(f"checkpoint.json: sampling in segments needs {needed}")
+    elif isinstance(description.codec, WanCodecConfig) and description.codec.tiled:
+        raise ConfigError("checkpoint.json: codec.tiled needs sampler.kind 'segments'")
     elif description.transformer.audio_projector is not None:
         raise ConfigError(
             "checkpoint.json: transformer.audio_projector needs sampler.kind 'segments'"

@@ -42,8 +42,14 @@ AVATAR = TransformerConfig(
 """As wide as one head of the published models, so that the number of heads is found."""
 
 
-def write_profile(folder: Path, profile: str) -> Path:
-    """All files of a profile under their published names; returns the folder."""
+def write_profile(folder: Path, profile: str, config: TransformerConfig = AVATAR) -> Path:
+    """All files of a profile under their published names; returns the folder.
+
+    Args:
+        folder: Where they go.
+        profile: Its name.
+        config: Sizes of the network of a profile with an adapter.
+    """
     torch.manual_seed(5)
     writers = {
         "transformer": write_transformer,
@@ -57,7 +63,7 @@ def write_profile(folder: Path, profile: str) -> Path:
     shards = [file for file in files if file.role == "transformer" and "-of-" in file.path]
     parts = {}
     if any(file.role == "adapter" for file in files):
-        base, adapter, _ = adapted()
+        base, adapter, _ = adapted(config)
         parts = {"transformer": base, "adapter": adapter}
     for file in files:
         path = folder / file.repo.partition("/")[2] / file.path

@@ -112,7 +112,7 @@ def clip_conditioning(
     place: ReferencePlace,
 ) -> Conditioning:  # fmt: skip
     """Conditioning of clips from latent frame ``start`` on, with this audio ``(B, T, A, D)``."""
-    kinds = ("text", "image_tokens", "face")
+    kinds = ("text", "negative_text", "image_tokens", "face")
     present = {kind: value for kind in kinds if (value := getattr(clips, kind)) is not None}
     image = assemble_image_channels(
         clips.references[chosen].float(), start, start + audio.shape[1],

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from joyflash_cli.codec.protocol import Codec
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.studio.clips.clips import ClipStore
-from joyflash_cli.studio.training.clip_encoders import load_encoders
+from joyflash_cli.studio.training.clip_encoders import load_encoders, resolve_encoders
 from joyflash_cli.studio.training.dataset_latents import build_dataset
 from joyflash_cli.studio.training.dmd import DmdTraining, student_profile, train_dmd
 from joyflash_cli.studio.training.latents import LatentClips, load_latents
@@ -83,12 +84,22 @@ def save_weights(state: dict[str, Tensor], path: Path, processes: Processes) -> 
 
 
 def training_clips(run: RunConfig) -> LatentClips:
-    """The encoded clips of a run.
+    """The encoded clips of a run, and the negative prompt of the checkpoint that encoded them.
 
     Raises:
         DataError: If there are none.
+        CheckpointError: If the negative prompt has no states and cannot be encoded.
     """
-    return load_latents(run.path(f"{run.latents_dir}/train"))
+    clips = load_latents(run.path(f"{run.latents_dir}/train"))
+    files = resolve_encoders(run.dataset.checkpoint)
+    prompt = files.description.conditioning.negative_prompt
+    if clips.text is None or not prompt:
+        return clips
+    from joyflash_cli.render.prompts import text_states
+
+    states = text_states(files, prompt, torch.device("cpu"))
+    states = functional.pad(states, (0, 0, 0, clips.text.shape[1] - states.shape[1]))
+    return replace(clips, negative_text=states.to(clips.text.dtype).expand_as(clips.text))
 
 
 def with_validation(run: RunConfig, session: Session, sample: Sampler) -> Session:

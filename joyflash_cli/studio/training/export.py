@@ -87,12 +87,15 @@ def export_around(run: RunConfig, weights: Path, sampler: SamplerSettings, out_d
     tensors = load_file(weights)
     save_file({name: x.half() for name, x in tensors.items()}, out_dir / "transformer.safetensors")
     about = json.loads((files.directory / "checkpoint.json").read_text())
+    conditioning = about.get("conditioning", {})
     about |= {
         "version": run.version,
         "transformer": to_dict(read_geometry(run).student),
         "sampler": to_dict(sampler),
-        "conditioning": about.get("conditioning", {})
-        | {"image_convention": IMAGE_CONVENTIONS[run.reference]},
+        "conditioning": conditioning | {"image_convention": IMAGE_CONVENTIONS[run.reference]},
     }
+    # What only a teacher in segments needs: a stream is not decoded in tiles, and not guided.
+    about["codec"].pop("tiled", None)
+    about["conditioning"].pop("negative_prompt", None)
     (out_dir / "checkpoint.json").write_text(json.dumps(about, indent=1) + "\n")
     write_checksums(out_dir)

@@ -37,6 +37,8 @@ class LatentClips:
             ``MOUTH_TRACKS``, NaN where nobody knows them (films have no visemes); ``None`` for
             clips without any.
         text: Text states ``(N, L, D)``, ``None`` for models without.
+        negative_text: Those of the negative prompt, the same for all clips; ``None`` where guidance
+            leads away from no text at all.
         image_tokens: CLIP states ``(N, L, D)``, ``None`` for models without.
         face: Face embeddings ``(N, 512)``, ``None`` for models without.
     """
@@ -49,6 +51,7 @@ class LatentClips:
     clip_weights: Tensor
     mouths: Tensor | None = None
     text: Tensor | None = None
+    negative_text: Tensor | None = None
     image_tokens: Tensor | None = None
     face: Tensor | None = None
 

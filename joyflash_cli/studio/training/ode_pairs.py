@@ -38,7 +38,7 @@ from joyflash_cli.studio.training.tensors import (
 )
 from joyflash_cli.types import Conditioning
 
-KINDS = tuple(kind.name for kind in fields(Conditioning))
+KINDS = tuple(kind.name for kind in fields(Conditioning) if kind.name != "negative_text")
 
 
 @dataclass(frozen=True)

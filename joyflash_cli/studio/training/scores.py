@@ -134,11 +134,16 @@ def known_kept(segment: Segment, clean: Tensor) -> Float[Tensor, "B T C H W"]:
 
 
 def without(conditioning: Conditioning, kinds: Sequence[str]) -> Conditioning:
-    """The conditioning with these kinds at zero, as dropout leaves them in training."""
+    """The conditioning with these kinds at zero, as dropout leaves them in training.
+
+    Of a teacher that has a negative prompt, that stands for no text.
+    """
     dropped = {}
     for kind in kinds:
         value = getattr(conditioning, kind)
         dropped[kind] = None if value is None else torch.zeros_like(value)
+    if "text" in kinds and conditioning.negative_text is not None:
+        dropped["text"] = conditioning.negative_text
     return replace(conditioning, **dropped)
 
 

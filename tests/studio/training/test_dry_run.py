@@ -114,8 +114,9 @@ def test_what_makes_a_step_cheaper():
     assert rare.flops["real score"] == pytest.approx(full.flops["real score"] / 2)
 
 
-def test_the_full_size_recipe_is_the_papers(repository: Path):
-    run = load_run_config(repository / "runs" / "paper-1.3b.toml")
+@pytest.mark.parametrize("recipe", ["paper-1.3b.toml", "paper-1.3b-from-wan.toml"])
+def test_the_full_size_recipes_are_the_papers(repository: Path, recipe: str):
+    run = load_run_config(repository / "runs" / recipe)
     dmd, sampler = run.dmd, run.generator.sampler
     assert (dmd.steps, dmd.batch, run.gpus) == (10_000, 64, 64)
     assert (dmd.generator.learning_rate, dmd.fake_score.learning_rate) == (2e-6, 4e-7)
