@@ -221,28 +221,31 @@ class JoyFlash:
                 return found
             return replace(found, scene=fit_scene(found.scene, request.size_px))
 
-        def begin(request: RenderRequest) -> RunAhead[tuple[float, FrameChunk]]:
-            cancellation = Cancellation()
-
-            def stamped() -> Iterator[tuple[float, FrameChunk]]:
-                stream = self.stream(request, on_wait=lambda _: cancellation.check())
-                with contextlib.closing(stream) as chunks:
-                    for chunk in chunks:
-                        yield track.clock.now(), chunk
-
-            chunks = RunAhead(stamped(), name="live", cancellation=cancellation, capacity=1)
-            return chunks.__enter__()
-
         return Session(
             request,
             read_picture=another,
-            open_chunks=begin,
+            open_chunks=lambda request: self._run_ahead(request, track.clock),
             track=track,
             fps=self.sampler.fps,
             latency=self.latency(look_ahead_blocks),
             late=late,
             on_event=on_event,
         )
+
+    def _run_ahead(
+        self, request: RenderRequest, clock: Clock
+    ) -> RunAhead[tuple[float, FrameChunk]]:
+        """A stream that runs in a thread of its own, each chunk with the time it was ready."""
+        cancellation = Cancellation()
+
+        def stamped() -> Iterator[tuple[float, FrameChunk]]:
+            stream = self.stream(request, on_wait=lambda _: cancellation.check())
+            with contextlib.closing(stream) as chunks:
+                for chunk in chunks:
+                    yield clock.now(), chunk
+
+        chunks = RunAhead(stamped(), name="live", cancellation=cancellation, capacity=1)
+        return chunks.__enter__()
 
     def render(
         self,
