@@ -69,6 +69,8 @@ class Description:
         conditioning: How pictures, sound and text become conditioning.
         text_encoder: Arguments of its configuration in transformers; empty without one.
         image_encoder: Likewise of the picture tower.
+        fast_codec_encodes: Whether the tiny codec encodes, too, and is what the checkpoint was
+            trained to be used with.
         stated: The sections as the file states them: what a checkpoint is known by.
     """
 
@@ -83,6 +85,7 @@ class Description:
     conditioning: ConditioningConfig
     text_encoder: Mapping[str, Any]
     image_encoder: Mapping[str, Any]
+    fast_codec_encodes: bool
     stated: Mapping[str, Mapping[str, Any]]
 
     @property
@@ -155,6 +158,7 @@ def parse_description(
         conditioning=section(ConditioningConfig, "conditioning"),
         text_encoder=_arguments("text_encoder", stated.get("text_encoder", {})),
         image_encoder=_arguments("image_encoder", stated.get("image_encoder", {})),
+        fast_codec_encodes=bool(stated.get("fast_codec", {}).get("encodes", False)),
         stated=stated,
     )
     _check_agreement(description, by_face=by_face)

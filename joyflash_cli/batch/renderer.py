@@ -58,6 +58,9 @@ class RendererSettings:
         from joyflash_cli.render.device import SHORT_DTYPES
 
         execution = asdict(self.execution)
+        # As it was written when there were two ways: a choice nobody makes keeps the older keys.
+        if not execution["fast_decode"]:
+            execution["fast_decode"] = False if execution["fast_decode"] is None else "off"
         for where in ("offload", "codec_device", "gpus"):
             del execution[where]
         dtype = SHORT_DTYPES.get(self.dtype, self.dtype)

@@ -20,7 +20,7 @@ from joyflash_cli.cli.evaluate_parts import evaluate_parts
 from joyflash_cli.cli.events import was_told
 from joyflash_cli.cli.help_text import GroupedCommand
 from joyflash_cli.cli.live import live
-from joyflash_cli.cli.options import option, say
+from joyflash_cli.cli.options import option, say, spelled_out
 from joyflash_cli.cli.process import (
     flush_stdout,
     prepare_standard_streams,
@@ -146,7 +146,7 @@ def run(arguments: Sequence[str]) -> int:
     ``--debug`` is looked up here rather than in the verbs, so that it works wherever they fail.
     """
     try:
-        result = _invoke(arguments)
+        result = _invoke(spelled_out(arguments))
         flush_stdout()
         return result
     except BrokenPipeError:

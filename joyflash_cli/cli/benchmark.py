@@ -16,11 +16,13 @@ from joyflash_cli.cli.options import (
     Debug,
     Device,
     FastDecode,
+    NoFastDecode,
     Offload,
     ProfileName,
     Quantize,
     Quiet,
     VaeDevice,
+    chosen_decoder,
     option,
     say,
     takes,
@@ -71,6 +73,7 @@ class BenchmarkOptions:
     offload: Offload = "none"
     quantize: Quantize = "none"
     fast_decode: FastDecode = False
+    no_fast_decode: NoFastDecode = False
     vae_device: VaeDevice = None
     output: Annotated[
         Path | None, option("-o --output", "Write the JSON object here, too.", "FILE")
@@ -88,7 +91,7 @@ class BenchmarkOptions:
             attention=self.attention,
             compile=self.compile,
             offload=self.offload,
-            fast_decode=self.fast_decode,
+            fast_decode=chosen_decoder(self.fast_decode, self.no_fast_decode),
             codec_device=self.vae_device,
             quantize=self.quantize,
         )

@@ -22,6 +22,7 @@ from joyflash_cli.cli.options import (
     Key,
     LabelText,
     MaxSize,
+    NoFastDecode,
     Offload,
     OutputFps,
     Profile,
@@ -35,6 +36,7 @@ from joyflash_cli.cli.options import (
     SkipDamaged,
     Strict,
     VaeDevice,
+    chosen_decoder,
     option,
     say,
 )
@@ -59,6 +61,7 @@ class ModelOptions:
     compile_layers: bool
     offload: str
     fast_decode: bool
+    no_fast_decode: bool
     vae_device: str | None
     quantize: str
     gpus: int = 1
@@ -112,7 +115,7 @@ class ModelOptions:
             attention=self.attention,
             compile=self.compile_layers,
             offload=self.offload,
-            fast_decode=self.fast_decode,
+            fast_decode=chosen_decoder(self.fast_decode, self.no_fast_decode),
             codec_device=self.vae_device,
             quantize=self.quantize,
             gpus=self.gpus,
@@ -241,6 +244,7 @@ class RenderOptions(ModelOptions):
     compile_layers: Compile = False
     offload: Offload = "none"
     fast_decode: FastDecode = False
+    no_fast_decode: NoFastDecode = False
     vae_device: VaeDevice = None
     quantize: Quantize = "none"
     prompt: Annotated[
@@ -355,6 +359,7 @@ class BatchOptions(ModelOptions):
     compile_layers: Compile = False
     offload: Offload = "none"
     fast_decode: FastDecode = False
+    no_fast_decode: NoFastDecode = False
     vae_device: VaeDevice = None
     quantize: Quantize = "none"
     output_fps: OutputFps = None

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -61,6 +61,28 @@ def option(
         more: Whatever else Typer is to know.
     """
     return typer.Option(*names.split(), metavar=value, help=text, rich_help_panel=group, **more)
+
+
+def chosen_decoder(fast: bool, large: bool) -> bool | None:
+    """Whether the tiny decoder is asked for, or the large one; ``None`` for the profile's own."""
+    if large:  # also against a configuration file
+        return False
+    return True if fast else None
+
+
+def spelled_out(arguments: Sequence[str]) -> list[str]:
+    """A command line whose ``--fast-decode on`` and ``--fast-decode off`` are flags."""
+    flags = {"on": "--fast-decode", "off": "--no-fast-decode"}
+    words: list[str] = []
+    for word in arguments:
+        name, _, value = word.partition("=")
+        if words and words[-1] == "--fast-decode" and word in flags:
+            words[-1] = flags[word]
+        elif name == "--fast-decode" and value in flags:
+            words.append(flags[value])
+        else:
+            words.append(word)
+    return words
 
 
 Json = Annotated[bool, option("--json", "Print one JSON object.", group=MESSAGES)]
@@ -125,6 +147,9 @@ FastDecode = Annotated[
         "Decode with the tiny decoder: less sharp, many times faster.",
         group=EXPERT,
     ),
+]
+NoFastDecode = Annotated[
+    bool, option("--no-fast-decode", "Decode with the large VAE.", group=EXPERT, hidden=True)
 ]
 VaeDevice = Annotated[
     str | None,

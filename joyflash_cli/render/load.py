@@ -75,7 +75,12 @@ def load_placed_transformer(files: CheckpointFiles, placement: Placement) -> "Ca
 
 def load_placed_codec(files: CheckpointFiles, placement: Placement) -> "Codec":
     """The codec alone; see ``load_placed``."""
-    return place_codec(files, _load_codec(files, placement.codec_device), placement)
+    if placement.options.fast_decode and files.description.fast_codec_encodes:
+        codec = _load_fast_codec(files, placement)
+        _check_image_channels(files.description, codec)
+    else:
+        codec = _load_codec(files, placement.codec_device)
+    return place_codec(files, codec, placement)
 
 
 def load_front_end(files: CheckpointFiles, device: "torch.device") -> "StreamingEncoder":
@@ -242,13 +247,23 @@ def place_codec(files: CheckpointFiles, codec: "Codec", placement: Placement) ->
     is_half = placement.dtype_name == "bfloat16"
     if isinstance(codec, TinyCodec) and device.type == "cpu" and is_half and has_bfloat16(device):
         codec.halve()
-    if placement.options.fast_decode:
+    if placement.options.fast_decode and not files.description.fast_codec_encodes:
         from joyflash_cli.codec.taehv import FastDecodeCodec
 
         codec = FastDecodeCodec(codec, _load_fast_decoder(files, placement))
     if placement.codec_device != placement.device:
         codec = PlacedCodec(codec, device=placement.codec_device, home=placement.device)
     return codec
+
+
+def _load_fast_codec(files: CheckpointFiles, placement: Placement) -> "Codec":
+    """The tiny codec both ways, for checkpoints that were trained with it."""
+    from joyflash_cli.codec.taehv_encoder import taehv_codec_from_state
+    from joyflash_cli.weights.tensors import read_tensors
+
+    device = placement.codec_device
+    tensors = read_tensors(files.shards(FAST_CODEC))
+    return taehv_codec_from_state(tensors, dtype=fast_decoder_dtype(device), device=device)
 
 
 def _load_fast_decoder(files: CheckpointFiles, placement: Placement) -> "TaehvDecoder":

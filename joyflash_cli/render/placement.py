@@ -35,7 +35,8 @@ class ExecutionOptions:
         attention: Kernel: ``auto``, ``sdpa``, ``math``, ``flash`` or ``cudnn``.
         compile: Whether the layers are compiled; the first blocks take minutes longer.
         offload: What stays in CPU memory: ``none``, ``text`` or ``all``.
-        fast_decode: Whether frames are decoded by the tiny decoder.
+        fast_decode: Whether frames are decoded by the tiny decoder; ``None`` for as the checkpoint
+            was trained, which ``place`` finds out.
         codec_device: Where pictures are encoded and decoded; ``None`` for beside the transformer.
         quantize: Number format of the layers' weights: ``none``, ``int8`` or ``fp8``.
         gpus: Over how many GPUs: the last has the codec, the others share the sampling.
@@ -44,7 +45,7 @@ class ExecutionOptions:
     attention: str = "auto"
     compile: bool = False
     offload: str = "none"
-    fast_decode: bool = False
+    fast_decode: bool | None = None
     codec_device: str | None = None
     quantize: str = "none"
     gpus: int = 1
@@ -273,6 +274,9 @@ def place(
         dtype=placement.dtype,
         head_dim=files.description.transformer.head_dim,
     )
+    if options.fast_decode is None:
+        is_usual = files.description.fast_codec_encodes and files.has(FAST_CODEC)
+        return placement.under(fast_decode=is_usual)
     if options.fast_decode:
         _check_fast_decoder(files)
     return placement

@@ -17,7 +17,7 @@ import torch
 from joyflash_cli import __version__
 from joyflash_cli.config import to_dict
 from joyflash_cli.description import parse_description
-from joyflash_cli.errors import UsageError
+from joyflash_cli.errors import CheckpointError, UsageError
 from joyflash_cli.weights.convert_adapter import read_adapter
 from joyflash_cli.weights.convert_encoders import (
     PartPlan,
@@ -125,7 +125,9 @@ def _plan(
     """Every part that the sources give, and the description of the result."""
     paths = sources.weights("transformer")
     adapter = read_adapter(sources.get("adapter"))
-    source, config, outputs = plan_transformer(paths, template, generator, adapter=adapter)
+    source, config, outputs = plan_transformer(
+        paths, template, generator, adapter=adapter, projector=sources.weights("projector")
+    )
     parts = [Part("transformer", source, PartPlan(to_dict(config), outputs), dtype)]
     parts += _plan_encoders(template, sources, dtype)
     conditioning = dict(template.get("conditioning", {}))
@@ -160,6 +162,7 @@ def _plan_encoders(
 ) -> Iterator[Part]:
     """The parts beside the transformer that the profile has and the sources give."""
     options = template.get("front_end", {}).get("options", {})
+    is_usual = bool(template.get("fast_codec", {}).get("encodes"))
 
     def codec(shapes: Mapping[str, tuple[int, ...]], stated: Mapping[str, Any]) -> PartPlan:
         plan = plan_codec(shapes, stated)
@@ -170,7 +173,7 @@ def _plan_encoders(
         "audio_encoder": ("front_end", lambda s, c: plan_audio_encoder(s, c, options)),
         "text_encoder": ("text_encoder", plan_text_encoder),
         "image_encoder": ("image_encoder", plan_image_encoder),
-        "fast_codec": ("fast_codec", _plan_fast_codec),
+        "fast_codec": ("fast_codec", lambda s, _: _plan_fast_codec(s, is_usual)),
     }
     for role, (part, planner) in planners.items():
         if not sources.has(role):
@@ -183,7 +186,17 @@ def _plan_encoders(
         yield Part(part, source, plan, dtype)
 
 
-def _plan_fast_codec(shapes: Mapping[str, tuple[int, ...]], _stated: Mapping[str, Any]) -> PartPlan:
-    """The tiny decoder keeps its published layout, without the encoder that nobody uses."""
-    outputs = [take(n, n, s) for n, s in shapes.items() if not n.startswith("encoder.")]
-    return PartPlan({"kind": "taehv"}, outputs)
+def _plan_fast_codec(shapes: Mapping[str, tuple[int, ...]], encodes: bool) -> PartPlan:
+    """The tiny codec in its published layout, without the encoder where nobody uses it.
+
+    Raises:
+        CheckpointError: ``E-CHECKPOINT-LAYOUT`` when the encoder is needed and not there.
+    """
+    if encodes and not any(n.startswith("encoder.") for n in shapes):
+        raise CheckpointError(
+            "the fast codec has no encoder, which this profile needs",
+            hint="give the original taew2_1 file",
+            code="E-CHECKPOINT-LAYOUT",
+        )
+    outputs = [take(n, n, s) for n, s in shapes.items() if encodes or not n.startswith("encoder.")]
+    return PartPlan({"kind": "taehv", **({"encodes": True} if encodes else {})}, outputs)

@@ -105,13 +105,15 @@ class LayeredSource(TensorSource):
     Args:
         base: Names stay as they are.
         overlay: Both may hold the same names; all of them can be read.
+        module: What the names of the overlay are inside of, with a point; empty for the whole.
     """
 
-    def __init__(self, base: TensorSource, overlay: TensorSource) -> None:
+    def __init__(self, base: TensorSource, overlay: TensorSource, *, module: str = "") -> None:
         self.paths = (*base.paths, *overlay.paths)
         self._base, self._overlay = base, overlay
-        self.shapes = base.shapes | {OVERLAY_MARK + n: x for n, x in overlay.shapes.items()}
-        self.dtypes = base.dtypes | {OVERLAY_MARK + n: x for n, x in overlay.dtypes.items()}
+        self._mark = OVERLAY_MARK + module
+        self.shapes = base.shapes | {self._mark + n: x for n, x in overlay.shapes.items()}
+        self.dtypes = base.dtypes | {self._mark + n: x for n, x in overlay.dtypes.items()}
 
     @contextmanager
     def opened(self) -> Iterator[Reader]:
@@ -119,8 +121,9 @@ class LayeredSource(TensorSource):
         with self._base.opened() as read_base, self._overlay.opened() as read_overlay:
 
             def read(name: str) -> Tensor:
-                if name.startswith(OVERLAY_MARK):
-                    return read_overlay(name.removeprefix(OVERLAY_MARK))
+                own = name.removeprefix(self._mark)
+                if own != name and own in self._overlay.shapes:
+                    return read_overlay(own)
                 return read_base(name)
 
             yield read

@@ -68,6 +68,7 @@ def plan_transformer(
     generator: Generator = "auto",
     *,
     adapter: Adapter | None = None,
+    projector: tuple[Path, ...] = (),
 ) -> tuple[TensorSource, TransformerConfig, list[OutputTensor]]:
     """The transformer in these files: its tensors, the sizes that they show, and the plan.
 
@@ -76,6 +77,7 @@ def plan_transformer(
         template: What the profile says of itself.
         generator: Which weights of a training checkpoint.
         adapter: What was trained on them: its factors are merged, and its whole tensors win.
+        projector: Files of a trained audio projector, which replaces all of the base's.
 
     Raises:
         CheckpointError: When they are damaged, unsafe, quantised or of another layout.
@@ -83,6 +85,8 @@ def plan_transformer(
     source = TensorSource(paths, generator=generator)
     if adapter is not None:
         source = LayeredSource(source, adapter.source)
+    if projector:
+        source = LayeredSource(source, TensorSource(projector), module="audio_proj.")
     refuse_quantised(source.shapes, "transformer")
     names = detect_names(source.shapes)
     base = from_dict(TransformerConfig, template["transformer"], path="transformer")

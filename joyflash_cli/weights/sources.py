@@ -20,7 +20,7 @@ from joyflash_cli.weights.manifest import (
 from joyflash_cli.weights.places import lock_path
 
 WEIGHT_FORMATS = ("safetensors", "pickle")
-NEEDED_ROLES = ("transformer", "adapter", "codec", "audio_encoder")
+NEEDED_ROLES = ("transformer", "adapter", "projector", "codec", "audio_encoder")
 """Without these no checkpoint is made; a profile without a role does not need it."""
 
 PROMPT_ROLE = "prompt_embedding"
