@@ -26,7 +26,6 @@ from joyflash_cli.errors import JoyFlashError
 from joyflash_cli.media.outputs.probe import probe
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.render import JoyFlash, read_request
-from joyflash_cli.render.memory import PlannedRun, memory_needs
 from joyflash_cli.render.placement import ExecutionOptions, place
 from joyflash_cli.weights.convert import convert_weights, read_template
 from joyflash_cli.weights.store import resolve_checkpoint
@@ -84,16 +83,8 @@ def test_the_command_line_renders_files_and_pipes(
     assert run([*command, "--audio", str(toy_voice), "-o", str(out)]) == 0
     assert probe(out).num_frames == 33
     record = json.loads((tmp_path / "file.mp4.json").read_text())
-    assert record["sampler"]["kind"] == "segments"
-
-    class Pipe(io.BytesIO):
-        name = "<stdin>"
-
-        @property
-        def buffer(self):
-            return self
-
-    monkeypatch.setattr("sys.stdin", Pipe(toy_voice.read_bytes()))
+    assert record["parameters"]["sampler"]["kind"] == "segments"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(toy_voice.read_bytes())))
     live = tmp_path / "live.mp4"
     assert run([*command, "--audio", "-", "-o", str(live)]) == 0
     assert probe(live).num_frames == 33
@@ -103,7 +94,7 @@ def test_picture_sound_and_seed_reach_the_frames_where_they_should(
     checkpoints, toy_picture, toy_voice
 ):
     for name, hears_seed in ((FLASHHEAD, True), (LEAPTALK, False)):
-        joyflash = load(checkpoints, name)
+        joyflash = load(checkpoints, name, fast_decode=False)
         request = read_request(joyflash.files, toy_picture, toy_voice)
 
         def first(request, joyflash=joyflash):
@@ -125,11 +116,6 @@ def test_leaptalk_uses_its_small_codec_unless_told_otherwise(checkpoints, toy_pi
     one, other = (chunks_of(joyflash, toy_picture, toy_voice) for joyflash in (usual, large))
     assert one[0].frames.shape == other[0].frames.shape
     assert not np.array_equal(one[0].frames, other[0].frames)
-    needs = [
-        memory_needs(PlannedRun(usual.files, SIZE), joyflash.placement)[0].parts["codec"]
-        for joyflash in (usual, large)
-    ]
-    assert needs[0] < needs[1]
     # FlashHead decodes with the small one only where it is asked to.
     assert type(load(checkpoints, FLASHHEAD)._parts.codec).__name__ == "WanCodec"
     fast = load(checkpoints, FLASHHEAD, fast_decode=True)
@@ -229,7 +215,7 @@ def test_descriptions_that_do_not_agree_are_refused(checkpoints, tmp_path, secti
     description = json.loads(path.read_text())
     own = {} if change == {"kind": "rolling"} else description[section]
     path.write_text(json.dumps(description | {section: own | change}))
-    with pytest.raises(JoyFlashError, match="checkpoint.json"):
+    with pytest.raises(JoyFlashError, match=r"checkpoint\.json|overlap_frames is 40"):
         resolve_checkpoint(FLASHHEAD, folder)
 
 
@@ -249,7 +235,7 @@ def test_guidance_and_steps_by_option(checkpoints, toy_picture, toy_voice, tmp_p
     out = tmp_path / "two.mp4"
     options = ["--sampling", "steps=2", "--sampling", "guidance=1.6", "--dtype", "fp32"]
     assert run([*command, *options, "-o", str(out)]) == 0
-    sampler = json.loads((tmp_path / "two.mp4.json").read_text())["sampler"]
+    sampler = json.loads((tmp_path / "two.mp4.json").read_text())["parameters"]["sampler"]
     assert (sampler["steps"], sampler["audio_guidance"]) == ([1000.0, 500.0], 1.6)
     for wrong in ("steps=none", "guidance=nan", "rolling", "steps=0"):
         assert run([*command, "--sampling", wrong, "-o", str(tmp_path / "x.mp4")]) == 2
