@@ -36,7 +36,7 @@ WAN_DECODING, WAN_PICTURE, WAN_CLIP = 6878.1, 984.3, 3557.6
 encoding a picture; and encoding the padded clip of image-to-video, four frames at once."""
 
 TAEHV_DECODING = 744.0
-TAEHV_ENCODING = 1400.0
+TAEHV_ENCODING = 1250.0
 TINY_DECODING, TINY_PICTURE = 179.0, 160.0
 """The same of the tiny decoder, and of the embedded model's codec on the square that it sees."""
 
@@ -278,12 +278,10 @@ def _codec_bytes(run: PlannedRun, placement: Placement) -> tuple[int, int, int]:
     number_bytes = FLOAT32_BYTES
     if placement.options.fast_decode:
         number_bytes = fast_decoder_dtype(placement.codec_device).itemsize
-        small = num_parameters(run.files.shards(FAST_CODEC)) * number_bytes
-        decoding = TAEHV_DECODING
         if run.files.description.fast_codec_encodes:  # then the large one is not loaded
-            weights, picture = small, TAEHV_ENCODING
-        else:
-            weights += small
+            weights, picture = 0, TAEHV_ENCODING
+        weights += num_parameters(run.files.shards(FAST_CODEC)) * number_bytes
+        decoding = TAEHV_DECODING
     decoded = num_pixels if placement.options.fast_decode else encoded
     working = canvas + int(decoding * decoded * number_bytes)
     settings = run.settings

@@ -14,6 +14,8 @@ PROFILES = {
     "tiny",
     "livetalk-1.3b",
     "avatarforcing-1.3b",
+    "soulx-flashhead-1.3b",
+    "leaptalk-1.3b",
     "joyavatar-flash-1.3b",
     "omniavatar-1.3b",
     "omniavatar-14b",
