@@ -20,6 +20,7 @@ from joyflash_cli.cli.options import (
     Frame,
     LabelText,
     MaxSize,
+    NoFastDecode,
     Offload,
     Profile,
     Progress,
@@ -132,6 +133,7 @@ class LiveOptions(ModelOptions):
     compile_layers: Compile = False
     offload: Offload = "none"
     fast_decode: FastDecode = False
+    no_fast_decode: NoFastDecode = False
     vae_device: VaeDevice = None
     quantize: Quantize = "none"
     sampling: Annotated[
