@@ -85,6 +85,8 @@ def write_projector(path: Path) -> None:
 
 
 def write_taehv(path: Path) -> None:
-    """TAEHV both ways, as a pickle."""
+    """TAEHV both ways, as the pickle or as safetensors."""
     decoder = TaehvDecoder(TaehvConfig(widths=(16, 12, 8, 8)))
-    torch.save(decoder.state_dict() | TaehvEncoder(8, 16).state_dict(), path)
+    state = decoder.state_dict() | TaehvEncoder(8, 16).state_dict()
+    save = save_file if path.suffix == ".safetensors" else torch.save
+    save(state, path)
