@@ -34,6 +34,7 @@ from joyflash_cli.cli.options import (
     SignThumbnail,
     Size,
     SkipDamaged,
+    StageThreads,
     Strict,
     VaeDevice,
     chosen_decoder,
@@ -230,16 +231,7 @@ class RenderOptions(ModelOptions):
             min=1,
         ),
     ] = 1
-    threads: Annotated[
-        int | None,
-        option(
-            "--threads",
-            "CPU threads of a stage; default: half the cores.",
-            "N",
-            group=DEVICE,
-            min=1,
-        ),
-    ] = None
+    threads: StageThreads = None
     attention: Attention = "auto"
     compile_layers: Compile = False
     offload: Offload = "none"

@@ -28,6 +28,7 @@ from joyflash_cli.cli.options import (
     Quantize,
     Quiet,
     Size,
+    StageThreads,
     VaeDevice,
     option,
 )
@@ -122,13 +123,7 @@ class LiveOptions(ModelOptions):
             autocompletion=complete_dtype,
         ),
     ] = "auto"  # fmt: skip
-    threads: Annotated[
-        int | None,
-        option(
-            "--threads", "CPU threads of a stage; default: half the cores.", "N",
-            group=DEVICE, min=1,
-        ),
-    ] = None  # fmt: skip
+    threads: StageThreads = None
     attention: Attention = "auto"
     compile_layers: Compile = False
     offload: Offload = "none"

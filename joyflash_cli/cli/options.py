@@ -148,6 +148,16 @@ FastDecode = Annotated[
         group=EXPERT,
     ),
 ]
+StageThreads = Annotated[
+    int | None,
+    option(
+        "--threads",
+        "CPU threads of a stage; default: half the cores.",
+        "N",
+        group=DEVICE,
+        min=1,
+    ),
+]
 NoFastDecode = Annotated[
     bool, option("--no-fast-decode", "Decode with the large VAE.", group=EXPERT, hidden=True)
 ]
