@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -57,6 +57,11 @@ class InputFiles:
         with contextlib.suppress(OSError, ValueError):
             self._manifest = _identity(os.fstat(manifest.fileno()))
 
+    def add(self, row: Row) -> None:
+        """One more row is read; those before it were meant when this was made."""
+        if self._identities is not None:
+            self._identities |= _identities_of((row.image_path, row.audio_path))
+
     def __contains__(self, path: Path) -> bool:
         try:
             wanted = _identity(path.stat())  # through whatever links
@@ -64,10 +69,7 @@ class InputFiles:
             return False
         if self._identities is None:
             given = {name for row in self._rows for name in (row.image_path, row.audio_path)}
-            self._identities = set()
-            for name in given:
-                with contextlib.suppress(OSError, ValueError):  # or no name of a file at all
-                    self._identities.add(_identity(name.stat()))
+            self._identities = _identities_of(given)
         return wanted == self._manifest or wanted in self._identities
 
 
@@ -135,6 +137,14 @@ def shared_places(rows: Rows, out_dir: Path) -> Iterator[Problem]:
         if other != output:
             text = f"output {output!r} is the same file as output {other!r}"
             yield Problem(row.number, row.line, text)
+
+
+def _identities_of(names: Iterable[Path]) -> set[tuple[int, int]]:
+    found = set()
+    for name in names:
+        with contextlib.suppress(OSError, ValueError):  # or no name of a file at all
+            found.add(_identity(name.stat()))
+    return found
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

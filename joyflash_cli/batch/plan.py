@@ -243,7 +243,7 @@ def prepare_batch(
     plan.start = plan.ledger.position
     problems = [*_repeated_values(rows), *shared_places(rows, choices.out_dir)]
     if choices.out_dir.is_dir():
-        problems += _compare_with_folder(plan, InputFiles(rows, manifest))
+        problems += compare_with_folder(plan, InputFiles(rows, manifest))
         plan.num_changed = sum((choices.out_dir / row.output).exists() for row in rows.mine("open"))
     if problems:
         raise BatchProblems(name, sorted(problems, key=lambda problem: problem.number))
@@ -297,7 +297,7 @@ def _repeated(column: str, value: str, group: list[Row], also: str = "") -> Prob
     return Problem(group[0].number, group[0].line, printable(text))
 
 
-def _compare_with_folder(plan: BatchPlan, inputs: InputFiles) -> Iterator[Problem]:
+def compare_with_folder(plan: BatchPlan, inputs: InputFiles) -> Iterator[Problem]:
     """Gives every row its state by the ledger; targets that are something else are problems."""
     choices = plan.choices
     foreign = not choices.state_dir.is_dir() and not choices.overwrite
@@ -311,15 +311,15 @@ def _compare_with_folder(plan: BatchPlan, inputs: InputFiles) -> Iterator[Proble
     for row in plan.rows:
         if row.state != "open":
             continue
-        text, code = _settle_row(plan, row, inputs)
+        text, code = settle_row(plan, row, inputs)
         if text and plan.ledger.read_new():
             # Another batch may have published it since the ledger was read.
-            text, code = _settle_row(plan, row, inputs)
+            text, code = settle_row(plan, row, inputs)
         if text:
             yield Problem(row.number, row.line, printable(text), code)
 
 
-def _settle_row(plan: BatchPlan, row: Row, inputs: InputFiles) -> tuple[str, str]:
+def settle_row(plan: BatchPlan, row: Row, inputs: InputFiles) -> tuple[str, str]:
     """Gives one row its state; why its video may not be written, and a code, or nothing."""
     try:
         state, code, error = plan.judge(row)

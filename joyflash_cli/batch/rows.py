@@ -103,6 +103,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def add(self, row: Row) -> None:
+        """Appends a row that came later."""
+        self._rows.append(row)
+        self._counts[row.mine, row.state] += 1
+
     def mine(self, state: State) -> list[Row]:
         """Rows of this run's shard that stand so."""
         return [row for row in self._rows if row.mine and row.state == state]

@@ -7,10 +7,11 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from joyflash_cli.batch.arrivals import Arrivals
 from joyflash_cli.batch.claims import LEASE_S, Claim, Claims, owners_in
 from joyflash_cli.batch.engines.engine import Engine
 from joyflash_cli.batch.jobs import Failure, Job, Outcome
@@ -25,12 +26,15 @@ from joyflash_cli.batch.publish import (
 )
 from joyflash_cli.batch.results import write_results
 from joyflash_cli.batch.rows import Row
-from joyflash_cli.errors import JoyFlashError, OutputError
+from joyflash_cli.errors import JoyFlashError, OutputError, UsageError
 
 MAX_ATTEMPTS = 2
 """How often a row may take its worker with it before it counts as failed."""
 
 WAKE_S = 0.5
+SOON_S = 0.05
+"""The same while rows come one by one."""
+
 LOOK_ELSEWHERE_S = 1.0
 """How often rows of other runs are looked at once there is nothing else to do."""
 
@@ -53,6 +57,7 @@ class BatchStatus:
         elapsed_s: Seconds since it began.
         num_idle: Loaded workers without a row.
         last: What has just ended: ``(id, output, failure or None)``.
+        facts: Of a video that has just been made.
     """
 
     num_rows: int
@@ -65,6 +70,7 @@ class BatchStatus:
     elapsed_s: float
     num_idle: int
     last: tuple[str, str, Failure | None] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def num_open(self) -> int:
@@ -78,6 +84,7 @@ class BatchRunner:
     Args:
         plan: From ``prepare_batch``.
         engine: Not started yet.
+        arrivals: Rows that still come; workers are loaded and wait for them.
         lease_s: Silence after which another run would take over our rows.
         report: Called whenever a row ends, and about twice a second.
         should_stop: Asked about twice a second; true ends the run, rows being rendered stay open.
@@ -88,6 +95,7 @@ class BatchRunner:
         plan: BatchPlan,
         engine: Engine,
         *,
+        arrivals: Arrivals | None = None,
         lease_s: float = LEASE_S,
         report: Callable[[BatchStatus], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
@@ -96,6 +104,7 @@ class BatchRunner:
         self._rows = plan.rows
         self._choices = plan.choices
         self._engine = engine
+        self._arrivals = arrivals
         self._claims = Claims(self._choices.state_dir, lease_s=lease_s)
         self._report = report or _nothing
         self._should_stop = should_stop or _never
@@ -148,8 +157,11 @@ class BatchRunner:
                 self.stopped = True
                 return
             self._look_elsewhere()
+            self._welcome()
             num_open = 0 if self._no_more() else len(self._open)
-            if not self._running and not num_open:
+            if self._arrivals is not None and not self._arrivals.ended and not self._no_more():
+                self._work(self._engine.max_workers)
+            elif not self._running and not num_open:
                 if self._no_more() or not self._rows.count("elsewhere"):
                     return
                 self._engine.stop()  # others have the last rows; their GPUs are theirs to keep
@@ -167,8 +179,20 @@ class BatchRunner:
             if job is None:
                 break
             self._engine.submit(job)
-        for outcome in self._engine.wait(WAKE_S):
+        for outcome in self._engine.wait(WAKE_S if self._arrivals is None else SOON_S):
             self._take_in(outcome)
+
+    def _welcome(self) -> None:
+        """Takes in rows that have come, and tells of those that need no worker."""
+        for row in [] if self._arrivals is None else self._arrivals.take():
+            if row.state == "open":
+                self._open.append(row)
+                continue
+            failure = None
+            if row.state == "failed":
+                self._failed_now = True
+                failure = Failure(row.error_code, row.error, UsageError.exit_code)
+            self._report(self.status((row.id, row.output, failure)))
 
     def _no_more(self) -> bool:
         """Whether no further row is to be begun."""
@@ -266,7 +290,7 @@ class BatchRunner:
         self._num_rendered += 1
         self._video_s += float(facts.get("video_s") or 0.0)
         self._rows.set_state(row, "done")
-        self._end(row, job.claim, None)
+        self._end(row, job.claim, None, facts)
 
     def _fail_job(self, job: Job, failure: Failure) -> None:
         target = self._choices.out_dir / job.row.output
@@ -292,12 +316,18 @@ class BatchRunner:
         self._failed_now = True
         self._end(row, claim, failure)
 
-    def _end(self, row: Row, claim: Claim, failure: Failure | None) -> None:
+    def _end(
+        self,
+        row: Row,
+        claim: Claim,
+        failure: Failure | None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         """Clears up behind a row whose end is in the ledger."""
         self._forget(row)
         self._claims.release(claim)
         self._plan.ledger.read_new()
-        self._report(self.status((row.id, row.output, failure)))
+        self._report(replace(self.status((row.id, row.output, failure)), facts=facts or {}))
 
     def _forget(self, row: Row) -> None:
         job = self._running.pop(row.number, None)
@@ -344,6 +374,8 @@ class BatchRunner:
     def _close(self) -> None:
         """Leaves a folder in which the next run can go on; errors on the way change nothing."""
         self._engine.stop()
+        if self._arrivals is not None:
+            self._arrivals.close()
         for job in self._running.values():
             with contextlib.suppress(JoyFlashError):
                 self._write(job.row, "released", {"attempt": job.attempt})

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import stat
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,9 @@ from joyflash_cli.cli.progress import check_progress_kind, open_display
 from joyflash_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from joyflash_cli.batch.arrivals import Arrivals
     from joyflash_cli.batch.engines.engine import Engine
-    from joyflash_cli.batch.plan import BatchPlan
+    from joyflash_cli.batch.plan import BatchChoices, BatchPlan
     from joyflash_cli.batch.renderer import RendererSettings
     from joyflash_cli.weights.store import CheckpointFiles
 
@@ -41,11 +43,15 @@ def batch(options: BatchOptions) -> None:
     once. A row that fails does not stop the others; the exit code is then 7. What became of each
     row is in DIR/results.csv and DIR/results.jsonl. The path of the former is printed.
 
+    Through a pipe (joyflash batch -) rows begin as their lines come, with workers that stay
+    loaded; what becomes of each is an event, saved or error, and no row stops the others.
+
     \b
     Examples:
       joyflash batch manifest.csv --out-dir out
       joyflash batch manifest.csv --out-dir out --retry-failed
       joyflash batch manifest.csv --out-dir out --shard $SLURM_ARRAY_TASK_ID/16
+      some-service | joyflash batch - --out-dir out --progress json
       joyflash batch manifest.csv --out-dir /shared/out --engine ray --ray-address auto
     """  # noqa: D301 - \b tells the help not to fold the examples
     with StopSignals() as signals:
@@ -82,11 +88,14 @@ def _run(options: BatchOptions, signals: StopSignals, events: EventStream) -> in
         from joyflash_cli.batch.fitting import with_named_dtype
 
         settings = with_named_dtype(settings, options.device)
-    plan = _prepare(options, settings, files)
+    arrivals = None
+    if options.manifest == STANDARD_INPUT and not options.dry_run and _is_pipe():
+        arrivals = _listen(options, settings, files)
+    plan = _prepare(options, settings, files) if arrivals is None else arrivals.plan
     report_plan(options, plan, events)
     if options.dry_run:
         return report_dry_run(options, settings, plan, files)
-    if not plan.rows.count("open"):
+    if arrivals is None and not plan.rows.count("open"):
         options.say("batch: nothing is left to do")
     from joyflash_cli.batch.runner import BatchRunner
     from joyflash_cli.weights.store import unverified
@@ -96,10 +105,16 @@ def _run(options: BatchOptions, signals: StopSignals, events: EventStream) -> in
     signals.be_graceful()
     display = open_display("batch", quiet=options.quiet, kind=options.progress)
     with (
-        _make_engine(options, settings, plan, files) as engine,
+        _make_engine(options, settings, plan, files, arrivals) as engine,
         BatchProgress(display, events) as progress,
     ):
-        runner = BatchRunner(plan, engine, report=progress.update, should_stop=signals.requested)
+        runner = BatchRunner(
+            plan,
+            engine,
+            arrivals=arrivals,
+            report=progress.update,
+            should_stop=signals.requested,
+        )
         status = runner.run()
     return report_result(options, status, signals.exit_code if runner.stopped else 0)
 
@@ -110,19 +125,9 @@ def _prepare(
     """The checked batch; all problems of its table at once."""
     from joyflash_cli.batch.checks import RowRules
     from joyflash_cli.batch.manifest import open_manifest
-    from joyflash_cli.batch.plan import BatchChoices, BatchProblems, prepare_batch
-    from joyflash_cli.batch.rows import parse_shard
-    from joyflash_cli.render.record import weights_sha256
+    from joyflash_cli.batch.plan import BatchProblems, prepare_batch
 
-    choices = BatchChoices(
-        out_dir=options.out_dir,
-        weights_sha256=weights_sha256(files),
-        parameters=settings.parameters,
-        shard=parse_shard(options.shard),
-        retry_failed=options.retry_failed,
-        fail_fast=options.fail_fast,
-        overwrite=options.overwrite,
-    )
+    choices = _choices(options, settings, files)
     from_pipe = options.manifest == STANDARD_INPUT
     if from_pipe and sys.stdin.isatty():
         raise UsageError(
@@ -146,13 +151,61 @@ def _prepare(
         raise
 
 
+def _choices(
+    options: BatchOptions, settings: "RendererSettings", files: "CheckpointFiles"
+) -> "BatchChoices":
+    from joyflash_cli.batch.plan import BatchChoices
+    from joyflash_cli.batch.rows import parse_shard
+    from joyflash_cli.render.record import weights_sha256
+
+    return BatchChoices(
+        out_dir=options.out_dir,
+        weights_sha256=weights_sha256(files),
+        parameters=settings.parameters,
+        shard=parse_shard(options.shard),
+        retry_failed=options.retry_failed,
+        fail_fast=options.fail_fast,
+        overwrite=options.overwrite,
+    )
+
+
+def _is_pipe() -> bool:
+    """Whether rows may still come on standard input; a file and a terminal are read otherwise."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def _listen(
+    options: BatchOptions, settings: "RendererSettings", files: "CheckpointFiles"
+) -> "Arrivals":
+    """The rows of a pipe, begun as they come."""
+    from joyflash_cli.batch.arrivals import Arrivals
+    from joyflash_cli.batch.checks import RowRules
+
+    rules = RowRules(Path.cwd(), files.name, hears_text=files.description.hears_text)
+    return Arrivals(
+        sys.stdin.buffer,
+        "standard input",
+        choices=_choices(options, settings, files),
+        rules=rules,
+        note=lambda text: options.say(f"batch: {text}"),
+    )
+
+
 def _make_engine(
-    options: BatchOptions, settings: "RendererSettings", plan: "BatchPlan", files: "CheckpointFiles"
+    options: BatchOptions,
+    settings: "RendererSettings",
+    plan: "BatchPlan",
+    files: "CheckpointFiles",
+    arrivals: "Arrivals | None",
 ) -> "Engine":
     load = settings.load
     left = plan.rows.mine("open")
     # Nothing left to do is no reason to start a cluster or to ask for GPUs.
-    if options.engine is EngineName.ray and left:
+    if options.engine is EngineName.ray and (left or arrivals is not None):
         from joyflash_cli.batch.engines.ray import THIS_MACHINE, ray_engine
 
         # Ray sends figures about its use to its makers unless it is told not to.
@@ -170,9 +223,11 @@ def _make_engine(
     from joyflash_cli.batch.rows import STATE_FOLDER
 
     devices: tuple[str, ...] = (options.device,)
-    if left:
-        wanted = worker_devices(options.device, options.workers, options.gpus)[: len(left)]
-        devices, fewer = fit_workers(wanted, settings, files, prompt=left[0].prompt)
+    if left or arrivals is not None:
+        wanted = worker_devices(options.device, options.workers, options.gpus)
+        wanted = wanted if arrivals is not None else wanted[: len(left)]
+        prompt = left[0].prompt if left else ""
+        devices, fewer = fit_workers(wanted, settings, files, prompt=prompt)
         if fewer:
             options.say(f"batch: {fewer}")
     logs = options.out_dir / STATE_FOLDER / "logs"

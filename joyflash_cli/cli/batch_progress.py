@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from joyflash_cli.batch.runner import BatchStatus
 
 
+_TOLD = ("video_s", "audio_s", "wall_s", "realtime_factor", "video_frames", "sha256")
+"""Figures of a video that has just been made."""
+
+
 class BatchProgress:
     """Tells people and programs what becomes of the rows; a context manager.
 
@@ -57,7 +61,8 @@ class BatchProgress:
             self._events.emit("error", job=row_id, **found, **counts)
             self._display.say(f"batch: row {row_id!r} failed: {failure.code}: {failure.text}")
         elif status.last is not None:
-            self._events.emit("saved", job=row_id, output=output, **counts)
+            found = {name: status.facts[name] for name in _TOLD if name in status.facts}
+            self._events.emit("saved", job=row_id, output=output, **found, **counts)
         settled = status.num_done + status.num_failed
         self._display.show(describe(status), done=settled, total=status.num_rows)
 

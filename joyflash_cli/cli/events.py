@@ -79,15 +79,17 @@ def open_events(kind: str, descriptor: int | None) -> Iterator[EventStream]:
     Raises:
         UsageError: ``E-PROGRESS-FD`` for a descriptor that cannot be written.
     """
-    if descriptor is None:
-        opened = EventStream(sys.stderr if kind == "json" else None)
-    else:
-        opened = EventStream(open_descriptor(descriptor, "--progress-fd"))
-    try:
-        yield opened
-    except Exception as error:
-        opened.fail(error)
-        raise
+    with contextlib.ExitStack() as own:
+        if descriptor is None:
+            opened = EventStream(sys.stderr if kind == "json" else None)
+        else:
+            stream = own.enter_context(open_descriptor(descriptor, "--progress-fd"))
+            opened = EventStream(stream)
+        try:
+            yield opened
+        except Exception as error:
+            opened.fail(error)
+            raise
 
 
 def open_descriptor(number: int, option: str) -> BinaryIO:

@@ -1,10 +1,14 @@
 """An engine without processes: jobs run where they are submitted."""
 
+import time
+
 from joyflash_cli.batch.jobs import WORKER_DIED, Failure, Job, Outcome, run_job
 
 
 class InlineEngine:
     """One worker in this process; ``lose`` names rows whose worker is said to have died."""
+
+    max_workers = 1
 
     def __init__(self, load, *, lose=(), on_submit=None) -> None:
         self._load = load
@@ -35,6 +39,8 @@ class InlineEngine:
 
     def wait(self, timeout_s: float) -> list[Outcome]:
         ready, self._ready = self._ready, []
+        if not ready:
+            time.sleep(min(timeout_s, 0.01))
         return ready
 
     def stop(self) -> None:

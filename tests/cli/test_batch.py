@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -240,6 +241,84 @@ def test_a_manifest_from_a_pipe(place, toy_checkpoint, fakes, monkeypatch, capsy
     assert batch("-", "--out-dir", "out", checkpoint=toy_checkpoint) == 0
     assert fakes == ["a"]
     assert json.loads(Path("out/results.jsonl").read_text())["state"] == "done"
+
+
+class Service:
+    """Feeds a batch through a pipe, a line whenever it likes, and reads its events."""
+
+    def __init__(self, monkeypatch, checkpoint, *options):
+        rows, self._write = os.pipe()
+        self._read, events = os.pipe()
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(os.fdopen(rows, "rb")))
+        self.events, self.code = os.fdopen(self._read), None
+
+        def work():
+            options_ = ["--out-dir", "out", "--progress-fd", str(events), "-q", *options]
+            self.code = batch("-", *options_, checkpoint=checkpoint)
+            os.close(events)
+
+        self._thread = threading.Thread(target=work, daemon=True)
+        # Signals can only be listened to in the main thread.
+        monkeypatch.setattr("signal.signal", lambda *_: None)
+        self._thread.start()
+
+    def feed(self, text):
+        os.write(self._write, f"{text}\n".encode())
+
+    def answer(self):
+        """The next event about a row: kind, row and code."""
+        for line in self.events:
+            event = json.loads(line)
+            if "job" in event:
+                return event["event"], event["job"], event.get("code", event.get("video_s"))
+        raise AssertionError("no more events")
+
+    def finish(self):
+        os.close(self._write)
+        self._thread.join(60)
+        rest = [json.loads(line)["event"] for line in self.events]
+        self.events.close()
+        return self.code, rest
+
+
+def test_rows_begin_as_they_come(place, toy_checkpoint, fakes, monkeypatch):
+    """Each line is answered before the next one is written; nothing stops the others."""
+    (place / "data" / "bad.wav").write_bytes(b"")
+    row = {"image": "data/face.png", "audio": "data/one.wav"}
+    service = Service(monkeypatch, toy_checkpoint)
+    for line, told in (
+        (json.dumps({"id": "a", **row}), ("saved", "a", 2.0)),
+        ("{rubbish", ("error", "", "E-MANIFEST-ROW")),
+        (json.dumps({"id": "a", **row}), ("error", "a", "E-MANIFEST-ROW")),
+        (json.dumps({"id": "b", **row, "audio": "none.wav"}), ("error", "b", "E-MANIFEST-ROW")),
+        (json.dumps({"id": "c", **row, "audio": "data/bad.wav"}), ("error", "c", "E-AUDIO-EMPTY")),
+        (json.dumps({"id": "d", **row, "output": "a.mp4"}), ("error", "d", "E-MANIFEST-ROW")),
+        (json.dumps({"id": "e", **row}), ("saved", "e", 2.0)),
+    ):
+        service.feed(line)
+        assert service.answer() == told
+    assert service.finish() == (7, ["error"])
+    assert fakes == ["a", "c", "e"]
+    results = [json.loads(line) for line in Path("out/results.jsonl").read_text().splitlines()]
+    assert [found["state"] for found in results] == ["done", *4 * ["failed"], "failed", "done"]
+    # Fed again: what is done is told at once, and not done again.
+    service = Service(monkeypatch, toy_checkpoint)
+    service.feed("id,image,audio")
+    service.feed("e,data/face.png,data/one.wav")
+    assert service.answer()[:2] == ("saved", "e")
+    service.feed("f,data/face.png,data/one.wav")
+    assert service.answer() == ("saved", "f", 2.0)
+    assert service.finish()[0] == 0
+    assert fakes == ["a", "c", "e", "f"]
+
+
+@pytest.mark.parametrize(("line", "told"), [("id,picture", "lacks the columns"), ("", "is empty")])
+def test_a_pipe_that_brings_no_table(place, toy_checkpoint, fakes, monkeypatch, capfd, line, told):
+    service = Service(monkeypatch, toy_checkpoint)
+    if line:
+        service.feed(line)
+    assert service.finish()[0] == 2
+    assert told in capfd.readouterr().err
 
 
 def test_a_dry_run_reads_everything_and_writes_nothing(place, toy_checkpoint, fakes, capsys):
