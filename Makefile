@@ -3,6 +3,7 @@
 #   make gallery  render examples/gallery anew: six faces, three voices, and five minutes of one
 #   make test    install the development extra; formatting, lint, types, import directions, tests
 #   make check   the same
+#   make live-examples  test examples/livekit and examples/pipecat against their packages
 #   make docs    renew the generated pages and figures, build the documentation in build/docs
 #   make train-tiny ASSETS=dir   make the embedded model again
 
@@ -23,7 +24,7 @@ SOURCES := weights.toml README.md LICENSE NOTICE \
 INSTALLED := $(if $(wildcard $(DEVELOPMENT)),$(DEVELOPMENT),$(PACKAGE))
 
 .DELETE_ON_ERROR:
-.PHONY: demo gallery test check docs train-tiny clean
+.PHONY: demo gallery test check live-examples docs train-tiny clean
 
 demo: $(INSTALLED)
 	mkdir -p out
@@ -43,6 +44,11 @@ test: $(DEVELOPMENT)
 	$(BIN)/mypy joyflash_cli
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# These packages are large, and no part of the development extra.
+live-examples: $(DEVELOPMENT)
+	$(PIP_INSTALL) livekit-agents pipecat-ai
+	$(BIN)/python -m pytest tests/test_live_examples.py
 
 docs: $(DEVELOPMENT)
 	$(BIN)/python docs/draw.py

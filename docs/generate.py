@@ -72,13 +72,14 @@ Every object has `v` (1; changes when a key changes its meaning) and `event`:
 | `block` | render | `block` of `blocks` is written: `frames`, `fps`, `realtime_factor`, `eta_s` |
 | `wait` | render | every ten seconds without a block: `waited_s` |
 | `rows` | batch | every ten seconds: `rows`, `done`, `failed`, `running`, `open` |
-| `saved` | both | the video; in a batch with its row as `job` |
+| `saved` | both | the video; in a batch with its row as `job` and, made just now, its figures |
 | `stopped` | render | a signal ended it; where the part is that was kept |
 | `error` | both | `code` and `text`; with `job` that of a row, which does not end the batch |
 | `done` | both | `exit_code`, unless an `error` was the end |
 
 Frames and rates of `start` and `block` are those of the model, whatever `--output-fps` says. A
-reader that leaves early does not stop the render.
+reader that leaves early does not stop the render. `joyflash live` has [events of its
+own](live.md#events).
 """
 
 SETTINGS = """## Settings

@@ -14,6 +14,7 @@ from joyflash_cli.media.scene import FrameOptions
 from joyflash_cli.render.device import DTYPES, choose_device, choose_dtype
 from joyflash_cli.render.joyflash import JoyFlash
 from joyflash_cli.render.latency import Latency, compute_latency
+from joyflash_cli.render.live_film import LiveFrame
 from joyflash_cli.render.record import RunRecord
 from joyflash_cli.render.request import (
     RenderPlan,
@@ -21,15 +22,18 @@ from joyflash_cli.render.request import (
     plan_render,
     read_request,
 )
+from joyflash_cli.render.session import Session
 
 __all__ = [
     "DTYPES",
     "FrameOptions",
     "JoyFlash",
     "Latency",
+    "LiveFrame",
     "RenderPlan",
     "RenderRequest",
     "RunRecord",
+    "Session",
     "choose_device",
     "choose_dtype",
     "compute_latency",

@@ -29,12 +29,14 @@ class LiveFrame:
         index: Position in the video, from 0.
         pixels: ``(H, W, 3)`` uint8 RGB.
         sound: Its own sound ``(n, 1)`` float32 at the session's rate.
+        is_spoken: Whether pushed sound is in it.
         is_repeated: Whether the picture is that of the frame before, because none was ready.
     """
 
     index: int
     pixels: np.ndarray
     sound: AudioClip
+    is_spoken: bool
     is_repeated: bool
 
 

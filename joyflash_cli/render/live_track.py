@@ -185,6 +185,12 @@ class LiveTrack:
             self._num_given = frame + 1
             return self._decided(frame)[:, None]
 
+    def is_spoken(self, frame: int) -> bool:
+        """Whether that frame has pushed sound in it."""
+        with self._changed:
+            samples = self._decided(frame)
+            return samples is not self._silence.get(len(samples))
+
     def left(self, frame: int) -> list[Happening]:
         """Says that a frame has left: readers may hear further, and what happened is told."""
         with self._changed:

@@ -206,7 +206,8 @@ class Session:
                 self._last = picture
                 self._wait_for(index)
                 sound = AudioClip(self._track.sound_of(index), self.rate_hz)
-                yield LiveFrame(index, picture, sound, is_repeated)
+                is_spoken = self._track.is_spoken(index)
+                yield LiveFrame(index, picture, sound, is_spoken, is_repeated)
                 self._tell_of(index)
                 index += 1
         finally:

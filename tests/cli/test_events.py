@@ -139,6 +139,7 @@ class Status:
     num_rows, num_done, num_failed, num_running, num_open = 3, 1, 1, 1, 1
     num_elsewhere, num_idle, num_rendered, video_s, elapsed_s = 0, 0, 0, 0.0, 0.0
     last = None
+    facts = {"video_s": 2.0}  # noqa: RUF012
 
 
 def test_rows_of_a_batch_are_named():

@@ -117,25 +117,34 @@ class Told(list):
         return [name for name, _ in self]
 
 
-def live_session(*, block_s=0.1, late="fall-behind", rate_hz=2_000, fps=FPS):
+def live_session(
+    *,
+    block_s=0.1,
+    late="fall-behind",
+    rate_hz=2_000,
+    fps=FPS,
+    clock=None,
+    on_event=None,
+    size=(2, 2),
+):
     """A session over stub chunks: ``(session, events, clock, chunks made so far)``."""
-    clock = FakeClock()
+    clock = clock or FakeClock()
     track = LiveTrack(fps, rate_hz, clock=clock)
     told, made = Told(), []
 
     def begin(request):
-        made.append(StubChunks(track, request.audio, block_s))
+        made.append(StubChunks(track, request.audio, block_s, size))
         return made[-1]
 
     session = Session(
-        request_of(),
-        read_picture=lambda _: request_of(),
+        request_of(size),
+        read_picture=lambda _: request_of(size),
         open_chunks=begin,
         track=track,
         fps=fps,
         latency=Latency(1, AHEAD / fps, BLOCK / fps, (AHEAD + BLOCK) / fps, 8, 4.0),
         late=late,
-        on_event=told,
+        on_event=on_event or told,
     )
     return session, told, clock, made
 
