@@ -32,6 +32,7 @@ from joyflash_cli.cli.options import (
     Quiet,
     Sign,
     SignThumbnail,
+    SignTimestamp,
     Size,
     SkipDamaged,
     StageThreads,
@@ -41,7 +42,6 @@ from joyflash_cli.cli.options import (
     option,
     say,
 )
-from joyflash_cli.errors import UsageError
 from joyflash_cli.media.inputs.hearing import SoundChoices
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class ModelOptions:
     sign: Path | None
     key: Path | None
     sign_thumbnail: bool
+    sign_timestamp: str
     progress: str
     quiet: bool
 
@@ -90,22 +91,10 @@ class ModelOptions:
 
     @property
     def signing(self) -> "Signing | None":
-        """By whom videos are signed.
+        """By whom videos are signed."""
+        from joyflash_cli.provenance.identity import choose_signing
 
-        Raises:
-            UsageError: ``E-SIGN-KEY`` for a certificate without its key, or the other way round.
-        """
-        from joyflash_cli.provenance.identity import Signing
-
-        if self.sign is not None and self.key is not None:
-            return Signing(self.sign.absolute(), self.key.absolute(), self.sign_thumbnail)
-        if self.sign is not None or self.key is not None or self.sign_thumbnail:
-            raise UsageError(
-                "--sign CERT and --key FILE belong together, and --sign-thumbnail to both",
-                hint="joyflash provenance init makes a certificate and a key to try out",
-                code="E-SIGN-KEY",
-            )
-        return None
+        return choose_signing(self.sign, self.key, self.sign_thumbnail, self.sign_timestamp)
 
     @property
     def execution(self) -> "ExecutionOptions":
@@ -189,6 +178,7 @@ class RenderOptions(ModelOptions):
     sign: Sign = None
     key: Key = None
     sign_thumbnail: SignThumbnail = False
+    sign_timestamp: SignTimestamp = ""
     look_ahead: Annotated[
         int | None,
         option(
@@ -366,6 +356,7 @@ class BatchOptions(ModelOptions):
     sign: Sign = None
     key: Key = None
     sign_thumbnail: SignThumbnail = False
+    sign_timestamp: SignTimestamp = ""
     progress: Progress = "auto"
     progress_fd: ProgressFd = None
     as_json: Annotated[

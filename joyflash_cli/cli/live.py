@@ -79,9 +79,11 @@ def live(options: LiveOptions) -> None:
 
 def _run(options: LiveOptions, signals: StopSignals, events: EventStream) -> None:
     from joyflash_cli.render.sampling import with_sampler_options
+    from joyflash_cli.render.seal import check_signing
     from joyflash_cli.weights.store import resolve_checkpoint
 
     image, output, names = _chosen(options)
+    check_signing(options.signing, names)
     sound = None
     if options.audio is not None:
         sound = open_sound(
@@ -108,6 +110,7 @@ def _run(options: LiveOptions, signals: StopSignals, events: EventStream) -> Non
             needs_face=not options.allow_no_face,
             frame=options.frame_options,
             label=options.label,
+            signing=options.signing,
         )
         options.say(*(f"joyflash: warning: {warning}" for warning in session.request.warnings))
         told.session = session

@@ -18,6 +18,7 @@ from joyflash_cli.cli.options import (
     Device,
     FastDecode,
     Frame,
+    Key,
     LabelText,
     MaxSize,
     NoFastDecode,
@@ -27,6 +28,9 @@ from joyflash_cli.cli.options import (
     ProgressFd,
     Quantize,
     Quiet,
+    Sign,
+    SignThumbnail,
+    SignTimestamp,
     Size,
     StageThreads,
     VaeDevice,
@@ -112,6 +116,10 @@ class LiveOptions(ModelOptions):
     size: Size = None
     max_size: MaxSize = None
     label: LabelText = ""
+    sign: Sign = None
+    key: Key = None
+    sign_thumbnail: SignThumbnail = False
+    sign_timestamp: SignTimestamp = ""
     prompt: Annotated[
         str, option("--prompt", "For profiles with text control.", "TEXT", group=MODEL)
     ] = ""

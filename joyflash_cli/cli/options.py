@@ -234,6 +234,15 @@ Sign = Annotated[
 Key = Annotated[
     Path | None, option("--key", "The private key of --sign (PEM).", "FILE", group=FILES)
 ]
+SignTimestamp = Annotated[
+    str,
+    option(
+        "--sign-timestamp",
+        "Service that attests when it was signed (RFC 3161).",
+        "URL",
+        group=FILES,
+    ),
+]
 SignThumbnail = Annotated[
     bool,
     option("--sign-thumbnail", "Show the picture, small, in what is signed.", group=FILES),

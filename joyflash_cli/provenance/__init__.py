@@ -2,5 +2,5 @@
 
 ``identity`` reads and makes certificates and keys, ``signing`` signs a finished file, ``reading``
 tells what a file claims, whoever made it. All of it by c2pa-python, the extra ``provenance``;
-nothing here reaches the network.
+the network is reached for a time stamp alone, where one is asked for.
 """

@@ -29,11 +29,14 @@ class Signing:
         certificate: PEM file: the signer's certificate, then those that vouch for it.
         key: PEM file with its private key, not encrypted.
         thumbnail: Whether a small copy of the picture goes into the statement.
+        timestamps: Address of a service that attests the time (RFC 3161), or nothing; the only
+            thing for which the network is asked.
     """
 
     certificate: Path
     key: Path
     thumbnail: bool = False
+    timestamps: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,33 @@ class Identity:
         chain: The certificates as PEM.
         key: The private key as PKCS #8 PEM.
         subject: Whose certificate it is, in the notation of RFC 4514.
+        timestamps: See ``Signing``.
     """
 
     algorithm: str
     chain: bytes
     key: bytes
     subject: str
+    timestamps: str = ""
+
+
+def choose_signing(
+    certificate: Path | None, key: Path | None, thumbnail: bool = False, timestamps: str = ""
+) -> Signing | None:
+    """By whom is signed, from what was given; ``None`` for nobody.
+
+    Raises:
+        UsageError: ``E-SIGN-KEY`` for a certificate without its key, or anything without both.
+    """
+    if certificate is not None and key is not None:
+        return Signing(certificate.absolute(), key.absolute(), thumbnail, timestamps)
+    if any((certificate, key, thumbnail, timestamps)):
+        raise UsageError(
+            "--sign CERT and --key FILE belong together, and other --sign-... to both",
+            hint="joyflash provenance init makes a certificate and a key to try out",
+            code="E-SIGN-KEY",
+        )
+    return None
 
 
 def library(name: str) -> Any:
@@ -100,7 +124,8 @@ def read_identity(signing: Signing) -> Identity:
         serialization.NoEncryption(),
     )
     pem = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in certificates)
-    return Identity(_algorithm(key, signing.key), pem, plain, leaf.subject.rfc4514_string())
+    subject = leaf.subject.rfc4514_string()
+    return Identity(_algorithm(key, signing.key), pem, plain, subject, signing.timestamps)
 
 
 def make_identity(folder: Path, name: str, *, days: int, overwrite: bool) -> Signing:

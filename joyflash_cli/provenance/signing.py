@@ -6,7 +6,9 @@ import base64
 import io
 import mimetypes
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from joyflash_cli import __version__
@@ -53,16 +55,26 @@ def check_identity(signing: Signing) -> str:
         Who signs.
 
     Raises:
-        UsageError: ``E-SIGN-CERTIFICATE``, ``E-SIGN-KEY`` or ``E-SIGN-EXTRA``.
+        UsageError: ``E-SIGN-CERTIFICATE``, ``E-SIGN-KEY``, ``E-SIGN-TIMESTAMP`` or
+            ``E-SIGN-EXTRA``.
     """
     identity = read_identity(signing)
     try:
-        _sign(identity, "image/png", io.BytesIO(_PROBE), io.BytesIO(), {}, ())
+        _sign(replace(identity, timestamps=""), "image/png", io.BytesIO(_PROBE), io.BytesIO())
     except _errors() as error:
         raise UsageError(
             f"{signing.certificate} cannot sign Content Credentials: {_line(error)}",
             hint="a certificate for C2PA is needed; joyflash provenance init makes one to try out",
             code="E-SIGN-CERTIFICATE",
+        ) from error
+    try:
+        if identity.timestamps:
+            _sign(identity, "image/png", io.BytesIO(_PROBE), io.BytesIO())
+    except _errors() as error:
+        raise UsageError(
+            f"{identity.timestamps} attests no time: {_line(error)}",
+            hint="give the address of an RFC 3161 service, or leave --sign-timestamp out",
+            code="E-SIGN-TIMESTAMP",
         ) from error
     return identity.subject
 
@@ -118,8 +130,8 @@ def _sign(
     mime: str,
     source: Any,
     target: Any,
-    facts: Mapping[str, Any],
-    ingredients: Sequence[Ingredient],
+    facts: Mapping[str, Any] = MappingProxyType({}),
+    ingredients: Sequence[Ingredient] = (),
     *,
     is_beside: bool = False,
 ) -> bytes:
@@ -129,7 +141,9 @@ def _sign(
     settings = QUIET | {
         "builder": {"thumbnail": {"enabled": False}, "created_assertion_labels": list(created)}
     }
-    info = c2pa.C2paSignerInfo(identity.algorithm, identity.chain, identity.key, None)
+    info = c2pa.C2paSignerInfo(
+        identity.algorithm, identity.chain, identity.key, identity.timestamps or None
+    )
     with c2pa.Context.from_dict(settings) as context, c2pa.Signer.from_info(info) as signer:
         files = [one for one in ingredients if _has_credentials(one, context)]
         plain = [one for one in ingredients if one not in files]

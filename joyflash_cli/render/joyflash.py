@@ -201,7 +201,7 @@ class JoyFlash:
             on_event: Told what happens: a name and values.
             clock: The time, where it is not the wall's.
             choices: ``seed``, ``prompt``, ``face_index``, ``needs_face``, ``frame``,
-                ``label``: as for ``read_request``.
+                ``label``, ``signing``: as for ``read_request``.
 
         Raises:
             ImageError: When the picture cannot be used.

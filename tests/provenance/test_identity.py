@@ -2,6 +2,7 @@
 
 import datetime
 import stat
+from dataclasses import replace
 
 import pytest
 
@@ -138,6 +139,13 @@ def test_what_the_standard_refuses_is_known_before_any_work(tmp_path):
     error = refused(signing, check_identity)
     assert error.code == "E-SIGN-CERTIFICATE"
     assert "cannot sign" in str(error)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/tsa", "no address"])
+def test_a_service_that_attests_no_time_is_known_before_any_work(made, address):
+    error = refused(replace(made, timestamps=address), check_identity)
+    assert error.code == "E-SIGN-TIMESTAMP"
+    assert address in str(error)
 
 
 @pytest.mark.parametrize(

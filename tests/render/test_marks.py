@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,6 +100,26 @@ def test_by_default_nothing_is_signed(joyflash, toy_picture, tmp_path):
     record = joyflash.render(request, tmp_path / "a.mkv")
     assert (record.signed_by, read_claims(record.output)["credentials"]) == (None, None)
     assert names(tmp_path) == ["a.mkv", "a.mkv.json"]
+
+
+def test_a_statement_goes_with_the_video_it_was_about(joyflash, signed, tmp_path):
+    joyflash.render(signed, tmp_path / "a.mkv")
+    unsigned = replace(signed, signing=None)
+    with pytest.raises(OutputError, match="exist"):
+        joyflash.render(unsigned, tmp_path / "a.mkv")
+    joyflash.render(unsigned, tmp_path / "a.mkv", overwrite=True)
+    assert names(tmp_path) == ["a.mkv", "a.mkv.json"]
+
+
+def test_a_live_video_is_signed_too(toy_checkpoint, toy_picture, signing, tmp_path, capfd):
+    write_wav(tmp_path / "v.wav", VOICE)
+    arguments = ["live", str(toy_picture), "--audio", str(tmp_path / "v.wav"), "--max-size", "128"]
+    arguments += ["--checkpoint", str(toy_checkpoint), "--label", "AI"]
+    arguments += ["--sign", str(signing.certificate), "--key", str(signing.key)]
+    assert run([*arguments, "-o", "-"]) == 2
+    assert "error[E-SIGN-OUTPUT]" in capfd.readouterr().err
+    assert run([*arguments, "-o", str(tmp_path / "a.mp4")]) == 0
+    assert read_claims(tmp_path / "a.mp4")["credentials"]["state"] == "valid"
 
 
 @pytest.mark.parametrize("output", ["a.m3u8", None])
