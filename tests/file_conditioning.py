@@ -10,10 +10,30 @@ from joyflash_cli.conditioning.frames import (
     assemble_image_channels,
     audio_window_mask,
     audio_windows,
-    num_blocks_for,
 )
 from joyflash_cli.conditioning.stream import StaticConditioning
-from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, Conditioning
+from joyflash_cli.errors import ConfigError
+from joyflash_cli.types import FRAMES_PER_LATENT, MODEL_SAMPLE_RATE_HZ, Conditioning
+
+
+def num_latents_for(num_video_frames: int) -> int:
+    """Latent frames T that cover this many video frames: the least T with 4T-3 >= frames."""
+    if num_video_frames < 1:
+        raise ConfigError(f"{num_video_frames} video frames are no clip")
+    return 1 + math.ceil((num_video_frames - 1) / FRAMES_PER_LATENT)
+
+
+def num_blocks_for(num_video_frames: int, block_frames: int, *, prefix_frames: int = 0) -> int:
+    """Blocks that cover this many video frames, at least one.
+
+    Args:
+        num_video_frames: Frames of the finished video.
+        block_frames: Latent frames per block.
+        prefix_frames: Latent frames before the first block that are given, not sampled
+            (AvatarForcing: the reference latent is latent frame 0).
+    """
+    sampled = max(1, num_latents_for(num_video_frames) - prefix_frames)
+    return math.ceil(sampled / block_frames)
 
 
 class FileConditioning:
@@ -45,7 +65,14 @@ class FileConditioning:
                 self._rule, start, stop, num_rows=self._rows.shape[1], **lead
             )
             mask = None if inside.all() else inside
-        return Conditioning(image, static.text, static.image_tokens, audio, static.face, mask)
+        return Conditioning(
+            image=image,
+            text=static.text,
+            image_tokens=static.image_tokens,
+            audio=audio,
+            face=static.face,
+            audio_mask=mask,
+        )
 
 
 def conditioning_from_audio(

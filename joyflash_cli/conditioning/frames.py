@@ -13,15 +13,13 @@ Three rules are in use:
 * ``"fantasytalking"``: rows at the encoder's own rate, a window around the latent's centre.
 """
 
-import math
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from joyflash_cli.conditioning.config import AudioWindowRule, ImageConvention
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.types import FRAMES_PER_LATENT, on_device
+from joyflash_cli.types import on_device
 
 
 def row_indices(rule: AudioWindowRule, start: int, stop: int) -> Int[Tensor, "T A"]:
@@ -90,26 +88,6 @@ def audio_window_mask(
     """
     indices = row_indices(rule, start, stop) + lead_rows
     return (indices >= 0) & (indices < num_rows)
-
-
-def num_latents_for(num_video_frames: int) -> int:
-    """Latent frames T that cover this many video frames: the least T with 4T-3 >= frames."""
-    if num_video_frames < 1:
-        raise ConfigError(f"{num_video_frames} video frames are no clip")
-    return 1 + math.ceil((num_video_frames - 1) / FRAMES_PER_LATENT)
-
-
-def num_blocks_for(num_video_frames: int, block_frames: int, *, prefix_frames: int = 0) -> int:
-    """Blocks that cover this many video frames, at least one.
-
-    Args:
-        num_video_frames: Frames of the finished video.
-        block_frames: Latent frames per block.
-        prefix_frames: Latent frames before the first block that are given, not sampled
-            (AvatarForcing: the reference latent is latent frame 0).
-    """
-    sampled = max(1, num_latents_for(num_video_frames) - prefix_frames)
-    return math.ceil(sampled / block_frames)
 
 
 _MASK_CHANNELS = {"clip": 0, "wan-i2v": 4}

@@ -5,10 +5,7 @@ features that are already about lips. Every row depends on a short stretch of so
 on nothing else, so that a stream gives the same rows as the whole file.
 """
 
-import json
 import math
-from dataclasses import asdict
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -16,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from joyflash_cli.encoders.protocol import FrontEndConfig
-from joyflash_cli.errors import CheckpointError
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 
 MEL_RATE_HZ = 100
@@ -208,34 +204,3 @@ def mel_filterbank(
     distance = bins[None] - corners[1:-1, None]
     weights = torch.where(distance < 0, 1 + distance / rise, 1 - distance / fall).clamp_min(0)
     return (weights / weights.sum(1, keepdim=True)).float()
-
-
-def save_front_end(model: FrontEnd, path: Path) -> None:
-    """Write the weights (``.safetensors``) and beside them the sizes (``.json``)."""
-    from safetensors.torch import save_file
-
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
-    path.with_suffix(".json").write_text(json.dumps(asdict(model.config), indent=2) + "\n")
-
-
-def load_front_end(path: Path | str) -> FrontEnd:
-    """Read a front end in evaluation mode.
-
-    Args:
-        path: The ``.safetensors`` file; its sizes lie beside it in a ``.json`` file.
-
-    Raises:
-        CheckpointError: A file is missing or does not fit.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = Path(path)
-    try:
-        model = FrontEnd(FrontEndConfig(**json.loads(path.with_suffix(".json").read_text())))
-        model.load_state_dict(load_file(path))
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} is no audio front end: {error}", hint="train or fetch it again"
-        ) from error
-    return model.eval()

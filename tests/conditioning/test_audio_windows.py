@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from file_conditioning import num_blocks_for, num_latents_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,8 +10,6 @@ from joyflash_cli.conditioning.frames import (
     AudioWindowRule,
     audio_window_mask,
     audio_windows,
-    num_blocks_for,
-    num_latents_for,
     row_indices,
 )
 from joyflash_cli.errors import ConfigError

@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -7,11 +5,9 @@ import torch
 from joyflash_cli.encoders.front_end import (
     FrontEnd,
     FrontEndConfig,
-    load_front_end,
     mel_filterbank,
-    save_front_end,
 )
-from joyflash_cli.errors import CheckpointError, ConfigError
+from joyflash_cli.errors import ConfigError
 
 
 @pytest.fixture
@@ -107,26 +103,6 @@ def test_mel_bands_are_complete_and_in_order():
     model = FrontEnd()
     loudest = model.log_mel(tone[None])[0, :, 20].argmax()
     assert abs(float(centres[loudest]) * 40 - 1000) < 80
-
-
-def test_saved_weights_come_back(front_end, tmp_path):
-    path = tmp_path / "front_end.safetensors"
-    save_front_end(front_end, path)
-    loaded = load_front_end(path)
-    assert loaded.config == front_end.config
-    waveform = sound(9)
-    torch.testing.assert_close(loaded.encode(waveform, 9), front_end.encode(waveform, 9))
-
-
-def test_files_that_do_not_fit_are_named(front_end, tmp_path):
-    path = tmp_path / "front_end.safetensors"
-    with pytest.raises(CheckpointError, match="no audio front end"):
-        load_front_end(path)
-    save_front_end(front_end, path)
-    sizes = json.loads(path.with_suffix(".json").read_text())
-    path.with_suffix(".json").write_text(json.dumps(sizes | {"hidden": 32}))
-    with pytest.raises(CheckpointError, match="no audio front end"):
-        load_front_end(path)
 
 
 def test_impossible_sizes_are_refused():

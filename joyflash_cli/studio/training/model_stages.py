@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from joyflash_cli.encoders.front_end import FrontEnd, load_front_end, save_front_end
+from joyflash_cli.encoders.front_end import FrontEnd
 from joyflash_cli.render.load import load_parts
 from joyflash_cli.studio.clips.clip_framing import measure_framing
 from joyflash_cli.studio.clips.clips import ClipStore
@@ -24,6 +24,7 @@ from joyflash_cli.studio.training.decoder_batches import (
 )
 from joyflash_cli.studio.training.export import export_around, export_checkpoint, exported_sampler
 from joyflash_cli.studio.training.front_end import film_voices, train_front_end
+from joyflash_cli.studio.training.front_end_file import load_front_end, save_front_end
 from joyflash_cli.studio.training.generator import train_generator
 from joyflash_cli.studio.training.latent_reader import train_latent_reader
 from joyflash_cli.studio.training.latents import build_latents, load_latents
