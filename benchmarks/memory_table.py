@@ -1,4 +1,4 @@
-"""What every profile takes of a GPU by the product's own count: `python benchmarks/memory_table.py`.
+"""What every profile takes of a GPU by our own count: `python benchmarks/memory_table.py`.
 
 Nothing is downloaded or computed: parts are files with the true names and shapes and no numbers in
 them, and what a render would refuse or allow is counted from those. The states of the prompts are
