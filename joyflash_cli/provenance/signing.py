@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from joyflash_cli import __version__
 from joyflash_cli.errors import JoyFlashError, OutputError, UsageError
-from joyflash_cli.files import file_sha256
+from joyflash_cli.files import file_sha256, write_reason
 from joyflash_cli.media.outputs.names import STATEMENT_SUFFIX
 from joyflash_cli.media.outputs.xmp import TRAINED
 from joyflash_cli.provenance.identity import Identity, Signing, library, read_identity
@@ -109,10 +109,11 @@ def sign_file(
                 written.write(manifest)
         _verify(source if is_beside else target, mime, manifest if is_beside else None)
     except BaseException as error:
+        reason = _room_error(target) or error
         target.unlink(missing_ok=True)
         if not isinstance(error, (OSError, UsageError, *_errors())):
             raise
-        raise _failed(_line(error)) from error
+        raise _failed(_line(reason)) from error
 
 
 def mime_type(path: Path) -> str:
@@ -230,6 +231,16 @@ def _verify(path: Path, mime: str, manifest: bytes | None) -> None:
         raise _failed(f"it does not verify when it is read back ({state})")
 
 
+def _room_error(target: Path) -> OSError | None:
+    """What the system says where there is no room: the library does not pass it on."""
+    try:
+        with target.open("ab") as file:
+            file.write(bytes(1 << 16))
+    except OSError as error:
+        return error
+    return None
+
+
 def _failed(reason: str) -> OutputError:
     return OutputError(
         f"the video cannot be signed: {reason}",
@@ -247,6 +258,8 @@ def _errors() -> tuple[type[Exception], ...]:
 def _line(error: BaseException) -> str:
     if isinstance(error, JoyFlashError):
         return error.message
+    if isinstance(error, OSError):
+        return write_reason(error)
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import resource
 import sys
 
 import numpy as np
@@ -143,6 +144,17 @@ def test_what_cannot_be_signed_leaves_nothing(tmp_path, signing):
         signed(tmp_path / "a.mp4", signing)
     assert caught.value.code == "E-SIGN"
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_full_disk_is_told_in_the_systems_words(video, signing):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (video.stat().st_size, before[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot be signed: .*large"):
+            signed(video, signing)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in video.parent.iterdir()] == ["a.mp4"]
 
 
 def test_show_tells_people_and_programs(video, signing, capsys):
