@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,8 @@ def _public(key: Any) -> bytes:
 def _read(path: Path, what: str) -> bytes:
     wrong = _wrong_key if what == "key" else _wrong
     try:
+        if stat.S_ISFIFO(path.stat().st_mode):  # read before the work and at its end
+            raise wrong(path, "is a pipe, which can be read only once", "give a file")
         with path.open("rb") as file:
             content = file.read(MAX_PEM_BYTES + 1)
     except OSError as error:

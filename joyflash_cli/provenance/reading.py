@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ def read_claims(path: Path, anchors: Path | None = None) -> dict[str, Any]:
     if path.suffix == STATEMENT_SUFFIX and path.with_suffix("").is_file():
         path = path.with_suffix("")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _unreadable(path, "it is no file")
         source_type, comment = read_source_type(path), read_comment(path)
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error

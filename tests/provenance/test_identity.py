@@ -1,6 +1,7 @@
 """Certificates and keys: what is made, what is read, and one clear line for all that is wrong."""
 
 import datetime
+import os
 import stat
 from dataclasses import replace
 
@@ -121,6 +122,11 @@ def test_files_that_are_missing_or_exchanged(made, tmp_path):
     assert "cannot be read" in str(refused(Signing(tmp_path / "no", made.key)))
     assert "cannot be read" in str(refused(Signing(made.certificate, tmp_path)))
     assert "holds no certificates" in str(refused(Signing(made.key, made.certificate)))
+
+
+def test_a_pipe_could_not_be_read_again(made, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert "is a pipe" in str(refused(Signing(made.certificate, tmp_path / "pipe")))
 
 
 def test_a_key_with_a_passphrase(made, tmp_path):

@@ -179,7 +179,8 @@ def test_show_of_other_files(video, picture, capsys):
     assert "IPTC digital source type: http" in capsys.readouterr().out
     assert run(["provenance", "show", str(video), "--trust", str(picture)]) == 2
     assert "E-PROVENANCE-TRUST" in capsys.readouterr().err
-    assert run(["provenance", "show", "nothing.mp4"]) == 3
+    for path in ("nothing.mp4", "/dev/null", str(picture.parent)):
+        assert run(["provenance", "show", path]) == 3
     assert "E-PROVENANCE]" in capsys.readouterr().err
 
 
