@@ -212,3 +212,47 @@ def test_latents_of_another_kind_are_refused(decoder):
     with pytest.raises(UsageError, match=r"\(4 channels, stride 8\).* has 12 channels") as caught:
         FastDecodeCodec(tiny, decoder)
     assert caught.value.code == "E-FAST-DECODE"
+
+
+def both_ways():
+    from joyflash_cli.codec.taehv_encoder import TaehvEncoder, taehv_codec_from_state
+
+    torch.manual_seed(3)
+    decoder = TaehvDecoder(TaehvConfig(widths=(16, 12, 8, 8)))
+    state = decoder.state_dict() | TaehvEncoder(8, 16).state_dict()
+    return taehv_codec_from_state(state), state
+
+
+def test_a_clip_is_filled_up_at_its_end_with_its_last_frame():
+    """Five frames are two latents: 0..3, and frame 4 four times."""
+    codec, _ = both_ways()
+    clip = torch.rand(1, 5, 3, 16, 24) * 2 - 1
+    filled = torch.cat((clip, clip[:, 4:].expand(-1, 3, -1, -1, -1)), dim=1)
+    latents = codec.encode(clip, clip[:, 0])
+    assert latents.shape == (1, 2, 16, 2, 3)
+    assert torch.equal(latents, codec.encode(filled, clip[:, 0]))
+    # A latent hears what was before it, and nothing that comes.
+    assert torch.equal(latents[:, :1], codec.encode(clip[:, :4], clip[:, 0]))
+    assert not torch.allclose(latents[:, 1:], codec.encode(filled[:, 4:], clip[:, 4]), atol=1e-4)
+
+
+def test_what_is_encoded_decodes_to_as_many_frames():
+    codec, _ = both_ways()
+    clip = torch.rand(2, 33, 3, 16, 16) * 2 - 1
+    frames, _ = codec.decode(codec.encode(clip, clip[:, 0]), codec.start_decoding())
+    assert frames.shape == clip.shape
+    assert torch.equal(
+        codec.reference_latents(clip[:, 0]), codec.encode(clip[:, :1], clip[:, 0])[:, 0]
+    )
+
+
+def test_an_encoder_that_is_missing_or_strange_is_refused():
+    from joyflash_cli.codec.taehv_encoder import taehv_codec_from_state
+
+    _, state = both_ways()
+    decoder = {name: value for name, value in state.items() if name.startswith("decoder.")}
+    lacking = {name: value for name, value in state.items() if name != "encoder.17.bias"}
+    for wrong in (decoder, lacking, state | {"encoder.99.weight": torch.ones(1)}):
+        with pytest.raises(CheckpointError) as caught:
+            taehv_codec_from_state(wrong)
+        assert caught.value.code == "E-CHECKPOINT-LAYOUT"
