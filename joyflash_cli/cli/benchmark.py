@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from joyflash_cli.cli.command_lines import ModelOptions
 from joyflash_cli.cli.help_text import DEVICE, MESSAGES
 from joyflash_cli.cli.options import (
     Attention,
@@ -22,7 +23,6 @@ from joyflash_cli.cli.options import (
     Quantize,
     Quiet,
     VaeDevice,
-    chosen_decoder,
     option,
     say,
     takes,
@@ -36,7 +36,7 @@ WARM_UP_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkOptions:
+class BenchmarkOptions(ModelOptions):
     """The command line of ``joyflash benchmark``."""
 
     profile: ProfileName
@@ -69,7 +69,7 @@ class BenchmarkOptions:
         int | None, option("--threads", "CPU threads; default: half the cores.", "N", min=1)
     ] = None
     attention: Attention = "auto"
-    compile: Compile = False
+    compile_layers: Compile = False
     offload: Offload = "none"
     quantize: Quantize = "none"
     fast_decode: FastDecode = False
@@ -85,17 +85,9 @@ class BenchmarkOptions:
     def placement(self, head_dim: int) -> "Placement":
         """The choices, checked as far as that goes without a checkpoint."""
         from joyflash_cli.model.kernels import check_backend
-        from joyflash_cli.render.placement import ExecutionOptions, choose_placement
+        from joyflash_cli.render.placement import choose_placement
 
-        execution = ExecutionOptions(
-            attention=self.attention,
-            compile=self.compile,
-            offload=self.offload,
-            fast_decode=chosen_decoder(self.fast_decode, self.no_fast_decode),
-            codec_device=self.vae_device,
-            quantize=self.quantize,
-        )
-        placement = choose_placement(self.device, self.dtype, execution)
+        placement = choose_placement(self.device, self.dtype, self.execution)
         check_backend(
             self.attention, device=placement.device, dtype=placement.dtype, head_dim=head_dim
         )

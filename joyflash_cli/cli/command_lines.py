@@ -17,17 +17,23 @@ from joyflash_cli.cli.options import (
     Compile,
     Debug,
     Device,
+    Dtype,
+    FaceIndex,
     FastDecode,
     Frame,
+    Image,
     Key,
     LabelText,
     MaxSize,
     NoFastDecode,
     Offload,
     OutputFps,
+    Overwrite,
+    PictureArgument,
     Profile,
     Progress,
     ProgressFd,
+    Prompt,
     Quantize,
     Quiet,
     Sign,
@@ -53,7 +59,7 @@ if TYPE_CHECKING:
 
 
 class ModelOptions:
-    """What ``render`` and ``batch`` are told alike: the base of their command lines."""
+    """What the verbs that run a model are told alike: the base of their command lines."""
 
     audio_track: int | None
     skip_damaged: bool
@@ -125,15 +131,11 @@ class ModelOptions:
 class RenderOptions(ModelOptions):
     """The command line of ``joyflash render``."""
 
-    picture: Annotated[
-        str | None, typer.Argument(metavar="IMAGE", help="Short for --image.", show_default=False)
-    ] = None
+    picture: PictureArgument = None
     voice: Annotated[
         str | None, typer.Argument(metavar="AUDIO", help="Short for --audio.", show_default=False)
     ] = None
-    image: Annotated[
-        Path | None, option("--image", "Picture: PNG, JPEG, HEIC, WebP, ...", "FILE", group=FILES)
-    ] = None
+    image: Image = None
     audio: Annotated[
         str | None,
         option("--audio", "Voice: any sound file, or - for WAV on stdin.", "FILE", group=FILES),
@@ -166,10 +168,7 @@ class RenderOptions(ModelOptions):
     seed: Annotated[
         int, option("--seed", "Same seed and number format, same video.", "N", group=MODEL, min=0)
     ] = 0
-    face: Annotated[
-        int | None,
-        option("--face", "Which face, 0 the largest (default).", "N", group=MODEL, min=0),
-    ] = None
+    face: FaceIndex = None
     allow_no_face: AllowNoFace = False
     frame: Frame = None
     size: Size = None
@@ -201,16 +200,7 @@ class RenderOptions(ModelOptions):
         ),
     ] = None
     device: Device = "auto"
-    dtype: Annotated[
-        str,
-        option(
-            "--dtype",
-            "auto, bf16, fp16 or fp32.",
-            "NAME",
-            group=DEVICE,
-            autocompletion=complete_dtype,
-        ),
-    ] = "auto"
+    dtype: Dtype = "auto"
     gpus: Annotated[
         int,
         option(
@@ -229,12 +219,8 @@ class RenderOptions(ModelOptions):
     no_fast_decode: NoFastDecode = False
     vae_device: VaeDevice = None
     quantize: Quantize = "none"
-    prompt: Annotated[
-        str, option("--prompt", "For profiles with text control.", "TEXT", group=MODEL)
-    ] = ""
-    overwrite: Annotated[
-        bool, option("--overwrite", "Replace what exists, but never an input.", group=FILES)
-    ] = False
+    prompt: Prompt = ""
+    overwrite: Overwrite = False
     dry_run: Annotated[
         bool,
         option("--dry-run", "Check everything, say what would be done, and stop.", group=CONTROL),

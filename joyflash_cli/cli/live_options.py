@@ -4,11 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from joyflash_cli.cli.command_lines import ModelOptions
-from joyflash_cli.cli.completion import complete_dtype
-from joyflash_cli.cli.help_text import DEVICE, EXPERT, FILES, MODEL
+from joyflash_cli.cli.help_text import EXPERT, FILES, MODEL
 from joyflash_cli.cli.options import (
     AllowNoFace,
     Attention,
@@ -16,16 +13,22 @@ from joyflash_cli.cli.options import (
     Compile,
     Debug,
     Device,
+    Dtype,
+    FaceIndex,
     FastDecode,
     Frame,
+    Image,
     Key,
     LabelText,
     MaxSize,
     NoFastDecode,
     Offload,
+    Overwrite,
+    PictureArgument,
     Profile,
     Progress,
     ProgressFd,
+    Prompt,
     Quantize,
     Quiet,
     Sign,
@@ -42,12 +45,8 @@ from joyflash_cli.cli.options import (
 class LiveOptions(ModelOptions):
     """The command line of ``joyflash live``."""
 
-    picture: Annotated[
-        str | None, typer.Argument(metavar="IMAGE", help="Short for --image.", show_default=False)
-    ] = None
-    image: Annotated[
-        Path | None, option("--image", "Picture: PNG, JPEG, HEIC, WebP, ...", "FILE", group=FILES)
-    ] = None
+    picture: PictureArgument = None
+    image: Image = None
     output: Annotated[
         str | None,
         option("-o --output", "Video: as for render; - for MP4 on stdout.", "FILE", group=FILES),
@@ -87,9 +86,7 @@ class LiveOptions(ModelOptions):
         Path | None,
         option("--control", "Take messages from this Unix socket.", "SOCKET", group=FILES),
     ] = None
-    overwrite: Annotated[
-        bool, option("--overwrite", "Replace what exists, but never an input.", group=FILES)
-    ] = False
+    overwrite: Overwrite = False
     late: Annotated[
         str,
         option(
@@ -107,10 +104,7 @@ class LiveOptions(ModelOptions):
     profile: Profile = "tiny"
     checkpoint: Checkpoint = None
     seed: Annotated[int, option("--seed", "Of everything random.", "N", group=MODEL, min=0)] = 0
-    face: Annotated[
-        int | None,
-        option("--face", "Which face, 0 the largest (default).", "N", group=MODEL, min=0),
-    ] = None
+    face: FaceIndex = None
     allow_no_face: AllowNoFace = False
     frame: Frame = None
     size: Size = None
@@ -120,17 +114,9 @@ class LiveOptions(ModelOptions):
     key: Key = None
     sign_thumbnail: SignThumbnail = False
     sign_timestamp: SignTimestamp = ""
-    prompt: Annotated[
-        str, option("--prompt", "For profiles with text control.", "TEXT", group=MODEL)
-    ] = ""
+    prompt: Prompt = ""
     device: Device = "auto"
-    dtype: Annotated[
-        str,
-        option(
-            "--dtype", "auto, bf16, fp16 or fp32.", "NAME", group=DEVICE,
-            autocompletion=complete_dtype,
-        ),
-    ] = "auto"  # fmt: skip
+    dtype: Dtype = "auto"
     threads: StageThreads = None
     attention: Attention = "auto"
     compile_layers: Compile = False

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from joyflash_cli.cli.completion import complete_device, complete_profile
+from joyflash_cli.cli.completion import complete_device, complete_dtype, complete_profile
 from joyflash_cli.cli.help_text import DEVICE, EXPERT, FILES, MESSAGES, MODEL
 
 Options = TypeVar("Options")
@@ -120,6 +120,29 @@ Device = Annotated[
         group=DEVICE,
         autocompletion=complete_device,
     ),
+]
+Dtype = Annotated[
+    str,
+    option(
+        "--dtype",
+        "auto, bf16, fp16 or fp32.",
+        "NAME",
+        group=DEVICE,
+        autocompletion=complete_dtype,
+    ),
+]
+PictureArgument = Annotated[
+    str | None, typer.Argument(metavar="IMAGE", help="Short for --image.", show_default=False)
+]
+Image = Annotated[
+    Path | None, option("--image", "Picture: PNG, JPEG, HEIC, WebP, ...", "FILE", group=FILES)
+]
+FaceIndex = Annotated[
+    int | None, option("--face", "Which face, 0 the largest (default).", "N", group=MODEL, min=0)
+]
+Prompt = Annotated[str, option("--prompt", "For profiles with text control.", "TEXT", group=MODEL)]
+Overwrite = Annotated[
+    bool, option("--overwrite", "Replace what exists, but never an input.", group=FILES)
 ]
 ProfileName = Annotated[
     str, typer.Argument(metavar="PROFILE", help="A model; see joyflash weights list.")
