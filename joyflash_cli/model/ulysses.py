@@ -36,7 +36,9 @@ class Ranks:
 
     def of_pass(self, num_frames: int, tokens_per_frame: int) -> "SharedPass":
         """How a pass of so many latent frames is shared out."""
-        return SharedPass(self, num_frames, tokens_per_frame)
+        least, more = divmod(tokens_per_frame, self.size)
+        num_tokens = tuple(least + (rank < more) for rank in range(self.size))
+        return SharedPass(self, num_frames, num_tokens)
 
     def exchange(self, parts: Sequence[Tensor], shapes: Sequence[Sequence[int]]) -> list[Tensor]:
         """A part for every rank against one of these shapes from every rank, in their order."""
@@ -58,12 +60,12 @@ class SharedPass:
     Attributes:
         ranks: Who takes part.
         num_frames: Latent frames.
-        tokens_per_frame: Tokens of each, of all ranks together.
+        num_tokens: Tokens of each that every rank has, as ``tensor_split`` shares them out.
     """
 
     ranks: Ranks
     num_frames: int
-    tokens_per_frame: int
+    num_tokens: tuple[int, ...]
 
     def own(self, tokens: Float[Tensor, "B T P D"]) -> Float[Tensor, "B T P2 D"]:
         """This rank's tokens of every frame."""
@@ -79,7 +81,7 @@ class SharedPass:
         own = torch.stack((query, key, value)).unflatten(2, (self.num_frames, -1))
         parts = own.chunk(self.ranks.size, dim=4)
         before, after = parts[0].shape[:3], parts[0].shape[4:]
-        shapes = [(*before, num_tokens, *after) for num_tokens in self._num_tokens()]
+        shapes = [(*before, num_tokens, *after) for num_tokens in self.num_tokens]
         return list(torch.cat(self.ranks.exchange(parts, shapes), dim=3).flatten(2, 3))
 
     def to_tokens(self, attended: Float[Tensor, "B L N2 K"]) -> Float[Tensor, "B L2 N K"]:
@@ -91,10 +93,5 @@ class SharedPass:
 
     def gather(self, own: Float[Tensor, "B T P2 D"]) -> Float[Tensor, "B T P D"]:
         """All tokens of every frame, on every rank."""
-        shapes = [(*own.shape[:2], number, own.shape[3]) for number in self._num_tokens()]
+        shapes = [(*own.shape[:2], number, own.shape[3]) for number in self.num_tokens]
         return torch.cat(self.ranks.exchange([own] * self.ranks.size, shapes), dim=2)
-
-    def _num_tokens(self) -> list[int]:
-        """Tokens of a frame that each rank has, as ``tensor_split`` shares them out."""
-        least, more = divmod(self.tokens_per_frame, self.ranks.size)
-        return [least + (rank < more) for rank in range(self.ranks.size)]
