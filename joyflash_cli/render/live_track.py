@@ -124,6 +124,8 @@ class LiveTrack:
                         names.append(happening.values["name"])
                     elif happening.name == "segment_last_frame":
                         ids.append(happening.values["id"])
+                    elif happening.name == "idle":
+                        self._is_idle_told = False
             num_pushed = self._queue.num_pushed
             for item in self._queue.clear():
                 if isinstance(item, Mark):
@@ -138,10 +140,13 @@ class LiveTrack:
                 "dropped_s": round(num_dropped / self.format.sample_rate_hz, 3),
             }
             self._num_clears += 1
-            self._is_begun = self._is_speaking = self._is_idle_told = False
+            self._is_begun = self._is_speaking = False
             self._tell(frame, "cleared", values)
             for name in names:
                 self._tell(frame, "mark", {"name": name, "cleared": True})
+            if not self._is_idle_told:
+                self._is_idle_told = True
+                self._tell(frame, "idle", {})
             for reader in self._readers:
                 reader.take_back(frame)
             self._changed.notify_all()

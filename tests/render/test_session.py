@@ -115,6 +115,7 @@ def test_interrupted_at_any_moment(seed):
     cleared = told.of("cleared")[0]
     assert cleared["video_s"] == pytest.approx((at + 1) / FPS)
     assert cleared["ids"] == ["cut"]
+    assert told.of("idle")[1]["video_s"] == cleared["video_s"]
     assert [values["cleared"] for values in told.of("mark")] == [True]
     assert [values["id"] for values in told.of("segment_last_frame")] == ["new"]
 
