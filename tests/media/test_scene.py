@@ -5,8 +5,8 @@ import pytest
 
 from joyflash_cli.media.inputs.framing import Framed
 from joyflash_cli.media.inputs.similarity import Similarity
-from joyflash_cli.media.scene import FrameOptions, picture_scene
-from joyflash_cli.types import Square
+from joyflash_cli.media.scene import FrameOptions, fit_scene, picture_scene
+from joyflash_cli.types import Scene, Square
 
 
 def framed(picture: np.ndarray, left: float, top: float, side: float) -> Framed:
@@ -74,3 +74,17 @@ def test_a_square_knows_its_corners_and_bounds():
     assert square.bounds() == pytest.approx((-90, 20, 10, 120))
     seen = square.seen(left=10, top=0, scale=0.5)
     assert (seen.left, seen.top, seen.side, seen.angle) == (0, 10, 50, square.angle)
+
+
+@pytest.mark.parametrize("size", [(200, 100), (100, 200), (64, 64), (600, 300)])
+def test_another_picture_covers_the_video_and_keeps_its_face(size):
+    square = Square(210.0, 40.0, 60.0)
+    scene = Scene(ramp(300, 200), square, goes_on=True)
+    fitted = fit_scene(scene, size)
+    assert fitted.size_px == size
+    x, y = fitted.square.point(0.5, 0.5)
+    assert 0 < x < size[0]
+    assert 0 < y < size[1]
+    # The ramp's colours tell where a pixel came from.
+    red, green, _ = fitted.pixels[int(y), int(x)] / 255 * (300, 200, 1)
+    assert (red, green) == pytest.approx((240, 70), abs=4)
