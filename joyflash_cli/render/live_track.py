@@ -63,7 +63,7 @@ class LiveTrack:
         self._changed = threading.Condition()
         self._queue = SoundQueue(rate_hz, self.clock.now)
         self._max_waiting = round(max_waiting_s * rate_hz)
-        self._frames: deque[np.ndarray] = deque()
+        self._frames: deque[tuple[np.ndarray, int]] = deque()  # and samples that were pushed
         self._playhead = self._num_given = 0
         self._happenings: dict[int, list[Happening]] = {}
         self._readers: list[TrackReader] = []
@@ -188,13 +188,12 @@ class LiveTrack:
         """The samples ``(n, 1)`` float32 of the frame that leaves next."""
         with self._changed:
             self._num_given = frame + 1
-            return self._decided(frame)[:, None]
+            return self._decided(frame)[0][:, None]
 
     def is_spoken(self, frame: int) -> bool:
         """Whether that frame has pushed sound in it."""
         with self._changed:
-            samples = self._decided(frame)
-            return samples is not self._silence.get(len(samples))
+            return self._decided(frame)[1] > 0
 
     def left(self, frame: int) -> list[Happening]:
         """Says that a frame has left: readers may hear further, and what happened is told."""
@@ -244,7 +243,7 @@ class LiveTrack:
                     due = self._playhead + self.lead_frames
                     if reader.next_frame < self._playhead or self._is_behind(reader):
                         reader.jump_to(max(due - self.block_frames, self._playhead))
-                    samples = self._decided(reader.next_frame)
+                    samples, _ = self._decided(reader.next_frame)
                     reader.next_frame += 1
                     return samples[:, None]
                 self._changed.wait(WAKE_S)
@@ -256,7 +255,8 @@ class LiveTrack:
 
     # How it is decided.
 
-    def _decided(self, frame: int) -> np.ndarray:
+    def _decided(self, frame: int) -> tuple[np.ndarray, int]:
+        """A frame's samples ``(n,)``, and how many of them were pushed."""
         while self._playhead + len(self._frames) <= frame:
             self._decide(self._playhead + len(self._frames))
         return self._frames[frame - self._playhead]
@@ -265,7 +265,7 @@ class LiveTrack:
         """Takes a frame's sound from the queue, or silence where nothing is ready."""
         length = self._num_samples(frame, frame + 1)
         if not self._queue and self._is_idle_told:  # most of a quiet day
-            self._frames.append(self._silent(length))
+            self._frames.append((self._silent(length), 0))
             return
         parts: list[np.ndarray] = []
         filled = 0
@@ -288,7 +288,8 @@ class LiveTrack:
         if filled < length:
             self._pause(frame, filled)
             parts.append(self._silent(length - filled))
-        self._frames.append(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        samples = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        self._frames.append((samples, filled))
 
     def _speak(self, taken: Taken, frame: int) -> None:
         """Notes that a frame has sound of the segment."""
@@ -327,15 +328,14 @@ class LiveTrack:
         """Makes silent what was decided from a frame on; the samples of speech that were lost."""
         lost = 0
         for place in range(frame - self._playhead, len(self._frames)):
-            samples = self._frames[place]
-            is_spoken = samples is not self._silence.get(len(samples))
-            lost += len(samples) * is_spoken
+            samples, num_spoken = self._frames[place]
+            lost += num_spoken
             silent = self._silent(len(samples))
-            if place == frame - self._playhead and is_spoken:
+            if place == frame - self._playhead and num_spoken:
                 fade = min(round(FADE_S * self.format.sample_rate_hz), len(samples))
                 silent = silent.copy()
                 silent[:fade] = samples[:fade] * np.linspace(1, 0, fade, dtype=np.float32)
-            self._frames[place] = silent
+            self._frames[place] = silent, 0
         self._busy_until = min(self._busy_until, frame + 1)
         return lost
 

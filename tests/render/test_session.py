@@ -198,3 +198,48 @@ def test_a_slow_reader_gets_everything_later(late):
 def test_how_late_pictures_are_treated_is_known():
     with pytest.raises(UsageError, match="skip or fall-behind"):
         live_session(late="never")
+
+
+@pytest.mark.parametrize("late", ["fall-behind", "skip"])
+@pytest.mark.parametrize("seed", range(4))
+def test_any_conversation_loses_nothing_unsaid(seed, late):
+    """Every segment, mark and sample that went in is told of once, whatever happens in between."""
+    chance = random.Random(seed)
+    blocks = iter(lambda: chance.choice([0.05, 0.1, 0.3, 0.9]), None)
+    session, told, clock, made = live_session(block_s=blocks, late=late)
+    num_pushed, heard, ids, marks = 0, 0, [], []
+    for frame in session.frames():
+        heard += np.count_nonzero(frame.sound.samples)
+        assert len(frame.sound.samples) == FRAME_SAMPLES
+        if frame.index == 1500:
+            session.end()
+        if frame.index >= 1500:
+            continue
+        act = chance.random()
+        if act < 0.06:
+            seconds = chance.choice([0.01, 0.05, 0.3, 2.0])
+            session.push(tone(seconds))
+            num_pushed += round(seconds * RATE_HZ)
+        elif act < 0.08:
+            ids.append(f"segment {frame.index}")
+            session.end_segment(ids[-1])
+        elif act < 0.10:
+            marks.append(f"mark {frame.index}")
+            session.mark(marks[-1])
+        elif act < 0.11:
+            session.clear()
+        elif act < 0.113:
+            session.show("another.png")
+        elif act < 0.15:
+            clock.sleep(chance.choice([0.01, 0.2]))
+    ended = [values["id"] for values in told.of("segment_last_frame")]
+    dropped = [name for values in told.of("cleared") for name in values["ids"]]
+    assert sorted(ended + dropped) == sorted(ids)
+    assert sorted(values["name"] for values in told.of("mark")) == sorted(marks)
+    dropped_s = sum(values["dropped_s"] for values in told.of("cleared"))
+    fades = len(told.of("cleared")) * 0.005 * RATE_HZ
+    assert num_pushed - dropped_s * RATE_HZ == pytest.approx(heard, abs=fades + 1)
+    times = [values["video_s"] for _, values in told]
+    assert times == sorted(times)
+    assert not [values for name, values in told if name == "error"]
+    assert all(chunks.is_closed for chunks in made)
