@@ -281,6 +281,7 @@ def run_leaptalk(directory: Path, case: dict, report: Report) -> None:
         ),
     )
     reference, latents = _pictured(codec, report, case, settings)
+    scale = case.get("noise_scale", 1.0)
     for run in case["runs"]:
         chosen = dataclasses.replace(
             settings, steps=tuple(run["step_list"]), audio_guidance=run["guidance"]
@@ -289,7 +290,7 @@ def run_leaptalk(directory: Path, case: dict, report: Report) -> None:
         report.compare(f"{name}timesteps", warped_timesteps(chosen.steps, chosen.shift))
         RecordingStream(
             model, chosen, EmbeddedSource(embeddings, chosen, latents, case, report),
-            RecordedNoise(report.use(f"{name}draws")[0]), codec, reference, latents,
+            RecordedNoise(scale * report.use(f"{name}draws")[0]), codec, reference, latents,
             timesteps=tuple(report.io[f"{name}timesteps"].tolist()), report=report, run=name,
         ).finish()  # fmt: skip
 
