@@ -27,8 +27,7 @@ import statistics
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,8 +55,6 @@ BLOCK_FRAMES = 3
 UNUSED = (
     "gpu", "get_cuda_free_memory_gb", "DynamicSwapInstaller", "log_gpu_memory", "DEBUG",
 )  # fmt: skip
-WAITS = ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__")
-"""Methods of a tensor for which a program waits until the device has computed it."""
 
 
 def main() -> None:
@@ -262,6 +259,8 @@ def beside(options: argparse.Namespace) -> dict[str, Any]:
             continue
         runners[name] = Reference(checkout, options.size, dtype, plain_attention)
         runners[f"{name}, our attention"] = Reference(checkout, options.size, dtype, attend)
+    from counting import counted
+
     seconds: dict[str, list[float]] = {name: [] for name in runners}
     with torch.inference_mode():
         for turn in range(options.rounds + 1):
@@ -283,83 +282,10 @@ def beside(options: argparse.Namespace) -> dict[str, Any]:
     return {"size": options.size, "dtype": options.dtype, "rounds": options.rounds, "of": found}
 
 
-def counted(runner: Product | Reference) -> dict[str, float]:
-    """Operations, kernels and waits of one block; the runner is of no other use after it."""
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils.flop_counter import FlopCounterMode
-
-    class Kernels(TorchDispatchMode):
-        """Counts what computes; views and empty memory do not."""
-
-        num = 0
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
-            aliases = [value.alias_info for value in func._schema.returns]
-            is_view = any(alias is not None and not alias.is_write for alias in aliases)
-            if not is_view and "empty" not in func._schema.name and "detach" not in str(func):
-                self.num += 1
-            return func(*args, **(kwargs or {}))
-
-    with torch.no_grad():
-        with Kernels() as kernels:
-            runner.block()
-        with waits() as waited:
-            runner.block()
-        runner.write_attention_out()
-        with FlopCounterMode(display=False) as flops:
-            runner.block()
-    return {
-        "gflop_executed": round(flops.get_total_flops() / 1e9, 2),
-        "kernels_per_block": kernels.num,
-        "host_syncs_per_block": len(waited),
-    }
-
-
-@contextmanager
-def waits() -> Iterator[list[str]]:
-    """Names of the methods that would wait for a device, one for each call.
-
-    Answers of ``FiniteCheck`` do not count: they were sent to the host a block before.
-    """
-    import torch
-
-    from joyflash_cli.sampler.finite import FiniteCheck
-
-    found: list[str] = []
-    own = FiniteCheck.confirm
-    saved = {name: getattr(torch.Tensor, name) for name in WAITS}
-    is_confirming = []
-
-    def counting(name: str) -> Callable:
-        def method(tensor: Any, *args: Any, **kwargs: Any) -> Any:
-            if not is_confirming:
-                found.append(name)
-            return saved[name](tensor, *args, **kwargs)
-
-        return method
-
-    def confirm(check: FiniteCheck) -> None:
-        is_confirming.append(True)
-        try:
-            own(check)
-        finally:
-            is_confirming.pop()
-
-    try:
-        for name in WAITS:
-            setattr(torch.Tensor, name, counting(name))
-        FiniteCheck.confirm = confirm  # type: ignore[method-assign]
-        yield found
-    finally:
-        FiniteCheck.confirm = own  # type: ignore[method-assign]
-        for name, method in saved.items():
-            setattr(torch.Tensor, name, method)
-
-
 def of_ourselves(options: argparse.Namespace) -> dict[str, Any]:
     """What a steady block costs, counted and measured in this process."""
     import torch
+    from counting import counted
 
     from joyflash_cli.render.operations import block_operations
 

@@ -112,8 +112,12 @@ def steady_stream(
         reference_latent=reference,
     )
     block_tokens = settings.block_frames * config.tokens_per_frame(*grid)
-    keys = torch.randn(1, block_tokens, config.num_heads, config.head_dim, device=device)
-    keys = keys.to(transformer.patch_embedding.weight.dtype)
+    # Drawn on the CPU: the same on every device, and for any number of ranks.
+    generator = torch.Generator().manual_seed(0)
+    keys = torch.randn(1, block_tokens, config.num_heads, config.head_dim, generator=generator)
+    ranks, heads = transformer.ranks, transformer.num_own_heads
+    first = 0 if ranks is None else ranks.rank * heads
+    keys = keys[:, :, first : first + heads].to(transformer.patch_embedding.weight)
     num_clean = -(-(settings.sink_frames + settings.context_frames) // settings.block_frames) + 1
     for index in range(num_clean):
         stream.cache.append(((keys, keys),) * config.num_layers, settings.block_start(index))
