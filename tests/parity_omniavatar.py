@@ -83,11 +83,10 @@ def _compare_call(model: CausalTransformer, call: dict, report: Report) -> None:
     x, y, rows, timestep = report.use(
         *(f"{name}.{k}" for k in ("x", "y", "audio_rows", "timestep"))
     )
-    num_frames = x.shape[2]
+    batch, _, num_frames = x.shape[:3]
+    text = report.io[call["text"]].expand(batch, -1, -1)
     windows = audio_windows(rows, VIDEO_ROWS, 0, num_frames)
-    conditioning = Conditioning(
-        image=y.transpose(1, 2), text=report.io[call["text"]], audio=windows
-    )
+    conditioning = Conditioning(image=y.transpose(1, 2), text=text, audio=windows)
     kept: dict[str, Tensor] = {}
     watched = {
         "time": model.time_embedding,
@@ -105,12 +104,12 @@ def _compare_call(model: CausalTransformer, call: dict, report: Report) -> None:
         )
         for key, module in watched.items()
     ]
-    timesteps = timestep[:, None].expand(-1, num_frames)
+    timesteps = timestep.expand(batch)[:, None].expand(-1, num_frames)
     output = model(x.transpose(1, 2), timesteps, conditioning, positions=torch.arange(num_frames))
     for hook in hooks:
         hook.remove()
     # One timestep for all frames: every frame has the same vector.
-    report.compare(f"{name}.time", kept.pop("time")[:, 0])
+    report.compare(f"{name}.time", kept.pop("time")[: len(timestep), 0])
     report.compare(f"{name}.patch", kept.pop("patch").flatten(1, 2))
     for key, value in kept.items():
         report.compare(f"{name}.{key}", value)

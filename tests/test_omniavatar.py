@@ -73,8 +73,6 @@ def test_segments_overlap_and_cover_the_sound(checkpoint, toy_picture, toy_voice
     chunks = list(joyflash.stream(request))
     assert [len(chunk.frames) for chunk in chunks] == [21, 8, 4]  # 33 frames of 1.3 s
     assert plan_render(request, joyflash.sampler).num_blocks == 3
-    again = np.concatenate([chunk.frames for chunk in joyflash.stream(request)])
-    assert np.array_equal(again, np.concatenate([chunk.frames for chunk in chunks]))
 
 
 def test_prompt_sound_and_guidance_reach_the_frames(checkpoint, toy_picture, toy_voice):
@@ -93,12 +91,12 @@ def test_prompt_sound_and_guidance_reach_the_frames(checkpoint, toy_picture, toy
 
     base = first()
     assert not np.array_equal(base, first(prompt="the camera"))
-    assert not np.array_equal(base, first(seed=1))
-    for option in ("steps=3", "guidance=6", "text-guidance=1"):
-        files, labels = with_sampler_options(joyflash.files, [option])
-        assert "not trained" in labels[0]
-        changed = JoyFlash.load(files, device="cpu", dtype="float32")
-        assert not np.array_equal(base, first(changed)), option
+    options = ["steps=1", "guidance=6", "text-guidance=5"]
+    files, labels = with_sampler_options(joyflash.files, options)
+    assert all("not trained" in label for label in labels)
+    settings = files.description.sampler
+    assert (settings.passes_per_block, settings.steps) == (3, (1000.0,))
+    assert not np.array_equal(base, first(JoyFlash.load(files, device="cpu", dtype="float32")))
 
 
 @pytest.mark.parametrize("live", [False, True], ids=["file", "pipe"])
