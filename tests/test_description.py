@@ -29,7 +29,7 @@ def test_the_file_of_a_profile_is_a_description_once_the_weights_have_told_the_r
     assert description.codec == WanCodecConfig({})
     assert description.codec.spatial_stride == 8
     assert description.sampler.to_dict() == stated["sampler"]
-    assert description.hears_text
+    assert description.hears_text == (stated["transformer"]["text_dim"] is not None)
 
 
 def test_the_embedded_checkpoint(toy_checkpoint):

@@ -82,7 +82,9 @@ def convert_start(
     """
     kind = check_dtype(dtype)
     template = read_template(profile_name)
-    sources = find_sources(profile_name, source, roles=("transformer", "adapter"))
+    present = find_profile(profile_name).roles
+    roles = tuple(role for role in ("transformer", "adapter") if role in present)
+    sources = find_sources(profile_name, source, roles=roles)
     adapter = read_adapter(sources.get("adapter"))
     weights, base, outputs = plan_transformer(
         sources.weights("transformer"), template, adapter=adapter
