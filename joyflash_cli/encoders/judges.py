@@ -1,4 +1,4 @@
-"""Networks that judge films and make none: DINOv2 of transformers, Q-Align with its own code."""
+"""Networks that judge films and make none: DINOv2, CLIP, and Q-Align with its own code."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,14 @@ def load_dinov2(directory: Path) -> Any:
 
     network = Dinov2Model.from_pretrained(directory, local_files_only=True, use_safetensors=True)
     return network.eval()
+
+
+def load_clip(directory: Path) -> tuple[Any, Any]:
+    """CLIP of transformers and its tokenizer, from a folder of config, safetensors, tokenizer."""
+    from transformers import CLIPModel, CLIPTokenizer
+
+    network = CLIPModel.from_pretrained(directory, local_files_only=True, use_safetensors=True)
+    return network.eval(), CLIPTokenizer.from_pretrained(directory, local_files_only=True)
 
 
 def load_q_align(snapshot: Path) -> Any:

@@ -7,7 +7,12 @@ from pathlib import Path
 from joyflash_cli.errors import UsageError
 from joyflash_cli.measures.film_metrics import Drift, Lips, Speed
 from joyflash_cli.measures.metric import Metric
-from joyflash_cli.measures.score_metrics import IdentityConsistency, PictureLook, QAlignScores
+from joyflash_cli.measures.score_metrics import (
+    ClipIqa,
+    IdentityConsistency,
+    PictureLook,
+    QAlignScores,
+)
 from joyflash_cli.measures.sync_metric import SyncMetric
 from joyflash_cli.measures.table import Measure
 
@@ -16,6 +21,7 @@ METRICS: tuple[Metric, ...] = (
     SyncMetric(),
     IdentityConsistency(),
     QAlignScores(),
+    ClipIqa(),
     PictureLook(),
     Drift(),
     Speed(),

@@ -1,4 +1,4 @@
-"""IDC, Q_score and Q_face as metrics of videos, and a look at pictures that needs no download."""
+"""IDC, Q_score, Q_face and CLIP-IQA as metrics of videos, and a look that needs no download."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -51,18 +51,13 @@ class IdentityConsistency:
 
     def missing(self) -> str:
         """The command that brings DINOv2, where it is not."""
-        if find_spec("transformers") is None:
-            return NEEDS_TRANSFORMERS
-        try:
-            self._place()
-        except CheckpointError as error:
-            return f"{error.message}: {error.hint}"
-        return ""
+        return _missing("dinov2", self.directory)
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """Which DINOv2."""
-        return {"dinov2_sha256": file_sha256(self._place() / "model.safetensors")}
+        place = _place("dinov2", self.directory)
+        return {"dinov2_sha256": file_sha256(place / "model.safetensors")}
 
     def compute(self, clip: Clip) -> Measured:
         """Every frame against the picture, and against the frame before.
@@ -89,14 +84,7 @@ class IdentityConsistency:
     def _network(self) -> Any:
         from joyflash_cli.encoders.judges import load_dinov2
 
-        return load_dinov2(self._place())
-
-    def _place(self) -> Path:
-        from joyflash_cli.weights.sources import local_sources
-
-        if self.directory is not None:
-            return self.directory
-        return local_sources("measures", ["dinov2"])["dinov2"][0].parent
+        return load_dinov2(_place("dinov2", self.directory))
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +173,65 @@ class QAlignScores:
         return hub_cache() / folder / "snapshots" / Q_ALIGN_REVISION
 
 
+@dataclass(frozen=True, eq=False)
+class ClipIqa:
+    """How good the frames and the faces look to CLIP, asked for good and bad photos.
+
+    Attributes:
+        directory: ``config.json``, safetensors and ``tokenizer.json`` of another CLIP than the
+            downloaded one.
+    """
+
+    directory: Path | None = None
+    name = "clip_iqa"
+    measures = (
+        Measure("clip_iqa", "CLIP-IQA", "", "softmax of CLIP (ViT-B/32, 224 px) over \"Good "
+                "photo.\" and \"Bad photo.\", of one frame a second, 0 to 1",
+                "its authors take ResNet-50 without position embedding at full size: their figures "
+                "do not compare; only the middle square is seen; it is not Q_score",
+                fixed(3), "high"),
+        Measure("clip_iqa_face", "CLIP-IQA, face", "", "the same of the face, cut out by the "
+                "project's own points", "as for CLIP-IQA; it is not Q_face", fixed(3), "high"),
+    )  # fmt: skip
+    needs_download = True
+
+    def missing(self) -> str:
+        """The command that brings CLIP, where it is not."""
+        return _missing("clip", self.directory)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Which CLIP, and where faces are cut."""
+        from joyflash_cli.measures.scores import FACE_MARGIN
+
+        return {
+            "clip_sha256": file_sha256(_place("clip", self.directory) / "model.safetensors"),
+            "face_margin": FACE_MARGIN,
+            "points_sha256": asset_sha256(face_networks.ASSET),
+        }
+
+    def compute(self, clip: Clip) -> Measured:
+        """One frame a second, and its face.
+
+        Raises:
+            JoyFlashError: If the video cannot be read.
+        """
+        from joyflash_cli.measures.scores import antonym_score
+
+        faces = [face for face in _faces(clip) if face is not None]
+        values = {
+            "clip_iqa": antonym_score(*self._network, each_second(clip)),
+            "clip_iqa_face": antonym_score(*self._network, faces),
+        }
+        return Measured(values, {} if faces else {"clip_iqa_face": NO_FACE})
+
+    @cached_property
+    def _network(self) -> tuple[Any, Any]:
+        from joyflash_cli.encoders.judges import load_clip
+
+        return load_clip(_place("clip", self.directory))
+
+
 @dataclass(frozen=True)
 class PictureLook:
     """What pixels alone say of the picture; no network judges it, and it is not Q_score."""
@@ -246,3 +293,23 @@ def _faces(clip: Clip) -> Iterator[np.ndarray | None]:
     from joyflash_cli.measures.scores import face_crop
 
     return (face_crop(frame) for frame in each_second(clip))
+
+
+def _place(role: str, directory: Path | None) -> Path:
+    """Where the files of a role of the profile ``measures`` are, or the user's own."""
+    from joyflash_cli.weights.sources import local_sources
+
+    if directory is not None:
+        return directory
+    return local_sources("measures", [role])[role][0].parent
+
+
+def _missing(role: str, directory: Path | None) -> str:
+    """What brings transformers or the files of a role; empty where both are here."""
+    if find_spec("transformers") is None:
+        return NEEDS_TRANSFORMERS
+    try:
+        _place(role, directory)
+    except CheckpointError as error:
+        return f"{error.message}: {error.hint}"
+    return ""

@@ -1,8 +1,9 @@
-"""Scores of large public networks: IDC by DINOv2, Q_score and Q_face by Q-Align.
+"""Scores of large public networks: IDC by DINOv2, Q_score and Q_face by Q-Align, CLIP-IQA.
 
 The paper names the networks and no protocol. IDC here is the mean cosine of the frames' class
 tokens to the reference's, pictures shrunk to 256 pixels and cut to 224. Q-Align's answer is the
-softmax over its five words, weighted 1 to 0, of one frame a second.
+softmax over its five words, weighted 1 to 0, of one frame a second. CLIP-IQA (Wang, Chan and Loy,
+2023) is the softmax over a pair of antonyms, here for CLIP as transformers has it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from joyflash_cli.encoders.image import PIXEL_MEAN, PIXEL_STD
 from joyflash_cli.measures.picture_look import resized
 
 WORDS = ("excellent", "good", "fair", "poor", "bad")
@@ -23,6 +25,9 @@ PROMPT = (
 )
 Q_ALIGN_REPOSITORY = "q-future/one-align"
 Q_ALIGN_REVISION = "dcc603b95aa0ebd82afa696d4a1e20d11fc80ddb"
+
+ANTONYMS = ("Good photo.", "Bad photo.")
+"""What CLIP-IQA asks, the good one first."""
 
 FACE_MARGIN = 1.3
 """A face crop's side over the longer side of the outline of the face."""
@@ -75,6 +80,28 @@ def class_tokens(network: Any, pictures: Sequence[np.ndarray]) -> Tensor:
     return network(pixel_values=seen).last_hidden_state[:, 0]
 
 
+@torch.inference_mode()
+def antonym_score(network: Any, tokenizer: Any, pictures: Iterable[np.ndarray]) -> float | None:
+    """How much sooner CLIP calls pictures the good one of ``ANTONYMS``, 0 to 1.
+
+    Args:
+        network: ``CLIPModel``; its logits are cosines times its own scale.
+        tokenizer: Its tokenizer.
+        pictures: ``(H, W, 3)`` uint8, of any sizes.
+
+    Returns:
+        The mean of the softmax over both; ``None`` without pictures.
+    """
+    words = tokenizer(list(ANTONYMS), padding=True, return_tensors="pt")
+    size = network.config.vision_config.image_size
+    scores = []
+    for picture in pictures:
+        seen = _as_seen(picture, size, size, PIXEL_MEAN, PIXEL_STD)[None]
+        logits = network(pixel_values=seen, **words).logits_per_image
+        scores.append(float(logits.softmax(-1)[0, 0]))
+    return float(np.mean(scores)) if scores else None
+
+
 def face_crop(frame: np.ndarray) -> np.ndarray | None:
     """The square around the largest face of a frame ``(H, W, 3)``; ``None`` without a face."""
     from joyflash_cli.media.inputs.face_points import OUTLINE
@@ -119,15 +146,21 @@ class QAlign:
         return answer[:, -1, self._words]
 
 
-def _as_seen(picture: np.ndarray) -> Tensor:
-    """The picture ``(3, 224, 224)`` as DINOv2 was evaluated on it."""
+def _as_seen(
+    picture: np.ndarray,
+    resized_px: int = _RESIZED_PX,
+    seen_px: int = _SEEN_PX,
+    mean: Sequence[float] = _MEAN,
+    spread: Sequence[float] = _SPREAD,
+) -> Tensor:
+    """The middle ``(3, seen_px, seen_px)`` of the picture, by default as DINOv2 was evaluated."""
     height, width = picture.shape[:2]
-    scale = _RESIZED_PX / min(height, width)
-    size = max(_RESIZED_PX, round(height * scale)), max(_RESIZED_PX, round(width * scale))
+    scale = resized_px / min(height, width)
+    size = max(resized_px, round(height * scale)), max(resized_px, round(width * scale))
     small = resized(picture, size)
-    top, left = ((length - _SEEN_PX) // 2 for length in size)
-    pixels = small[:, top : top + _SEEN_PX, left : left + _SEEN_PX] / 255
-    return (pixels - torch.tensor(_MEAN)[:, None, None]) / torch.tensor(_SPREAD)[:, None, None]
+    top, left = ((length - seen_px) // 2 for length in size)
+    pixels = small[:, top : top + seen_px, left : left + seen_px] / 255
+    return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(spread)[:, None, None]
 
 
 def _square(picture: np.ndarray, colour: tuple[int, ...]) -> np.ndarray:

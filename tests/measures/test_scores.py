@@ -1,4 +1,4 @@
-"""IDC and Q-Align's scores: the arithmetic with stand-ins, DINOv2's code with random weights."""
+"""IDC, Q-Align's and CLIP's scores: arithmetic with stand-ins, networks with random weights."""
 
 from types import SimpleNamespace
 
@@ -7,20 +7,23 @@ import pytest
 import torch
 from PIL import Image
 
-from joyflash_cli.encoders.judges import load_dinov2
+from joyflash_cli.encoders.judges import load_clip, load_dinov2
 from joyflash_cli.measures.clip import Clip, VideoRow
 from joyflash_cli.measures.picture_look import clarity, noise_levels
 from joyflash_cli.measures.reader import IdentityNet, MouthReader, Readers
 from joyflash_cli.measures.score_metrics import (
+    ClipIqa,
     IdentityConsistency,
     PictureLook,
     QAlignScores,
 )
 from joyflash_cli.measures.scores import (
+    ANTONYMS,
     PROMPT,
     Q_ALIGN_REVISION,
     WORDS,
     QAlign,
+    antonym_score,
     class_tokens,
     consistency,
     face_crop,
@@ -227,6 +230,76 @@ def test_dinov2_that_is_not_here_is_named_with_the_command(tmp_path, monkeypatch
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert "joyflash weights fetch measures --role dinov2" in IdentityConsistency().missing()
+
+
+@pytest.fixture(scope="module")
+def clip_network(tmp_path_factory):
+    """A folder as fetched: three files, no configuration of a tokenizer."""
+    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("clip")
+    marks = ["<|startoftext|>", "<|endoftext|>"]
+    letters = [*"abdghopt.", *(f"{letter}</w>" for letter in "abdghopt.")]
+    tokens = [*letters, *marks]
+    CLIPTokenizer({token: i for i, token in enumerate(tokens)}, []).save_pretrained(folder)
+    (folder / "tokenizer_config.json").unlink()
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    size |= {"num_attention_heads": 2}
+    ends = {"bos_token_id": len(letters), "eos_token_id": len(letters) + 1}
+    config = CLIPConfig(
+        text_config={**size, **ends, "vocab_size": len(tokens), "max_position_embeddings": 16},
+        vision_config={**size, "image_size": 32, "patch_size": 8},
+        projection_dim=16,
+    )
+    CLIPModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_clip_iqa_is_the_softmax_over_scaled_cosines(clip_network):
+    from transformers import CLIPImageProcessor
+
+    network, tokenizer = load_clip(clip_network)
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    pictures = [noise, 255 - noise // 2]
+    processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32)
+    pixels = processor([Image.fromarray(p) for p in pictures], return_tensors="pt")["pixel_values"]
+    # Two words of letters, a stop and the marks around them: "bad" is a letter shorter.
+    words = tokenizer(list(ANTONYMS), padding=True, return_tensors="pt")
+    assert words["attention_mask"].sum(1).tolist() == [12, 11]
+    with torch.inference_mode():
+        seen = network.get_image_features(pixels).pooler_output
+        said = network.get_text_features(**words).pooler_output
+        cosines = torch.cosine_similarity(seen[:, None], said[None], dim=-1)
+        expected = (cosines * network.logit_scale.exp()).softmax(-1)[:, 0].tolist()
+        own = network(pixel_values=pixels, **words).logits_per_image.softmax(-1)[:, 0].tolist()
+    assert own == pytest.approx(expected, abs=1e-6)
+    found = [antonym_score(network, tokenizer, [picture]) for picture in pictures]
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert abs(found[0] - found[1]) > 1e-4
+    assert antonym_score(network, tokenizer, pictures) == pytest.approx(np.mean(expected), abs=1e-6)
+    assert antonym_score(network, tokenizer, []) is None
+
+
+def test_clip_iqa_of_a_film_is_never_called_q_score(film, clip_network, tmp_path):
+    metric = ClipIqa(clip_network)
+    assert metric.missing() == ""
+    assert len(metric.settings["clip_sha256"]) == 64
+    found = metric.compute(clip_of(film))
+    assert set(found.values) == {"clip_iqa", "clip_iqa_face"}
+    assert all(0 < value < 1 for value in found.values.values())
+    assert {measure.head for measure in metric.measures} == {"CLIP-IQA", "CLIP-IQA, face"}
+    assert all("it is not Q_" in measure.limits for measure in metric.measures)
+    path = write_video(tmp_path / "grey.mp4", np.full((30, 64, 64, 3), 90, np.uint8))
+    faceless = metric.compute(clip_of(path))
+    assert faceless.values["clip_iqa_face"] is None
+    assert "no face" in faceless.reasons["clip_iqa_face"]
+
+
+def test_clip_that_is_not_here_is_named_with_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert "joyflash weights fetch measures --role clip" in ClipIqa().missing()
 
 
 def test_noise_is_measured_in_levels():
