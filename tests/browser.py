@@ -1,7 +1,8 @@
 """A headless Chromium for tests, spoken to through a pipe; no driver is needed.
 
 The DevTools protocol: one JSON object per message, a zero byte after each, file descriptors 3 and
-4 of the browser. It opens local files only: every name on the network resolves to nothing.
+4 of the browser. It opens local files and ``127.0.0.1`` only: every other name on the network
+resolves to nothing.
 """
 
 import base64
@@ -75,7 +76,11 @@ class Page:
 
     def open(self, path: Path) -> None:
         """Shows a local file and waits until it is loaded."""
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.show(path.resolve().as_uri())
+
+    def show(self, address: str) -> None:
+        """Shows an address and waits until it is loaded."""
+        self.call("Page.navigate", url=address)
         self._wait(lambda message: message.get("method") == "Page.loadEventFired")
 
     def evaluate(self, expression: str) -> Any:
@@ -160,7 +165,7 @@ def _start(profile: Path, commands: int, answers: int) -> subprocess.Popen:
         "--disable-background-networking",
         "--no-first-run",
         "--hide-scrollbars",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         f"--user-data-dir={profile}",
         "about:blank",
     ]
