@@ -3,7 +3,7 @@
 #   make gallery  render examples/gallery anew: six faces, three voices, and five minutes of one
 #   make test    install the development extra; formatting, lint, types, import directions, tests
 #   make check   the same
-#   make live-examples  test examples/livekit and examples/pipecat against their packages
+#   make live-examples  test the examples of livekit, pipecat and WHIP against their packages
 #   make docs    renew the generated pages and figures, build the documentation in build/docs
 #   make train-tiny ASSETS=dir   make the embedded model again
 
@@ -47,7 +47,7 @@ test: $(DEVELOPMENT)
 
 # These packages are large, and no part of the development extra.
 live-examples: $(DEVELOPMENT)
-	$(PIP_INSTALL) livekit-agents pipecat-ai
+	$(PIP_INSTALL) livekit-agents pipecat-ai aiortc
 	$(BIN)/python -m pytest tests/test_live_examples.py
 
 docs: $(DEVELOPMENT)

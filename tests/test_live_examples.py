@@ -4,8 +4,11 @@ The packages are large: ``make live-examples`` installs them and runs this file.
 """
 
 import asyncio
+import contextlib
 import importlib.util
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -152,3 +155,95 @@ def test_the_node_of_comfyui(toy_checkpoint, portrait, monkeypatch):
     assert frames.shape == (13, 128, 128, 3)
     assert 0 <= float(frames.min()) < float(frames.max()) <= 1
     assert (fps, sound) == (25.0, audio)
+
+
+def test_the_publisher_of_whip(tmp_path):
+    """A WHIP server on this machine gets pictures and sound, and the session's end."""
+    pytest.importorskip("aiortc")
+    from joyflash_cli.media.outputs.writer import open_muxer
+    from joyflash_cli.types import AudioClip, SoundFormat
+
+    example = load(EXAMPLES / "whip" / "joyflash_whip.py")
+    video = tmp_path / "talk.mp4"
+    with open_muxer(video, size=(64, 48), fps=25, audio=SoundFormat(16_000, 1)) as muxer:
+        frames = np.full((75, 48, 64, 3), 200, np.uint8)
+        muxer.write(frames, AudioClip(np.full((48_000, 1), 0.3, np.float32), 16_000))
+        muxer.finish()
+
+    async def send():
+        with WhipServer(asyncio.get_running_loop()) as server:
+            await example.publish(server.address, "secret", str(video))
+            await server.connection.close()
+        return server
+
+    server = asyncio.run(asyncio.wait_for(send(), 30))
+    assert server.requests == [
+        ("POST", "/whip", "Bearer secret"),
+        ("DELETE", "/it", "Bearer secret"),
+    ]
+    pictures = server.received["video"]
+    assert len(pictures) > 60
+    assert (pictures[-1].width, pictures[-1].height) == (64, 48)
+    assert pictures[-1].to_ndarray(format="gray").mean() == pytest.approx(200, abs=5)
+    heard_s = sum(frame.samples / frame.sample_rate for frame in server.received["audio"])
+    assert heard_s == pytest.approx(3.0, abs=0.5)
+
+
+class WhipServer:
+    """Takes one session and keeps what it receives; used in a ``with`` statement."""
+
+    def __init__(self, loop):
+        self.loop = loop
+        self.requests = []
+        self.received = {"video": [], "audio": []}
+        self.connection = None
+        self._tasks = []
+
+    def __enter__(self):
+        whip = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                whip.requests.append(("POST", self.path, self.headers["Authorization"]))
+                offer = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                answer = asyncio.run_coroutine_threadsafe(whip.answer(offer), whip.loop).result()
+                self.send_response(201)
+                self.send_header("Location", "/it")
+                self.end_headers()
+                self.wfile.write(answer.encode())
+
+            def do_DELETE(self):
+                whip.requests.append(("DELETE", self.path, self.headers["Authorization"]))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self._http.server_port}/whip"
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._http.shutdown()
+        self._http.server_close()
+
+    async def answer(self, offer):
+        from aiortc import RTCPeerConnection, RTCSessionDescription
+
+        self.connection = RTCPeerConnection()
+        self.connection.on("track", lambda track: self._tasks.append(self._receive(track)))
+        await self.connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+        await self.connection.setLocalDescription(await self.connection.createAnswer())
+        return self.connection.localDescription.sdp
+
+    def _receive(self, track):
+        from aiortc.mediastreams import MediaStreamError
+
+        async def receive():
+            with contextlib.suppress(MediaStreamError):
+                while True:
+                    self.received[track.kind].append(await track.recv())
+
+        return asyncio.ensure_future(receive())
