@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -133,6 +134,7 @@ def test_a_socket_and_another_picture(base, toy_picture):
             if Path("face.sock").is_socket():
                 break
             time.sleep(0.1)
+        assert stat.S_IMODE(Path("face.sock").stat().st_mode) == 0o600  # nobody else may speak
         with socket.socket(socket.AF_UNIX) as client:
             client.connect("face.sock")
             client.sendall(

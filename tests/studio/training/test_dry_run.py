@@ -1,6 +1,7 @@
 """Costs from shapes: they are the passes that rollouts really make."""
 
 import dataclasses
+import functools
 from collections import Counter
 from pathlib import Path
 
@@ -94,8 +95,13 @@ def toy_costs(gpus=4, **changes):
     return estimate_costs(run)
 
 
+@functools.cache
+def plain_costs():
+    return toy_costs()
+
+
 def test_parameters_are_those_of_the_networks():
-    costs = toy_costs()
+    costs = plain_costs()
     count = sum(p.numel() for p in toy_model(SIZES).parameters())
     assert set(costs.parameters.values()) == {count}
     assert costs.memory_bytes["generator"] == 20 * count / 4
@@ -103,7 +109,7 @@ def test_parameters_are_those_of_the_networks():
 
 
 def test_what_makes_a_step_cheaper():
-    full = toy_costs()
+    full = plain_costs()
     assert toy_costs(gpus=8).total_flops == pytest.approx(full.total_flops / 2)
     frugal = toy_costs(recompute_layers=True)
     assert frugal.memory_bytes["activations"] < full.memory_bytes["activations"]
@@ -131,6 +137,6 @@ def test_the_full_size_recipes_are_the_papers(repository: Path, recipe: str):
 
 
 def test_the_description_has_all_three():
-    text = describe_costs(toy_costs())
+    text = describe_costs(plain_costs())
     for word in ("parameters", "memory per GPU of 4", "operations per step", "real score"):
         assert word in text

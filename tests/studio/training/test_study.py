@@ -139,7 +139,7 @@ def test_the_command_measures_what_is_missing_and_writes_the_table(config, tmp_p
         drift = {"60": {"colour": 1.0, "sharpness": 1.0, "identity": 1.0}}
         return {
             "lip_correlation": 0.5 + 0.1 * seed, "identity_similarity": 0.9, "sharpness": 1.0,
-            "border_flicker": 1.0, "drift": drift,
+            "border_flicker": 1.0, "drift": drift, "videos": {"lip_correlation": 0.7},
         }  # fmt: skip
 
     monkeypatch.setattr(generation, "CheckpointRenderer", lambda checkpoint: checkpoint)
