@@ -4,6 +4,7 @@ Networks stand on the meta device: nothing is allocated or computed. Operations 
 products and attention, a multiplication and an addition as two, as makers of devices count them.
 """
 
+import functools
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -203,6 +204,7 @@ def pass_bytes_sent(
     return tokens * (num_ranks - 1) * (in_layers + predicted) * element_bytes
 
 
+@functools.lru_cache(maxsize=256)  # a rollout's passes are few, and asked for again and again
 @torch.no_grad()
 def pass_operations(
     config: TransformerConfig,

@@ -7,7 +7,7 @@ each shape that a rollout takes, and the schedule says how often each shape come
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -165,7 +165,6 @@ class _Measured:
         self.layer_parameters = max(layers)
         self.root_parameters = self.num_parameters - sum(layers)
         self.tokens_per_frame = config.tokens_per_frame(*latent_size)
-        self.flops = cache(self._flops)
 
     @cached_property
     def _shallow(self) -> tuple[CausalTransformer, CausalTransformer]:
@@ -173,7 +172,7 @@ class _Measured:
         one, two = (meta_transformer(replace(self.config, num_layers=count)) for count in (1, 2))
         return one, two
 
-    def _flops(self, shape: PassShape) -> float:
+    def flops(self, shape: PassShape) -> float:
         """Multiplications and additions of one forward pass."""
         return pass_operations(self.config, shape, self.latent_size)
 
