@@ -1,5 +1,7 @@
 """The numbers of published models, as their profiles have them."""
 
+from dataclasses import replace
+
 from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Options
 from joyflash_cli.model.config import (
     TINY,
@@ -20,36 +22,22 @@ WAN_1_3B = TransformerConfig(
 )
 """Wan2.1 T2V 1.3B."""
 
-AVATAR_1_3B = TransformerConfig(
-    dim=1536,
-    num_layers=30,
-    num_heads=12,
-    ffn_dim=8960,
+AVATAR_1_3B = replace(
+    WAN_1_3B,
     in_channels=33,
-    text_dim=4096,
     audio_pack=AudioPackConfig(),
 )
 """OmniAvatar, LiveTalk and AvatarForcing 1.3B: 33 input channels and the additive audio adapter."""
 
-FUN_INP_1_3B = TransformerConfig(
-    dim=1536,
-    num_layers=30,
-    num_heads=12,
-    ffn_dim=8960,
+FUN_INP_1_3B = replace(
+    WAN_1_3B,
     in_channels=36,
-    text_dim=4096,
     image_token_dim=1280,
 )
 """Wan2.1-Fun 1.3B InP: image to video with CLIP tokens."""
 
-JOYAVATAR_1_3B = TransformerConfig(
-    dim=1536,
-    num_layers=30,
-    num_heads=12,
-    ffn_dim=8960,
-    in_channels=36,
-    text_dim=4096,
-    image_token_dim=1280,
+JOYAVATAR_1_3B = replace(
+    FUN_INP_1_3B,
     audio_attention=AudioAttentionConfig(audio_dim=768, tokens_per_latent=21),
     face_attention=FaceAttentionConfig(),
 )
@@ -66,13 +54,9 @@ WAN_14B = TransformerConfig(
 )
 """Wan2.1 T2V 14B."""
 
-AVATAR_14B = TransformerConfig(
-    dim=5120,
-    num_layers=40,
-    num_heads=40,
-    ffn_dim=13824,
+AVATAR_14B = replace(
+    WAN_14B,
     in_channels=33,
-    text_dim=4096,
     audio_pack=AudioPackConfig(),
 )
 """OmniAvatar 14B."""
