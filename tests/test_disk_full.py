@@ -5,12 +5,12 @@ The disk is a real one, a few pages in memory, so these need the right to mount.
 
 import dataclasses
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import write_tone
+from programs import run_program
 from small_disk import small_disk
 
 from joyflash_cli.cli.app import run
@@ -100,10 +100,7 @@ def test_render_to_standard_output(disk, toy_checkpoint, toy_picture, tmp_path):
     disk.leave(3)
     output = disk.folder / "out.mp4"
     with output.open("wb") as file:
-        done = subprocess.run(
-            [sys.executable, "-c", "from joyflash_cli.cli.app import main; main()", *command],
-            stdout=file, stderr=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
+        done = run_program(command, stdout=file, text=True)
     check_refusal((done.returncode, "", done.stderr), 6, "E-OUTPUT-FULL")
     assert output.stat().st_size == 3 * 4096
 

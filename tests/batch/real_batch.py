@@ -1,5 +1,6 @@
 """A batch that really renders, in the process that drives it."""
 
+import sys
 from pathlib import Path
 
 from inline_engine import InlineEngine
@@ -10,8 +11,9 @@ from joyflash_cli.batch.renderer import RendererSettings
 from joyflash_cli.batch.runner import BatchRunner
 
 
-def run_batch(manifest: str, out_dir: str, checkpoint: str) -> int:
+def main() -> None:
     """Runs a table of rows; 0 when all of them are done."""
+    manifest, out_dir, checkpoint = sys.argv[1:]
     settings = RendererSettings("tiny", checkpoint, "float32")
     choices = BatchChoices(Path(out_dir), "toy", settings.parameters)
     rules = RowRules(Path(manifest).parent, "tiny", False)
@@ -19,4 +21,4 @@ def run_batch(manifest: str, out_dir: str, checkpoint: str) -> int:
         plan = prepare_batch(file, Path(manifest).name, choices=choices, rules=rules)
     with InlineEngine(settings.load) as engine:
         status = BatchRunner(plan, engine).run()
-    return 0 if status.num_done == status.num_rows else 7
+    sys.exit(0 if status.num_done == status.num_rows else 7)

@@ -6,30 +6,50 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
 import pytest
 from conftest import write_tone
-from fork_server import ForkServer
+from programs import Program
 
 from joyflash_cli.media.outputs.probe import probe
 
 pytestmark = pytest.mark.slow
 ROUNDS = 50
+BATCH = Path(__file__).parents[1] / "batch"
 
 
-@pytest.fixture(scope="module")
-def server():
-    with ForkServer() as made:
-        yield made
+class Job:
+    """A command line or a batch, started again and again in one folder, with what it says."""
 
+    def __init__(self, arguments: list[str], folder: Path, log: Path, **options) -> None:
+        self._arguments, self._options = arguments, {"cwd": folder, **options}
+        self._log = log
 
-def timed(server: ForkServer, *job) -> float:
-    """Seconds that a job takes now, on this machine as busy as it is."""
-    began = time.monotonic()
-    assert server.run(*job) == 0, Path(job[-1]).read_text()
-    return time.monotonic() - began
+    def start(self) -> Program:
+        with self._log.open("wb") as log:
+            return Program(self._arguments, stdout=log, stderr=log, **self._options)
+
+    def finish(self) -> None:
+        """Lets it end by itself."""
+        assert self.start().wait() == 0, self._log.read_text()
+
+    def timed(self) -> float:
+        """Seconds that it takes now, on this machine as busy as it is."""
+        began = time.monotonic()
+        self.finish()
+        return time.monotonic() - began
+
+    def run_for(self, seconds: float, ready: Callable[[], bool]) -> int:
+        """Kills it some time after it is ready, or has ended; its exit code."""
+        program = self.start()
+        while not ready() and program.poll() is None:
+            time.sleep(0.002)
+        time.sleep(seconds)
+        program.kill()
+        return program.wait()
 
 
 def frames_that_play(path: Path) -> int:
@@ -57,16 +77,16 @@ def frames_told(log: Path) -> int:
     return written
 
 
-def test_render(server, toy_checkpoint, toy_picture, tmp_path):
+def test_render(toy_checkpoint, toy_picture, tmp_path):
     """All but the last second plays, and the same command afterwards leaves one whole video."""
     here, log = tmp_path / "here", tmp_path / "log"
     here.mkdir()
     voice = write_tone(tmp_path / "voice.wav", 8.0)
-    job = ("run", ["render", "--image", str(toy_picture), "--audio", str(voice), "-o", "out.mp4",
-                   "--checkpoint", str(toy_checkpoint), "--device", "cpu", "--dtype", "float32",
-                   "--progress", "json", "--overwrite"], here, log)  # fmt: skip
+    job = Job(["render", "--image", str(toy_picture), "--audio", str(voice), "-o", "out.mp4",
+               "--checkpoint", str(toy_checkpoint), "--device", "cpu", "--dtype", "float32",
+               "--progress", "json", "--overwrite"], here, log)  # fmt: skip
     chance = random.Random(0)
-    whole_s = timed(server, *job)
+    whole_s = job.timed()
     expected = (here / "out.mp4").read_bytes()
     (here / "out.mp4").unlink()
     (here / "out.mp4.json").unlink()
@@ -75,7 +95,7 @@ def test_render(server, toy_checkpoint, toy_picture, tmp_path):
         # Every fifth at any time at all, the others once so many blocks were written.
         after_s = chance.uniform(0, whole_s) if number % 5 == 0 else chance.uniform(0, 0.1)
         blocks = 0 if number % 5 == 0 else chance.randrange(1, 17)
-        if server.run_for(after_s, *job, ready=lambda n=blocks: blocks_told(log) >= n) == 0:
+        if job.run_for(after_s, lambda n=blocks: blocks_told(log) >= n) == 0:
             assert (here / "out.mp4").read_bytes() == expected
         else:
             killed += 1
@@ -94,7 +114,7 @@ def test_render(server, toy_checkpoint, toy_picture, tmp_path):
             if "out.mp4" in names:
                 assert probe(here / "out.mp4").num_frames == 200
         if number % 5 == 4:
-            assert server.run(*job) == 0, log.read_text()
+            job.finish()
             assert sorted(os.listdir(here)) == ["out.mp4", "out.mp4.json"]
             assert (here / "out.mp4").read_bytes() == expected
             (here / "out.mp4").unlink()
@@ -104,7 +124,7 @@ def test_render(server, toy_checkpoint, toy_picture, tmp_path):
     assert killed > ROUNDS // 2
 
 
-def test_batch(server, toy_checkpoint, toy_picture, tmp_path):
+def test_batch(toy_checkpoint, toy_picture, tmp_path):
     """The ledger stays readable, every row is done once, and its bytes are those of a calm run."""
     rows = 12
     lines = ["id,image,audio,seed"]
@@ -114,11 +134,14 @@ def test_batch(server, toy_checkpoint, toy_picture, tmp_path):
     (tmp_path / "rows.csv").write_text("\n".join(lines))
     log = tmp_path / "log"
 
-    def job(folder: str):
-        return ("batch", [str(tmp_path / "rows.csv"), str(tmp_path / folder), str(toy_checkpoint)],
-                tmp_path, log)  # fmt: skip
+    paths = os.pathsep.join([os.environ["PYTHONPATH"], str(BATCH)])
+    batch = {"function": "real_batch:main", "env": {**os.environ, "PYTHONPATH": paths}}
 
-    whole_s = timed(server, *job("calm"))
+    def job(folder: str) -> Job:
+        arguments = [tmp_path / "rows.csv", tmp_path / folder, toy_checkpoint]
+        return Job(arguments, tmp_path, log, **batch)
+
+    whole_s = job("calm").timed()
     expected = digests(tmp_path / "calm")
     assert len(expected) == rows
     chance, killed, folder = random.Random(1), 0, 0
@@ -128,14 +151,14 @@ def test_batch(server, toy_checkpoint, toy_picture, tmp_path):
         size = size_of(ledger)
         told = lambda ledger=ledger, size=size: size_of(ledger) > size  # noqa: E731
         after_s = chance.uniform(0, whole_s / rows)
-        if server.run_for(after_s, *job(f"out{folder}"), ready=told) == 0:
+        if job(f"out{folder}").run_for(after_s, told) == 0:
             check_batch(tmp_path / f"out{folder}", expected)
             folder += 1
         else:
             killed += 1
             check_ledger(tmp_path / f"out{folder}", whole=False)
         if number % 10 == 9:
-            assert server.run(*job(f"out{folder}")) == 0, log.read_text()
+            job(f"out{folder}").finish()
             check_batch(tmp_path / f"out{folder}", expected)
             folder += 1
     sys.stdout.write(f"batch: {killed} of {ROUNDS} killed, {folder} folders completed\n")

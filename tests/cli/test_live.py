@@ -6,17 +6,16 @@ import os
 import socket
 import stat
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from programs import Program
 
 from joyflash_cli.media.outputs.probe import probe
 
-COMMAND = [sys.executable, "-c", "from joyflash_cli.cli.app import main; main()", "live"]
 RATE_HZ = 16_000
 
 
@@ -38,8 +37,8 @@ class Live:
 
     def __init__(self, arguments, **descriptors):
         self.events = []
-        self.process = subprocess.Popen(
-            [*COMMAND, *arguments],
+        self.process = Program(
+            ["live", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

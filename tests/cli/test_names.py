@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from programs import run_program
 
 from joyflash_cli.cli.app import run
 from joyflash_cli.media.outputs.probe import probe
@@ -118,10 +120,10 @@ def test_a_picture_stays_too(options, here, no_weights, capsys, toy_voice, toy_p
 
 def test_a_file_on_standard_input_stays(base, here, toy_voice):
     (here / "o-sound.wav").write_bytes(toy_voice.read_bytes())
-    command = [*COMMAND, *base, "--audio", "-", "-o", "o-%d.png", "--overwrite"]
+    command = [*base, "--audio", "-", "-o", "o-%d.png", "--overwrite"]
     command.remove(str(toy_voice))
     with (here / "o-sound.wav").open("rb") as voice:
-        done = subprocess.run(command, stdin=voice, capture_output=True, text=True, check=False)
+        done = run_program(command, stdin=voice, text=True)
     assert done.returncode == 6, done.stderr
     assert "E-OUTPUT-INPUT" in done.stderr
     assert content(here)["o-sound.wav"] == hashlib.sha256(toy_voice.read_bytes()).hexdigest()
@@ -136,8 +138,7 @@ def test_the_picture_of_a_preview_is_one_of_them(
     (here / name).write_bytes(toy_picture.read_bytes())
     rest = [*options, "-o", output, "--preview"]
     if output == "-":
-        command = [*COMMAND, "render", name, str(toy_voice), *rest, "--overwrite"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = run_program(["render", name, str(toy_voice), *rest, "--overwrite"], text=True)
         assert done.returncode == 6
         assert "E-OUTPUT-INPUT" in done.stderr
     else:
@@ -258,8 +259,7 @@ def test_names_need_not_be_utf8(options, here, toy_picture, toy_voice, suffix):
     Path(voice).write_bytes(toy_voice.read_bytes())
     output = os.path.join(folder, os.fsdecode(b"o\xff") + suffix)
     for also in ([], ["--json", "--progress", "json", "--overwrite"]):
-        command = [*COMMAND, "render", picture, voice, *options[:-1], "-o", output, *also]
-        done = subprocess.run(command, capture_output=True, check=False)
+        done = run_program(["render", picture, voice, *options[:-1], "-o", output, *also])
         assert done.returncode == 0, done.stderr
         shown = done.stdout.rstrip(b"\n")
         if also:
@@ -289,15 +289,17 @@ def test_a_working_folder_that_is_gone(base, here):
 
 
 @pytest.mark.parametrize("output", ["o.mp4", "o.mkv", "o-%d.png", "o.m3u8"])
-def test_a_limit_on_file_size_is_no_full_disk(options, here, toy_picture, toy_voice, output):
-    limit = "trap '' XFSZ; ulimit -f 1; exec \"$@\""
-    command = [*COMMAND, "render", str(toy_picture), str(toy_voice), *options, "-o", output]
-    done = subprocess.run(
-        ["sh", "-c", limit, "sh", *command], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 6, done.stderr
-    assert "disk is full" not in done.stderr
-    assert "ulimit -f" in done.stderr
+def test_a_limit_on_file_size_is_no_full_disk(base, here, capsys, output):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
+    try:
+        code = run([*base, "-o", output])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    told = capsys.readouterr().err
+    assert code == 6, told
+    assert "disk is full" not in told
+    assert "ulimit -f" in told
 
 
 def test_a_record_does_not_say_where_a_user_lives(options, here, toy_picture, monkeypatch):

@@ -2,13 +2,13 @@
 
 import json
 import struct
-import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from programs import run_program
 
 from joyflash_cli.cli.app import run
 from joyflash_cli.media.inputs.picture import read_picture
@@ -322,13 +322,12 @@ def test_two_hours_of_a_pipe_pass_without_gathering(toy_checkpoint):
 
 def test_voices_of_speech_programs(toy_checkpoint, toy_picture, tmp_path, monkeypatch):
     """Real writers of WAV on a pipe, where they are installed."""
-    import shlex
     import shutil
     import subprocess
 
     monkeypatch.chdir(tmp_path)
-    command = [sys.executable, "-m", "joyflash_cli", "render", str(toy_picture), "-",
-               "--checkpoint", str(toy_checkpoint), "--device", "cpu", "-q", "-o"]  # fmt: skip
+    command = ["render", str(toy_picture), "-", "--checkpoint", str(toy_checkpoint)]
+    command += ["--device", "cpu", "-q", "-o"]
     programs = {
         "espeak-ng": "espeak-ng --stdout Hi",
         "flite": "flite -t Hi -o /dev/stdout",
@@ -337,9 +336,8 @@ def test_voices_of_speech_programs(toy_checkpoint, toy_picture, tmp_path, monkey
     if not present:
         pytest.skip("neither espeak-ng nor flite is installed")
     for name, line in present.items():
-        whole = f"{line} | {shlex.join([*command, f'{name}.mp4'])}"
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", whole], capture_output=True, check=False, timeout=600
-        )
+        with subprocess.Popen(line.split(), stdout=subprocess.PIPE) as writer:
+            done = run_program([*command, f"{name}.mp4"], stdin=writer.stdout)
+        assert writer.returncode == 0
         assert (done.returncode, done.stderr) == (0, b"")
         assert (tmp_path / f"{name}.mp4").stat().st_size > 1_000

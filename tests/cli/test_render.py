@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import TOY_AUDIO_S, TOY_PICTURE_PX, write_tone
 from PIL import Image
+from programs import Program
 
 from joyflash_cli import __version__
 from joyflash_cli.cli.app import run
@@ -23,7 +24,6 @@ from joyflash_cli.media.outputs.probe import probe
 from joyflash_cli.render.record import read_sidecar
 
 NUM_FRAMES = 33  # ceil(1.3 s * 25)
-COMMAND = [sys.executable, "-c", "from joyflash_cli.cli.app import main; main()"]
 
 
 @pytest.fixture(autouse=True)
@@ -475,8 +475,8 @@ def test_a_terminal_gives_no_sound(base, capsys, monkeypatch):
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_keeps_what_is_ready(base, tmp_path, number, exit_code):
     voice = write_tone(tmp_path / "long.wav", 60.0)
-    process = subprocess.Popen(
-        [*COMMAND, *changed(base, "--audio", voice), "-o", "out.mp4"],
+    process = Program(
+        [*changed(base, "--audio", voice), "-o", "out.mp4"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -13,12 +13,12 @@ from pathlib import Path
 import av
 import pytest
 from conftest import write_tone
+from programs import Program, run_program
 
 from joyflash_cli.cli.app import run
 from joyflash_cli.media.outputs.probe import probe
 from joyflash_cli.render.record import read_sidecar
 
-COMMAND = [sys.executable, "-c", "from joyflash_cli.cli.app import main; main()"]
 NEEDS_FFMPEG = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
 
 
@@ -36,15 +36,16 @@ def live(toy_checkpoint, toy_picture) -> list[str]:
     return ["render", *options, "--device", "cpu", "--dtype", "float32", "--audio", "-"]
 
 
-def shell(line: str) -> subprocess.CompletedProcess:
-    """A pipeline; the exit code is that of the first program that failed."""
-    return subprocess.run(
-        ["bash", "-o", "pipefail", "-c", line], capture_output=True, timeout=600, check=False
-    )
-
-
-def quoted(command: list[str]) -> str:
-    return shlex.join([*COMMAND, *command])
+def heard_from(line: str, command: list[str], **options) -> subprocess.CompletedProcess:
+    """The command, with its standard input from a shell's line; what the line says joins it."""
+    with subprocess.Popen(
+        ["bash", "-c", line], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as writer:
+        done = run_program(command, stdin=writer.stdout, **options)
+        writer.stdout.close()
+        done.stderr += writer.stderr.read()
+    assert writer.returncode == 0, done.stderr
+    return done
 
 
 def files_here() -> list[str]:
@@ -61,8 +62,8 @@ class Run:
 
     def __init__(self, command: list[str]) -> None:
         self.events: list[dict] = []
-        self.process = subprocess.Popen(
-            [*COMMAND, *command, "--progress", "json"],
+        self.process = Program(
+            [*command, "--progress", "json"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -97,7 +98,7 @@ class Run:
 )
 def test_sound_from_other_programs(live, toy_voice, writer):
     line = writer.format(voice=shlex.quote(str(toy_voice)))
-    done = shell(f"{line} | {quoted([*live, '-q', '-o', 'out.mp4'])}")
+    done = heard_from(line, [*live, "-q", "-o", "out.mp4"])
     assert (done.returncode, done.stdout, done.stderr) == (0, b"out.mp4\n", b"")
     info = probe(Path("out.mp4"))
     assert info.num_frames in range(33, 36)  # MP3 without its length adds up to 50 ms
@@ -110,18 +111,20 @@ def test_from_program_to_program(live, toy_voice):
     voice = shlex.quote(str(toy_voice))
     source = f"ffmpeg -v error -i {voice} -f f32le -ar 48000 -ac 2 -"
     options = ["--audio-format", "f32le:48000:2", "-o", "-", "-q"]
-    player = "ffmpeg -v error -i - -map 0:v -f framemd5 -"
-    done = shell(f"{source} | {quoted([*live, *options])} | {player}")
-    assert (done.returncode, done.stderr) == (0, b"")
-    frames = [line for line in done.stdout.decode().splitlines() if not line.startswith("#")]
+    player = ["ffmpeg", "-v", "error", "-i", "-", "-map", "0:v", "-f", "framemd5", "-"]
+    pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(player, **pipe) as shown:
+        done = heard_from(source, [*live, *options], stdout=shown.stdin)
+        out, err = shown.communicate()
+    assert (done.returncode, done.stderr, shown.returncode, err) == (0, b"", 0, b"")
+    frames = [line for line in out.decode().splitlines() if not line.startswith("#")]
     assert len(frames) == 33
     assert files_here() == []
 
 
 def test_standard_output_carries_the_video_and_nothing_else(live, toy_voice):
-    done = subprocess.run(
-        [*COMMAND, *live, "-o", "-"], input=toy_voice.read_bytes(), capture_output=True, check=True
-    )
+    done = run_program([*live, "-o", "-"], input=toy_voice.read_bytes())
+    assert done.returncode == 0
     assert num_frames_of(done.stdout) == 33
     text = done.stderr.decode()
     assert "first picture after" in text
@@ -131,10 +134,14 @@ def test_standard_output_carries_the_video_and_nothing_else(live, toy_voice):
 
 def test_a_reader_that_leaves_ends_the_run_with_141(live, tmp_path):
     voice = write_tone(tmp_path / "long.wav", 30.0)
-    line = f"cat {shlex.quote(str(voice))} | {quoted([*live, '-q', '-o', '-'])}"
-    done = shell(f"({line}; echo $? > code) | head -c 3000 > /dev/null")
-    assert done.stderr == b""
-    assert Path("code").read_text() == "141\n"
+    with subprocess.Popen(["cat", str(voice)], stdout=subprocess.PIPE) as writer:
+        pipe = {"stdin": writer.stdout, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with Program([*live, "-q", "-o", "-"], **pipe) as render:
+            writer.stdout.close()
+            render.stdout.read(3000)
+            render.stdout.close()
+            assert render.stderr.read() == b""
+    assert render.returncode == 141
 
 
 def test_a_terminal_is_no_place_for_a_video(live, monkeypatch, capsys):

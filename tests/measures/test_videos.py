@@ -5,12 +5,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from measures.judged_films import write_qualities
+from programs import Program, run_program
 
 from joyflash_cli.cli.app import run
 from joyflash_cli.errors import DataError, OutputError, UsageError
@@ -363,9 +363,8 @@ def test_every_figure_is_explained(capsys):
 
 def test_a_run_that_is_killed_goes_on(folder, tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "joyflash_cli", "evaluate", "videos", str(folder / "made"),
-               "--metrics", "lips", "--out", str(out)]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    command = ["evaluate", "videos", str(folder / "made"), "--metrics", "lips", "--out", str(out)]
+    process = Program(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     give_up = time.monotonic() + 120
     while not list(out.glob("clips/*.json")) and time.monotonic() < give_up:
         time.sleep(0.05)
@@ -374,7 +373,8 @@ def test_a_run_that_is_killed_goes_on(folder, tmp_path):
     known = sorted(out.glob("clips/*.json"))
     assert 0 < len(known) < 6
     times = {path: os.stat(path).st_mtime_ns for path in known}
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = run_program(command, text=True)
+    assert done.returncode == 0
     assert done.stderr.count(": lips") == 6 - len(known)
     assert times == {path: os.stat(path).st_mtime_ns for path in known}
     assert len(list(out.glob("clips/*.json"))) == 6

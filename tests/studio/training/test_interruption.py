@@ -3,11 +3,11 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 import torch
+from programs import Program
 from safetensors.torch import load_file
 from toy_distillation import CLEAN_CONFIG, toy_model
 from toy_run import save_start, toy_run
@@ -16,12 +16,10 @@ STEPS = 24
 PATIENCE_S = 900
 """Only against a run that hangs; a run takes seconds."""
 
-TRAIN = "import sys; from joyflash_cli.cli.app import run; sys.exit(run(sys.argv[1:]))"
-
 
 def start(run_file, *options):
-    command = [sys.executable, "-c", TRAIN, "train", "dmd", "--config", str(run_file), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = ["train", "dmd", "--config", str(run_file), *options]
+    return Program(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def make_run(folder):
