@@ -61,8 +61,8 @@ ASSETS ?= assets
 train-tiny: $(DEVELOPMENT)
 	$(PIP_INSTALL) --editable '.[train]'
 	for stage in sources speech clips photo-clips film-clips unpack front-end codec \
-		latents lip-reader generator teacher ode-pairs ode dmd predictions decoder \
-		export; do \
+		latents lip-reader generator guidance teacher ode-pairs ode dmd predictions \
+		decoder export; do \
 		$(BIN)/joyflash train $$stage --config runs/tiny.toml --assets $(ASSETS) || exit 1; \
 	done
 

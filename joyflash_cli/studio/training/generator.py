@@ -15,6 +15,7 @@ from torch import Tensor
 from joyflash_cli.model.embeddings import head_patches
 from joyflash_cli.model.initialisation import initialise
 from joyflash_cli.model.transformer import CausalTransformer, TransformerLayer
+from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.batches import clip_conditioning
 from joyflash_cli.studio.training.generator_batches import (
     Batch,
@@ -28,6 +29,7 @@ from joyflash_cli.studio.training.loop import train_network
 from joyflash_cli.studio.training.session import ALONE, Session
 from joyflash_cli.studio.training.trainer import NetworkStage, TrainingRun
 from joyflash_cli.studio.training.validation import measure_lips
+from joyflash_cli.types import Conditioning
 
 
 def output_scale(clips: LatentClips, patch: tuple[int, int]) -> Tensor:
@@ -49,6 +51,50 @@ def build_generator(config: GeneratorTrainingConfig, clips: LatentClips) -> Caus
     return model
 
 
+def noised(batch: Batch, *, context_noise: float, generator: torch.Generator) -> Tensor:
+    """The batch's latents at its noise levels, clean context slightly noised, too."""
+    layout = batch.layout
+    sigma = batch.sigmas[:, :, None, None, None]
+    context = (layout.sigmas == 0) & ~layout.learns & (layout.frames > 0)
+    level = torch.rand(sigma.shape, generator=generator) * context_noise
+    sigma = torch.where(context[None, :, None, None, None], level, sigma)
+    noise = torch.randn(batch.clean.shape, generator=generator)
+    return (1 - sigma) * batch.clean + sigma * noise
+
+
+def predicted_tokens(
+    model: CausalTransformer, batch: Batch, noisy: Tensor, conditioning: Conditioning
+) -> Tensor:
+    """Clean prediction ``(B, T, P, N)`` of the batch's tokens, under its layout's mask."""
+    layout, mask = batch.layout, None
+    if layout.mask is not None:
+        rows, columns = (size // model.config.patch_size[1] for size in noisy.shape[-2:])
+        count = rows * columns if batch.token_subset is None else len(batch.token_subset)
+        mask = layout.mask.repeat_interleave(count, 0).repeat_interleave(count, 1)
+    output = model(
+        noisy,
+        batch.timesteps,
+        conditioning,
+        positions=layout.positions,
+        mask=mask,
+        as_tokens=True,
+        token_subset=batch.token_subset,
+    )
+    return output.prediction.float()
+
+
+def token_error(
+    prediction: Tensor, target: Tensor, batch: Batch
+) -> tuple[Tensor, dict[str, float]]:
+    """Weighted squared error of tokens ``(B, T, P, N)`` over sigma, where frames are learnt."""
+    learns = batch.layout.learns
+    error = (prediction - target).square().mean(-1)
+    error = (error * batch.token_weights[:, None]).mean(-1)
+    error = error[:, learns] * batch.clip_weights[:, None]
+    scale = batch.sigmas[:, learns].clamp(min=0.1)
+    return (error / scale).mean(), {"error": float(error.detach().mean())}
+
+
 def denoising_loss(
     model: CausalTransformer,
     batch: Batch,
@@ -59,40 +105,17 @@ def denoising_loss(
     lip_weight: float = 0.0,
 ) -> tuple[Tensor, dict[str, float]]:
     """Weighted squared error of the clean prediction over sigma, plus the lip loss; the parts."""
-    layout, clean = batch.layout, batch.clean
-    sigma = batch.sigmas[:, :, None, None, None]
-    context = (layout.sigmas == 0) & ~layout.learns & (layout.frames > 0)
-    level = torch.rand(sigma.shape, generator=generator) * context_noise
-    sigma = torch.where(context[None, :, None, None, None], level, sigma)
-    noise = torch.randn(clean.shape, generator=generator)
-    noisy = (1 - sigma) * clean + sigma * noise
     patch = model.config.patch_size[1:]
-    target = head_patches(clean, patch)
+    noisy = noised(batch, context_noise=context_noise, generator=generator)
+    target = head_patches(batch.clean, patch)
     if batch.token_subset is not None:
         target = target[:, :, batch.token_subset]
-    mask = None
-    if layout.mask is not None:
-        count = target.shape[2]
-        mask = layout.mask.repeat_interleave(count, 0).repeat_interleave(count, 1)
-    output = model(
-        noisy,
-        batch.timesteps,
-        batch.conditioning,
-        positions=layout.positions,
-        mask=mask,
-        as_tokens=True,
-        token_subset=batch.token_subset,
-    )
-    prediction = output.prediction.float()
-    learns = layout.learns
-    error = (prediction - target).square().mean(-1)
-    error = (error * batch.token_weights[:, None]).mean(-1)
-    error = error[:, learns] * batch.clip_weights[:, None]
-    scale = batch.sigmas[:, learns].clamp(min=0.1)
-    loss = (error / scale).mean()
-    figures = {"error": float(error.detach().mean())}
+    prediction = predicted_tokens(model, batch, noisy, batch.conditioning)
+    loss, figures = token_error(prediction, target, batch)
     if reader is not None and lip_weight:
-        lips = _lip_loss(reader, prediction[:, learns], batch, patch) * scale
+        learns = batch.layout.learns
+        lips = _lip_loss(reader, prediction[:, learns], batch, patch)
+        lips = lips * batch.sigmas[:, learns].clamp(min=0.1)
         loss = loss + lip_weight * lips.mean()
         figures["lips"] = float(lips.detach().mean())
     return loss, figures
@@ -151,6 +174,22 @@ def measure_denoising(
     return figures
 
 
+def measure_held_out_lips(
+    model: CausalTransformer,
+    held_out: LatentClips,
+    reader: LatentReader | None,
+    sampler: SamplerSettings,
+) -> dict[str, float]:
+    """``measure_lips`` of films and of heads apart; nothing without a reader."""
+    figures: dict[str, float] = {}
+    for name, is_film in (("film", True), ("head", False)):
+        some = held_out.chosen((held_out.is_film == is_film).nonzero().flatten())
+        if reader is not None and len(some):
+            lips = measure_lips(model, some, reader, sampler)
+            figures |= {f"{name}_{figure}": value for figure, value in lips.items()}
+    return figures
+
+
 def train_generator(
     config: GeneratorTrainingConfig,
     *,
@@ -188,12 +227,7 @@ def train_generator(
 
     def measure(network: CausalTransformer) -> dict[str, float]:
         figures = measure_denoising(network, held_out)
-        for name, is_film in (("film", True), ("head", False)):
-            some = held_out.chosen((held_out.is_film == is_film).nonzero().flatten())
-            if reader is not None and len(some):
-                lips = measure_lips(network, some, reader, config.sampler)
-                figures |= {f"{name}_{figure}": value for figure, value in lips.items()}
-        return figures
+        return figures | measure_held_out_lips(network, held_out, reader, config.sampler)
 
     stage = NetworkStage(batch=1, log_every=log_every)
     return train_network(run, loss, stage, measure=measure).averaged

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from joyflash_cli.encoders.front_end import FrontEnd
+from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.render.load import load_parts
 from joyflash_cli.studio.clips.clip_framing import measure_framing
 from joyflash_cli.studio.clips.clips import ClipStore
@@ -26,10 +27,11 @@ from joyflash_cli.studio.training.export import export_around, export_checkpoint
 from joyflash_cli.studio.training.front_end import film_voices, train_front_end
 from joyflash_cli.studio.training.front_end_file import load_front_end, save_front_end
 from joyflash_cli.studio.training.generator import train_generator
+from joyflash_cli.studio.training.guidance import train_guidance
 from joyflash_cli.studio.training.latent_reader import train_latent_reader
 from joyflash_cli.studio.training.latents import build_latents, load_latents
 from joyflash_cli.studio.training.predictions import build_predictions
-from joyflash_cli.studio.training.run_config import GENERATOR_RESULT, RunConfig
+from joyflash_cli.studio.training.run_config import GENERATOR_RESULT, GUIDANCE_RESULT, RunConfig
 from joyflash_cli.studio.training.run_parts import (
     codec_of,
     exported_transformer,
@@ -128,6 +130,26 @@ def generator(run: RunConfig, session: Session) -> None:
         session=session,
     )
     write_module(run.path(GENERATOR_RESULT), model)
+
+
+def guidance(run: RunConfig, session: Session) -> None:
+    """Distil the generator's guidance into a student of one pass."""
+    weights = load_file(run.path(GENERATOR_RESULT))
+    student, teacher = (CausalTransformer(run.generator.transformer) for _ in range(2))
+    for network in (student, teacher):
+        network.load_state_dict(weights)
+    trained = train_guidance(
+        run.guidance,
+        run.generator,
+        student=student,
+        teacher=teacher.eval().requires_grad_(False),
+        clips=load_latents(run.path("latents/train")),
+        held_out=load_latents(run.path("latents/held_out")),
+        out_dir=run.path("guidance"),
+        reader=lip_reader_of(run) if run.generator.lip_weight else None,
+        session=session,
+    )
+    write_module(run.path(GUIDANCE_RESULT), trained)
 
 
 def predictions(run: RunConfig, session: Session) -> None:

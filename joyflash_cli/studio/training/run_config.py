@@ -17,6 +17,7 @@ from joyflash_cli.studio.training.decoder_batches import DecoderTrainingConfig
 from joyflash_cli.studio.training.dmd import DmdConfig
 from joyflash_cli.studio.training.front_end import FrontEndTrainingConfig
 from joyflash_cli.studio.training.generator_batches import GeneratorTrainingConfig
+from joyflash_cli.studio.training.guidance import GuidanceConfig
 from joyflash_cli.studio.training.latent_reader import LatentReaderConfig
 from joyflash_cli.studio.training.ode import OdeConfig
 from joyflash_cli.studio.training.ode_pairs import OdePairsConfig
@@ -29,6 +30,7 @@ CHECKPOINT = "checkpoint"
 """In ``[weights]``, the transformer of ``dataset.checkpoint``."""
 
 GENERATOR_RESULT = "generator/generator.safetensors"
+GUIDANCE_RESULT = "guidance/student.safetensors"
 TEACHER_RESULT = "teacher/teacher.safetensors"
 ODE_RESULT = "ode/student.safetensors"
 DMD_RESULT = "dmd/generator.safetensors"
@@ -60,7 +62,7 @@ class DistillationWeights:
         dmd_start: What DMD starts from.
         exported: What the stage ``export`` packs.
         distilled: Whether those need no guidance, as it is in their weights. Where it is not said,
-            the results of the stages ``ode`` and ``dmd`` are.
+            the results of the stages ``guidance``, ``ode`` and ``dmd`` are.
     """
 
     generator_start: str = ""
@@ -77,7 +79,7 @@ class DistillationWeights:
     def exports_distilled(self) -> bool:
         """``distilled``, or what it is by default."""
         if self.distilled is None:
-            return self.exported in (ODE_RESULT, DMD_RESULT)
+            return self.exported in (GUIDANCE_RESULT, ODE_RESULT, DMD_RESULT)
         return self.distilled
 
 
@@ -142,6 +144,7 @@ class RunConfig:
     predictions: PredictionsConfig = field(default_factory=PredictionsConfig)
     decoder: DecoderTrainingConfig = field(default_factory=DecoderTrainingConfig)
     generator: GeneratorTrainingConfig = field(default_factory=GeneratorTrainingConfig)
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     weights: DistillationWeights = field(default_factory=DistillationWeights)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     ode_pairs: OdePairsConfig = field(default_factory=OdePairsConfig)

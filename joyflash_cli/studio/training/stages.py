@@ -40,6 +40,7 @@ STAGES: dict[str, Stage] = {
     "latents": model_stages.latents,
     "lip-reader": model_stages.lip_reader,
     "generator": model_stages.generator,
+    "guidance": model_stages.guidance,
     "dataset": distillation_stages.dataset,
     "teacher": distillation_stages.teacher,
     "ode-pairs": distillation_stages.ode_pairs,
