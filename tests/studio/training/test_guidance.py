@@ -4,7 +4,6 @@ import copy
 import dataclasses
 
 import numpy as np
-import pytest
 import torch
 from test_generator import TRANSFORMER, _clips, _config
 
