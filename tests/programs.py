@@ -142,7 +142,7 @@ def _serve(channel: socket.socket) -> None:
 
 def _import_everything() -> None:
     import av  # noqa: F401
-    import torch  # noqa: F401
+    import torch.distributed.tensor  # noqa: F401
 
     import joyflash_cli
 

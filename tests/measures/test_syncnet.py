@@ -18,6 +18,7 @@ from joyflash_cli.measures.syncnet import (
 )
 from tests.measures.syncnet_reference import (
     RECORDED,
+    SEED,
     SHOWN,
     other_numbers,
     random_clip,
@@ -40,19 +41,19 @@ def assert_same(numbers, seed):
     waveform = sound / 32768
     np.testing.assert_allclose(mfcc(waveform)[:20], numbers["coefficients"], atol=1e-9)
     with torch.inference_mode():
-        seen = torch.tensor(frames[..., ::-1].copy()).permute(0, 3, 1, 2).float()
-        lips = network.lips(seen)[: len(numbers["lips"]), :SHOWN].numpy()
-    scale = np.abs(numbers["lips"]).max()
-    np.testing.assert_allclose(lips / scale, np.array(numbers["lips"]) / scale, atol=1e-5)
+        seen = torch.tensor(frames[:10, ..., ::-1].copy()).permute(0, 3, 1, 2).float()
+        lips = network.lips(seen)[:, :SHOWN].numpy()
+    expected = np.array(numbers["lips"])
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(lips / scale, expected[: len(lips)] / scale, atol=1e-5)
     score = sync_score(network, frames, waveform)
     assert score.distance == pytest.approx(numbers["distance"], rel=1e-5)
     assert score.confidence == pytest.approx(numbers["confidence"], abs=1e-5 * numbers["distance"])
     assert score.offset_frames == numbers["offset_frames"]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_another_implementation_said_the_same_of_random_weights(seed):
-    assert_same(json.loads(RECORDED.read_text())[str(seed)], seed)
+def test_another_implementation_said_the_same_of_random_weights():
+    assert_same(json.loads(RECORDED.read_text()), SEED)
 
 
 def test_another_implementation_says_the_same_of_other_weights():
@@ -67,13 +68,13 @@ def test_another_implementation_says_the_same_of_other_weights():
 def test_windows_do_not_depend_on_where_runs_are_cut():
     network = SyncNet().eval()
     network.load_state_dict(random_state(network, 5))
-    frames, sound = random_clip(5, 40)
+    frames, sound = random_clip(5, 24)  # one whole run and a part of another
     with torch.inference_mode():
         seen = torch.tensor(frames[..., ::-1].copy()).permute(0, 3, 1, 2).float()
-        whole = network.lips(seen)[:35]
+        whole = network.lips(seen)[:19]
     from joyflash_cli.measures.syncnet import _sound_features
 
-    heard = _sound_features(network, sound / 32768, 35)
+    heard = _sound_features(network, sound / 32768, 19)
     expected, found = scored(whole, heard), sync_score(network, iter(frames), sound / 32768)
     assert found.distance == pytest.approx(expected.distance, rel=1e-5)
     assert found.offset_frames == expected.offset_frames

@@ -1,13 +1,16 @@
 """Videos of known quality are judged in the right order; nothing is lost, hidden or done twice."""
 
+import hashlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from measures.judged_films import write_qualities
 from programs import Program, run_program
@@ -17,6 +20,7 @@ from joyflash_cli.errors import DataError, OutputError, UsageError
 from joyflash_cli.measures import videos
 from joyflash_cli.measures.clip import VideoRow
 from joyflash_cli.measures.evaluation_set import build_set
+from joyflash_cli.measures.film import FilmReading, read_film
 from joyflash_cli.measures.metric import Measured
 from joyflash_cli.measures.table import Measure
 from joyflash_cli.measures.video_rows import read_video_rows
@@ -38,7 +42,19 @@ def judged(folder):
     """Every quality's row."""
     made, out = folder / "made", folder / "results"
     command = ["evaluate", "videos", str(made), "--truth", str(folder / "true"), "--out", str(out)]
-    assert run([*command, "--metrics", "lips,drift,picture", "--quiet"]) == 0
+    readings: dict[bytes, FilmReading] = {}
+
+    def read_once(frames, **options):
+        """The true film of all is the same: what is read of it is, too."""
+        frames = list(frames)
+        key = hashlib.sha256(np.stack(frames)).digest()
+        if key not in readings:
+            readings[key] = read_film(frames, **options)
+        return readings[key]
+
+    with pytest.MonkeyPatch.context() as change:
+        change.setattr("joyflash_cli.measures.clip.read_film", read_once)
+        assert run([*command, "--metrics", "lips,drift,picture", "--quiet"]) == 0
     summary = json.loads((out / "videos.json").read_text())
     return {Path(row["video"]).stem: row for row in summary["rows"]}
 
@@ -362,8 +378,11 @@ def test_every_figure_is_explained(capsys):
 
 
 def test_a_run_that_is_killed_goes_on(folder, tmp_path):
-    out = tmp_path / "out"
-    command = ["evaluate", "videos", str(folder / "made"), "--metrics", "lips", "--out", str(out)]
+    made, out = tmp_path / "made", tmp_path / "out"
+    made.mkdir()
+    for quality in ("true", "late", "still"):
+        shutil.copy(folder / "made" / f"{quality}.mp4", made)
+    command = ["evaluate", "videos", str(made), "--metrics", "lips", "--out", str(out)]
     process = Program(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     give_up = time.monotonic() + 120
     while not list(out.glob("clips/*.json")) and time.monotonic() < give_up:
@@ -371,10 +390,10 @@ def test_a_run_that_is_killed_goes_on(folder, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     known = sorted(out.glob("clips/*.json"))
-    assert 0 < len(known) < 6
+    assert 0 < len(known) < 3
     times = {path: os.stat(path).st_mtime_ns for path in known}
     done = run_program(command, text=True)
     assert done.returncode == 0
-    assert done.stderr.count(": lips") == 6 - len(known)
+    assert done.stderr.count(": lips") == 3 - len(known)
     assert times == {path: os.stat(path).st_mtime_ns for path in known}
-    assert len(list(out.glob("clips/*.json"))) == 6
+    assert len(list(out.glob("clips/*.json"))) == 3

@@ -15,8 +15,10 @@ def framed(picture: np.ndarray, left: float, top: float, side: float) -> Framed:
 
 
 def ramp(width: int, height: int) -> np.ndarray:
-    rows, columns = np.mgrid[:height, :width]
-    return np.stack([columns * 255 / width, rows * 255 / height, rows * 0], -1).astype(np.uint8)
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[:, :, 0] = np.arange(width) * 255 / width
+    picture[:, :, 1] = (np.arange(height) * 255 / height)[:, None]
+    return picture
 
 
 @pytest.mark.parametrize(

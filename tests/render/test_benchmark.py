@@ -45,15 +45,14 @@ def test_layers_cost_what_the_formula_says():
 
 
 def test_a_block_of_the_papers_size_costs_what_the_formula_says():
-    """1.3B at 832 x 480: 13 frames attend 22, then 3 frames attend theirs."""
-    config = CONFIGURATIONS["avatar-1.3b"]
-    tokens = config.tokens_per_frame(60, 104)
+    """A layer of 1.3B at 832 x 480: 13 frames attend 22, then 3 frames attend theirs."""
+    one, two = (replace(CONFIGURATIONS["avatar-1.3b"], num_layers=n) for n in (1, 2))
+    tokens = one.tokens_per_frame(60, 104)
     assert tokens == 1560
-    by_hand = config.num_layers * (
-        layer_operations(config, 13 * tokens, 22 * tokens, 512)
-        + layer_operations(config, 3 * tokens, 12 * tokens, 512)
-    )
-    assert block_operations(config, PAPER, (60, 104)) == pytest.approx(by_hand, rel=0.02)
+    by_hand = layer_operations(one, 13 * tokens, 22 * tokens, 512)
+    by_hand += layer_operations(one, 3 * tokens, 12 * tokens, 512)
+    counted = [block_operations(config, PAPER, (60, 104)) for config in (one, two)]
+    assert counted[1] - counted[0] == pytest.approx(by_hand, rel=0.02)
 
 
 def test_guidance_and_windows_of_one_block_are_counted():
@@ -99,9 +98,10 @@ def test_peaks_are_known_or_a_reason_is_given():
     assert "Voodoo 2" in reason
 
 
-def test_the_embedded_model_is_measured(tmp_path, capsys):
+def test_a_small_model_is_measured(tmp_path, capsys, toy_checkpoint):
     out = tmp_path / "figures.json"
-    command = ["benchmark", "tiny", "--seconds", "6", "--threads", "1", "--dtype", "fp32"]
+    command = ["benchmark", "tiny", "--checkpoint", str(toy_checkpoint), "--seconds", "6"]
+    command += ["--threads", "1", "--dtype", "fp32", "--device", "cpu"]
     assert run([*command, "--json", "-o", str(out), "--quiet"]) == 0
     shown = capsys.readouterr()
     assert shown.err == ""
@@ -120,7 +120,7 @@ def test_the_embedded_model_is_measured(tmp_path, capsys):
 
 
 def test_too_short_a_sound_says_how_much_is_needed(capsys):
-    assert run(["benchmark", "tiny", "--seconds", "2", "--quiet"]) == 2
+    assert run(["benchmark", "tiny", "--seconds", "1", "--quiet"]) == 2
     least = TINY.video_start(blocks_before_steady(TINY) + 6) / TINY.fps
     assert f"{least:.1f} s are needed" in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from toy_distillation import CLEAN_CONFIG, toy_model
 from toy_run import save_start, toy_run
 
-STEPS = 24
+STEPS = 16
 PATIENCE_S = 900
 """Only against a run that hangs; a run takes seconds."""
 
