@@ -9,6 +9,7 @@ import pytest
 from checked import CHECKED_PACKAGES
 from hypothesis import settings
 from jaxtyping import install_import_hook
+from programs import spawn_quickly
 from toy_checkpoint import write_toy_checkpoint
 
 # Two cores are shared by several workers; no result may depend on the number of threads.
@@ -27,6 +28,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Programs that tests start must run this checkout, wherever they are started.
 _paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
 os.environ["PYTHONPATH"] = os.pathsep.join(_paths)
+
+spawn_quickly()
 
 TOY_PICTURE_PX = (128, 160)
 TOY_AUDIO_S = 1.3

@@ -4,6 +4,8 @@ A server imports the whole program once, computes nothing, and forks for each st
 forks is handed over to the test's process as a child of its own: signals, exit codes and pipes
 are those of any other program. What is told about the start of the interpreter itself, such as
 how quickly the help comes, needs ``subprocess``.
+
+Workers that the test's process spawns by ``multiprocessing`` begin in the same way.
 """
 
 import atexit
@@ -14,50 +16,48 @@ import gc
 import importlib
 import io
 import json
+import multiprocessing.util
 import os
 import pkgutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-COMMAND = "joyflash_cli.cli.app:main"
+COMMAND = "from joyflash_cli.cli.app import main; main()"
 MESSAGE_BYTES = 100_000
 PR_SET_CHILD_SUBREAPER = 36
 
 
 class Program(subprocess.Popen):
-    """One start of a Python function, ``joyflash`` if no other is named.
+    """``python -c``, with ``joyflash`` as the program if no other is given.
 
     Args:
         arguments: What follows the program's name.
-        function: ``module:name``; its module may be one beside this file.
+        program: Python text.
         options: As for ``Popen``: streams, ``pass_fds``, ``cwd``, ``env``, ``text``.
     """
 
-    def __init__(self, arguments: Sequence[str], *, function: str = COMMAND, **options) -> None:
-        self._function = function
-        super().__init__([str(argument) for argument in arguments], **options)
+    def __init__(self, arguments: Sequence[str], *, program: str = COMMAND, **options) -> None:
+        super().__init__([sys.executable, "-c", program, *map(str, arguments)], **options)
 
-    def _execute_child(
-        self, args, _executable, _preexec, _close_fds, pass_fds, cwd, env, _startup, _flags, _shell,
-        p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, *_
-    ) -> None:  # fmt: skip
+    def _execute_child(self, args, *rest) -> None:
+        if sys.platform != "linux":
+            super()._execute_child(args, *rest)
+            return
+        pass_fds, cwd, env = rest[3:6]
+        p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite = rest[9:15]
         streams = [
             number if given == -1 else given
             for number, given in enumerate((p2cread, c2pwrite, errwrite))
         ]
-        start = {
-            "function": self._function,
-            "arguments": args,
-            "folder": os.fspath(cwd or os.getcwd()),
-            "environment": dict(os.environ if env is None else env),
-            "kept": list(pass_fds),
-        }
         try:
-            self.pid = _server().start(start, [*streams, *pass_fds])
+            self.pid = _server().start(
+                args[2], args[3:], streams=streams, kept=pass_fds, folder=cwd, environment=env
+            )
         finally:
             self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
         self._child_created = True
@@ -83,6 +83,7 @@ class _Server:
     """The process that forks."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).resolve()), str(theirs.fileno())],
@@ -93,16 +94,27 @@ class _Server:
         self._answer()  # it is ready
         atexit.register(self._end)
 
-    def start(self, start: dict, descriptors: list[int]) -> int:
+    def start(
+        self, program, arguments, *, streams=(0, 1, 2), kept=(), folder=None, environment=None
+    ) -> int:
         """The process number of a new child of ours."""
+        start = {
+            "program": program,
+            "arguments": list(arguments),
+            "folder": os.fspath(folder or os.getcwd()),
+            "environment": dict(os.environ if environment is None else environment),
+            "kept": list(kept),
+        }
         prctl = ctypes.CDLL(None).prctl
-        prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        try:
-            socket.send_fds(self._channel, [json.dumps(start).encode()], descriptors)
-            number = self._answer()
-            self._answer()  # the process between has gone: the new one is ours now
-        finally:
-            prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        with self._lock:
+            prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            try:
+                message = json.dumps(start).encode()
+                socket.send_fds(self._channel, [message], [*streams, *kept])
+                number = self._answer()
+                self._answer()  # the process between has gone: the new one is ours now
+            finally:
+                prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
         return number
 
     def _answer(self) -> int:
@@ -116,6 +128,20 @@ class _Server:
 
 
 _server = functools.cache(_Server)
+
+
+def spawn_quickly() -> None:
+    """From now on ``multiprocessing`` has its spawned workers from here."""
+    if sys.platform != "linux":
+        return
+    spawn = multiprocessing.util.spawnv_passfds
+
+    def start(path, arguments, kept):
+        if arguments[-1] != "--multiprocessing-fork":
+            return spawn(path, arguments, kept)
+        return _server().start(arguments[-2], arguments[-1:], kept=kept)
+
+    multiprocessing.util.spawnv_passfds = start
 
 
 def _serve(channel: socket.socket) -> None:
@@ -137,6 +163,7 @@ def _serve(channel: socket.socket) -> None:
         channel.send(b"0")
         for descriptor in descriptors:
             os.close(descriptor)
+    channel.detach()
     _become(json.loads(message), descriptors)
 
 
@@ -174,9 +201,8 @@ def _become(start: dict, descriptors: list[int]) -> None:
     sys.stdout = io.TextIOWrapper(out, "utf-8", write_through=unbuffered)
     sys.stderr = io.TextIOWrapper(err, "utf-8", "backslashreplace", line_buffering=True)
     sys.path += filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    sys.argv = ["joyflash", *start["arguments"]]
-    module, _, name = start["function"].partition(":")
-    getattr(importlib.import_module(module), name)()
+    sys.argv = ["-c", *start["arguments"]]
+    exec(start["program"], {"__name__": "__main__"})
 
 
 if __name__ == "__main__":

@@ -135,7 +135,10 @@ def test_batch(toy_checkpoint, toy_picture, tmp_path):
     log = tmp_path / "log"
 
     paths = os.pathsep.join([os.environ["PYTHONPATH"], str(BATCH)])
-    batch = {"function": "real_batch:main", "env": {**os.environ, "PYTHONPATH": paths}}
+    batch = {
+        "program": "import real_batch; real_batch.main()",
+        "env": {**os.environ, "PYTHONPATH": paths},
+    }
 
     def job(folder: str) -> Job:
         arguments = [tmp_path / "rows.csv", tmp_path / folder, toy_checkpoint]
