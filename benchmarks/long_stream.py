@@ -97,11 +97,12 @@ def measure_reading(options: argparse.Namespace) -> dict[str, Any]:
 
     from joyflash_cli.media.inputs.sound import LiveSound
     from joyflash_cli.render.load import load_parts
+    from joyflash_cli.render.placement import Placement
     from joyflash_cli.render.sound_feed import SoundFeed
     from joyflash_cli.weights.store import resolve_checkpoint
 
-    files = resolve_checkpoint("tiny", options.checkpoint)
-    parts = load_parts(files, torch.device("cpu"), torch.float32)
+    files, cpu = resolve_checkpoint("tiny", options.checkpoint), torch.device("cpu")
+    parts = load_parts(files, Placement(cpu, torch.float32, cpu))
     described = files.description
     settings, rule = described.sampler, described.conditioning.audio_windows
     data = voice(options.audio)

@@ -15,7 +15,7 @@ import torch
 
 from joyflash_cli.codec.wan import wan_vae_module
 from joyflash_cli.description import parse_description
-from joyflash_cli.encoders.wav2vec2_weights import wav2vec2_module
+from joyflash_cli.encoders.wav2vec2 import wav2vec2_module
 from joyflash_cli.media.inputs.framing import largest_size
 from joyflash_cli.render import memory
 from joyflash_cli.render.memory import PlannedRun, memory_needs

@@ -90,10 +90,10 @@ def render_once(options: argparse.Namespace) -> dict:
 
     from joyflash_cli import __version__
     from joyflash_cli.render import FrameOptions, JoyFlash, read_request
-    from joyflash_cli.render.device import stage_threads
+    from joyflash_cli.render.device import use_threads
     from joyflash_cli.weights.store import resolve_checkpoint
 
-    torch.set_num_threads(stage_threads() if options.threads is None else options.threads)
+    use_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         voice = write_repeated(options.audio, Path(folder) / "long.wav", options.child)
         files = resolve_checkpoint("tiny", options.checkpoint)

@@ -223,8 +223,14 @@ def _check_outline(file: Path, values: Any) -> None:
             raise _damaged(file, f"with a {key} that is no short line of text")
 
 
+_Kind = type | Callable[[dict[str, Any]], Any]
+"""A dataclass whose fields are the entries of a section, or what reads such a section."""
+
+
 def _by_kind(
-    kinds: Mapping[str, Callable[[dict[str, Any]], Any]], part: str, stated: Mapping[str, Any]
+    kinds: Mapping[str, _Kind],
+    part: str,
+    stated: Mapping[str, Any],
 ) -> Any:
     """A part by the ``kind`` that its section states; the first kind where it states none."""
     section = dict(stated)
@@ -233,19 +239,10 @@ def _by_kind(
         raise ConfigError(
             f"checkpoint.json: {part}.kind is {kind!r:.80}", hint=f"one of {', '.join(kinds)}"
         )
-    return kinds[kind](section)
-
-
-def _rolling(section: dict[str, Any]) -> SamplerSettings:
-    return from_dict(SamplerSettings, section, path="checkpoint.json: sampler")
-
-
-def _segments(section: dict[str, Any]) -> SegmentSettings:
-    return from_dict(SegmentSettings, section, path="checkpoint.json: sampler")
-
-
-def _tiny_codec(section: dict[str, Any]) -> TinyCodecConfig:
-    return from_dict(TinyCodecConfig, section, path="checkpoint.json: codec")
+    made = kinds[kind]
+    if isinstance(made, type):
+        return from_dict(made, section, path=f"checkpoint.json: {part}")
+    return made(section)
 
 
 def _wan_codec(section: dict[str, Any]) -> WanCodecConfig:
@@ -256,10 +253,6 @@ def _wan_codec(section: dict[str, Any]) -> WanCodecConfig:
     return WanCodecConfig(section, tiled)
 
 
-def _log_mel(section: dict[str, Any]) -> FrontEndConfig:
-    return from_dict(FrontEndConfig, section, path="checkpoint.json: front_end")
-
-
 def _wav2vec2(section: dict[str, Any]) -> Wav2Vec2FrontEnd:
     where = "checkpoint.json: front_end.options"
     options = from_dict(Wav2Vec2Options, section.get("options", {}), path=where)
@@ -267,18 +260,9 @@ def _wav2vec2(section: dict[str, Any]) -> Wav2Vec2FrontEnd:
     return Wav2Vec2FrontEnd(options, _arguments("front_end", section))
 
 
-_CODECS: dict[str, Callable[[dict[str, Any]], CodecConfig]] = {
-    "tiny": _tiny_codec,
-    "wan": _wan_codec,
-}
-_SAMPLERS: dict[str, Callable[[dict[str, Any]], AnySettings]] = {
-    "rolling": _rolling,
-    "segments": _segments,
-}
-_FRONT_ENDS: dict[str, Callable[[dict[str, Any]], AudioEncoderConfig]] = {
-    "log-mel": _log_mel,
-    "wav2vec2": _wav2vec2,
-}
+_CODECS: dict[str, _Kind] = {"tiny": TinyCodecConfig, "wan": _wan_codec}
+_SAMPLERS: dict[str, _Kind] = {"rolling": SamplerSettings, "segments": SegmentSettings}
+_FRONT_ENDS: dict[str, _Kind] = {"log-mel": FrontEndConfig, "wav2vec2": _wav2vec2}
 
 
 def _arguments(part: str, section: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -33,6 +33,10 @@ class Cancelled(Exception):
     """A stage was told to stop; nobody wants what it makes any more."""
 
 
+class StopRequested(Exception):
+    """The user asked to stop, and there is nothing to keep."""
+
+
 class QueueEnded(Exception):
     """The writer of a queue has ended and everything it wrote was read."""
 

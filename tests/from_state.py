@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.codec.wan import WanCodec, wan_vae_module
-from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder, Wav2Vec2Options
-from joyflash_cli.encoders.wav2vec2_weights import current_name
+from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder, Wav2Vec2Options, current_name
 
 
 def wan_codec_from_state(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> WanCodec:

@@ -9,7 +9,7 @@ from public_layouts import from_public
 from safetensors.torch import load_file
 from torch import Tensor
 
-from joyflash_cli.conditioning.windows import latent_rows
+from joyflash_cli.conditioning.segments import latent_rows
 from joyflash_cli.model.config import AudioProjectorConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.types import Conditioning

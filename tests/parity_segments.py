@@ -15,11 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from joyflash_cli.codec.taehv_encoder import taehv_codec_from_state
+from joyflash_cli.codec.taehv import taehv_codec_from_state
 from joyflash_cli.conditioning.config import AudioWindowRule
-from joyflash_cli.conditioning.segments import SegmentConditioning
+from joyflash_cli.conditioning.segments import SegmentConditioning, latent_rows, window_indices
 from joyflash_cli.conditioning.stream import StaticConditioning
-from joyflash_cli.conditioning.windows import latent_rows, window_indices
 from joyflash_cli.encoders.protocol import Wav2Vec2Options
 from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder
 from joyflash_cli.model.transformer import CausalTransformer

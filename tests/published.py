@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from joyflash_cli.codec.wan import wan_vae_module
 from joyflash_cli.encoders.image import image_encoder_module
 from joyflash_cli.encoders.text import text_encoder_module
-from joyflash_cli.encoders.wav2vec2_weights import wav2vec2_module
+from joyflash_cli.encoders.wav2vec2 import wav2vec2_module
 from joyflash_cli.model.config import AudioPackConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.weights.convert_names import (

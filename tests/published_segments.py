@@ -8,8 +8,7 @@ from public_layouts import to_public
 from published import WAV2VEC2, random_transformer, write_audio_encoder, write_vae
 from safetensors.torch import save_file
 
-from joyflash_cli.codec.taehv import TaehvConfig, TaehvDecoder
-from joyflash_cli.codec.taehv_encoder import TaehvEncoder
+from joyflash_cli.codec.taehv import TaehvConfig, TaehvDecoder, TaehvEncoder
 from joyflash_cli.model.config import AudioProjectorConfig, TransformerConfig
 from joyflash_cli.weights.convert_names import ONLY_AUDIO_NAMES, ONLY_AUDIO_UNUSED
 from joyflash_cli.weights.manifest import find_profile

@@ -19,7 +19,7 @@ from joyflash_cli.media.outputs.probe import probe
 from joyflash_cli.model.config import AudioAttentionConfig, FaceAttentionConfig, TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.render import JoyFlash, plan_render, read_request
-from joyflash_cli.render.sampling import with_sampler_options
+from joyflash_cli.render.request import with_sampler_options
 from joyflash_cli.weights.convert import convert_weights, read_template
 from joyflash_cli.weights.store import resolve_checkpoint
 
@@ -69,7 +69,7 @@ def write_joyavatar(folder):
     from joyflash_cli.codec.wan import wan_vae_module
     from joyflash_cli.encoders.image import image_encoder_module
     from joyflash_cli.encoders.text import text_encoder_module
-    from joyflash_cli.encoders.wav2vec2_weights import wav2vec2_module
+    from joyflash_cli.encoders.wav2vec2 import wav2vec2_module
 
     torch.manual_seed(11)
     folder.mkdir(parents=True)

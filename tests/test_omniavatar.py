@@ -76,7 +76,7 @@ def test_segments_overlap_and_cover_the_sound(checkpoint, toy_picture, toy_voice
 
 
 def test_prompt_sound_and_guidance_reach_the_frames(checkpoint, toy_picture, toy_voice):
-    from joyflash_cli.render.sampling import with_sampler_options
+    from joyflash_cli.render.request import with_sampler_options
 
     joyflash = JoyFlash.load(SMALL, checkpoint, device="cpu", dtype="float32")
 
@@ -180,7 +180,7 @@ def test_a_picture_too_large_for_the_tokens_is_refused(checkpoint, toy_picture, 
 
 
 def test_other_options_do_not_exist_for_it(checkpoint):
-    from joyflash_cli.render.sampling import with_sampler_options
+    from joyflash_cli.render.request import with_sampler_options
 
     with pytest.raises(UsageError, match="for this profile"):
         with_sampler_options(resolve_checkpoint(SMALL, checkpoint), ["urcr"])

@@ -27,8 +27,8 @@ from joyflash_cli.render import (
     choose_dtype,
     read_request,
 )
-from joyflash_cli.render.joyflash import StopRequested
 from joyflash_cli.render.record import read_sidecar, weights_sha256
+from joyflash_cli.streaming import StopRequested
 from joyflash_cli.types import AudioClip
 from joyflash_cli.weights.store import resolve_checkpoint
 

@@ -15,8 +15,11 @@ pytest.importorskip("transformers")
 
 from public_layouts import from_public  # noqa: E402
 
-from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder, Wav2Vec2Options  # noqa: E402
-from joyflash_cli.encoders.wav2vec2_weights import wav2vec2_module  # noqa: E402
+from joyflash_cli.encoders.wav2vec2 import (  # noqa: E402
+    Wav2Vec2Encoder,
+    Wav2Vec2Options,
+    wav2vec2_module,  # noqa: E402
+)
 from joyflash_cli.model.config import TransformerConfig  # noqa: E402
 from joyflash_cli.model.transformer import CausalTransformer  # noqa: E402
 from joyflash_cli.types import Conditioning  # noqa: E402

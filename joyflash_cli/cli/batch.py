@@ -6,19 +6,17 @@ import socket
 import stat
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from joyflash_cli.cli.batch_progress import BatchProgress
 from joyflash_cli.cli.batch_text import report_dry_run, report_plan, report_problems, report_result
 from joyflash_cli.cli.command_lines import BatchOptions, EngineName
 from joyflash_cli.cli.endpoints import STANDARD_INPUT, said_while_opening
-from joyflash_cli.cli.events import EventStream, open_events
+from joyflash_cli.cli.events import EventStream
 from joyflash_cli.cli.options import takes
 from joyflash_cli.cli.process import StopSignals
-from joyflash_cli.cli.progress import check_progress_kind, open_display
+from joyflash_cli.cli.progress import BatchProgress, open_display
 from joyflash_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,22 +52,7 @@ def batch(options: BatchOptions) -> None:
       some-service | joyflash batch - --out-dir out --progress json
       joyflash batch manifest.csv --out-dir /shared/out --engine ray --ray-address auto
     """  # noqa: D301 - \b tells the help not to fold the examples
-    with StopSignals() as signals:
-        exit_code = _render_until_stopped(options, signals)
-    raise typer.Exit(exit_code)
-
-
-def _render_until_stopped(options: BatchOptions, signals: StopSignals) -> int:
-    """Renders the rows of a table; the exit code."""
-    check_progress_kind(options.progress)
-    with open_events(options.progress, options.progress_fd) as events:
-        try:
-            exit_code = _run(options, signals, events)
-        except KeyboardInterrupt:
-            exit_code = signals.exit_code
-            options.say("joyflash: stopped")
-        events.emit("done", exit_code=exit_code)
-    return exit_code
+    options.until_stopped(partial(_run, options))
 
 
 def _run(options: BatchOptions, signals: StopSignals, events: EventStream) -> int:
@@ -106,8 +89,9 @@ def _run(options: BatchOptions, signals: StopSignals, events: EventStream) -> in
     display = open_display("batch", quiet=options.quiet, kind=options.progress)
     with (
         _make_engine(options, settings, plan, files, arrivals) as engine,
-        BatchProgress(display, events) as progress,
+        display,
     ):
+        progress = BatchProgress(display, events)
         runner = BatchRunner(
             plan,
             engine,

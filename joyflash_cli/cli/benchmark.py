@@ -110,15 +110,13 @@ def benchmark(options: BenchmarkOptions) -> None:
       joyflash benchmark tiny --json
       joyflash benchmark joyavatar-flash-1.3b --random-weights --px 832x480 -o h100.json
     """  # noqa: D301 - \b tells the help not to fold the examples
-    import torch
-
-    from joyflash_cli.render.device import stage_threads
+    from joyflash_cli.render.device import use_threads
 
     if options.output is not None:
         from joyflash_cli.files import check_place
 
         check_place(options.output, hint="choose another place")
-    torch.set_num_threads(stage_threads() if options.threads is None else options.threads)
+    use_threads(options.threads)
     report = _random(options) if options.random_weights else _measured(options)
     text = json.dumps(report)
     if options.output is not None:

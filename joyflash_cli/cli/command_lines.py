@@ -1,13 +1,15 @@
 """The command lines of ``render`` and ``batch``, each declared once and handed on whole."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from joyflash_cli.cli.completion import complete_dtype
+from joyflash_cli.cli.events import EventStream, open_events
 from joyflash_cli.cli.help_text import CONTROL, DEVICE, EXPERT, FILES, MESSAGES, MODEL, WORKERS
 from joyflash_cli.cli.options import (
     AllowNoFace,
@@ -48,7 +50,9 @@ from joyflash_cli.cli.options import (
     option,
     say,
 )
+from joyflash_cli.cli.process import StopSignals
 from joyflash_cli.media.inputs.hearing import SoundChoices
+from joyflash_cli.streaming import StopRequested
 
 if TYPE_CHECKING:
     from joyflash_cli.batch.renderer import RendererSettings
@@ -81,6 +85,7 @@ class ModelOptions:
     sign_thumbnail: bool
     sign_timestamp: str
     progress: str
+    progress_fd: int | None
     quiet: bool
 
     @property
@@ -125,6 +130,17 @@ class ModelOptions:
     def say(self, *lines: str) -> None:
         """Lines for people, on stderr."""
         say(*lines, quiet=self.is_silent)
+
+    def until_stopped(self, work: Callable[[StopSignals, EventStream], int]) -> NoReturn:
+        """Does a verb's work until it is done or the user stops it, and ends with its exit code."""
+        with StopSignals() as signals, open_events(self.progress, self.progress_fd) as events:
+            try:
+                exit_code = work(signals, events)
+            except (KeyboardInterrupt, StopRequested):
+                self.say("joyflash: stopped")
+                exit_code = signals.exit_code
+            events.emit("done", exit_code=exit_code)
+        raise typer.Exit(exit_code)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,8 @@ JSON_VERSION = 1
 
 FIRST_FREE_DESCRIPTOR = 3
 
+PROGRESS_KINDS = ("auto", "bar", "plain", "json", "none")
+
 _TOLD = "_told_as_an_event"
 
 
@@ -77,8 +79,13 @@ def open_events(kind: str, descriptor: int | None) -> Iterator[EventStream]:
         descriptor: As given with ``--progress-fd``.
 
     Raises:
-        UsageError: ``E-PROGRESS-FD`` for a descriptor that cannot be written.
+        UsageError: For a kind that does not exist; ``E-PROGRESS-FD`` for a descriptor that cannot
+            be written.
     """
+    if kind not in PROGRESS_KINDS:
+        raise UsageError(
+            f"--progress {kind} does not exist", hint=f"one of {', '.join(PROGRESS_KINDS)}"
+        )
     with contextlib.ExitStack() as own:
         if descriptor is None:
             opened = EventStream(sys.stderr if kind == "json" else None)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -20,14 +21,14 @@ from joyflash_cli.cli.endpoints import (
     is_stream,
     open_sound,
 )
-from joyflash_cli.cli.events import EventStream, open_events
+from joyflash_cli.cli.events import EventStream
 from joyflash_cli.cli.live_messages import Messages, control_socket
 from joyflash_cli.cli.live_options import LiveOptions
 from joyflash_cli.cli.live_raw import RawOutput
 from joyflash_cli.cli.options import takes
 from joyflash_cli.cli.process import StopSignals
-from joyflash_cli.cli.progress import Display, check_progress_kind, open_display
-from joyflash_cli.cli.render_text import result_line
+from joyflash_cli.cli.progress import Display, open_display
+from joyflash_cli.cli.render import result_line
 from joyflash_cli.errors import JoyFlashError, UsageError
 from joyflash_cli.media.inputs.hearing import SoundChoices
 from joyflash_cli.streaming import in_background
@@ -61,25 +62,12 @@ def live(options: LiveOptions) -> None:
       arecord -f S16_LE -r 16000 -t raw | joyflash live face.png --audio - \\
         --audio-format s16le:16000 -o - | ffplay -
     """  # noqa: D301 - \b tells the help not to fold the examples
-    check_progress_kind(options.progress)
-    with (
-        StopSignals() as signals,
-        open_events(options.progress, options.progress_fd) as events,
-    ):
-        exit_code = 0
-        try:
-            _run(options, signals, events)
-        except KeyboardInterrupt:
-            options.say("joyflash: stopped")
-        if signals.requested():
-            exit_code = signals.exit_code
-        events.emit("done", exit_code=exit_code)
-    raise typer.Exit(exit_code)
+    options.until_stopped(partial(_run, options))
 
 
-def _run(options: LiveOptions, signals: StopSignals, events: EventStream) -> None:
-    from joyflash_cli.render.sampling import with_sampler_options
-    from joyflash_cli.render.seal import check_signing
+def _run(options: LiveOptions, signals: StopSignals, events: EventStream) -> int:
+    from joyflash_cli.render.request import with_sampler_options
+    from joyflash_cli.render.writer import check_signing
     from joyflash_cli.weights.store import resolve_checkpoint
 
     image, output, names = _chosen(options)
@@ -135,6 +123,7 @@ def _run(options: LiveOptions, signals: StopSignals, events: EventStream) -> Non
         options.say(result_line(record))
         if output is not None and not is_standard_output(output):
             typer.echo(str(record.output))
+    return signals.exit_code if signals.requested() else 0
 
 
 def _chosen(options: LiveOptions) -> "tuple[Path, Path | None, OutputNames | None]":
@@ -162,14 +151,11 @@ def _chosen(options: LiveOptions) -> "tuple[Path, Path | None, OutputNames | Non
 
 
 def _load(options: LiveOptions, files: "CheckpointFiles") -> "JoyFlash":
-    import torch
-
     from joyflash_cli.render import JoyFlash
-    from joyflash_cli.render.device import stage_threads
+    from joyflash_cli.render.device import use_threads
     from joyflash_cli.render.placement import place
 
-    threads = options.threads
-    torch.set_num_threads(stage_threads() if threads is None else threads)
+    use_threads(options.threads)
     placement = place(files, options.device, options.dtype, options.execution)
     options.say(*(f"joyflash: warning: {text}" for text in placement.warnings))
     return JoyFlash.load(files, placement=placement)

@@ -3,15 +3,15 @@
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TextIO, TypedDict, Unpack
 
 from joyflash_cli.cli.events import EventStream
-from joyflash_cli.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from joyflash_cli.batch.runner import BatchStatus
     from joyflash_cli.types import FrameChunk
 
 PLAIN_EVERY_S = 10.0
@@ -19,20 +19,6 @@ PLAIN_EVERY_S = 10.0
 
 LONG_WAIT_S = 2.0
 """A live display says so only beyond this."""
-
-PROGRESS_KINDS = ("auto", "bar", "plain", "json", "none")
-
-
-def check_progress_kind(kind: str) -> None:
-    """Refuses what no progress is called.
-
-    Raises:
-        UsageError: Naming those that exist.
-    """
-    if kind not in PROGRESS_KINDS:
-        raise UsageError(
-            f"--progress {kind} does not exist", hint=f"one of {', '.join(PROGRESS_KINDS)}"
-        )
 
 
 class Standing(TypedDict, total=False):
@@ -164,7 +150,7 @@ def open_display(
     Args:
         title: What is shown, such as ``render``.
         quiet: Nothing is shown.
-        kind: One of ``PROGRESS_KINDS``; ``json`` shows people nothing.
+        kind: As given with ``--progress``; ``json`` shows people nothing.
         stream: Standard error if ``None``.
     """
     stream = stream or sys.stderr
@@ -176,12 +162,12 @@ def open_display(
 
 
 class RenderProgress:
-    """Tells people and programs how a render goes; a context manager.
+    """Tells people and programs how a render goes.
 
     Args:
         num_frames: Frames of the whole video, ``None`` while unknown.
         fps: Frames per second.
-        display: What people see.
+        display: What people see, opened and closed by somebody else.
         events: What programs read.
     """
 
@@ -196,23 +182,30 @@ class RenderProgress:
         self._frames_done = 0
         self._next_wait_s = PLAIN_EVERY_S
 
-    def __enter__(self) -> Self:
+    def loading(self, what: str, warnings: Sequence[str] = ()) -> None:
+        """The run begins; weights are being read, which is short: a log needs no line for it."""
         self._events.emit("start", total_frames=self._num_frames, video_fps=self._fps)
-        self._display.__enter__()
-        return self
-
-    def __exit__(self, *arguments: object) -> None:
-        self._display.__exit__(*arguments)
-
-    def loading(self, what: str) -> None:
-        """Weights are being read; that is short, and a log needs no line for it."""
+        for warning in warnings:
+            self._events.emit("warn", text=warning)
         self._events.emit("load", profile=what)
         self._display.show(f"loading {what}", total=self._num_frames, due=False)
 
     def update(self, chunk: "FrameChunk") -> None:
         """One more block was written."""
-        frames_per_s = self._frames_per_s(chunk)
-        left_s = self._left_s(frames_per_s)
+        self._frames_done = chunk.first_frame + len(chunk.frames)
+        # The ramp before the first block costs as much as several blocks: leave it out of the
+        # speed as soon as there is more to measure, or the time left would be far too long.
+        frames, seconds = self._frames_done, chunk.elapsed_s
+        if self._first is None:
+            self._first = chunk
+        else:
+            frames -= self._first.first_frame + len(self._first.frames)
+            seconds -= self._first.elapsed_s
+        frames_per_s = frames / seconds if seconds > 0 else 0.0
+        left_s = None
+        if self._num_frames is not None:
+            left = self._num_frames - self._frames_done
+            left_s = left / frames_per_s if frames_per_s > 0 else 0.0
         realtime = frames_per_s / self._fps
         self._next_wait_s = PLAIN_EVERY_S
         self._events.emit(
@@ -245,20 +238,71 @@ class RenderProgress:
             text = f"waiting for {what}, {waited_s:.0f} s; {self._frames_done} frames written"
             self._display.show(text, due=is_due)
 
-    def _frames_per_s(self, chunk: "FrameChunk") -> float:
-        self._frames_done = chunk.first_frame + len(chunk.frames)
-        # The ramp before the first block costs as much as several blocks: leave it out of the
-        # speed as soon as there is more to measure, or the time left would be far too long.
-        frames, seconds = self._frames_done, chunk.elapsed_s
-        if self._first is None:
-            self._first = chunk
-        else:
-            frames -= self._first.first_frame + len(self._first.frames)
-            seconds -= self._first.elapsed_s
-        return frames / seconds if seconds > 0 else 0.0
 
-    def _left_s(self, frames_per_s: float) -> float | None:
-        """Seconds until the last frame at this speed; ``None`` while the end is unknown."""
-        if self._num_frames is None:
-            return None
-        return (self._num_frames - self._frames_done) / frames_per_s if frames_per_s > 0 else 0.0
+_TOLD = ("video_s", "audio_s", "wall_s", "realtime_factor", "video_frames", "sha256")
+"""Figures of a video that has just been made."""
+
+
+class BatchProgress:
+    """Tells people and programs what becomes of the rows.
+
+    The events ``start`` and, every ten seconds, ``rows`` count; ``saved`` and ``error`` name a row
+    as ``job``.
+
+    Args:
+        display: What people see, opened and closed by somebody else.
+        events: What programs read.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(
+        self, display: Display, events: EventStream, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._display = display
+        self._events = events
+        self._clock = clock
+        self._next_s: float | None = None
+
+    def update(self, status: "BatchStatus") -> None:
+        """Something changed, or half a second has passed."""
+        counts = {
+            "rows": status.num_rows,
+            "done": status.num_done,
+            "failed": status.num_failed,
+            "running": status.num_running,
+            "open": status.num_open,
+        }
+        now = self._clock()
+        if self._next_s is None or now >= self._next_s:
+            self._events.emit("start" if self._next_s is None else "rows", **counts)
+            self._next_s = now + PLAIN_EVERY_S
+        row_id, output, failure = status.last or ("", "", None)
+        if failure is not None:
+            found = {"code": failure.code, "text": failure.text}
+            self._events.emit("error", job=row_id, **found, **counts)
+            self._display.say(f"batch: row {row_id!r} failed: {failure.code}: {failure.text}")
+        elif status.last is not None:
+            found = {name: status.facts[name] for name in _TOLD if name in status.facts}
+            self._events.emit("saved", job=row_id, output=output, **found, **counts)
+        settled = status.num_done + status.num_failed
+        self._display.show(_describe(status), done=settled, total=status.num_rows)
+
+
+def _describe(status: "BatchStatus") -> str:
+    """``41/100 done, 1 failed, 2 running, 1.8x realtime, 9 min left``."""
+    parts = [f"{status.num_done}/{status.num_rows} done"]
+    for number, word in (
+        (status.num_failed, "failed"),
+        (status.num_running, "running"),
+        (status.num_elsewhere, "in another batch"),
+    ):
+        if number:
+            parts.append(f"{number} {word}")
+    if not status.num_running and not status.num_idle and status.num_open > status.num_elsewhere:
+        parts.append("waiting for workers")
+    if status.video_s > 0 and status.elapsed_s > 0:
+        parts.append(f"{status.video_s / status.elapsed_s:.2f}x realtime")
+    if status.num_rendered and status.num_open:
+        left_s = status.elapsed_s / status.num_rendered * status.num_open
+        parts.append(f"{left_s / 60:.0f} min left" if left_s >= 90 else f"{left_s:.0f} s left")
+    return ", ".join(parts)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import typer
 
+from joyflash_cli import __version__
 from joyflash_cli.cli.command_lines import RenderOptions
 from joyflash_cli.cli.endpoints import (
     STANDARD_INPUT,
@@ -23,26 +24,26 @@ from joyflash_cli.cli.endpoints import (
     open_picture,
     open_sound,
 )
-from joyflash_cli.cli.events import EventStream, open_events
+from joyflash_cli.cli.events import EventStream
 from joyflash_cli.cli.options import print_json, takes
 from joyflash_cli.cli.process import StopSignals
-from joyflash_cli.cli.progress import RenderProgress, check_progress_kind, open_display
-from joyflash_cli.cli.render_text import (
-    is_worth_telling,
-    memory_line,
-    memory_summary,
-    plan_line,
-    plan_summary,
-    result_line,
-    result_summary,
-)
+from joyflash_cli.cli.progress import RenderProgress, open_display
 
 if TYPE_CHECKING:
     from joyflash_cli.media.outputs.names import OutputNames
-    from joyflash_cli.render import RenderRequest, RunRecord
+    from joyflash_cli.render import RenderPlan, RenderRequest, RunRecord
     from joyflash_cli.render.memory import MemoryNeed
     from joyflash_cli.render.placement import Placement
     from joyflash_cli.weights.store import CheckpointFiles
+
+WORTH_TELLING_BYTES = 1_000_000_000
+"""A run that takes less memory is not worth a line."""
+
+_TOLD = (
+    "video_frames", "fps", "width", "height", "audio_s", "truncated",
+    "wall_s", "realtime_factor", "first_frame_s", "load_s",
+)  # fmt: skip
+"""Figures of a render in ``--json``."""
 
 
 @takes(RenderOptions)
@@ -65,34 +66,15 @@ def render(options: RenderOptions) -> None:
         --audio-format s16le:16000 --look-ahead 1 --output live.m3u8
     """  # noqa: D301 - \b tells the help not to fold the examples
     image, audio = choose_inputs((options.picture, options.voice), options.image, options.audio)
-    with StopSignals() as signals:
-        exit_code = _render_until_stopped(options, image, audio, signals)
-    raise typer.Exit(exit_code)
-
-
-def _render_until_stopped(
-    options: RenderOptions, image: Path, audio: str, signals: StopSignals
-) -> int:
-    """Renders a picture and a sound, a path or ``-``; the exit code."""
-    from joyflash_cli.render.joyflash import StopRequested
-
-    check_progress_kind(options.progress)
-    with open_events(options.progress, options.progress_fd) as events:
-        try:
-            exit_code = _run(options, image, audio, signals, events)
-        except (KeyboardInterrupt, StopRequested):
-            options.say("joyflash: stopped")
-            exit_code = signals.exit_code
-        events.emit("done", exit_code=exit_code)
-    return exit_code
+    options.until_stopped(partial(_run, options, image, audio))
 
 
 def _run(
     options: RenderOptions, image: Path, audio: str, signals: StopSignals, events: EventStream
 ) -> int:
-    """Output, picture, sound, and only then weights."""
+    """Output, picture, sound, a path or ``-``, and only then weights; the exit code."""
     from joyflash_cli.render.request import read_request
-    from joyflash_cli.render.seal import check_signing
+    from joyflash_cli.render.writer import check_signing
     from joyflash_cli.weights.store import resolve_checkpoint
 
     output = choose_output(options.output, image, audio)
@@ -108,7 +90,7 @@ def _run(
     sound = open_sound(audio, options.audio_format, choices, quiet=options.is_silent)
     files = resolve_checkpoint(options.profile, options.checkpoint)
     if options.sampling:
-        from joyflash_cli.render.sampling import with_sampler_options
+        from joyflash_cli.render.request import with_sampler_options
 
         files, notes = with_sampler_options(files, options.sampling)
         options.say(*(f"joyflash: warning: {note}" for note in notes))
@@ -167,10 +149,12 @@ def _preflight(
         DeviceError: When the memory is not free, or a kernel does not run.
         UsageError: When an option does not fit the checkpoint.
     """
+    from joyflash_cli.render.device import use_threads
     from joyflash_cli.render.memory import PlannedRun, check_memory
     from joyflash_cli.render.placement import place
     from joyflash_cli.weights.store import unverified
 
+    use_threads(options.threads)
     placement = place(files, options.device, options.dtype, options.execution)
     needs = check_memory(PlannedRun(files, request.size_px, options.prompt), placement)
     options.say(*(f"joyflash: warning: {text}" for text in placement.warnings))
@@ -190,15 +174,22 @@ def _render(
 ) -> "RunRecord":
     from joyflash_cli.render import JoyFlash
 
-    _use_threads(options.threads)
     placement, needs = _preflight(options, files, request)
-    if is_worth_telling(needs):
+    if any(need.total >= WORTH_TELLING_BYTES for need in needs):
         options.say(memory_line(placement, needs))
     announcement: list[str] = []
-    with _open_progress(options, files, request, target=target, events=events) as progress:
-        for warning in request.warnings:
-            events.emit("warn", text=warning)
-        progress.loading(files.name)
+    if options.preview:
+        from joyflash_cli.cli.preview import open_preview
+        from joyflash_cli.media.outputs.names import OutputNames
+
+        shown = target.given if isinstance(target, OutputNames) else Path(STANDARD_INPUT)
+        display = open_preview(shown, quiet=options.is_silent)
+    else:
+        display = open_display("render", quiet=options.quiet, kind=options.progress)
+    fps = files.description.sampler.fps
+    progress = RenderProgress(request.num_frames(fps), fps, display, events)
+    with display:
+        progress.loading(files.name, request.warnings)
         joyflash = JoyFlash.load(files, placement=placement)
         if request.audio_s is None:
             latency = joyflash.latency(options.look_ahead)
@@ -224,35 +215,6 @@ def _render(
     return result
 
 
-def _open_progress(
-    options: RenderOptions,
-    files: "CheckpointFiles",
-    request: "RenderRequest",
-    *,
-    target: "OutputNames | BinaryIO",
-    events: EventStream,
-) -> RenderProgress:
-    fps = files.description.sampler.fps
-    num_frames = request.num_frames(fps)
-    if options.preview:
-        from joyflash_cli.cli.preview import open_preview
-        from joyflash_cli.media.outputs.names import OutputNames
-
-        output = target.given if isinstance(target, OutputNames) else Path(STANDARD_INPUT)
-        display = open_preview(output, quiet=options.is_silent)
-    else:
-        display = open_display("render", quiet=options.quiet, kind=options.progress)
-    return RenderProgress(num_frames, fps, display, events)
-
-
-def _use_threads(threads: int | None) -> None:
-    import torch
-
-    from joyflash_cli.render.device import stage_threads
-
-    torch.set_num_threads(stage_threads() if threads is None else threads)
-
-
 def _report_plan(
     options: RenderOptions, output: Path, files: "CheckpointFiles", request: "RenderRequest"
 ) -> None:
@@ -266,3 +228,91 @@ def _report_plan(
         print_json(plan_summary(output, files, request, plan) | memory_summary(*memory))
     else:
         options.say(plan_line(output, files, request, plan), memory_line(*memory))
+
+
+def plan_summary(
+    output: Path, files: "CheckpointFiles", request: "RenderRequest", plan: "RenderPlan | None"
+) -> dict[str, Any]:
+    """A dry run for a program that reads it; lengths are null for live sound."""
+    width, height = request.size_px
+    return {
+        "dry_run": True,
+        "output": str(output),
+        "video_frames": None if plan is None else plan.num_frames,
+        "blocks": None if plan is None else plan.num_blocks,
+        "fps": request.output_fps or files.description.sampler.fps,
+        "width": width,
+        "height": height,
+        "audio_s": None if plan is None else round(plan.audio_s, 6),
+        "truncated": None if plan is None else bool(request.hearing and request.hearing.truncated),
+        "seed": request.seed,
+        "profile": files.name,
+        "checkpoint": str(files.directory),
+        "version": __version__,
+    }
+
+
+def plan_line(
+    output: Path, files: "CheckpointFiles", request: "RenderRequest", plan: "RenderPlan | None"
+) -> str:
+    """A dry run in one line."""
+    width, height = request.size_px
+    length = "as long as the sound"
+    times = ""
+    if plan is not None:
+        length = f"{plan.num_frames} frames in {plan.num_blocks} blocks"
+        times = f"{plan.video_s:.2f} s video / {plan.audio_s:.2f} s audio, "
+    fps = request.output_fps or files.description.sampler.fps
+    return (
+        f"would write {output}: {length}, {width} x {height} px at {fps:g} fps, {times}"
+        f"profile {files.name} from {files.directory}"
+    )
+
+
+def result_line(result: "RunRecord") -> str:
+    """What was saved, in one line."""
+    if not result.complete:
+        return f"saved {result.video_s:.1f} s of {result.audio_s:.1f} s in {result.output}"
+    where = "standard output" if str(result.output) == "-" else str(result.output)
+    return (
+        f"saved {where}: {result.video_s:.2f} s video / {result.audio_s:.2f} s audio, "
+        f"{result.realtime_factor:.2f}x realtime, seed {result.seed}"
+        f"{f', signed by {result.signed_by}' if result.signed_by else ''}"
+    )
+
+
+def result_summary(result: "RunRecord") -> dict[str, Any]:
+    """A render for a program that reads it."""
+    figures = result.figures()
+    return {
+        "output": str(result.output),
+        "complete": result.complete,
+        **{name: figures[name] for name in _TOLD},
+        "seed": result.seed,
+        "profile": result.profile,
+        "version": __version__,
+        **({"signed_by": result.signed_by} if result.signed_by else {}),
+        "sidecar": None if result.sidecar is None else str(result.sidecar),
+    }
+
+
+def memory_line(placement: "Placement", needs: "list[MemoryNeed]") -> str:
+    """``device cuda:0 bfloat16, needs 9.1 of 23.4 GB free on cuda:0``."""
+    return f"device {placement.describe()}; {', '.join(need.describe() for need in needs)}"
+
+
+def memory_summary(placement: "Placement", needs: "list[MemoryNeed]") -> dict[str, Any]:
+    """The same for a program that reads it."""
+    return {
+        "device": str(placement.device),
+        "dtype": placement.dtype_name,
+        "memory": [
+            {
+                "device": need.device,
+                "needed_bytes": need.total,
+                "free_bytes": None if need.free is None else need.free.free,
+                "parts_bytes": need.parts,
+            }
+            for need in needs
+        ],
+    }

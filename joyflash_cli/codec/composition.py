@@ -108,12 +108,17 @@ def open_canvas(
     away = nodes_xy + corner + 0.5 - corner.new_tensor([square.left, square.top])
     places = away @ turn.inverse().T  # 0..1 in the square
     unit = 2 / last.clamp(min=1)
+    region = picture[..., top:bottom, left:right]
+    height, width = region.shape[-2:]
+    if height * width <= FINE_PIXELS:  # a pixel between every two
+        fine = (2 * height - 1, 2 * width - 1)
+        region = functional.interpolate(region, fine, mode="bicubic", align_corners=True)
     return Canvas(
-        picture=_fine(picture[..., top:bottom, left:right]),
+        picture=region.contiguous(),
         top=top,
         left=left,
-        height=bottom - top,
-        width=right - left,
+        height=height,
+        width=width,
         step=step,
         places=(places * 2 - 1)[None].float(),
         origins=(nodes_xy * unit - 1).movedim(-1, 0)[None].float(),
@@ -121,15 +126,6 @@ def open_canvas(
         turn=(unit[:, None] * turn).float(),
         side=square.side,
     )
-
-
-def _fine(region: Tensor) -> Tensor:
-    """A region with a pixel between every two, unless it is large."""
-    height, width = region.shape[-2:]
-    if height * width > FINE_PIXELS:
-        return region.contiguous()
-    size = (2 * height - 1, 2 * width - 1)
-    return functional.interpolate(region, size, mode="bicubic", align_corners=True)
 
 
 def canvas_bytes(size_px: tuple[int, int]) -> int:
@@ -183,7 +179,11 @@ def read_fields(drawing: Drawing, canvas: Canvas, *, first: int = 0) -> Fields:
     tones = torch.cat([share.unflatten(1, (-1, 1)), added.unflatten(1, (-1, 3))], 2)[:, first:]
     # In sides of the square: the flow counts pixels of a picture twice its own size.
     flow = drawing.flow.unflatten(1, (-1, 2))[:, first:] / (2 * drawing.flow.shape[-1])
-    tones = _read(_reduced(tones.flatten(0, 1), canvas), canvas)
+    tones = tones.flatten(0, 1)
+    # No finer than the picture, so that none of their pixels falls between its own.
+    if (factor := round(tones.shape[-1] / canvas.side)) > 1:
+        tones = functional.avg_pool2d(tones, factor)
+    tones = _read(tones, canvas)
     shift = torch.einsum("xy,byhw->bxhw", canvas.turn, _read(flow.flatten(0, 1), canvas))
     tones[:, :1].clamp_(0, 1)
     if canvas.weight is not None:
@@ -199,12 +199,6 @@ def _read(fields: Tensor, canvas: Canvas) -> Tensor:
     return functional.grid_sample(
         fields, places, mode="bicubic", padding_mode="border", align_corners=False
     )
-
-
-def _reduced(fields: Tensor, canvas: Canvas) -> Tensor:
-    """Fields no finer than the picture, so that none of their pixels falls between its own."""
-    factor = max(1, round(fields.shape[-1] / canvas.side))
-    return functional.avg_pool2d(fields, factor) if factor > 1 else fields
 
 
 def _strips(fields: Fields, canvas: Canvas) -> Iterator[tuple[slice, Tensor]]:

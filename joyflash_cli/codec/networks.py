@@ -137,12 +137,13 @@ class LatentDecoder(nn.Module):
         self.to_change = nn.Conv2d(dim, 3 * 4 * FOLD**2, 3, padding=1)
         start_at_zero(self.to_change)
 
-    def prepare(self, features: Tensor) -> Tensor:
-        """What the reference's features ``(B, D, H/4, W/4)`` say on the latents' grid."""
-        return self.from_reference(features)
-
     def forward(self, latent: Tensor, prepared: Tensor) -> tuple[Tensor, Tensor]:
-        """Features ``(N, dim, H/4, W/4)`` and coarse change ``(N, 12, H, W)`` of latents."""
+        """Features ``(N, dim, H/4, W/4)`` and coarse change ``(N, 12, H, W)`` of latents.
+
+        Args:
+            latent: ``(N, C, h, w)``.
+            prepared: What ``from_reference`` says of the reference's features, ``(N, D, h, w)``.
+        """
         hidden = self.layers(self.from_latent(latent) + prepared)
         hidden = self.enlarge(functional.silu(self.norm(hidden)))
         features = functional.pixel_shuffle(hidden, 2)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 
 @runtime_checkable  # so that tests may check annotations
-class Codec(Protocol):
-    """Latents <-> frames; a stream's state is made by ``start_*`` and passed to every call."""
+class Encoder(Protocol):
+    """Frames to latents."""
 
     latent_channels: int
     spatial_stride: int
@@ -29,6 +29,18 @@ class Codec(Protocol):
             ``(B, C, h, w)``; what the transformer sees as the reference.
         """
         ...
+
+    def encode(self, frames: Tensor, reference: Tensor) -> Tensor:
+        """Latents ``(B, T, C, h, w)`` of a whole clip ``(B, 4T-3, 3, H, W)`` in -1..1.
+
+        ``reference`` is ``(B, 3, H, W)``; the clip's first frame for codecs that ignore it.
+        """
+        ...
+
+
+@runtime_checkable
+class Codec(Encoder, Protocol):
+    """Latents <-> frames; a stream's state is made by ``start_*`` and passed to every call."""
 
     def start_decoding(self, reference: Tensor, *, seed: int | None = None) -> Any:
         """A fresh decoding state.
@@ -53,18 +65,15 @@ class Codec(Protocol):
         """
         ...
 
-    def encode(self, frames: Tensor, reference: Tensor) -> Tensor:
-        """Latents ``(B, T, C, h, w)`` of a whole clip ``(B, 4T-3, 3, H, W)`` in -1..1.
-
-        ``reference`` is ``(B, 3, H, W)``; the clip's first frame for codecs that ignore it.
-        """
-        ...
-
 
 class DelegatingCodec:
-    """``Codec`` that hands everything to another one; a subclass changes what it is there for."""
+    """``Codec`` that hands everything to another one; a subclass changes what it is there for.
 
-    def __init__(self, codec: Codec) -> None:
+    Args:
+        codec: The other one; as much of it as the subclass leaves.
+    """
+
+    def __init__(self, codec: Encoder) -> None:
         self._codec: Any = codec
         self.latent_channels = codec.latent_channels
         self.spatial_stride = codec.spatial_stride

@@ -4,7 +4,12 @@ TAEHV (MIT licence) is a small network that imitates the decoder of a large vide
 convolutions, and layers that also see their own input one time step earlier. That earlier input is
 all the memory it has, so it streams without any approximation; here it is the caller's value, as
 for every codec. Beside a large VAE it decodes only: the picture is still encoded by what the
-transformer was trained with. ``taehv_encoder`` has the other half, for models trained with both.
+transformer was trained with.
+
+Models that were trained with both halves (LeapTalk's default) encode with it, too. Where the large
+VAE groups frames as 1, 4, 4, ..., its encoder groups them as 4, 4, ...: a clip is filled up at its
+end with copies of its last frame. Decoding drops the first three frames, so 4T-3 frames are again
+4T-3.
 """
 
 from collections.abc import Mapping
@@ -16,13 +21,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from joyflash_cli.codec.protocol import Codec, DelegatingCodec
+from joyflash_cli.codec.protocol import DelegatingCodec, Encoder
 from joyflash_cli.errors import CheckpointError, UsageError
+from joyflash_cli.types import FRAMES_PER_LATENT
 
 NUM_REMEMBERING = 3
 """Remembering layers of each stage."""
 
 ENCODER_PREFIX = "encoder."
+
+POOLS = (2, 2, 1)
+"""Frames that each stage of the encoder makes one of."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +130,6 @@ class TaehvDecoder(nn.Module):
         layers += [nn.ReLU(), nn.Conv2d(widths[-1], 3, 3, padding=1)]
         self.decoder = nn.ModuleList(layers)
 
-    def start(self) -> TaehvDecodingState:
-        """A fresh stream."""
-        return TaehvDecodingState()
-
     @torch.no_grad()
     def decode(
         self, latents: Float[Tensor, "B T C h w"], state: TaehvDecodingState
@@ -133,7 +138,7 @@ class TaehvDecoder(nn.Module):
 
         Args:
             latents: Normalised latents, any T >= 1.
-            state: From ``start`` or the previous call; not changed.
+            state: A new one, or from the previous call; not changed.
 
         Returns:
             Four frames per latent, one for the very first: the three before it would be made of
@@ -171,18 +176,80 @@ class TaehvDecoder(nn.Module):
         return x.unflatten(0, (batch, -1)), tuple(new_memories)
 
 
+class TimePool(nn.Module):
+    """Consecutive frames to one, by a 1 x 1 convolution over the channels of all of them."""
+
+    def __init__(self, dim: int, pool: int) -> None:
+        super().__init__()
+        self.pool = pool
+        self.conv = nn.Conv2d(dim * pool, dim, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(F, D, H, W)`` to ``(F / pool, D, H, W)``."""
+        return self.conv(x.unflatten(0, (-1, self.pool)).flatten(1, 2))
+
+
+class TaehvEncoder(nn.Module):
+    """Frames to latents; the names of its weights are those of the published files."""
+
+    spatial_stride = 2 ** len(POOLS)
+
+    def __init__(self, dim: int, latent_channels: int) -> None:
+        super().__init__()
+        self.latent_channels = latent_channels
+        layers: list[nn.Module] = [nn.Conv2d(3, dim, 3, padding=1), nn.ReLU()]
+        for pool in POOLS:
+            layers += [TimePool(dim, pool), nn.Conv2d(dim, dim, 3, stride=2, padding=1, bias=False)]
+            layers += [RememberingLayer(dim) for _ in range(NUM_REMEMBERING)]
+        layers.append(nn.Conv2d(dim, latent_channels, 3, padding=1))
+        self.encoder = nn.ModuleList(layers)
+
+    def reference_latents(self, reference: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """Latent of the reference picture."""
+        return self.encode(reference[:, None], reference)[:, 0]
+
+    def encode(
+        self, frames: Float[Tensor, "B F 3 H W"], reference: Float[Tensor, "B 3 H W"]
+    ) -> Float[Tensor, "B T C h w"]:
+        """Normalised latents of whole clips, fp32; the picture is not needed."""
+        return torch.stack([self(clip) for clip in frames])
+
+    @torch.no_grad()
+    def forward(self, frames: Float[Tensor, "F 3 H W"]) -> Float[Tensor, "T C h w"]:
+        """Latents of one clip of frames in -1..1, fp32; four frames pass at a time."""
+        weight = next(self.parameters())
+        shown = (frames + 1) / 2
+        missing = -len(shown) % FRAMES_PER_LATENT
+        if missing:
+            shown = torch.cat((shown, shown[-1:].expand(missing, -1, -1, -1)))
+        memories: list[Tensor | None] = [None] * len(self.encoder)
+        latents = []
+        for part in shown.split(FRAMES_PER_LATENT):
+            x = part.to(weight.device, weight.dtype)
+            for index, layer in enumerate(self.encoder):
+                if isinstance(layer, RememberingLayer):
+                    before = memories[index]
+                    first = torch.zeros_like(x[:1]) if before is None else before
+                    memories[index] = x[-1:].clone()
+                    x = layer(x, torch.cat((first, x[:-1])))
+                else:
+                    x = layer(x)
+            latents.append(x.float())
+        return torch.cat(latents)
+
+
 class FastDecodeCodec(DelegatingCodec):
-    """A codec whose pictures are encoded by the large VAE and decoded by the tiny one.
+    """A codec whose pictures are encoded by another one and decoded by the tiny decoder.
 
     Args:
-        codec: The codec that the transformer was trained with.
+        codec: That the transformer was trained with: the large VAE, or the ``TaehvEncoder``.
         decoder: Made for the same latents.
 
     Raises:
         UsageError: When the codec's latents are not those of the decoder.
     """
 
-    def __init__(self, codec: Codec, decoder: TaehvDecoder) -> None:
+    def __init__(self, codec: Encoder, decoder: TaehvDecoder) -> None:
         expected = (decoder.config.latent_channels, 2**NUM_REMEMBERING)
         found = (codec.latent_channels, codec.spatial_stride)
         if found != expected:
@@ -196,10 +263,10 @@ class FastDecodeCodec(DelegatingCodec):
         self._decoder = decoder
 
     def start_decoding(
-        self, reference: Float[Tensor, "B 3 H W"], **options: Any
+        self, reference: Float[Tensor, "B 3 H W"] | None = None, **options: Any
     ) -> TaehvDecodingState:
         """A fresh state; the picture is not needed."""
-        return self._decoder.start()
+        return TaehvDecodingState()
 
     def decode(
         self, latents: Float[Tensor, "B T C h w"], state: Any
@@ -235,6 +302,38 @@ def taehv_from_state(
         raise other_layout(str(error).splitlines()[-1].strip()) from error
     decoder = decoder.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return decoder.eval().requires_grad_(False)
+
+
+def taehv_codec_from_state(
+    state: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> FastDecodeCodec:
+    """TAEHV both ways, with the weights of a published file.
+
+    Args:
+        state: Weights by name.
+        dtype: Number format of the weights.
+        device: Where they go.
+
+    Raises:
+        CheckpointError: ``E-CHECKPOINT-LAYOUT`` when a weight is missing, unknown or of another
+            shape.
+    """
+    weights = {name: v for name, v in state.items() if name.startswith(ENCODER_PREFIX)}
+    first = weights.get("encoder.0.weight")
+    if first is None:
+        raise other_layout("it has no encoder")
+    decoder = taehv_from_state(state, dtype=dtype, device=device)
+    with torch.device("meta"):
+        encoder = TaehvEncoder(first.shape[0], decoder.config.latent_channels)
+    try:
+        encoder.load_state_dict(weights, strict=True, assign=True)
+    except RuntimeError as error:
+        raise other_layout(str(error).splitlines()[-1].strip()) from error
+    encoder = encoder.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return FastDecodeCodec(encoder.eval().requires_grad_(False), decoder)
 
 
 def _config_of(weights: Mapping[str, Tensor]) -> TaehvConfig:

@@ -11,7 +11,7 @@ that it has no length, and draws that.
 """
 
 import functools
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -91,12 +91,13 @@ class BlinkPlan:
 
     def closures(self, latent: int) -> tuple[float, ...]:
         """See ``Blinks``."""
-        return tuple(self._closure(frame) for frame in frames_of(latent))
-
-    def _closure(self, frame: int) -> float:
-        stretch, place = divmod(frame, self.every_frames)
-        moment = place - _blink_start(self.seed, stretch, self.every_frames)
-        return self.depth * BLINK_SHAPE[moment] if 0 <= moment < len(BLINK_SHAPE) else 0.0
+        found = []
+        for frame in frames_of(latent):
+            stretch, place = divmod(frame, self.every_frames)
+            moment = place - _blink_start(self.seed, stretch, self.every_frames)
+            is_closing = 0 <= moment < len(BLINK_SHAPE)
+            found.append(self.depth * BLINK_SHAPE[moment] if is_closing else 0.0)
+        return tuple(found)
 
 
 @functools.lru_cache(maxsize=64)
@@ -105,18 +106,6 @@ def _blink_start(seed: int, stretch: int, every_frames: int) -> int:
     earliest = every_frames // 3 if stretch == 0 else 0
     latest = max(every_frames - len(BLINK_SHAPE), earliest)
     return int(np.random.default_rng([seed, stretch]).integers(earliest, latest + 1))
-
-
-def _in_full_precision(device: torch.device) -> AbstractContextManager:
-    """No automatic half precision, on devices that know of any."""
-    if not torch.amp.is_autocast_available(device.type):
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
-
-
-def _in_half_precision(device: torch.device) -> AbstractContextManager:
-    """Convolutions in bfloat16; sums, positions and blending stay in float32."""
-    return torch.autocast(device.type, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -146,11 +135,6 @@ class TinyDecodingState:
     last_flow: Tensor | None = None
     num_latents: int = 0
     blinks: Blinks | None = None
-
-    @property
-    def begins_at_rest(self) -> bool:
-        """Whether the next frame is the first of a scene, which is the picture itself."""
-        return self.gives_levels and self.last_frame is None
 
 
 class TinyCodec(nn.Module):
@@ -264,7 +248,7 @@ class TinyCodec(nn.Module):
         return TinyDecodingState(
             small,
             features,
-            self.decoder.prepare(features),
+            self.decoder.from_reference(features),
             canvas,
             gives_levels=scene is not None,
             blinks=blinks,
@@ -329,19 +313,23 @@ class TinyCodec(nn.Module):
         self, latents: Float[Tensor, "B T C h w"], state: TinyDecodingState
     ) -> tuple[Num[Tensor, "B F 3 H W"], TinyDecodingState]:
         """Frames of the next latents, one latent at a time so that chunking changes no bit."""
-        chunks = []
+        kind, chunks = latents.device.type, []
+        has_autocast = torch.amp.is_autocast_available(kind)
         for index in range(latents.shape[1]):
             latent = latents[:, index : index + 1]
             lids = latent.new_zeros(len(latent), 1, FRAMES_PER_LATENT)
             if state.blinks is not None:
                 lids = lids + latent.new_tensor(state.blinks.closures(state.num_latents))
-            halved = _in_half_precision(latents.device) if self.is_halved else nullcontext()
-            with halved:
+            # Convolutions in bfloat16; sums, positions and blending stay in float32.
+            with torch.autocast(kind, torch.bfloat16) if self.is_halved else nullcontext():
                 drawing, memories = self.draw(latent, state, lids)
             drawing = draw_below(drawing, self.config.draw_below, lids.flatten(0, 1))
-            with _in_full_precision(latents.device):
-                if state.begins_at_rest:
-                    drawing = _at_rest(drawing, state.reference.float())
+            with torch.autocast(kind, enabled=False) if has_autocast else nullcontext():
+                if state.gives_levels and state.last_frame is None:
+                    # The first frame of a scene is the picture itself.
+                    still = state.reference.float().repeat(1, FRAMES_PER_LATENT, 1, 1)
+                    ones, zeros = torch.ones_like(drawing.copied), torch.zeros_like(drawing.flow)
+                    drawing = Drawing(still, zeros, ones, coarse=still, moved=still)
                 drawing = self._joined(drawing, state)
                 chunks.append(self._shown(drawing, state))
             state = replace(
@@ -352,10 +340,3 @@ class TinyCodec(nn.Module):
                 num_latents=state.num_latents + 1,
             )
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks, 1), state
-
-
-def _at_rest(drawing: Drawing, reference: Tensor) -> Drawing:
-    """The drawing that shows the reference itself: the first frame of a scene is the picture."""
-    still = reference.repeat(1, FRAMES_PER_LATENT, 1, 1)
-    ones, zeros = torch.ones_like(drawing.copied), torch.zeros_like(drawing.flow)
-    return replace(drawing, frames=still, flow=zeros, copied=ones, coarse=still, moved=still)

@@ -24,7 +24,7 @@ class AudioWindowRule:
 
     Attributes:
         kind: One of the three rules of ``conditioning.frames``, or ``"segment"``: rows around
-            every frame of a segment, see ``conditioning.windows``.
+            every frame of a segment, see ``conditioning.segments``.
         margin: Rows on either side of a latent's own four, for ``"own-frames-margin"``; of each
             frame's own one, for ``"segment"``.
         rows_per_frame: Rows per video frame, for ``"fantasytalking"``: the encoder's rate over

@@ -3,20 +3,24 @@
 Of a file the rows are those of all of it. A live sound is heard a segment at a time: its samples
 enter a ring of a few seconds that begins as silence, the whole ring is encoded anew, and the
 segment hears its last rows. Memory does not grow with the sound either way.
+
+A segment of T latent frames has 4T-3 video frames. Frame r hears the rows r-2 .. r+2. The audio
+projector takes five of them for the first latent frame and eight for every later one: the first
+half of the window of its first video frame, the middles of the inner ones, and the last half of the
+window of its last. Where no window is cut at an end these are the rows 4f-5 .. 4f+2 in order.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from joyflash_cli.conditioning.config import AudioWindowRule
 from joyflash_cli.conditioning.frames import assemble_image_channels, audio_windows
-from joyflash_cli.conditioning.stream import HeardSound, StaticConditioning
-from joyflash_cli.conditioning.windows import latent_rows, window_indices
+from joyflash_cli.conditioning.stream import HeardSound, StaticConditioning, check_rate
 from joyflash_cli.encoders.protocol import StreamingEncoder
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.sampler.segment_settings import SegmentSettings
-from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, Conditioning
+from joyflash_cli.types import FRAMES_PER_LATENT, MODEL_SAMPLE_RATE_HZ, Conditioning
 
 
 class SegmentConditioning:
@@ -48,12 +52,7 @@ class SegmentConditioning:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if encoder.feature_rate_hz != settings.fps:
-            raise ConfigError(
-                f"the audio encoder gives {encoder.feature_rate_hz:g} rows per second, the windows "
-                f"need {settings.fps}",
-                hint="set the encoder's rate to the profile's frame rate",
-            )
+        check_rate(encoder, rule, settings.fps)
         if settings.sound == "whole" and num_blocks is None:
             raise ConfigError("a sound of unknown length cannot be encoded as a whole")
         if rule.kind not in ("segment", "video-rows"):
@@ -154,3 +153,37 @@ class SegmentConditioning:
             end - settings.segment_video_frames, end, end=end, width=self._width
         )
         return rows[indices.to(rows.device)]
+
+
+def window_indices(start: int, stop: int, *, end: int, width: int) -> Int[Tensor, "F W"]:
+    """Rows that video frames ``start <= r < stop`` hear.
+
+    Args:
+        start: First row.
+        stop: Row after the last.
+        end: Rows that there are; the last and the first one stand in for those beyond.
+        width: Rows of a window, an odd number.
+    """
+    around = torch.arange(width) - width // 2
+    return (torch.arange(start, stop)[:, None] + around).clamp(0, end - 1)
+
+
+def latent_rows(windows: Float[Tensor, "B F W *D"]) -> Float[Tensor, "B T A *D"]:
+    """The windows of a segment's video frames as the rows of its latent frames.
+
+    Args:
+        windows: Of ``4T-3`` video frames, W rows each.
+
+    Returns:
+        ``W + 3`` rows for each latent frame; of the first only W count, the others are zero.
+    """
+    half = windows.shape[2] // 2
+    first = windows[:, :1]
+    later = windows[:, 1:].unflatten(1, (-1, FRAMES_PER_LATENT))
+    rows = torch.cat(
+        (later[:, :, 0, : half + 1], later[:, :, 1:-1, half], later[:, :, -1, half:]), dim=2
+    )
+    filled = torch.cat(
+        (first, torch.zeros_like(first[:, :, : rows.shape[2] - 2 * half - 1])), dim=2
+    )
+    return torch.cat((filled, rows), dim=1)

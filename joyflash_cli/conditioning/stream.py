@@ -12,8 +12,8 @@ meets its own sound only in its last n + 1 steps.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -57,18 +57,12 @@ class StaticConditioning:
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> "StaticConditioning":
         """The same on another device and in another number format."""
-
-        def move(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device=device, dtype=dtype)
-
-        return StaticConditioning(
-            reference_latents=move(self.reference_latents),
-            convention=self.convention,
-            text=move(self.text),
-            negative_text=move(self.negative_text),
-            image_tokens=move(self.image_tokens),
-            face=move(self.face),
-        )
+        moved: dict[str, Any] = {
+            name: value.to(device, dtype)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
 
 class HeardSound(Protocol):
@@ -132,7 +126,7 @@ class StreamConditioning:
     ) -> None:
         if look_ahead_blocks is not None and look_ahead_blocks < 0:
             raise ConfigError(f"a look-ahead of {look_ahead_blocks} blocks does not exist")
-        _check_rate(encoder, rule, settings.fps)
+        check_rate(encoder, rule, settings.fps)
         self.sound = sound
         self.settings = settings
         self._encoder = encoder
@@ -260,7 +254,7 @@ class StreamConditioning:
         return self._silence
 
 
-def _check_rate(encoder: StreamingEncoder, rule: AudioWindowRule, fps: float) -> None:
+def check_rate(encoder: StreamingEncoder, rule: AudioWindowRule, fps: float) -> None:
     """Refuse an encoder whose rows would drift against the frames."""
     rows_per_frame = rule.rows_per_frame if rule.kind == "fantasytalking" else 1.0
     expected = fps * rows_per_frame

@@ -10,11 +10,12 @@ of the sound. Heavy imports happen inside functions, so that wrong inputs are to
 loaded.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from joyflash_cli.media.scene import FrameOptions
 from joyflash_cli.render.device import DTYPES, choose_device, choose_dtype
 from joyflash_cli.render.joyflash import JoyFlash
-from joyflash_cli.render.latency import Latency, compute_latency
-from joyflash_cli.render.live_film import LiveFrame
 from joyflash_cli.render.record import RunRecord
 from joyflash_cli.render.request import (
     RenderPlan,
@@ -22,7 +23,11 @@ from joyflash_cli.render.request import (
     plan_render,
     read_request,
 )
-from joyflash_cli.render.session import Session
+
+if TYPE_CHECKING:
+    from joyflash_cli.render.latency import Latency, compute_latency
+    from joyflash_cli.render.live_film import LiveFrame
+    from joyflash_cli.render.session import Session
 
 __all__ = [
     "DTYPES",
@@ -40,3 +45,17 @@ __all__ = [
     "plan_render",
     "read_request",
 ]
+
+_LIVE = {
+    "Latency": "latency",
+    "LiveFrame": "live_film",
+    "Session": "session",
+    "compute_latency": "latency",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What only live videos need, loaded when it is asked for."""
+    if name not in _LIVE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LIVE[name]}"), name)

@@ -102,8 +102,8 @@ def benchmark(
 def _sampler_times(joyflash: JoyFlash, request: RenderRequest) -> tuple[BlockTimes, Any]:
     """Steady blocks of the sampler without decoding, and the latent frame's rows and columns."""
     from joyflash_cli.errors import UsageError
-    from joyflash_cli.render.sampling import sample_stage
     from joyflash_cli.render.sound_feed import SoundFeed
+    from joyflash_cli.render.stages import sample_stage
 
     settings, device = request.settings_of(joyflash.sampler), joyflash.placement.device
     job = joyflash.job(request)

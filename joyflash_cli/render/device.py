@@ -1,5 +1,6 @@
 """What this machine offers: devices, number formats, cores, and what memory they have free."""
 
+import contextlib
 import os
 import platform
 import shutil
@@ -35,9 +36,15 @@ LARGEST_MMAP_THRESHOLD = 32 * 2**20
 """glibc refuses more."""
 
 
-def stage_threads() -> int:
-    """CPU threads of one stage: sampling and decoding run at the same time, so half the cores."""
-    return max(1, usable_cores() // 2)
+def use_threads(threads: int | None) -> None:
+    """Lets a stage have so many CPU threads.
+
+    Args:
+        threads: Half the cores if ``None``: sampling and decoding run at the same time.
+    """
+    import torch
+
+    torch.set_num_threads(max(1, usable_cores() // 2) if threads is None else threads)
 
 
 def usable_cores() -> int:
@@ -120,25 +127,21 @@ def unusable_gpu() -> str | None:
     built_for = torch.version.cuda or torch.version.hip
     if torch.cuda.is_available():
         return None
-    gpu = _driver()
-    if gpu is None:
+    if NVIDIA_DRIVER.is_file():
+        words = NVIDIA_DRIVER.read_text(errors="replace").split()
+        versions = [word for word in words if word[:1].isdigit() and "." in word]
+        gpu = f"an NVIDIA GPU (driver {versions[0]})" if versions else "an NVIDIA GPU"
+    elif shutil.which("nvidia-smi"):
+        gpu = "an NVIDIA driver"
+    elif AMD_DRIVER.exists():
+        gpu = "an AMD GPU"
+    else:
         return None
     if built_for is None:
         return f"the machine has {gpu}, but this PyTorch ({torch.__version__}) is built for CPUs"
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return f"the machine has {gpu}, but CUDA_VISIBLE_DEVICES is empty"
     return f"the machine has {gpu}, but its driver gives nothing to PyTorch built for {built_for}"
-
-
-def _driver() -> str | None:
-    """The GPU driver of this machine, in a few words."""
-    if NVIDIA_DRIVER.is_file():
-        words = NVIDIA_DRIVER.read_text(errors="replace").split()
-        versions = [word for word in words if word[:1].isdigit() and "." in word]
-        return f"an NVIDIA GPU (driver {versions[0]})" if versions else "an NVIDIA GPU"
-    if shutil.which("nvidia-smi"):
-        return "an NVIDIA driver"
-    return "an AMD GPU" if AMD_DRIVER.exists() else None
 
 
 def choose_dtype(name: str, device: "torch.device") -> "torch.dtype":
@@ -151,7 +154,9 @@ def choose_dtype(name: str, device: "torch.device") -> "torch.dtype":
     import torch
 
     if name == "auto":
-        return _fast_dtype(device)
+        if has_bfloat16(device):
+            return torch.bfloat16
+        return torch.float16 if device.type == "cuda" else torch.float32
     full_name = SHORT_DTYPES.get(name, name)
     if full_name not in DTYPES:
         known = ", ".join((*SHORT_DTYPES, *DTYPES))
@@ -179,14 +184,6 @@ def has_bfloat16(device: "torch.device") -> bool:
         abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
     return False
-
-
-def _fast_dtype(device: "torch.device") -> "torch.dtype":
-    import torch
-
-    if has_bfloat16(device):
-        return torch.bfloat16
-    return torch.float16 if device.type == "cuda" else torch.float32
 
 
 def free_memory(device: "torch.device") -> FreeMemory | None:
@@ -241,19 +238,13 @@ def _container_memory() -> FreeMemory | None:
             used = int((CGROUP / used_name).read_text())
         except (OSError, ValueError):
             continue
-        used -= _reclaimable(CGROUP / stat_name)
+        with contextlib.suppress(OSError, ValueError):
+            lines = (CGROUP / stat_name).read_text().splitlines()
+            # Cached files, which the system gives back when memory is needed.
+            used -= int(dict(line.split() for line in lines).get("inactive_file", 0))
         if limit < 1 << 60:  # version 1 says "no limit" with a huge number
             return FreeMemory(max(limit - used, 0), limit)
     return None
-
-
-def _reclaimable(stat: Path) -> int:
-    """Bytes of cached files, which the system gives back when memory is needed."""
-    try:
-        lines = dict(line.split() for line in stat.read_text().splitlines())
-        return int(lines.get("inactive_file", 0))
-    except (OSError, ValueError):
-        return 0
 
 
 def torch_state() -> dict[str, Any]:

@@ -30,14 +30,14 @@ MARGIN_S = 30.0
 
 def encoder_for(
     request: "RenderRequest",
-    encoder: StreamingEncoder,
+    encoder: "Wav2Vec2Encoder",
     rule: "AudioWindowRule",
     settings: "AnySettings",
 ) -> StreamingEncoder:
     """The encoder of a request: one that knows the whole file, or the stream's.
 
     Sound of unknown length is heard as a stream, and so is a file under a chosen look-ahead, which
-    stands for a stream. Encoders that hear only a little around each row are the same for both.
+    stands for a stream.
 
     Args:
         request: What is rendered.
@@ -45,12 +45,9 @@ def encoder_for(
         rule: Which rows each latent frame hears.
         settings: How blocks lie in time.
     """
-    from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder
-
     num_frames = request.num_frames(settings.fps)
-    if request.is_stream(settings.fps) or not isinstance(encoder, Wav2Vec2Encoder):
+    if num_frames is None or request.is_stream(settings.fps):
         return encoder
-    assert num_frames is not None
     num_latents = settings.num_latents(settings.num_blocks(num_frames))
     return FileRows(encoder, request.sound.open(), num_rows=rule.num_rows(num_latents))
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from joyflash_cli.conditioning.config import ConditioningConfig
     from joyflash_cli.conditioning.stream import StaticConditioning
-    from joyflash_cli.sampler.noise import SeededNoise
     from joyflash_cli.sampler.segment_settings import AnySettings
 
 
@@ -61,11 +60,27 @@ class StreamJob:
         """The job with its picture encoded."""
         import torch
 
+        from joyflash_cli.sampler.segment_settings import SegmentSettings
+
+        description, codec = files.description, parts.codec
         run = PlannedRun(files, request.size_px, request.prompt)
         with torch.inference_mode(), device_errors(run, placement):
-            reference = to_signed(request.face.pixels)[None].to(placement.device)
-            latents = _encoded_picture(files, parts.codec, reference)
-        return cls(files, parts, request, placement, reference, *latents)
+            picture = to_signed(request.face.pixels)[None].to(placement.device)
+            conditioning, settings = description.conditioning, description.sampler
+            convention = conditioning.image_convention
+            if convention == "wan-i2v":
+                pad: Any = codec
+                seen = pad.padded_clip_latents(picture, conditioning.padded_clip_latents)
+                latent = seen[:, 0]  # the codec is causal: the picture alone is encoded alike
+            elif convention == "clip" and isinstance(settings, SegmentSettings):
+                clip = picture[:, None].expand(-1, settings.segment_video_frames, -1, -1, -1)
+                seen = codec.encode(clip, picture)
+                latent = seen[:, 0]
+            else:
+                latent = seen = codec.encode(picture[:, None], picture)[:, 0]
+                if not description.codec.reference_is_a_frame:
+                    seen = codec.reference_latents(picture)
+        return cls(files, parts, request, placement, picture, latent, seen)
 
     def to(self, device: "torch.device | str") -> "StreamJob":
         """The same with its tensors on another device."""
@@ -78,39 +93,9 @@ class StreamJob:
         return self.request.settings_of(self.files.description.sampler)
 
     @property
-    def noise(self) -> "SeededNoise":
-        """All randomness of the stream."""
-        from joyflash_cli.sampler.noise import SeededNoise
-
-        channels, height, width = map(int, self.reference_latent.shape[1:])
-        shape = (channels, height, width)
-        return SeededNoise(self.request.seed, shape, device=self.placement.device)
-
-    @property
     def planned(self) -> PlannedRun:
         """What memory cares about."""
         return PlannedRun(self.files, self.request.size_px, self.request.prompt)
-
-
-def _encoded_picture(
-    files: CheckpointFiles, codec: Any, reference: "torch.Tensor"
-) -> "tuple[torch.Tensor, torch.Tensor]":
-    """``reference_latent`` and ``seen_latents`` of a job."""
-    from joyflash_cli.sampler.segment_settings import SegmentSettings
-
-    conditioning = files.description.conditioning
-    if conditioning.image_convention == "wan-i2v":
-        clip = codec.padded_clip_latents(reference, conditioning.padded_clip_latents)
-        return clip[:, 0], clip  # the codec is causal: the picture alone is encoded alike
-    settings = files.description.sampler
-    if conditioning.image_convention == "clip" and isinstance(settings, SegmentSettings):
-        clip = reference[:, None].expand(-1, settings.segment_video_frames, -1, -1, -1)
-        latents = codec.encode(clip, reference)
-        return latents[:, 0], latents
-    latent = codec.encode(reference[:, None], reference)[:, 0]
-    if files.description.codec.reference_is_a_frame:
-        return latent, latent
-    return latent, codec.reference_latents(reference)
 
 
 def static_conditioning(job: StreamJob) -> "StaticConditioning":

@@ -8,29 +8,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from joyflash_cli.errors import UsageError
-from joyflash_cli.media.scene import fit_scene
 from joyflash_cli.render.device import keep_freed_memory
 from joyflash_cli.render.job import StreamJob, device_errors
-from joyflash_cli.render.latency import Latency, compute_latency
-from joyflash_cli.render.live_sound import Clock, TrackReader
-from joyflash_cli.render.live_track import LiveTrack
-from joyflash_cli.render.load import LoadedParts, load_front_end, load_placed
+from joyflash_cli.render.load import LoadedParts, load_front_end, load_parts
 from joyflash_cli.render.placement import DEFAULT_EXECUTION, ExecutionOptions, Placement, place
-from joyflash_cli.render.rank_pipeline import RankPipeline
 from joyflash_cli.render.record import RunRecord, begin_record
 from joyflash_cli.render.request import RenderPlan, RenderRequest, plan_render, read_request
-from joyflash_cli.render.sampling import sample_stage
-from joyflash_cli.render.session import LOOK_AHEAD_BLOCKS, SOUND_RATE_HZ, Late, Session
 from joyflash_cli.render.sound_feed import SoundFeed
-from joyflash_cli.render.stream import SampledBlock, decode_stage
+from joyflash_cli.render.stages import SampledBlock, decode_stage, sample_stage
 from joyflash_cli.render.writer import VideoWriter
-from joyflash_cli.streaming import Cancellation, RunAhead
+from joyflash_cli.streaming import Cancellation, RunAhead, StopRequested
 from joyflash_cli.types import FrameChunk
 from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint, verify_at_load
 
 if TYPE_CHECKING:
     from joyflash_cli.media.outputs.names import OutputNames
+    from joyflash_cli.render.latency import Latency
+    from joyflash_cli.render.live_sound import Clock
+    from joyflash_cli.render.rank_pipeline import RankPipeline
+    from joyflash_cli.render.session import Late, Session
     from joyflash_cli.sampler.segment_settings import AnySettings
+
+SOUND_RATE_HZ = 48_000
+"""Of a live video's sound, unless another is asked for."""
+
+LOOK_AHEAD_BLOCKS = 1
+"""Blocks of sound heard beyond the one shown: what is lost on lips is little, the time is much."""
 
 
 class JoyFlash:
@@ -51,8 +54,7 @@ class JoyFlash:
         self.files = files
         self.placement = placement
         self.load_s = load_s
-        self._ranks = parts if isinstance(parts, RankPipeline) else None
-        self._loaded = parts if isinstance(parts, LoadedParts) else None
+        self._parts = parts
 
     @classmethod
     def load(
@@ -93,24 +95,20 @@ class JoyFlash:
         if placement.device.type == "cpu":
             keep_freed_memory()
         with device_errors():
-            parts: LoadedParts | RankPipeline
             if placement.options.gpus > 1:
-                parts = RankPipeline(files, placement)
-                parts.start()
+                from joyflash_cli.render.rank_pipeline import RankPipeline
+
+                ranks = RankPipeline(files, placement)
+                ranks.start()
+                parts: LoadedParts | RankPipeline = ranks
             else:
-                parts = load_placed(files, placement)
+                parts = load_parts(files, placement)
         return cls(files, parts, placement=placement, load_s=time.perf_counter() - started)
 
     def close(self) -> None:
         """End the processes of several GPUs; the end of the program does, too."""
-        if self._ranks is not None:
-            self._ranks.stop()
-
-    @property
-    def _parts(self) -> LoadedParts:
-        """The modules in this process."""
-        assert self._loaded is not None, "the modules are in the processes of several GPUs"
-        return self._loaded
+        if not isinstance(self._parts, LoadedParts):
+            self._parts.stop()
 
     @property
     def sampler(self) -> "AnySettings":
@@ -121,14 +119,16 @@ class JoyFlash:
         """Frames and blocks that the request takes."""
         return plan_render(request, self.sampler)
 
-    def latency(self, look_ahead_blocks: int | None = None) -> Latency:
+    def latency(self, look_ahead_blocks: int | None = None) -> "Latency":
         """What a live picture must wait for, from the checkpoint's settings."""
         import torch
 
-        if self._loaded is None:
-            front_end = load_front_end(self.files, torch.device("cpu"))
+        from joyflash_cli.render.latency import compute_latency
+
+        if isinstance(self._parts, LoadedParts):
+            front_end = self._parts.front_end
         else:
-            front_end = self._loaded.front_end
+            front_end = load_front_end(self.files, torch.device("cpu"))
         return compute_latency(
             self.sampler,
             self.files.description.conditioning.audio_windows,
@@ -138,6 +138,7 @@ class JoyFlash:
 
     def job(self, request: RenderRequest) -> StreamJob:
         """What the stages of a stream share; the picture is encoded for it."""
+        assert isinstance(self._parts, LoadedParts), "they are in the processes of several GPUs"
         return StreamJob.prepare(self.files, self._parts, request, self.placement)
 
     def stream(
@@ -157,8 +158,8 @@ class JoyFlash:
             AudioError: When live sound cannot be used.
             DeviceError: When a block comes out with numbers that are not finite, or memory is out.
         """
-        if self._ranks is not None:
-            yield from self._ranks.stream(request, on_wait=on_wait)
+        if not isinstance(self._parts, LoadedParts):
+            yield from self._parts.stream(request, on_wait=on_wait)
             return
         started = time.perf_counter()
         cancellation = Cancellation()
@@ -184,12 +185,12 @@ class JoyFlash:
         *,
         rate_hz: int = SOUND_RATE_HZ,
         look_ahead_blocks: int | None = LOOK_AHEAD_BLOCKS,
-        late: Late = "fall-behind",
+        late: "Late" = "fall-behind",
         max_waiting_s: float = 300.0,
         on_event: Callable[[str, Mapping[str, Any]], None] | None = None,
-        clock: Clock | None = None,
+        clock: "Clock | None" = None,
         **choices: Any,
-    ) -> Session:
+    ) -> "Session":
         """A live video that runs on the clock and speaks whatever is pushed; see ``Session``.
 
         Args:
@@ -207,7 +208,12 @@ class JoyFlash:
             ImageError: When the picture cannot be used.
             UsageError: For choices that are impossible.
         """
-        if self._ranks is not None:
+        from joyflash_cli.media.scene import fit_scene
+        from joyflash_cli.render.live_sound import TrackReader
+        from joyflash_cli.render.live_track import LiveTrack
+        from joyflash_cli.render.session import Session
+
+        if not isinstance(self._parts, LoadedParts):
             # What they hear is on its way to them early, and could not be taken back.
             raise UsageError("a live session takes one GPU", code="E-GPUS")
         choices["look_ahead_blocks"] = look_ahead_blocks
@@ -233,7 +239,7 @@ class JoyFlash:
         )
 
     def _run_ahead(
-        self, request: RenderRequest, clock: Clock
+        self, request: RenderRequest, clock: "Clock"
     ) -> RunAhead[tuple[float, FrameChunk]]:
         """A stream that runs in a thread of its own, each chunk with the time it was ready."""
         cancellation = Cancellation()
@@ -282,22 +288,21 @@ class JoyFlash:
         """
         begun = begin_record(request, self.files, self.placement, load_s=self.load_s)
 
-        def check() -> None:
+        def wait(waited_s: float) -> None:
             if should_stop():
                 raise StopRequested
-
-        def wait(waited_s: float) -> None:
-            check()
             on_wait(waited_s)
 
         with VideoWriter(output, request, self.files, begun, overwrite=overwrite) as writer:
             try:
-                check()  # nothing may be begun
+                if should_stop():  # nothing may be begun
+                    raise StopRequested
                 with contextlib.closing(self.stream(request, on_wait=wait)) as chunks:
                     for chunk in chunks:
                         writer.write(chunk)
                         on_chunk(chunk)
-                        check()
+                        if should_stop():
+                            raise StopRequested
             except StopRequested:
                 if writer.num_frames == 0:
                     raise
@@ -306,7 +311,3 @@ class JoyFlash:
                 writer.save_what_is_ready(error)
                 raise
             return writer.close(complete=True)
-
-
-class StopRequested(Exception):
-    """The user asked to stop, and there is nothing to keep."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from joyflash_cli.codec.config import TinyCodecConfig, WanCodecConfig
-from joyflash_cli.description import SAME_EXPORT, Description
+from joyflash_cli.description import SAME_EXPORT
 from joyflash_cli.encoders.protocol import FrontEndConfig, Wav2Vec2FrontEnd
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.render.placement import FAST_CODEC, Placement, fast_decoder_dtype
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import torch
 
     from joyflash_cli.codec.protocol import Codec
-    from joyflash_cli.codec.taehv import TaehvDecoder
     from joyflash_cli.encoders.protocol import AudioEncoder, StreamingEncoder
     from joyflash_cli.model.transformer import CausalTransformer
 
@@ -37,7 +36,7 @@ class LoadedParts:
     front_end: "StreamingEncoder"
 
 
-def load_placed(files: CheckpointFiles, placement: Placement) -> LoadedParts:
+def load_parts(files: CheckpointFiles, placement: Placement) -> LoadedParts:
     """The parts of a checkpoint where they belong, made to compute as chosen.
 
     Raises:
@@ -45,53 +44,14 @@ def load_placed(files: CheckpointFiles, placement: Placement) -> LoadedParts:
         ConfigError: When the description describes no such modules.
     """
     return LoadedParts(
-        transformer=load_placed_transformer(files, placement),
-        codec=load_placed_codec(files, placement),
+        transformer=load_transformer(files, placement),
+        codec=load_codec(files, placement),
         front_end=load_front_end(files, placement.device),
     )
 
 
-def load_parts(files: CheckpointFiles, device: "torch.device", dtype: "torch.dtype") -> LoadedParts:
-    """The parts of a checkpoint on one device, the transformer in ``dtype``.
-
-    Raises:
-        CheckpointError: When weights and description do not agree.
-        ConfigError: When the description describes no such modules.
-    """
-    return LoadedParts(
-        transformer=_load_transformer(files, device, dtype),
-        codec=_load_codec(files, device),
-        front_end=load_front_end(files, device),
-    )
-
-
-def load_placed_transformer(files: CheckpointFiles, placement: Placement) -> "CausalTransformer":
-    """The transformer alone; see ``load_placed``."""
-    load_device = placement.transformer_load_device
-    transformer = _load_transformer(files, load_device, placement.dtype)
-    place_transformer(transformer, placement)
-    return transformer
-
-
-def load_placed_codec(files: CheckpointFiles, placement: Placement) -> "Codec":
-    """The codec alone; see ``load_placed``."""
-    if placement.options.fast_decode and files.description.fast_codec_encodes:
-        codec = _load_fast_codec(files, placement)
-        _check_image_channels(files.description, codec)
-    else:
-        codec = _load_codec(files, placement.codec_device)
-    return place_codec(files, codec, placement)
-
-
-def load_front_end(files: CheckpointFiles, device: "torch.device") -> "StreamingEncoder":
-    """The audio encoder alone; see ``load_placed``."""
-    config = files.description.front_end
-    return _FRONT_ENDS[type(config)](config, files.shards("front_end"), device)
-
-
-def _load_transformer(
-    files: CheckpointFiles, device: "torch.device", dtype: "torch.dtype"
-) -> "CausalTransformer":
+def load_transformer(files: CheckpointFiles, placement: Placement) -> "CausalTransformer":
+    """The transformer alone; see ``load_parts``."""
     import torch
 
     from joyflash_cli.model.transformer import CausalTransformer
@@ -100,20 +60,25 @@ def _load_transformer(
     # On meta nothing is allocated or drawn at random before the weights arrive.
     with torch.device("meta"):
         transformer = CausalTransformer(files.description.transformer)
-    load_state_dict(transformer, files.shards("transformer"), dtype=dtype)
-    return transformer.to(device).eval().requires_grad_(False)
+    load_state_dict(transformer, files.shards("transformer"), dtype=placement.dtype)
+    transformer = transformer.to(placement.transformer_load_device).eval().requires_grad_(False)
+    place_transformer(transformer, placement)
+    return transformer
 
 
-def _load_codec(files: CheckpointFiles, device: "torch.device") -> "Codec":
-    config = files.description.codec
-    codec = _CODECS[type(config)](config, files.shards("codec"), device)
-    _check_image_channels(files.description, codec)
-    return codec
-
-
-def _check_image_channels(description: Description, codec: "Codec") -> None:
+def load_codec(files: CheckpointFiles, placement: Placement) -> "Codec":
+    """The codec alone; see ``load_parts``."""
     from joyflash_cli.conditioning.frames import num_image_channels
 
+    description, device = files.description, placement.codec_device
+    codec: Codec
+    if placement.options.fast_decode and description.fast_codec_encodes:
+        from joyflash_cli.codec.taehv import taehv_codec_from_state
+
+        codec = taehv_codec_from_state(**_fast_weights(files, placement))
+    else:
+        config = description.codec
+        codec = _CODECS[type(config)](config, files.shards("codec"), device)
     taken = description.transformer.image_channels
     convention = description.conditioning.image_convention
     made = num_image_channels(codec.latent_channels, convention)
@@ -123,6 +88,13 @@ def _check_image_channels(description: Description, codec: "Codec") -> None:
             f"codec and conditioning give {made}",
             hint="check transformer.in_channels and conditioning.image_convention",
         )
+    return place_codec(files, codec, placement)
+
+
+def load_front_end(files: CheckpointFiles, device: "torch.device") -> "StreamingEncoder":
+    """The audio encoder alone; see ``load_parts``."""
+    config = files.description.front_end
+    return _FRONT_ENDS[type(config)](config, files.shards("front_end"), device)
 
 
 def _load_own(
@@ -161,8 +133,7 @@ def _load_wav2vec2(
 ) -> "AudioEncoder":
     import torch
 
-    from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder
-    from joyflash_cli.encoders.wav2vec2_weights import wav2vec2_module
+    from joyflash_cli.encoders.wav2vec2 import Wav2Vec2Encoder, wav2vec2_module
 
     with torch.device("meta"), _built_from("front_end"):
         module = wav2vec2_module(front_end.config)
@@ -208,19 +179,14 @@ def place_transformer(transformer: "CausalTransformer", placement: Placement) ->
         for name, child in transformer.named_children():
             if name != "layers":
                 child.to(placement.device)
-        _move_own_tensors(transformer, placement.device)
+        for parameter in transformer.parameters(recurse=False):
+            parameter.data = parameter.data.to(placement.device)
+        for name, buffer in transformer.named_buffers(recurse=False):
+            transformer.register_buffer(name, buffer.to(placement.device))
     else:
         transformer.to(placement.device)
     if placement.options.compile:
         compile_layers(transformer)
-
-
-def _move_own_tensors(transformer: "CausalTransformer", device: "torch.device") -> None:
-    """The few parameters and buffers that belong to no child."""
-    for parameter in transformer.parameters(recurse=False):
-        parameter.data = parameter.data.to(device)
-    for name, buffer in transformer.named_buffers(recurse=False):
-        transformer.register_buffer(name, buffer.to(device))
 
 
 def compile_layers(transformer: "CausalTransformer", backend: str = "inductor") -> None:
@@ -248,31 +214,21 @@ def place_codec(files: CheckpointFiles, codec: "Codec", placement: Placement) ->
     if isinstance(codec, TinyCodec) and device.type == "cpu" and is_half and has_bfloat16(device):
         codec.halve()
     if placement.options.fast_decode and not files.description.fast_codec_encodes:
-        from joyflash_cli.codec.taehv import FastDecodeCodec
+        from joyflash_cli.codec.taehv import FastDecodeCodec, taehv_from_state
 
-        codec = FastDecodeCodec(codec, _load_fast_decoder(files, placement))
+        codec = FastDecodeCodec(codec, taehv_from_state(**_fast_weights(files, placement)))
     if placement.codec_device != placement.device:
         codec = PlacedCodec(codec, device=placement.codec_device, home=placement.device)
     return codec
 
 
-def _load_fast_codec(files: CheckpointFiles, placement: Placement) -> "Codec":
-    """The tiny codec both ways, for checkpoints that were trained with it."""
-    from joyflash_cli.codec.taehv_encoder import taehv_codec_from_state
+def _fast_weights(files: CheckpointFiles, placement: Placement) -> dict[str, Any]:
+    """The tiny decoder's weights, where and in which number format they are used."""
     from joyflash_cli.weights.tensors import read_tensors
 
     device = placement.codec_device
-    tensors = read_tensors(files.shards(FAST_CODEC))
-    return taehv_codec_from_state(tensors, dtype=fast_decoder_dtype(device), device=device)
-
-
-def _load_fast_decoder(files: CheckpointFiles, placement: Placement) -> "TaehvDecoder":
-    from joyflash_cli.codec.taehv import taehv_from_state
-    from joyflash_cli.weights.tensors import read_tensors
-
-    device = placement.codec_device
-    tensors = read_tensors(files.shards(FAST_CODEC))
-    return taehv_from_state(tensors, dtype=fast_decoder_dtype(device), device=device)
+    dtype = fast_decoder_dtype(device)
+    return {"state": read_tensors(files.shards(FAST_CODEC)), "dtype": dtype, "device": device}
 
 
 _CODECS: dict[type, Any] = {TinyCodecConfig: _load_own, WanCodecConfig: _load_wan_codec}

@@ -157,7 +157,10 @@ def memory_needs(run: PlannedRun, placement: Placement) -> list[MemoryNeed]:
         # A segment is denoised first and decoded then: the more of the two counts.
         rest = sampling[device]["activations"] - decoding
         sampling[device]["activations"] = max(rest, 0)
-    sampling[host]["frames"] = _frames_bytes(run)
+    # Of the blocks between decoder and file: one made, some ready, one written.
+    num_frames = (QUEUE_CAPACITY + 2) * FRAMES_PER_LATENT * run.settings.block_frames
+    num_pixels = (num_frames + ENCODER_FRAMES) * math.prod(run.size_px)
+    sampling[host]["frames"] = RGB_BYTES * num_pixels
     needs = []
     for place, parts in sampling.items():
         # Frames are made when the conditioning is there: one moment or the other takes more.
@@ -289,13 +292,6 @@ def _codec_bytes(run: PlannedRun, placement: Placement) -> tuple[int, int, int]:
         frames = SEGMENT_COPIES * RGB_BYTES * settings.segment_video_frames
         working += frames * num_pixels * FLOAT32_BYTES
     return weights, working, int(picture * encoded * FLOAT32_BYTES)
-
-
-def _frames_bytes(run: PlannedRun) -> int:
-    """Frames of the blocks between decoder and file: one made, some ready, one written."""
-    per_block = FRAMES_PER_LATENT * run.settings.block_frames
-    num_frames = (QUEUE_CAPACITY + 2) * per_block + ENCODER_FRAMES
-    return num_frames * RGB_BYTES * math.prod(run.size_px)
 
 
 def _encoder_bytes(run: PlannedRun) -> int:

@@ -149,7 +149,17 @@ def choose_placement(
         UsageError: For an unknown name, or options that exclude each other.
         DeviceError: When a device is absent or cannot do what is asked.
     """
-    _check_combination(options)
+    if options.offload not in OFFLOADS:
+        raise UsageError(
+            f"offload {options.offload!r} does not exist", hint=f"one of {', '.join(OFFLOADS)}"
+        )
+    for name, given in (("--compile", options.compile), ("--quantize", options.quantize != "none")):
+        if options.offload == "all" and given:
+            raise UsageError(
+                f"--offload all and {name} cannot be combined: weights that come and go are "
+                "neither compiled nor quantized",
+                hint="use --offload text, or leave one of them out",
+            )
     if options.quantize != "none":
         from joyflash_cli.model.quantization import check_weight_format
 
@@ -174,20 +184,6 @@ def choose_placement(
         options=options,
         warnings=tuple(warnings),
     )
-
-
-def _check_combination(options: ExecutionOptions) -> None:
-    if options.offload not in OFFLOADS:
-        raise UsageError(
-            f"offload {options.offload!r} does not exist", hint=f"one of {', '.join(OFFLOADS)}"
-        )
-    for name, given in (("--compile", options.compile), ("--quantize", options.quantize != "none")):
-        if options.offload == "all" and given:
-            raise UsageError(
-                f"--offload all and {name} cannot be combined: weights that come and go are "
-                "neither compiled nor quantized",
-                hint="use --offload text, or leave one of them out",
-            )
 
 
 def _first_of_several(device: str, options: ExecutionOptions) -> int:

@@ -118,7 +118,8 @@ class RankPipeline:
             self.start()
         cancellation = Cancellation()
         is_live = request.sound.num_samples is None
-        told = replace(request, audio=RelayedSound(request.sound.name)) if is_live else request
+        relayed: Any = RelayedSound(request.sound.name)
+        told = replace(request, audio=relayed) if is_live else request
         complete = False
 
         def end() -> None:

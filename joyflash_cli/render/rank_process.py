@@ -20,17 +20,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from joyflash_cli.processes import serve_parent
 from joyflash_cli.render.job import StreamJob, device_errors, static_conditioning
-from joyflash_cli.render.load import (
-    LoadedParts,
-    load_front_end,
-    load_placed_codec,
-    load_placed_transformer,
-)
+from joyflash_cli.render.load import LoadedParts, load_codec, load_front_end, load_transformer
 from joyflash_cli.render.placement import Placement
 from joyflash_cli.render.request import RenderRequest
-from joyflash_cli.render.sampling import sample_stage
 from joyflash_cli.render.sound_feed import SoundFeed
-from joyflash_cli.render.stream import SampledBlock, decode_stage, on_cpu
+from joyflash_cli.render.stages import SampledBlock, decode_stage, on_cpu, sample_stage
 from joyflash_cli.streaming import Cancellation, RunAhead
 from joyflash_cli.weights.store import CheckpointFiles
 
@@ -67,21 +61,15 @@ class RankTask:
     num_threads: int
 
 
+@dataclass(frozen=True)
 class RelayedSound:
-    """Sound that the command hears and passes on.
+    """Sound that the command hears and passes on through a pipe; see ``relayed``.
 
-    Args:
+    Attributes:
         name: For messages.
     """
 
-    num_samples = None
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def open(self, *_: object) -> "OpenSound":
-        """Nobody hears it without the pipe it comes through; see ``relayed``."""
-        raise NotImplementedError
+    name: str
 
 
 class _ByValue(ForkingPickler):
@@ -163,7 +151,7 @@ class Decoder:
     def __init__(self, task: RankTask, command: Connection, blocks: Connection | None) -> None:
         assert blocks is not None
         self._task, self._command, self._blocks = task, command, blocks
-        codec = load_placed_codec(task.files, task.placement)
+        codec = load_codec(task.files, task.placement)
         self._parts = LoadedParts(transformer=ELSEWHERE, codec=codec, front_end=ELSEWHERE)
 
     def stream(self, request: RenderRequest) -> None:
@@ -198,7 +186,7 @@ class Sampler:
 
     def __init__(self, task: RankTask, command: Connection, blocks: Connection | None) -> None:
         self._task, self._command, self._blocks = task, command, blocks
-        transformer = load_placed_transformer(task.files, task.placement)
+        transformer = load_transformer(task.files, task.placement)
         front_end = load_front_end(task.files, task.placement.device)
         self._parts = LoadedParts(transformer=transformer, codec=ELSEWHERE, front_end=front_end)
         if task.num_samplers > 1:

@@ -170,7 +170,8 @@ class RunRecord:
             "warnings": list(self.warnings),
         }
         values |= derived
-        return {key: _rounded(values[key]) for key in SIDECAR_KEYS}
+        floats = {key: round(value, 6) for key, value in values.items() if type(value) is float}
+        return {key: floats.get(key, values[key]) for key in SIDECAR_KEYS}
 
 
 SIDECAR_KEYS = (
@@ -310,7 +311,7 @@ def weights_sha256(files: CheckpointFiles) -> str:
 
     Files are hashed once per process, and again when their size or time changes.
     """
-    lines = [json.dumps(_plain(files.description.stated), sort_keys=True)]
+    lines = [json.dumps(files.description.stated, sort_keys=True)]
     for part in (*PARTS, *OPTIONAL_PARTS):
         for path in files.shards(part):
             status = path.stat()
@@ -321,16 +322,6 @@ def weights_sha256(files: CheckpointFiles) -> str:
 @functools.lru_cache(maxsize=64)
 def _cached_sha256(path: Path, _time_ns: int, _size: int) -> str:
     return file_sha256(path)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "items"):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _rounded(value: Any) -> Any:
-    return round(value, 6) if isinstance(value, float) else value
 
 
 def _unreadable(path: Path, reason: str) -> DataError:

@@ -1,5 +1,6 @@
 """What is to be rendered: inputs read and checked, and what they come to, before any weights."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -229,15 +230,19 @@ def read_request(
     if isinstance(image, str | Path) and isinstance(audio, str | Path):
         check_not_exchanged(Path(image), Path(audio))
     picture, face = read_face(files, image, face_index=face_index, needs_face=needs_face)
-    sound, given = _as_sound(audio, choices)
-    notes = (*picture.warnings, *face.warnings, *frame.notes(face), *_sound_notes(sound))
+    sound, given, heard = _as_sound(audio, choices)
+    notes = [*picture.warnings, *face.warnings, *frame.notes(face), *heard]
+    if files.description.transformer.face_attention is not None:
+        from joyflash_cli.encoders.face import find_face_models
+
+        notes.append(find_face_models(files.description.conditioning.face_models).notice)
     return RenderRequest(
         face,
         sound,
         seed=seed,
         prompt=prompt,
         look_ahead_blocks=look_ahead_blocks,
-        warnings=tuple(dict.fromkeys((*notes, *_face_model_notes(files)))),
+        warnings=tuple(dict.fromkeys(notes)),
         image_name=_name_of(image),
         image_sha256=picture.sha256,
         audio_name=given,
@@ -322,8 +327,9 @@ def _name_of(image: "Path | BinaryIO") -> str:
 
 def _as_sound(
     audio: "Path | BinaryIO | AudioClip | Sound", choices: "SoundChoices | None"
-) -> "tuple[AudioClip | Sound, str | None]":
-    """The sound and what the record calls it."""
+) -> "tuple[AudioClip | Sound, str | None, tuple[str, ...]]":
+    """The sound, what the record calls it, and what is known of it before it is heard."""
+    from joyflash_cli.media.inputs.audio import is_silent
     from joyflash_cli.media.inputs.sound import (
         STANDARD_INPUT_NAME,
         FileSound,
@@ -334,37 +340,40 @@ def _as_sound(
     )
 
     if isinstance(audio, AudioClip):
-        return audio, None
+        return audio, None, (SILENCE_WARNING,) if is_silent(audio) else ()
     if isinstance(audio, str | Path):
         if is_pipe(Path(audio)):  # it can be heard only once
-            return open_pipe(Path(audio), choices=choices), str(audio)
-        return check_sound_file(Path(audio), choices=choices), str(audio)
+            return open_pipe(Path(audio), choices=choices), str(audio), ()
+        audio = check_sound_file(Path(audio), choices=choices)
     if isinstance(audio, FileSound):
-        return audio, str(audio.path)
+        silent = (SILENCE_WARNING,) if audio.is_silent else ()
+        return audio, str(audio.path), (*audio.hearing.notes, *silent)
     if isinstance(audio, LiveSound):
-        return audio, "-" if audio.name == STANDARD_INPUT_NAME else audio.name
+        return audio, "-" if audio.name == STANDARD_INPUT_NAME else audio.name, ()
     if hasattr(audio, "open"):
-        return cast("Sound", audio), None
-    return LiveSound(cast("BinaryIO", audio), choices=choices), "-"
+        return cast("Sound", audio), None, ()
+    return LiveSound(cast("BinaryIO", audio), choices=choices), "-", ()
 
 
-def _sound_notes(sound: "AudioClip | Sound") -> tuple[str, ...]:
-    """What is known of a sound before it is heard."""
-    from joyflash_cli.media.inputs.audio import is_silent
-    from joyflash_cli.media.inputs.sound import FileSound
+def with_sampler_options(
+    files: CheckpointFiles, names: Iterable[str]
+) -> tuple[CheckpointFiles, tuple[str, ...]]:
+    """The checkpoint with its sampler settings changed, and a sentence for each untrained change.
 
-    if isinstance(sound, FileSound):
-        return (*sound.hearing.notes, *((SILENCE_WARNING,) if sound.is_silent else ()))
-    return (SILENCE_WARNING,) if isinstance(sound, AudioClip) and is_silent(sound) else ()
+    Args:
+        files: The checkpoint; not changed on disk.
+        names: Of ``sampler.options.SAMPLER_OPTIONS``.
 
+    Raises:
+        UsageError: For a name that does not exist.
+        ConfigError: When the options contradict each other.
+    """
+    from joyflash_cli.sampler.options import untrained_options, with_options
 
-def _face_model_notes(files: CheckpointFiles) -> tuple[str, ...]:
-    """On the models that recognise the face, for a checkpoint with face tokens."""
-    if files.description.transformer.face_attention is None:
-        return ()
-    from joyflash_cli.encoders.face import find_face_models
-
-    return (find_face_models(files.description.conditioning.face_models).notice,)
+    chosen = tuple(dict.fromkeys(names))
+    own = files.description.sampler
+    description = files.description.with_sampler(with_options(own, chosen))
+    return replace(files, description=description), untrained_options(own, chosen)
 
 
 def plan_render(request: RenderRequest, settings: "AnySettings") -> RenderPlan:

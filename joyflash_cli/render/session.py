@@ -31,12 +31,6 @@ Late = Literal["skip", "fall-behind"]
 """What becomes of a picture that is not ready in time. ``skip``: the one before is shown again, and
 the sound goes on. ``fall-behind``: picture and sound wait for it."""
 
-SOUND_RATE_HZ = 48_000
-"""Of the video's sound, unless another is asked for."""
-
-LOOK_AHEAD_BLOCKS = 1
-"""Blocks of sound heard beyond the one shown: what is lost on lips is little, the time is much."""
-
 SPARE_S, SPARE_ROOM_S = 0.15, 0.05
 """How long before its time the slowest of the recent blocks should be ready, and how much longer
 it may be; the model hears a little earlier or later until it is."""

@@ -1,22 +1,24 @@
-"""From frames to a finished video: the writer that suits the output, and the record beside it."""
+"""From frames to a finished video: the writer that suits the output, its record and its seal."""
 
 import os
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from joyflash_cli.errors import JoyFlashError, OutputError
+from joyflash_cli.errors import JoyFlashError, OutputError, UsageError
+from joyflash_cli.media.outputs.formats import FORMATS
 from joyflash_cli.media.outputs.names import OutputNames
 from joyflash_cli.media.outputs.writer import DiscardedOnExit
 from joyflash_cli.render.record import STREAM, RunRecord, weights_sha256, write_sidecar
 from joyflash_cli.render.request import SILENCE_WARNING, RenderRequest
-from joyflash_cli.render.seal import check_signing, seal_of
 from joyflash_cli.types import AudioClip, FrameChunk, SoundFormat
 from joyflash_cli.weights.store import CheckpointFiles
 
 if TYPE_CHECKING:
     from joyflash_cli.media.outputs.writer import Writer
+    from joyflash_cli.provenance.identity import Signing
 
 
 class VideoWriter(DiscardedOnExit):
@@ -78,11 +80,16 @@ class VideoWriter(DiscardedOnExit):
         Raises:
             OutputError: When it cannot be written; what plays was kept.
         """
+        import numpy as np
+
         if self._muxer is None:
             self._first_frame_s = chunk.elapsed_s
             self._muxer = self._open(chunk.sound)
         if chunk.sound is not None:
-            self._note(chunk.sound)
+            samples = chunk.sound.samples
+            self._num_samples += len(samples)
+            self._rate_hz = chunk.sound.sample_rate_hz
+            self._peak = max(self._peak, float(np.abs(samples).max(initial=0.0)))
         self._muxer.write(chunk.frames, chunk.sound)
         self._num_given += len(chunk.frames)
         if chunk.stats:
@@ -145,11 +152,6 @@ class VideoWriter(DiscardedOnExit):
         return "standard output" if self._given is None else str(self._given)
 
     @property
-    def _audio_s(self) -> float:
-        known = self._request.audio_s
-        return known if known is not None else self._num_samples / self._rate_hz
-
-    @property
     def _late_warnings(self) -> tuple[str, ...]:
         """What a file is like was told before; what a pipe was like shows only now."""
         from joyflash_cli.media.inputs.audio import SILENCE_PEAK
@@ -162,18 +164,11 @@ class VideoWriter(DiscardedOnExit):
             notes += (SILENCE_WARNING,) if self._peak < SILENCE_PEAK else ()
         return tuple(notes)
 
-    def _note(self, sound: AudioClip) -> None:
-        import numpy as np
-
-        self._num_samples += len(sound.samples)
-        self._rate_hz = sound.sample_rate_hz
-        self._peak = max(self._peak, float(np.abs(sound.samples).max(initial=0.0)))
-
     def _open(self, sound: AudioClip | None) -> "Writer":
         from joyflash_cli.media.outputs.writer import open_muxer
         from joyflash_cli.media.outputs.xmp import SOURCE_TYPE, TRAINED
 
-        audio = None
+        request, audio = self._request, None
         if sound is not None:
             audio = SoundFormat(sound.sample_rate_hz, sound.samples.shape[1])
         return open_muxer(
@@ -184,7 +179,7 @@ class VideoWriter(DiscardedOnExit):
             audio=audio,
             overwrite=self._overwrite,
             metadata={"comment": self._begun.notice, SOURCE_TYPE: TRAINED},
-            seal=seal_of(self._request, self._files, self._begun),
+            seal=partial(_seal, request, self._files, self._begun) if request.signing else None,
         )
 
     def _record(
@@ -193,13 +188,14 @@ class VideoWriter(DiscardedOnExit):
         """The record as it is now, also beside what was written where that is a file."""
         sealed = self._muxer is not None and self._muxer.is_sealed
         hearing, late = self._request.hearing, self._late_warnings
+        known_s = self._request.audio_s
         warnings = (*self._request.warnings, *late)
         record = replace(
             self._begun,
             output=written or STREAM,
             status="complete" if complete else "partial",
             video_frames=num_frames,
-            audio_s=self._audio_s,
+            audio_s=known_s if known_s is not None else self._num_samples / self._rate_hz,
             wall_s=time.perf_counter() - self._started,
             audio_sha256=getattr(self._request.audio, "sha256", None),
             first_frame_s=self._first_frame_s,
@@ -226,3 +222,61 @@ class VideoWriter(DiscardedOnExit):
                     text = text.replace(f"{folder}{os.sep}", "")
         home = os.path.expanduser("~")
         return text.replace(f"{home}{os.sep}", f"~{os.sep}") if home.strip(f"~{os.sep}") else text
+
+
+def check_signing(signing: "Signing | None", output: OutputNames | BinaryIO | None) -> str | None:
+    """Who will sign; refuses what could not be signed later, before any work is done.
+
+    Args:
+        signing: By whom; ``None`` for nobody, to which every output fits.
+        output: Names, or a stream.
+
+    Raises:
+        UsageError: ``E-SIGN-OUTPUT`` for a stream or a playlist, ``E-SIGN-CERTIFICATE``,
+            ``E-SIGN-KEY`` or ``E-SIGN-EXTRA``.
+    """
+    if signing is None:
+        return None
+    from joyflash_cli.provenance.signing import check_identity
+
+    if not isinstance(output, OutputNames):
+        raise _cannot_carry("a stream or pipe")
+    if FORMATS[output.path.suffix.lower()].seals == "nowhere":
+        raise _cannot_carry(f"{output.path}, a playlist with its segments,")
+    return check_identity(signing)
+
+
+def _seal(
+    request: RenderRequest, files: CheckpointFiles, begun: RunRecord, source: Path, target: Path
+) -> None:
+    from joyflash_cli.media.outputs.pictures import thumbnail
+    from joyflash_cli.provenance.signing import Ingredient, sign_file
+
+    assert request.signing is not None
+    facts = {
+        "profile": begun.profile,
+        "checkpoint_version": begun.checkpoint_version,
+        "weights_sha256": weights_sha256(files),
+        "seed": begun.seed,
+        "notice": begun.notice,
+    }
+    small = thumbnail(request.face.picture) if request.signing.thumbnail else b""
+    heard = getattr(request.audio, "path", None) or request.audio_name
+    inputs = (
+        Ingredient("picture", begun.image_sha256, _path(request.image_name), small),
+        # Known only now: of a pipe, it is of what came through.
+        Ingredient("sound", getattr(request.audio, "sha256", None), _path(heard)),
+    )
+    sign_file(source, target, request.signing, facts, inputs)
+
+
+def _path(name: str | Path | None) -> Path | None:
+    return None if name in (None, "-") else Path(name)
+
+
+def _cannot_carry(what: str) -> UsageError:
+    return UsageError(
+        f"{what} cannot carry Content Credentials",
+        hint="give --output FILE.mp4, or leave --sign out",
+        code="E-SIGN-OUTPUT",
+    )

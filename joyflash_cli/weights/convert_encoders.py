@@ -152,7 +152,7 @@ def plan_audio_encoder(
     Raises:
         CheckpointError: ``E-CHECKPOINT-LAYOUT`` when it is another model.
     """
-    from joyflash_cli.encoders.wav2vec2_weights import (
+    from joyflash_cli.encoders.wav2vec2 import (
         CONFIG_FIELDS,
         current_name,
         is_training_only,

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from joyflash_cli.cli.app import run
-from joyflash_cli.cli.batch_progress import BatchProgress
 from joyflash_cli.cli.events import EventStream
 from joyflash_cli.cli.preview import open_preview
-from joyflash_cli.cli.progress import Display, RenderProgress
+from joyflash_cli.cli.progress import BatchProgress, Display, RenderProgress
 from joyflash_cli.types import FrameChunk
 
 
@@ -125,7 +124,8 @@ def test_a_descriptor_that_can_only_be_read(command, capsys):
 def test_a_preview_leaves_the_events_alone(tmp_path):
     stream = io.StringIO()
     preview = open_preview(tmp_path / "a.mp4", quiet=True)
-    with RenderProgress(24, 25.0, preview, EventStream(stream)) as shown:
+    shown = RenderProgress(24, 25.0, preview, EventStream(stream))
+    with preview:
         shown.loading("toy")
         shown.update(FrameChunk(0, None, [], 0, 1.0))
     assert names([json.loads(line) for line in stream.getvalue().splitlines()]) == [
@@ -146,16 +146,16 @@ def test_rows_of_a_batch_are_named():
     from joyflash_cli.batch.jobs import Failure
 
     stream, time_s = io.StringIO(), iter([0.0, 1.0, 2.0, 11.0])
-    with BatchProgress(Display(), EventStream(stream), clock=lambda: next(time_s)) as progress:
-        for last in (
-            None,
-            ("r1", "r1.mp4", None),
-            ("r2", "r2.mp4", Failure("E-AUDIO-EMPTY", "no samples", 3)),
-            None,
-        ):
-            status = Status()
-            status.last = last
-            progress.update(status)
+    progress = BatchProgress(Display(), EventStream(stream), clock=lambda: next(time_s))
+    for last in (
+        None,
+        ("r1", "r1.mp4", None),
+        ("r2", "r2.mp4", Failure("E-AUDIO-EMPTY", "no samples", 3)),
+        None,
+    ):
+        status = Status()
+        status.last = last
+        progress.update(status)
     found = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert names(found) == ["start", "saved", "error", "rows"]
     assert [event.get("job") for event in found] == [None, "r1", "r2", None]

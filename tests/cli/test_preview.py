@@ -70,7 +70,8 @@ def test_cells_show_two_pixels_each():
 def test_the_strip_stays_in_its_lines_and_columns():
     stream = Terminal()
     shown = TerminalPreview(stream, "cells", columns=80)
-    with RenderProgress(1200, 25.0, shown, EventStream()) as preview:
+    preview = RenderProgress(1200, 25.0, shown, EventStream())
+    with shown:
         preview.loading("tiny")
         for index in range(6):
             preview.update(chunk(index, level=10 * index))

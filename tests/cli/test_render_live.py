@@ -264,12 +264,12 @@ def test_progress_for_programs_is_one_object_a_line():
     stream = io.StringIO()
     display = open_display("render", quiet=False, kind="json", stream=stream)
     events = EventStream(stream)
-    with RenderProgress(None, 25.0, display, events) as progress:
-        progress.loading("toy")
-        for waited_s in (1.0, 10.5, 12.0, 21.0):
-            progress.waiting(waited_s)
-        progress.update(FrameChunk(0, None, Frames(range(9)), 0, 1.0))
-        events.emit("saved", output="a.mp4")
+    progress = RenderProgress(None, 25.0, display, events)
+    progress.loading("toy")
+    for waited_s in (1.0, 10.5, 12.0, 21.0):
+        progress.waiting(waited_s)
+    progress.update(FrameChunk(0, None, Frames(range(9)), 0, 1.0))
+    events.emit("saved", output="a.mp4")
     found = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [e["event"] for e in found] == ["start", "load", "wait", "wait", "block", "saved"]
     assert all(e["v"] == 1 for e in found)

@@ -11,6 +11,7 @@ from joyflash_cli.codec.taehv import (
     FastDecodeCodec,
     TaehvConfig,
     TaehvDecoder,
+    TaehvDecodingState,
     taehv_from_state,
 )
 from joyflash_cli.codec.tiny import TinyCodec, TinyCodecConfig
@@ -37,7 +38,7 @@ def latents() -> torch.Tensor:
 
 
 def decode_in_chunks(decoder, latents, sizes):
-    state, chunks = decoder.start(), []
+    state, chunks = TaehvDecodingState(), []
     for part in latents.split(sizes, dim=1):
         frames, state = decoder.decode(part, state)
         chunks.append(frames)
@@ -113,7 +114,7 @@ def test_history_matters(decoder, latents):
 
 
 def test_a_state_is_a_value(decoder, latents):
-    _, state = decoder.decode(latents[:, :2], decoder.start())
+    _, state = decoder.decode(latents[:, :2], TaehvDecodingState())
     kept = [memory.clone() for memory in state.memories]
     first, _ = decoder.decode(latents[:, 2:5], state)
     second, _ = decoder.decode(latents[:, 2:5], state)
@@ -122,14 +123,14 @@ def test_a_state_is_a_value(decoder, latents):
 
 
 def test_the_state_holds_one_time_step_per_remembering_layer(decoder, latents):
-    _, state = decoder.decode(latents, decoder.start())
+    _, state = decoder.decode(latents, TaehvDecodingState())
     assert len(state.memories) == len(MEMORY_LAYERS)
     held = sum(memory.untyped_storage().nbytes() for memory in state.memories)
     assert held == sum(memory.numel() * 4 for memory in state.memories)
 
 
 def test_frames_stay_in_range(decoder, latents):
-    frames, _ = decoder.decode(latents * 1e4, decoder.start())
+    frames, _ = decoder.decode(latents * 1e4, TaehvDecodingState())
     assert frames.min() >= -1
     assert frames.max() <= 1
 
@@ -140,8 +141,8 @@ def test_weights_of_a_whole_file_are_read(decoder, latents):
     state |= {"encoder.0.weight": torch.zeros(64, 3, 3, 3)}
     loaded = taehv_from_state(state, dtype=torch.float32)
     assert loaded.config == SMALL
-    got, _ = loaded.decode(latents, loaded.start())
-    expected, _ = decoder.decode(latents, decoder.start())
+    got, _ = loaded.decode(latents, TaehvDecodingState())
+    expected, _ = decoder.decode(latents, TaehvDecodingState())
     torch.testing.assert_close(got, expected, atol=2e-3, rtol=0)
 
 
@@ -150,8 +151,8 @@ def test_of_too_many_time_steps_the_newest_are_kept(decoder, latents):
     name = "decoder.7.conv.weight"
     state[name] = torch.cat((torch.randn_like(state[name]), state[name]))
     loaded = taehv_from_state(state)
-    got, _ = loaded.decode(latents[:, :2], loaded.start())
-    expected, _ = decoder.decode(latents[:, :2], decoder.start())
+    got, _ = loaded.decode(latents[:, :2], TaehvDecodingState())
+    expected, _ = decoder.decode(latents[:, :2], TaehvDecodingState())
     torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
 
 
@@ -203,7 +204,7 @@ def test_pictures_are_encoded_by_the_large_codec_and_decoded_by_the_tiny_one(dec
     assert torch.equal(codec.encode(picture[:, None], picture), large.encode(picture[:, None], 0))
     assert codec.padded_clip_latents(picture, 5).shape[1] == 5
     got, _ = codec.decode(latents, codec.start_decoding(picture))
-    expected, _ = decoder.decode(latents, decoder.start())
+    expected, _ = decoder.decode(latents, TaehvDecodingState())
     assert torch.equal(got, expected)
 
 
@@ -215,7 +216,7 @@ def test_latents_of_another_kind_are_refused(decoder):
 
 
 def both_ways():
-    from joyflash_cli.codec.taehv_encoder import TaehvEncoder, taehv_codec_from_state
+    from joyflash_cli.codec.taehv import TaehvEncoder, taehv_codec_from_state
 
     torch.manual_seed(3)
     decoder = TaehvDecoder(TaehvConfig(widths=(16, 12, 8, 8)))
@@ -247,7 +248,7 @@ def test_what_is_encoded_decodes_to_as_many_frames():
 
 
 def test_an_encoder_that_is_missing_or_strange_is_refused():
-    from joyflash_cli.codec.taehv_encoder import taehv_codec_from_state
+    from joyflash_cli.codec.taehv import taehv_codec_from_state
 
     _, state = both_ways()
     decoder = {name: value for name, value in state.items() if name.startswith("decoder.")}

@@ -2,9 +2,8 @@ import pytest
 import torch
 
 from joyflash_cli.conditioning.config import AudioWindowRule
-from joyflash_cli.conditioning.segments import SegmentConditioning
+from joyflash_cli.conditioning.segments import SegmentConditioning, latent_rows, window_indices
 from joyflash_cli.conditioning.stream import StaticConditioning
-from joyflash_cli.conditioning.windows import latent_rows, window_indices
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.sampler.segment_settings import SegmentSettings
 

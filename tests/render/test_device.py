@@ -165,12 +165,15 @@ def test_free_memory_of_a_gpu(monkeypatch):
 
 
 def test_a_stage_takes_half_of_the_cores_it_may_use(monkeypatch):
+    chosen = []
     for cores, threads in ((1, 1), (2, 1), (8, 4)):
         allowed = set(range(cores))
         monkeypatch.setattr(
             device_module.os, "sched_getaffinity", lambda _, a=allowed: a, raising=False
         )
-        assert device_module.stage_threads() == threads
+        monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+        device_module.use_threads(None)
+        assert chosen.pop() == threads
 
 
 def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):

@@ -14,8 +14,8 @@ from joyflash_cli.media.inputs.hearing import PcmFormat
 from joyflash_cli.media.inputs.sound import LiveSound
 from joyflash_cli.media.outputs.probe import probe
 from joyflash_cli.render import JoyFlash, plan_render, read_request
-from joyflash_cli.render.joyflash import StopRequested
 from joyflash_cli.render.record import read_sidecar
+from joyflash_cli.streaming import StopRequested
 
 PCM = PcmFormat("s16le", TOY_RATE_HZ, 1)
 BYTES_PER_FRAME = 2 * TOY_RATE_HZ // 25

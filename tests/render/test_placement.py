@@ -7,9 +7,15 @@ import pytest
 import torch
 from torch import nn
 
+from joyflash_cli.codec import taehv
 from joyflash_cli.codec.config import TinyCodecConfig, WanCodecConfig
 from joyflash_cli.codec.protocol import PlacedCodec
-from joyflash_cli.codec.taehv import FastDecodeCodec, TaehvConfig, TaehvDecoder
+from joyflash_cli.codec.taehv import (
+    FastDecodeCodec,
+    TaehvConfig,
+    TaehvDecoder,
+    TaehvDecodingState,
+)
 from joyflash_cli.codec.tiny import TinyCodec
 from joyflash_cli.errors import CheckpointError, DeviceError, UsageError
 from joyflash_cli.model.config import TransformerConfig
@@ -197,7 +203,8 @@ class WanLikeCodec:
 
 def test_the_codec_is_wrapped_as_asked(files, monkeypatch):
     decoder = TaehvDecoder(TaehvConfig(latent_channels=4, widths=(4, 4, 4, 4)))
-    monkeypatch.setattr(load, "_load_fast_decoder", lambda files, placement: decoder)
+    monkeypatch.setattr(load, "_fast_weights", lambda files, placement: {})
+    monkeypatch.setattr(taehv, "taehv_from_state", lambda: decoder)
     codec = WanLikeCodec()
     plain = Placement(CPU, torch.float32, CPU)
     assert place_codec(files, codec, plain) is codec
@@ -228,5 +235,5 @@ def test_the_fast_decoder_is_read_from_the_checkpoint(files, tmp_path):
     codec = place_codec(files, WanLikeCodec(), Placement(CPU, torch.float32, CPU, options))
     latents = torch.randn(1, 2, 4, 2, 2)
     got, _ = codec.decode(latents, codec.start_decoding(torch.zeros(1, 3, 16, 16)))
-    expected, _ = decoder.decode(latents, decoder.start())
+    expected, _ = decoder.decode(latents, TaehvDecodingState())
     torch.testing.assert_close(got, expected)

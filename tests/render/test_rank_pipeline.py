@@ -20,7 +20,7 @@ from joyflash_cli.media.inputs.hearing import PcmFormat
 from joyflash_cli.media.outputs.probe import probe
 from joyflash_cli.render import JoyFlash, rank_pipeline, rank_process, read_request
 from joyflash_cli.render.placement import ExecutionOptions
-from joyflash_cli.render.stream import SampledBlock
+from joyflash_cli.render.stages import SampledBlock
 from joyflash_cli.types import AudioClip, FrameChunk, LatentBlock
 
 
@@ -103,7 +103,7 @@ def test_a_killed_process_ends_all_and_keeps_what_is_ready(three, toy_picture, t
 
     def kill(chunk):
         if not numbers:
-            numbers.extend(process.pid for process in three._ranks._processes)
+            numbers.extend(process.pid for process in three._parts._processes)
             os.kill(numbers[rank], signal.SIGKILL)
 
     with pytest.raises(DeviceError) as caught:

@@ -142,9 +142,10 @@ def test_large_parts_are_written_in_shards(published, tmp_path, monkeypatch):
     from presets import AUDIO_LIVETALK as AUDIO_LIVETALK
 
     from joyflash_cli.render.load import load_parts
+    from joyflash_cli.render.placement import Placement
 
-    files = resolve_checkpoint(LIVETALK, out)
-    parts = load_parts(files, torch.device("cpu"), torch.float32)
+    files, cpu = resolve_checkpoint(LIVETALK, out), torch.device("cpu")
+    parts = load_parts(files, Placement(cpu, torch.float32, cpu))
     whole = tensors(out, "transformer")
     for name, tensor in parts.transformer.state_dict().items():
         assert torch.equal(tensor, whole[name].float()), name

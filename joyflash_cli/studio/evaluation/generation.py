@@ -48,14 +48,14 @@ class CheckpointRenderer:
         look_ahead_blocks: int | None = None,
     ) -> None:
         from joyflash_cli.render import JoyFlash
-        from joyflash_cli.render.load import load_placed
+        from joyflash_cli.render.load import load_parts
         from joyflash_cli.render.placement import place
         from joyflash_cli.weights.store import resolve_checkpoint
 
         self.files = resolve_checkpoint("tiny", checkpoint)
         self._placement = place(self.files, device, dtype)
         self.device, self.dtype = self._placement.device, self._placement.dtype
-        self._parts = load_placed(self.files, self._placement)
+        self._parts = load_parts(self.files, self._placement)
         self._codec = self._parts.codec
         self._look_ahead_blocks = look_ahead_blocks
         self._engine = JoyFlash(self.files, self._parts, placement=self._placement)

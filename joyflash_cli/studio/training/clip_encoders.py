@@ -78,9 +78,10 @@ def load_encoders(checkpoint: str, device: torch.device) -> ClipEncoders:
         CheckpointError: If files are missing or damaged.
     """
     from joyflash_cli.render.load import load_parts
+    from joyflash_cli.render.placement import Placement
 
     files = resolve_encoders(checkpoint)
-    parts = load_parts(files, device, torch.float32)
+    parts = load_parts(files, Placement(device, torch.float32, device))
     sizes = parts.transformer.config
     return ClipEncoders(
         name=f"{files.name} {files.description.version}",

@@ -10,6 +10,7 @@ from torch import nn
 from joyflash_cli.encoders.front_end import FrontEnd
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.render.load import load_parts
+from joyflash_cli.render.placement import Placement
 from joyflash_cli.studio.clips.clip_framing import measure_framing
 from joyflash_cli.studio.clips.clips import ClipStore
 from joyflash_cli.studio.speech.speech import load_speech
@@ -46,8 +47,8 @@ def unpack(run: RunConfig, session: Session) -> None:
     """Lay down the parts of the checkpoint that the run goes on from."""
     if not run.start:
         return
-    files = resolve_encoders(run.start)
-    parts = load_parts(files, torch.device("cpu"), torch.float32)
+    files, cpu = resolve_encoders(run.start), torch.device("cpu")
+    parts = load_parts(files, Placement(cpu, torch.float32, cpu))
     start = run.path("start")
     write_module(start / "codec.safetensors", cast(nn.Module, parts.codec))
     write_module(start / "transformer.safetensors", parts.transformer)
