@@ -1,12 +1,12 @@
 """Silhouettes of drawn hair: polygons behind the head, on it, and strands between."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from joyflash_cli.studio.heads.drawn_style import Identity
-from joyflash_cli.studio.heads.painter import ellipse, spline
+from joyflash_cli.studio.heads.painter import ellipse, mirrored, spline
 
 _CENTRE_Y = 56.0
 
@@ -25,7 +25,7 @@ class HairShape:
 
     back: tuple[np.ndarray, ...] = ()
     front: tuple[np.ndarray, ...] = ()
-    strands: tuple[np.ndarray, ...] = field(default=())
+    strands: tuple[np.ndarray, ...] = ()
     close_cropped: bool = False
     one_mass: bool = False
 
@@ -41,15 +41,14 @@ def _crown(identity, grow, top, *, ends_y=56.0, bumps=0, depth=0.0, phase=0.0) -
     if ends_y <= _CENTRE_Y:
         return arc
     left = np.array([[-(identity.cheek + grow), ends_y]])
-    return np.concatenate([left, arc, left * [-1.0, 1.0]])
+    return np.concatenate([left, arc, mirrored(left)])
 
 
 def _hairline(identity: Identity, *, temple: float = 0.9, ends_y: float = 58.0) -> np.ndarray:
     """Smooth inner edge from the right temple to the left."""
     a, top = identity.cheek, identity.hairline_y
     right = [[a * 0.97, ends_y], [a * temple, 47.0], [a * 0.8, top + 6.5], [a * 0.45, top + 1.2]]
-    left = [[-x, y] for x, y in reversed(right)]
-    return spline(np.array([*right, [0.0, top], *left]))
+    return spline([*right, [0.0, top], *mirrored(right)])
 
 
 def _cap(identity: Identity, grow: float, top: float, **crown) -> np.ndarray:
@@ -64,12 +63,8 @@ def _swept_strands(identity: Identity, top: float, lean: float, count: int = 5) 
         start = [x, identity.hairline_y + 2.5 + 7.0 * share * share]
         end = [x * 0.82 + lean * 7.0, top + 5.0 + 16.0 * share * share]
         middle = [0.5 * (start[0] + end[0]) + lean, 0.5 * (start[1] + end[1])]
-        lines.append(spline(np.array([start, middle, end])))
+        lines.append(spline([start, middle, end]))
     return tuple(lines)
-
-
-def _bald(identity, rng) -> HairShape:
-    return HairShape()
 
 
 def _buzz(identity, rng) -> HairShape:
@@ -99,7 +94,7 @@ def _parted(identity, rng, *, part, low, top=12.0, grow=2.6, ends_y=58.0) -> Hai
         [long_side * a * 0.93, low + 6.0],
         [long_side * a * 0.97, ends_y],
     ]
-    inner = np.concatenate([spline(np.array(edge)), spline(np.array([edge[-1], *sweep]))[1:]])
+    inner = np.concatenate([spline(edge), spline([edge[-1], *sweep])[1:]])
     if long_side > 0:
         inner = inner[::-1]
     strands = []
@@ -107,7 +102,7 @@ def _parted(identity, rng, *, part, low, top=12.0, grow=2.6, ends_y=58.0) -> Hai
         start = [part * a + long_side * 1.5, line - 7.0 + 1.5 * share]
         end = [long_side * a * (0.35 + 0.55 * share), low + 1.0 - 9.0 * (1.0 - share)]
         middle = [0.5 * (start[0] + end[0]), 0.5 * (start[1] + end[1]) - 3.5]
-        strands.append(spline(np.array([start, middle, end])))
+        strands.append(spline([start, middle, end]))
     crown = _crown(identity, grow, top)
     return HairShape(front=(np.concatenate([crown, inner]),), strands=tuple(strands))
 
@@ -136,7 +131,7 @@ def _fringe_edge(identity, base, tip, locks, phase=0.0) -> np.ndarray:
     y = base + tip * np.sqrt(wave) + 2.2 * share * share
     middle = np.stack([a * share, y], axis=1)
     right = np.array([[a * 0.98, 60.0], [a * 0.94, 50.0]])
-    return np.concatenate([right, middle, right[::-1] * [-1.0, 1.0]])
+    return np.concatenate([right, middle, mirrored(right)])
 
 
 def _fringe(identity, rng) -> HairShape:
@@ -147,12 +142,8 @@ def _fringe(identity, rng) -> HairShape:
 
 
 def _lock_lines(identity: Identity, top: float) -> tuple:
-    lines = []
-    for share in (-0.5, -0.18, 0.15, 0.48):
-        x = identity.cheek * share
-        points = np.array([[x * 0.55, top + 7.0], [x * 0.9, top + 14.0], [x, 33.0]])
-        lines.append(spline(points))
-    return tuple(lines)
+    places = (identity.cheek * share for share in (-0.5, -0.18, 0.15, 0.48))
+    return tuple(spline([[x * 0.55, top + 7.0], [x * 0.9, top + 14.0], [x, 33.0]]) for x in places)
 
 
 def _curly(identity, rng) -> HairShape:
@@ -160,7 +151,7 @@ def _curly(identity, rng) -> HairShape:
     outer = _crown(identity, 2.5, 11.0, ends_y=60.0, bumps=bumps, depth=0.09, phase=rng.random())
     edge = _fringe_edge(identity, identity.hairline_y, 4.5, 6, rng.random())
     strands = tuple(
-        spline(np.array([[x - 3, y], [x, y - 2.5], [x + 3, y], [x + 1, y + 2.5]]))
+        spline([[x - 3, y], [x, y - 2.5], [x + 3, y], [x + 1, y + 2.5]])
         for x, y in zip(rng.uniform(-22, 22, 5), rng.uniform(17, 28, 5), strict=True)
     )
     return HairShape(front=(np.concatenate([outer, edge]),), strands=strands)
@@ -194,7 +185,7 @@ def _spiky(identity, rng) -> HairShape:
     inner = np.stack([a * tips, edge_y], axis=1)
     inner[1::2, 0] += rng.choice([-2.0, 2.0])
     right = np.array([[a * 0.97, 60.0], [a * 0.93, 46.0]])
-    front = np.concatenate([np.stack([x, y], axis=1), right, inner, right[::-1] * [-1.0, 1.0]])
+    front = np.concatenate([np.stack([x, y], axis=1), right, inner, mirrored(right)])
     return HairShape(front=(front,))
 
 
@@ -205,9 +196,8 @@ def _curtain(identity, width, bottom, wave=0.0) -> np.ndarray:
     x = a + 3.0 + (width - 3.0) * np.sin(np.linspace(0.0, 0.5 * np.pi, 9))
     x = x + wave * np.sin(np.linspace(0.0, 3.0 * np.pi, 9))
     right = np.stack([x, down], axis=1)
-    left = right[::-1] * [-1.0, 1.0]
     crown = _crown(identity, 3.0, 12.0)
-    return np.concatenate([crown, spline(right), spline(left)])
+    return np.concatenate([crown, spline(right), spline(mirrored(right))])
 
 
 def _side_locks(identity, bottom, *, inner=0.86, wave=0.0) -> tuple:
@@ -218,7 +208,7 @@ def _side_locks(identity, bottom, *, inner=0.86, wave=0.0) -> tuple:
     outside = np.stack([a + np.array([2.5, 4.5, 6.0, 6.0, 3.0]) + swing, down], axis=1)
     inside = np.stack([a * np.array([inner, 0.93, 0.97, 0.99, 1.0]) + swing, down], axis=1)
     right = spline(np.concatenate([outside, inside[::-1]]), closed=True)
-    return right, right[::-1] * [-1.0, 1.0]
+    return right, mirrored(right)
 
 
 def _bob(identity, rng) -> HairShape:
@@ -246,11 +236,8 @@ def _wavy(identity, rng) -> HairShape:
 def _centre_part(identity, rng) -> HairShape:
     a, line = identity.cheek, identity.hairline_y
     right = [[a * 0.97, 60.0], [a * 0.92, 50.0], [a * 0.76, 40.0], [a * 0.4, line + 3.0]]
-    left = [[-x, y] for x, y in reversed(right)]
-    middle = np.array([[0.0, line - 6.0]])
-    inner = np.concatenate(
-        [spline(np.array([*right, middle[0]])), spline(np.array([middle[0], *left]))]
-    )
+    middle = [0.0, line - 6.0]
+    inner = np.concatenate([spline([*right, middle]), spline([middle, *mirrored(right)])])
     front = np.concatenate([_crown(identity, 3.0, 12.0), inner])
     bottom = rng.choice([96.0, 136.0])
     back = _curtain(identity, rng.uniform(7.0, 12.0), bottom)
@@ -267,21 +254,14 @@ def _bun(identity, rng) -> HairShape:
 def _pigtails(identity, rng) -> HairShape:
     top = _fringe(identity, rng) if rng.random() < 0.5 else _centre_part(identity, rng)
     a = identity.cheek
-    tail = [
-        [a, 38],
-        [a + 11, 40],
-        [a + 19, 58],
-        [a + 17, 82],
-        [a + 10, 98],
-        [a + 7, 80],
-        [a + 4, 58],
-    ]
-    right = spline(np.array(tail, np.float64), closed=True)
-    return HairShape((right, right[::-1] * [-1.0, 1.0]), top.front[-1:], top.strands)
+    tail = [[a, 38], [a + 11, 40], [a + 19, 58], [a + 17, 82], [a + 10, 98], [a + 7, 80],
+            [a + 4, 58]]  # fmt: skip
+    right = spline(tail, closed=True)
+    return HairShape((right, mirrored(right)), top.front[-1:], top.strands)
 
 
 _CUTS: dict[str, Callable] = {
-    "bald": _bald,
+    "bald": lambda identity, rng: HairShape(),
     "buzz": _buzz,
     "swept": _swept,
     "side part": _side_part,

@@ -1,16 +1,17 @@
 """Anti-aliased 2-D primitives: filled polygons, tapered strokes and soft spots on an RGB canvas.
 
+Canvases are float32 ``(S, S, 3)`` in 0..255, x to the right, y down, pixel centres at one half.
+
 Fills use exact signed-area coverage per pixel, strokes the distance to their segments, so a picture
 is the same on every run and edges move smoothly by fractions of a pixel.
 """
 
 import numba
 import numpy as np
+from numpy.typing import ArrayLike
 
 Colour = tuple[float, float, float]
 """Red, green, blue in 0..255."""
-
-_SPLINE_STEPS = 6
 
 
 @numba.njit(cache=True)
@@ -68,8 +69,14 @@ def _coverage(points, area):
     return first_row, last_row
 
 
+@numba.njit(cache=True, inline="always")
+def _blend(canvas, row, column, channel, colour, alpha):
+    value = canvas[row, column, channel]
+    canvas[row, column, channel] = value + (colour - value) * alpha
+
+
 @numba.njit(cache=True)
-def _fill(canvas, area, points, start, end, opacity, clip):
+def fill(canvas, area, points, start, end, opacity, clip):
     """Blend a polygon whose colour runs from ``start`` at its top to ``end`` at its bottom."""
     first_row, last_row = _coverage(points, area)
     top, bottom = points[:, 1].min(), points[:, 1].max()
@@ -85,13 +92,14 @@ def _fill(canvas, area, points, start, end, opacity, clip):
             if alpha > 1e-4:
                 for channel in range(3):
                     colour = start[channel] + (end[channel] - start[channel]) * t
-                    canvas[row, column, channel] += (colour - canvas[row, column, channel]) * alpha
+                    _blend(canvas, row, column, channel, colour, alpha)
         area[row, width] = 0.0
         area[row, width + 1] = 0.0
 
 
 @numba.njit(cache=True)
-def _mask(area, points, result):
+def mask(area, points, result):
+    """Write the coverage 0..1 of a closed polygon into ``result``."""
     first_row, last_row = _coverage(points, area)
     width = result.shape[1]
     for row in range(first_row, last_row):
@@ -105,7 +113,7 @@ def _mask(area, points, result):
 
 
 @numba.njit(cache=True)
-def _stroke(canvas, area, points, radii, colour, opacity, clip):
+def stroke(canvas, area, points, radii, colour, opacity, clip):
     """Blend a polyline of varying radius; overlapping segments do not add up."""
     height, width = canvas.shape[0], canvas.shape[1]
     left, top, right, bottom = width, height, 0, 0
@@ -138,12 +146,11 @@ def _stroke(canvas, area, points, radii, colour, opacity, clip):
             area[row, column] = 0.0
             if alpha > 1e-4:
                 for channel in range(3):
-                    value = canvas[row, column, channel]
-                    canvas[row, column, channel] = value + (colour[channel] - value) * alpha
+                    _blend(canvas, row, column, channel, colour[channel], alpha)
 
 
 @numba.njit(cache=True)
-def _spot(canvas, centre, radii, hardness, colour, opacity, clip):
+def spot(canvas, centre, radii, hardness, colour, opacity, clip):
     """Blend an upright ellipse that fades from ``hardness`` x radius to its rim."""
     height, width = canvas.shape[0], canvas.shape[1]
     row_0 = max(0, int(np.floor(centre[1] - radii[1])))
@@ -158,40 +165,23 @@ def _spot(canvas, centre, radii, hardness, colour, opacity, clip):
             alpha = t * t * (3.0 - 2.0 * t) * opacity * clip[row, column]
             if alpha > 1e-4:
                 for channel in range(3):
-                    value = canvas[row, column, channel]
-                    canvas[row, column, channel] = value + (colour[channel] - value) * alpha
+                    _blend(canvas, row, column, channel, colour[channel], alpha)
 
 
-@numba.njit(cache=True)
-def _spline(points, closed, steps):
-    """Catmull-Rom curve through the points."""
-    count = points.shape[0]
-    pieces = count if closed else count - 1
-    result = np.empty((pieces * steps + (0 if closed else 1), 2))
-    for piece in range(pieces):
-        if closed:
-            a, b = points[(piece - 1) % count], points[piece]
-            c, d = points[(piece + 1) % count], points[(piece + 2) % count]
-        else:
-            a, b = points[max(piece - 1, 0)], points[piece]
-            c, d = points[piece + 1], points[min(piece + 2, count - 1)]
-        for step in range(steps):
-            t = step / steps
-            for axis in range(2):
-                result[piece * steps + step, axis] = 0.5 * (
-                    2.0 * b[axis]
-                    + (c[axis] - a[axis]) * t
-                    + (2.0 * a[axis] - 5.0 * b[axis] + 4.0 * c[axis] - d[axis]) * t * t
-                    + (3.0 * (b[axis] - c[axis]) + d[axis] - a[axis]) * t * t * t
-                )
-    if not closed:
-        result[-1] = points[-1]
-    return result
-
-
-def spline(points: np.ndarray, *, closed: bool = False, steps: int = _SPLINE_STEPS) -> np.ndarray:
+def spline(points: ArrayLike, *, closed: bool = False, steps: int = 6) -> np.ndarray:
     """Smooth curve through ``(N, 2)`` points, ``steps`` samples a piece (Catmull-Rom)."""
-    return _spline(np.ascontiguousarray(points, np.float64), closed, steps)
+    points = np.asarray(points, np.float64)
+    ends = (points[-1:], points[:2]) if closed else (points[:1], points[-1:])
+    around = np.concatenate([ends[0], points, ends[1]])
+    a, b, c, d = (around[i : len(around) - 3 + i, None] for i in range(4))
+    t = np.arange(steps)[:, None] / steps
+    curve = 0.5 * (
+        2.0 * b
+        + (c - a) * t
+        + (2.0 * a - 5.0 * b + 4.0 * c - d) * t * t
+        + (3.0 * (b - c) + d - a) * t * t * t
+    ).reshape(-1, 2)
+    return curve if closed else np.concatenate([curve, points[-1:]])
 
 
 def ellipse(centre: tuple[float, float], radii: tuple[float, float], *, points: int = 28):
@@ -202,80 +192,6 @@ def ellipse(centre: tuple[float, float], radii: tuple[float, float], *, points: 
     )
 
 
-class Painter:
-    """An RGB canvas in pixels; x to the right, y down, pixel centres at one half."""
-
-    def __init__(self, size_px: int):
-        self.size_px = size_px
-        self._canvas = np.zeros((size_px, size_px, 3), np.float32)
-        self._area = np.zeros((size_px, size_px + 2), np.float64)
-        self._everywhere = np.ones((size_px, size_px), np.float32)
-
-    def load(self, picture: np.ndarray) -> None:
-        """Start from a float32 picture ``(size, size, 3)``."""
-        self._canvas[:] = picture
-
-    def clear(self, colour: Colour) -> None:
-        """Fill the whole canvas."""
-        self._canvas[:] = colour
-
-    def snapshot(self) -> np.ndarray:
-        """Float32 copy of the canvas, for ``load``."""
-        return self._canvas.copy()
-
-    def picture(self) -> np.ndarray:
-        """RGB picture ``(size, size, 3)`` uint8."""
-        return np.clip(self._canvas + 0.5, 0.0, 255.0).astype(np.uint8)
-
-    def fill(
-        self,
-        points: np.ndarray,
-        colour: Colour,
-        *,
-        end_colour: Colour | None = None,
-        opacity: float = 1.0,
-        clip: np.ndarray | None = None,
-    ) -> None:
-        """Blend the polygon ``(N, 2)``, shading to ``end_colour`` (if given) at its bottom."""
-        _fill(
-            self._canvas,
-            self._area,
-            points,
-            colour,
-            colour if end_colour is None else end_colour,
-            float(opacity),
-            self._everywhere if clip is None else clip,
-        )
-
-    def stroke(
-        self,
-        points: np.ndarray,
-        radii: np.ndarray,
-        colour: Colour,
-        *,
-        opacity: float = 1.0,
-        clip: np.ndarray | None = None,
-    ) -> None:
-        """Blend a polyline ``(N, 2)`` of half width ``radii`` ``(N,)``, round at its ends."""
-        everywhere = self._everywhere if clip is None else clip
-        _stroke(self._canvas, self._area, points, radii, colour, float(opacity), everywhere)
-
-    def spot(
-        self,
-        centre: np.ndarray,
-        radii: tuple[float, float],
-        colour: Colour,
-        *,
-        opacity: float = 1.0,
-        hardness: float = 0.0,
-        clip: np.ndarray | None = None,
-    ) -> None:
-        """Blend a soft upright ellipse: full inside ``hardness`` x radius, nothing at its rim."""
-        everywhere = self._everywhere if clip is None else clip
-        _spot(self._canvas, centre, radii, hardness, colour, float(opacity), everywhere)
-
-    def mask(self, points: np.ndarray) -> np.ndarray:
-        """Coverage ``(size, size)`` float32 in 0..1 of the closed polygon, usable as ``clip``."""
-        result = np.zeros((self.size_px, self.size_px), np.float32)
-        _mask(self._area, points, result)
-        return result
+def mirrored(right: ArrayLike) -> np.ndarray:
+    """Points ``(N, 2)`` on the other side of x = 0, in the other order: both make one outline."""
+    return np.asarray(right)[::-1] * [-1.0, 1.0]
