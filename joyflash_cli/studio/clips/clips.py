@@ -12,14 +12,15 @@ import numpy as np
 from joyflash_cli.errors import DataError
 from joyflash_cli.studio.clips.motion import MotionConfig, MotionTracks, sample_motion
 from joyflash_cli.studio.clips.shards import build_shards
+from joyflash_cli.studio.heads.face_points import measures
 from joyflash_cli.studio.heads.face_state import HELD_OUT_EVERY, FaceState, Head, Split
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
-    from joyflash_cli.studio.heads.assets import MakeHumanAssets
     from joyflash_cli.studio.heads.ict import IctWardrobe
-    from joyflash_cli.studio.heads.mesh_head import Surroundings
+    from joyflash_cli.studio.heads.makehuman_pack import MakeHumanAssets
     from joyflash_cli.studio.heads.photo_head import PhotoHead
+    from joyflash_cli.studio.heads.surroundings import Surroundings
     from joyflash_cli.studio.speech.speech import Utterance
 
 MARGIN_FRAMES = 20
@@ -90,7 +91,7 @@ def load_heads(config: ClipsConfig, assets_dir: Path) -> HeadAssets:
     Raises:
         DataError: A pack is missing or damaged.
     """
-    from joyflash_cli.studio.heads.assets import load_makehuman
+    from joyflash_cli.studio.heads.makehuman_pack import load_makehuman
 
     makehuman = load_makehuman(assets_dir)
     if config.ict_share <= 0:
@@ -132,8 +133,7 @@ def sample_head(
 
 def _photo_surroundings(rng: np.random.Generator, size_px: int) -> "Surroundings":
     from joyflash_cli.studio.clips.photo_background import sample_photo_background
-    from joyflash_cli.studio.heads.makehuman_look import sample_lighting
-    from joyflash_cli.studio.heads.mesh_head import Surroundings
+    from joyflash_cli.studio.heads.surroundings import Surroundings, sample_lighting
 
     background = sample_photo_background(rng, size_px)
     return Surroundings(sample_lighting(rng), background, framing_spread=PHOTO_FRAMING_SPREAD)
@@ -199,7 +199,7 @@ def speaking_clip(
         "frames": np.stack([head.render(state) for state in states]),
         "visemes": visemes,
         "blink": motion.blink.astype(np.float32),
-        "lips": np.stack([head.points(state).measures() for state in states]),
+        "lips": measures(np.stack([head.points(state) for state in states])),
         "waveform": waveform,
         "mouth_box": np.array(head.mouth_box, np.int32),
         "eyes_box": np.array(head.eyes_box, np.int32),

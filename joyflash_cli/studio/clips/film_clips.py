@@ -28,7 +28,7 @@ from joyflash_cli.studio.clips.mesh_points import (
 )
 from joyflash_cli.studio.clips.shards import build_shards
 from joyflash_cli.studio.clips.turned_cut import cut_turned
-from joyflash_cli.studio.heads.face_points import box_around
+from joyflash_cli.studio.heads.face_points import box_around, measures
 from joyflash_cli.studio.heads.face_state import VISEMES, Split
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 
@@ -174,7 +174,7 @@ def pointed_clip(frames: np.ndarray, framed: np.ndarray, about: dict) -> dict:
         "frames": frames,
         "visemes": np.full((len(frames), len(VISEMES)), np.nan, np.float32),
         "blink": np.zeros(len(frames), np.float32),
-        "lips": face_points(framed).measures(),
+        "lips": measures(face_points(framed)),
         "waveform": np.zeros(0, np.float32),
         "mouth_box": _box(framed[:, LIP_POINTS], size_px),
         "eyes_box": _box(framed[:, EYE_POINTS], size_px),

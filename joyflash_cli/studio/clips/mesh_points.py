@@ -6,7 +6,7 @@ be cut out, so that the eyes always lie at the same place and the mouth at the s
 
 import numpy as np
 
-from joyflash_cli.studio.heads.face_points import FacePoints
+from joyflash_cli.studio.heads.face_points import FACE_POINTS
 
 NUM_POINTS = 478
 
@@ -42,22 +42,9 @@ EYE_TO_MOUTH = 0.252
 """Distance from there to the middle of the mouth's corners."""
 
 
-def face_points(points: np.ndarray) -> FacePoints:
-    """Corners, lids and lips among recorded points ``(..., 478, 2)``."""
-    points = np.asarray(points, np.float32)
-
-    def of(*indices: int) -> np.ndarray:
-        return points[..., list(indices), :]
-
-    return FacePoints(
-        outer_eyes=of(33, 263),
-        inner_eyes=of(133, 362),
-        upper_lids=of(159, 386),
-        lower_lids=of(145, 374),
-        mouth_corners=of(*MOUTH_CORNERS),
-        upper_lip=points[..., 13, :],
-        lower_lip=points[..., 14, :],
-    )
+def face_points(points: np.ndarray) -> np.ndarray:
+    """Corners, lids and lips ``(..., 12, 2)`` among recorded points ``(..., 478, 2)``."""
+    return np.asarray(points, np.float32)[..., FACE_POINTS, :]
 
 
 def framing_of(points: np.ndarray, *, scale: float = 1.0, shift=(0.0, 0.0)) -> np.ndarray:

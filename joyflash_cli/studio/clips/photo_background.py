@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from joyflash_cli.studio.heads.surroundings import muted_colour
+
 Canvas = np.ndarray
 """``(side, side, 3)`` float32 display RGB 0..1."""
 
@@ -39,27 +41,27 @@ def fractal_noise(rng: np.random.Generator, size_px: int, *, roughness: float) -
 
 def _room(rng: np.random.Generator, size_px: int) -> Canvas:
     """A wall with uneven light, sometimes a door frame, a picture or a corner."""
-    wall = _muted(rng, 0.35, 0.9)
+    wall = muted_colour(rng, 0.35, 0.9)
     picture = np.tile(wall, (size_px, size_px, 1)).astype(np.float32)
     corner = rng.uniform(-0.3, 1.3)
     x, y = _axes(size_px)
     picture = np.where((x > corner)[..., None], picture * rng.uniform(0.7, 0.95), picture)
     for _ in range(int(rng.integers(0, 4))):
-        _box(picture, rng, _muted(rng, 0.1, 0.9), min_side=0.1, max_side=0.5)
+        _box(picture, rng, muted_colour(rng, 0.1, 0.9), min_side=0.1, max_side=0.5)
     light = np.exp(0.5 * rng.normal() * (x - 0.5) + 0.5 * rng.normal() * (y - 0.5))
     return picture * light[..., None]
 
 
 def _shelves(rng: np.random.Generator, size_px: int) -> Canvas:
     """Rows of books or boxes."""
-    picture = np.tile(_muted(rng, 0.15, 0.5), (size_px, size_px, 1)).astype(np.float32)
+    picture = np.tile(muted_colour(rng, 0.15, 0.5), (size_px, size_px, 1)).astype(np.float32)
     rows = int(rng.integers(3, 6))
     for row in range(rows):
         bottom, left = (row + 0.92) / rows, rng.uniform(-0.1, 0)
         while left < 1:
             width = rng.uniform(0.02, 0.08)
             top = (row + rng.uniform(0.1, 0.45)) / rows
-            colour = _muted(rng, 0.1, 0.8, colourful=0.8)
+            colour = muted_colour(rng, 0.1, 0.8, colourful=0.8)
             _fill(picture, left, top, left + width, bottom, colour)
             left += width * rng.choice([1.0, 1.05, 2.5], p=[0.7, 0.2, 0.1])
     return picture
@@ -70,9 +72,9 @@ def _window(rng: np.random.Generator, size_px: int) -> Canvas:
     picture = _room(rng, size_px) * 0.6
     left, top = rng.uniform(-0.2, 0.7), rng.uniform(-0.2, 0.2)
     width, height = rng.uniform(0.25, 0.6), rng.uniform(0.4, 0.9)
-    sky = np.clip(_muted(rng, 0.8, 1.0) + np.array([0, 0.02, 0.06]), 0, 1)
+    sky = np.clip(muted_colour(rng, 0.8, 1.0) + np.array([0, 0.02, 0.06]), 0, 1)
     _fill(picture, left, top, left + width, top + height, sky)
-    frame = _muted(rng, 0.3, 0.9)
+    frame = muted_colour(rng, 0.3, 0.9)
     middle = left + width * 0.5
     _fill(picture, middle - 0.012, top, middle + 0.012, top + height, frame)
     _fill(picture, left, top + height, left + width, top + height + 0.04, frame)
@@ -93,7 +95,7 @@ def _leaves(rng: np.random.Generator, size_px: int) -> Canvas:
 def _night(rng: np.random.Generator, size_px: int) -> Canvas:
     """Lights out of focus on a dark ground."""
     x, y = _axes(size_px)
-    picture = np.tile(_muted(rng, 0.03, 0.2, colourful=0.5), (size_px, size_px, 1))
+    picture = np.tile(muted_colour(rng, 0.03, 0.2, colourful=0.5), (size_px, size_px, 1))
     for _ in range(int(rng.integers(6, 30))):
         centre_x, centre_y, radius = rng.random(), rng.random(), rng.uniform(0.015, 0.07)
         distance = np.hypot(x - centre_x, y - centre_y)
@@ -112,14 +114,14 @@ def _outside(rng: np.random.Generator, size_px: int) -> Canvas:
     up = np.clip((horizon - y) / max(horizon, 0.1), 0, 1)[..., None]
     clouds = np.clip(0.5 * fractal_noise(rng, size_px, roughness=1.6), 0, 1)[..., None]
     sky = (haze * (1 - up) + blue * up) * (1 - clouds) + 0.95 * clouds
-    ground = _muted(rng, 0.2, 0.6, colourful=0.4)
+    ground = muted_colour(rng, 0.2, 0.6, colourful=0.4)
     ground = ground * (1 + 0.25 * fractal_noise(rng, size_px, roughness=1.2)[..., None])
     hills = 0.05 * fractal_noise(rng, size_px, roughness=1.8)[0][None, :]
     picture = np.where((y > horizon + hills)[..., None], ground, sky)
     for _ in range(int(rng.integers(0, 5))):
         left, width = rng.uniform(-0.1, 0.95), rng.uniform(0.08, 0.35)
         top = horizon - rng.uniform(0.05, 0.4)
-        _fill(picture, left, top, left + width, horizon + 0.05, _muted(rng, 0.25, 0.8))
+        _fill(picture, left, top, left + width, horizon + 0.05, muted_colour(rng, 0.25, 0.8))
     return picture
 
 
@@ -128,7 +130,7 @@ def _studio(rng: np.random.Generator, size_px: int) -> Canvas:
     x, y = _axes(size_px)
     centre = rng.uniform(0.2, 0.8, 2)
     spot = np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / rng.uniform(0.1, 0.6))
-    base = _muted(rng, 0.05, 0.7, colourful=0.5)
+    base = muted_colour(rng, 0.05, 0.7, colourful=0.5)
     mottle = 0.12 * fractal_noise(rng, size_px, roughness=1.8)
     return base * (0.6 + rng.uniform(0.2, 0.9) * spot + mottle)[..., None]
 
@@ -144,14 +146,6 @@ def _axes(size_px: int) -> tuple[np.ndarray, np.ndarray]:
     axis = (np.arange(size_px) + 0.5) / size_px
     x, y = np.meshgrid(axis, axis)
     return x, y
-
-
-def _muted(
-    rng: np.random.Generator, low: float, high: float, *, colourful: float = 0.35
-) -> np.ndarray:
-    grey, colour = rng.uniform(low, high), rng.uniform(low, high, 3)
-    amount = rng.uniform(0, colourful)
-    return grey * (1 - amount) + colour * amount
 
 
 def _box(

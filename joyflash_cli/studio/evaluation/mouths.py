@@ -12,7 +12,7 @@ import numpy as np
 
 from joyflash_cli.studio.clips.clips import ClipsConfig, load_heads, sample_head
 from joyflash_cli.studio.evaluation.pack import HeldOutPack, load_pack
-from joyflash_cli.studio.heads.face_points import LIP_MEASURES, FacePoints
+from joyflash_cli.studio.heads.face_points import LIP_MEASURES, cheeks, measures
 from joyflash_cli.studio.heads.face_state import FaceState, Head
 
 SHARES = {"makehuman": (0.0, 0.0), "ict": (0.0, 1.0), "drawn": (1.0, 0.0)}
@@ -28,14 +28,14 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def mouth_lightness(
-    picture: np.ndarray, mask: np.ndarray, points: FacePoints
+    picture: np.ndarray, mask: np.ndarray, points: np.ndarray
 ) -> tuple[float, float] | None:
     """95th percentile and mean of the lightness between open lips, over that of the cheeks.
 
     Args:
         picture: ``(H, W, 3)`` uint8.
         mask: ``(H, W)`` what is seen of the mouth's inside, 0..1.
-        points: Of the face in this picture.
+        points: ``(12, 2)`` of the face in this picture.
 
     Returns:
         Both ratios, or ``None`` if too little of the inside is seen.
@@ -43,7 +43,7 @@ def mouth_lightness(
     inside = picture[mask > 0.5] @ LUMA
     if len(inside) < LEAST_PIXELS:
         return None
-    skin = float(np.median(points.cheeks(picture) @ LUMA))
+    skin = float(np.median(cheeks(picture, points) @ LUMA))
     return float(np.percentile(inside, 95)) / skin, float(inside.mean()) / skin
 
 
@@ -74,19 +74,19 @@ def measure_heads(
     report = {}
     for kind, (drawn, ict) in SHARES.items():
         config = ClipsConfig(size_px=SIZE_PX, drawn_share=drawn, ict_share=ict)
-        measures, light, skin = [], [], []
+        shapes, light, skin = [], [], []
         for number in range(num_heads):
             rng = np.random.default_rng([seed, number])
             head = sample_head(config, rng, assets=assets)[1]
             for visemes in spoken[rng.integers(0, len(spoken), STATES_PER_HEAD)]:
-                row, ratios, cheeks = _look(head, FaceState(visemes=visemes))
-                measures.append(row)
+                shape, ratios, cheek = _look(head, FaceState(visemes=visemes))
+                shapes.append(shape)
                 if ratios is not None:
                     light.append(ratios)
-                    skin.append(cheeks)
+                    skin.append(cheek)
             if progress is not None:
                 progress(kind, number + 1, num_heads)
-        report[kind] = _figures(np.array(measures), np.array(light), np.array(skin))
+        report[kind] = _figures(np.array(shapes), np.array(light), np.array(skin))
     return report
 
 
@@ -96,16 +96,16 @@ def _spoken(pack: HeldOutPack) -> np.ndarray:
 
 def _look(head: Head, state: FaceState) -> tuple[np.ndarray, tuple[float, float] | None, float]:
     points = head.points(state)
-    measures = points.measures()
-    if measures[0] < OPEN_GAP:
-        return measures, None, 0.0
+    shape = measures(points)
+    if shape[0] < OPEN_GAP:
+        return shape, None, 0.0
     picture, mask = head.render_with_mouth(state)
-    cheeks = float(np.median(points.cheeks(picture) @ LUMA))
-    return measures, mouth_lightness(picture, mask, points), cheeks
+    skin = float(np.median(cheeks(picture, points) @ LUMA))
+    return shape, mouth_lightness(picture, mask, points), skin
 
 
-def _figures(measures: np.ndarray, light: np.ndarray, skin: np.ndarray) -> dict[str, Any]:
-    gap, width, lids = (measures[:, LIP_MEASURES.index(name)] for name in ("gap", "width", "lids"))
+def _figures(shapes: np.ndarray, light: np.ndarray, skin: np.ndarray) -> dict[str, Any]:
+    gap, width, lids = (shapes[:, LIP_MEASURES.index(name)] for name in ("gap", "width", "lids"))
     figures: dict[str, Any] = {
         "gap_p95": float(np.percentile(gap, 95)),
         "width_p50": float(np.median(width)),

@@ -18,7 +18,6 @@ from joyflash_cli.studio.heads.drawn_hair import shape_hair
 from joyflash_cli.studio.heads.drawn_mouth import LIP_LIFT, draw_mouth, shape_mouth
 from joyflash_cli.studio.heads.drawn_pen import DESIGN_SIZE, Canvas, Pen, Pose
 from joyflash_cli.studio.heads.drawn_style import Identity, sample_identity
-from joyflash_cli.studio.heads.face_points import FacePoints
 from joyflash_cli.studio.heads.face_state import FaceState, Split
 
 _SCALE_JITTER = 0.06
@@ -96,23 +95,17 @@ class DrawnHead:
         lips = self._pen(self._pose(state)).at(LIP_LIFT)
         return picture, lips.mask(shape_mouth(self.identity, state).opening)
 
-    def points(self, state: FaceState) -> FacePoints:
-        """Points of the face in the picture of a face state."""
+    def points(self, state: FaceState) -> np.ndarray:
+        """Points ``(12, 2)`` of the face in the picture of a face state, see ``FACE_POINTS``."""
         pose, mouth = self._pose(state), shape_mouth(self.identity, state)
         lids = np.array([lid_curves(self.identity, state, side) for side in (-1.0, 1.0)])
         lids = pose.to_pixels(lids.reshape(-1, 2), EYE_LIFT).reshape(lids.shape)
+        left, right = lids[:, 0]
         corners, middle = mouth.outer_upper[[0, -1]], len(mouth.inner_upper) // 2
-        lips = [*corners, mouth.inner_upper[middle], mouth.inner_lower[middle]]
-        lips = pose.to_pixels(np.array(lips), LIP_LIFT)
-        return FacePoints(
-            outer_eyes=np.stack([lids[0, 0, 0], lids[1, 0, -1]]),
-            inner_eyes=np.stack([lids[0, 0, -1], lids[1, 0, 0]]),
-            upper_lids=lids[:, 0, lids.shape[2] // 2],
-            lower_lids=lids[:, 1, lids.shape[2] // 2],
-            mouth_corners=lips[:2],
-            upper_lip=lips[2],
-            lower_lip=lips[3],
-        )
+        lips = np.array([*corners, mouth.inner_upper[middle], mouth.inner_lower[middle]])
+        middles = lids[:, :, lids.shape[2] // 2].swapaxes(0, 1)
+        eyes = [left[0], right[-1], left[-1], right[0], *middles.reshape(4, 2)]
+        return np.concatenate([eyes, pose.to_pixels(lips, LIP_LIFT)])
 
     def canonical_points(self, state: FaceState) -> np.ndarray:
         """Points ``(P, 2)`` in pixels as ``media.inputs.face_points`` names them.

@@ -7,7 +7,7 @@ import numpy as np
 from joyflash_cli.studio.heads.drawn_pen import Pen
 from joyflash_cli.studio.heads.drawn_style import WHITE, Identity, darker, luminance, mix
 from joyflash_cli.studio.heads.face_state import FaceState
-from joyflash_cli.studio.heads.painter import ellipse, spline
+from joyflash_cli.studio.heads.painter import ellipse, smoothstep, spline
 
 MAX_OPENING = 15.0
 TEETH_SHADE, TEETH_SHADE_OF_DARK = 0.12, 0.45
@@ -18,12 +18,6 @@ LIP_LIFT = 2.0
 _CHIN_DROP = 6.5
 _UPPER_SHARE = 0.2
 _ACROSS = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 21))
-
-
-def _smoothstep(value: float, low: float, high: float) -> float:
-    """0 below ``low``, 1 above ``high``, smooth between."""
-    t = min(max((value - low) / (high - low), 0.0), 1.0)
-    return t * t * (3.0 - 2.0 * t)
 
 
 @dataclass(frozen=True)
@@ -107,7 +101,7 @@ def draw_mouth(pen: Pen, identity: Identity, mouth: MouthShape, state: FaceState
             radii = (0.34 * mouth.half_width, 1.1)
             pen.spot(tuple(middle), radii, WHITE, opacity=0.3 * style.gradient)
     _draw_shadow_below(pen, identity, mouth)
-    shown = _smoothstep(mouth.gap, 0.1, 1.4)
+    shown = smoothstep(mouth.gap, 0.1, 1.4)
     if shown > 0.0:
         inside = pen.mask(mouth.opening) * np.float32(shown)
         _draw_inside(pen.within(inside), identity, mouth, state)
@@ -143,7 +137,7 @@ def _draw_inside(pen: Pen, identity: Identity, mouth: MouthShape, state: FaceSta
         row = np.concatenate([mouth.inner_lower + np.array([0.0, 2.0]), edge])
         pen.fill(row, mix(palette.teeth, palette.mouth_inside, in_shade + 0.1))
     height = gap * (0.34 + 0.3 * tongue)
-    seen = max(_smoothstep(gap, 2.5, 7.0), tongue)
+    seen = max(smoothstep(gap, 2.5, 7.0), tongue)
     if seen > 0.0 and height > 0.1:
         y = bottom + 0.35 * height - 0.25 * height * tongue
         body = ellipse((0.0, y), ((0.66 - 0.12 * tongue) * mouth.half_width, 1.3 * height))

@@ -1,19 +1,23 @@
 """A few points of a face, and how far they say that lips and lids are open.
 
-Rendered heads know theirs from their geometry; films of people have them recorded. Both give the
-same quantities, all of them ratios, so that size and distance do not matter.
+Rendered heads know theirs from their geometry; films of people have them recorded. Both are arrays
+``(..., 12, 2)`` in pixels, x right and y down, and give the same quantities, all of them ratios, so
+that size and distance do not matter.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
+
+FACE_POINTS = (33, 263, 133, 362, 159, 386, 145, 374, 61, 291, 13, 14)
+"""The twelve points by their numbers in the canonical mesh; pairs are left then right in the
+picture. Lips meet where the mouth is closed."""
+OUTER_EYES, INNER_EYES = slice(0, 2), slice(2, 4)
+UPPER_LIDS, LOWER_LIDS = slice(4, 6), slice(6, 8)
+MOUTH_CORNERS = slice(8, 10)
+UPPER_LIP, LOWER_LIP = 10, 11
 
 LIP_MEASURES = ("gap", "width", "lids")
 """Inner lip opening and mouth width over the distance of the outer eye corners, and lid opening
 over the width of an eye (mean of both eyes)."""
-
-PAIRS = ("outer_eyes", "inner_eyes", "upper_lids", "lower_lids", "mouth_corners")
-"""Points that come left and right."""
 
 BOX_PADDING = 0.04
 """Around eyes and mouth, in sides of the picture."""
@@ -22,44 +26,27 @@ CHEEK_SIDE = 0.1
 """Side of a patch of cheek over the distance of the outer eye corners."""
 
 
-@dataclass(frozen=True)
-class FacePoints:
-    """Points in one picture, in pixels, x right and y down; pairs are left then right in it.
+def measures(points: np.ndarray) -> np.ndarray:
+    """``(..., 3)`` float32 in the order of ``LIP_MEASURES``."""
+    eyes, corners = points[..., OUTER_EYES, :], points[..., MOUTH_CORNERS, :]
+    eyes_apart = _length(eyes[..., 0, :] - eyes[..., 1, :])
+    gap = _length(points[..., UPPER_LIP, :] - points[..., LOWER_LIP, :]) / eyes_apart
+    width = _length(corners[..., 0, :] - corners[..., 1, :]) / eyes_apart
+    lids = _length(points[..., UPPER_LIDS, :] - points[..., LOWER_LIDS, :])
+    lids = (lids / _length(eyes - points[..., INNER_EYES, :])).mean(-1)
+    return np.stack([gap, width, lids], -1).astype(np.float32)
 
-    Attributes:
-        outer_eyes: Outer eye corners ``(..., 2, 2)``, likewise ``inner_eyes``.
-        upper_lids: Middle of the upper lids' edges ``(..., 2, 2)``, likewise ``lower_lids``.
-        mouth_corners: ``(..., 2, 2)``.
-        upper_lip: Inner edge of the upper lip in the middle ``(..., 2)``, likewise ``lower_lip``;
-            they meet where the mouth is closed.
-    """
 
-    outer_eyes: np.ndarray
-    inner_eyes: np.ndarray
-    upper_lids: np.ndarray
-    lower_lids: np.ndarray
-    mouth_corners: np.ndarray
-    upper_lip: np.ndarray
-    lower_lip: np.ndarray
-
-    def measures(self) -> np.ndarray:
-        """``(..., 3)`` float32 in the order of ``LIP_MEASURES``."""
-        eyes_apart = _length(self.outer_eyes[..., 0, :] - self.outer_eyes[..., 1, :])
-        gap = _length(self.upper_lip - self.lower_lip) / eyes_apart
-        width = _length(self.mouth_corners[..., 0, :] - self.mouth_corners[..., 1, :]) / eyes_apart
-        lids = _length(self.upper_lids - self.lower_lids)
-        lids = (lids / _length(self.outer_eyes - self.inner_eyes)).mean(-1)
-        return np.stack([gap, width, lids], -1).astype(np.float32)
-
-    def cheeks(self, picture: np.ndarray) -> np.ndarray:
-        """Pixels ``(n, 3)`` of both cheeks, half-way from eye to mouth corner, of one face."""
-        reach = max(1, round(float(_length(np.diff(self.outer_eyes, axis=0)[0])) * CHEEK_SIDE / 2))
-        patches = []
-        for x, y in (self.outer_eyes + self.mouth_corners) / 2:
-            column, row = max(int(x), reach), max(int(y), reach)
-            patch = picture[row - reach : row + reach + 1, column - reach : column + reach + 1]
-            patches.append(patch.reshape(-1, 3))
-        return np.concatenate(patches)
+def cheeks(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Pixels ``(n, 3)`` of both cheeks, half-way from eye to mouth corner, of one face."""
+    eyes = points[OUTER_EYES]
+    reach = max(1, round(float(_length(eyes[1] - eyes[0])) * CHEEK_SIDE / 2))
+    patches = []
+    for x, y in (eyes + points[MOUTH_CORNERS]) / 2:
+        column, row = max(int(x), reach), max(int(y), reach)
+        patch = picture[row - reach : row + reach + 1, column - reach : column + reach + 1]
+        patches.append(patch.reshape(-1, 3))
+    return np.concatenate(patches)
 
 
 def box_around(places: np.ndarray, size_px: int) -> tuple[int, int, int, int]:

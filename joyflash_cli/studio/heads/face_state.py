@@ -5,8 +5,6 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from joyflash_cli.studio.heads.face_points import FacePoints
-
 VISEMES = ("jaw", "width", "round", "press", "teeth", "tongue")
 """Mouth parameters, each about 0..1 (width -0.5..1): jaw drop, lip corners apart, lips rounded,
 lips pressed together, lower lip to teeth or teeth shown, tongue up."""
@@ -67,8 +65,8 @@ class Head(Protocol):
         """The picture, and how much of each pixel shows the mouth's inside ``(S, S)`` 0..1."""
         ...
 
-    def points(self, state: FaceState) -> FacePoints:
-        """Points of the face in the picture of a face state."""
+    def points(self, state: FaceState) -> np.ndarray:
+        """Points ``(12, 2)`` of the face in the picture of a face state, see ``FACE_POINTS``."""
         ...
 
     def canonical_points(self, state: FaceState) -> np.ndarray:

@@ -4,29 +4,25 @@ The pack has no colours. Skin and hair come from the MakeHuman pack, carried ove
 the two mean heads; lips, brows, eyes, teeth and tongue are painted.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from joyflash_cli.studio.heads.assets import MakeHumanAssets
 from joyflash_cli.studio.heads.face_state import FaceState, Split
-from joyflash_cli.studio.heads.ict_atlas import Tile, above_hairline, build_tiles, smoothstep
+from joyflash_cli.studio.heads.ict_atlas import LINING_UV, Tile, above_hairline, build_tiles
 from joyflash_cli.studio.heads.ict_identity import IctPerson, sample_ict_person
-from joyflash_cli.studio.heads.ict_pack import IctAssets, load_ict
+from joyflash_cli.studio.heads.ict_pack import IctAssets, load_ict, triangles_of_island
 from joyflash_cli.studio.heads.ict_paint import paint_eye, paint_lashes, paint_skin, solid
 from joyflash_cli.studio.heads.ict_warp import fit_warp
-from joyflash_cli.studio.heads.makehuman_look import sample_background, sample_lighting
-from joyflash_cli.studio.heads.mesh_head import (
-    HeadMesh,
-    MeshHead,
-    Surroundings,
-    collar_height,
-    rest_normals,
-)
+from joyflash_cli.studio.heads.makehuman_identity import FEMALE_HAIRS, MALE_HAIRS
+from joyflash_cli.studio.heads.makehuman_pack import MakeHumanAssets
+from joyflash_cli.studio.heads.mesh_head import HeadMesh, MeshHead, collar_height
 from joyflash_cli.studio.heads.mouth_light import FaceRows
-from joyflash_cli.studio.heads.rasteriser import NO_CLOTH, Material, Part, Scene
+from joyflash_cli.studio.heads.painter import smoothstep
+from joyflash_cli.studio.heads.rasteriser import NO_CLOTH, Material, Part
 from joyflash_cli.studio.heads.rig import SIDES, face_units, units_in_use
+from joyflash_cli.studio.heads.surroundings import Surroundings
 
 SHOULDER_STRETCH = 0.35
 """The scanned bust ends at the shoulders' slope; below the neck it is widened."""
@@ -76,8 +72,6 @@ def load_wardrobe(assets_dir: Path, makehuman: MakeHumanAssets) -> IctWardrobe:
     Raises:
         DataError: The file is missing or is not an ICT pack.
     """
-    from joyflash_cli.studio.heads.makehuman_identity import FEMALE_HAIRS, MALE_HAIRS
-
     ict = load_ict(assets_dir, units=units_in_use())
     warp = fit_warp(makehuman, ict)
     names = sorted({name for name in (*FEMALE_HAIRS, *MALE_HAIRS) if name is not None})
@@ -85,13 +79,7 @@ def load_wardrobe(assets_dir: Path, makehuman: MakeHumanAssets) -> IctWardrobe:
     for name in names:
         hair[name] = warp(makehuman.proxies[name].fit(makehuman.vertices))
         anchors[name] = _anchor(hair[name], ict)
-    return IctWardrobe(
-        ict=ict,
-        makehuman=makehuman,
-        tiles=build_tiles(ict, makehuman, warp),
-        hair=hair,
-        hair_anchor=anchors,
-    )
+    return IctWardrobe(ict, makehuman, build_tiles(ict, makehuman, warp), hair, anchors)
 
 
 def sample_ict(
@@ -111,26 +99,15 @@ def sample_ict(
         split: ``train`` never uses a held-out skin or hair.
         surroundings: Light and background; drawn if not given.
     """
-    ict = wardrobe.ict
-    person = sample_ict_person(wardrobe.makehuman, rng, num_modes=len(ict.modes), split=split)
-    mesh = _build(wardrobe, person, rng)
-    scene = Scene(mesh.parts, size_px)
-    if surroundings is None:
-        surroundings = Surroundings(sample_lighting(rng), sample_background(rng, size_px))
-    return MeshHead(
-        mesh,
-        scene,
-        rig=ict_units,
-        openness=_openness(mesh, scene, ict),
-        surroundings=surroundings,
-        rng=rng,
+    person = sample_ict_person(
+        wardrobe.makehuman, rng, num_modes=len(wardrobe.ict.modes), split=split
     )
+    return MeshHead(_build(wardrobe, person, rng), rng, size_px=size_px, surroundings=surroundings)
 
 
 def ict_units(state: FaceState) -> dict[str, float]:
     """Weights of the ARKit units: the common rig, with amounts that suit this pack's units."""
-    units = face_units(state)
-    units = {name: weight * UNIT_GAIN.get(name, 1.0) for name, weight in units.items()}
+    units = face_units(state, gain=UNIT_GAIN)
     # The scanned upper lip sinks as the jaw opens; speakers keep their upper teeth in sight.
     parted = units.get("jawOpen", 0.0) - units.get("mouthClose", 0.0)
     for side in SIDES:
@@ -182,15 +159,13 @@ def _build(wardrobe: IctWardrobe, person: IctPerson, rng: np.random.Generator) -
     change[:, 0] += SHOULDER_STRETCH * below * ict.vertices[:, 0]
     vertices = ict.vertices + change
     parts = _parts(wardrobe, person, rng)
-    units = tuple(ict.units)
-    displacements = np.stack([ict.units[name] for name in units])
-    _close_over_eyes(displacements, units, vertices, ict)
+    units = ict.units | _blinks_over_eyes(vertices, ict)
     if person.hair is not None:
         hair_part, hair = _hair(wardrobe, person.hair, person, hair_change)
         parts.append(hair_part)
         vertices = np.concatenate([vertices, hair])
-        still = np.zeros((len(units), *hair.shape), np.float32)
-        displacements = np.concatenate([displacements, still], 1)
+        still = np.zeros(hair.shape, np.float32)
+        units = {name: np.concatenate([moved, still]) for name, moved in units.items()}
     cloth = np.full(len(vertices), NO_CLOTH, np.float32)
     cloth[: ict.skin_count] = collar_height(ict.vertices[: ict.skin_count], person.collar)
     skin = [ict.surfaces[name] for name in ("face", "back")]
@@ -202,11 +177,13 @@ def _build(wardrobe: IctWardrobe, person: IctPerson, rng: np.random.Generator) -
         parts=parts,
         vertices=vertices.astype(np.float32),
         units=units,
-        displacements=displacements,
+        rig=ict_units,
         skin_count=ict.skin_count,
-        skin_triangles=np.concatenate([s.rows[s.triangles] for s in skin]).astype(np.int32),
+        skin_triangles=np.concatenate([surface.faces for surface in skin]).astype(np.int32),
         cloth_height=cloth,
         eyeballs=np.concatenate([ict.surfaces[f"{side}_eye"].rows for side in ("left", "right")]),
+        eye_light=0.65,
+        layers=np.r_[np.unique(ict.surfaces["lashes"].rows), len(ict.vertices) : len(vertices)],
         lip_line=ict.landmarks[[62, 66]],
         lips=np.intersect1d(np.flatnonzero(lips.max(1) > 0.03), face),
         lids=np.intersect1d(np.flatnonzero(lids), face),
@@ -226,18 +203,10 @@ def face_rows(ict: IctAssets) -> FaceRows:
     upper, lower = ict.points(62, 66)
     middle = (np.abs(x) < 1e-3) & (z > upper[2] - LIP_THICKNESS)
 
-    def between(*pairs: tuple[int, int]) -> np.ndarray:
-        places = [ict.points(*pair).mean(0) for pair in pairs]
-        return np.array(
-            [face[np.linalg.norm(ict.vertices[face] - p, axis=1).argmin()] for p in places]
-        )
-
+    lids = [ict.points(*pair).mean(0) for pair in ((37, 38), (43, 44), (41, 40), (47, 46))]
+    lids = [face[np.linalg.norm(ict.vertices[face] - p, axis=1).argmin()] for p in lids]
     return FaceRows(
-        outer_eyes=points[[36, 45]],
-        inner_eyes=points[[39, 42]],
-        upper_lids=between((37, 38), (43, 44)),
-        lower_lids=between((41, 40), (47, 46)),
-        mouth_corners=points[[48, 54]],
+        pairs=np.concatenate([points[[36, 45, 39, 42]], lids, points[[48, 54]]]),
         upper_lip=face[middle & (y >= upper[1]) & (y < upper[1] + LIP_THICKNESS)],
         lower_lip=face[middle & (y <= lower[1]) & (y > lower[1] - LIP_THICKNESS)],
     )
@@ -246,7 +215,8 @@ def face_rows(ict: IctAssets) -> FaceRows:
 def mouth_rows(ict: IctAssets) -> tuple[np.ndarray, np.ndarray]:
     """Vertices ``(n,)`` of teeth, gums, tongue and lining, and how well each takes light."""
     rows = {name: np.unique(ict.surfaces[name].rows) for name in ("teeth", "gums", "tongue")}
-    rows["lining"] = _lining_rows(ict)
+    back = ict.surfaces["back"]
+    rows["lining"] = np.unique(back.faces[triangles_of_island(back, LINING_UV)])
     gain = np.repeat([MOUTH_GAIN[name] for name in rows], [len(part) for part in rows.values()])
     return np.concatenate(list(rows.values())), gain
 
@@ -260,17 +230,16 @@ def mouth_materials(*, teeth_tint: tuple[float, float, float]) -> dict[str, Mate
     }
 
 
-def _close_over_eyes(
-    displacements: np.ndarray, units: tuple[str, ...], vertices: np.ndarray, ict: IctAssets
-) -> None:
-    """Bends the blink around this identity's eyeballs, in place, so that no eye shows through."""
+def _blinks_over_eyes(vertices: np.ndarray, ict: IctAssets) -> dict[str, np.ndarray]:
+    """The blink of each side bent around this identity's eyeballs: no eye may show through."""
     from scipy.spatial import cKDTree
 
+    blinks = {}
     for side in SIDES:
         ball = vertices[np.unique(ict.surfaces[f"{side.lower()}_eye"].rows)]
         centre = (ball.max(0) + ball.min(0)) / 2
         radius = np.linalg.norm(ball - centre, axis=1)
-        blink = displacements[units.index(f"eyeBlink{side}")]
+        blink = blinks[f"eyeBlink{side}"] = ict.units[f"eyeBlink{side}"].copy()
         rows = np.flatnonzero(np.linalg.norm(blink, axis=1) > 0.01)
         offset = vertices[rows] + blink[rows] - centre
         distance = np.linalg.norm(offset, axis=1, keepdims=True)
@@ -278,6 +247,7 @@ def _close_over_eyes(
         nearest = cKDTree((ball - centre) / radius[:, None]).query(towards)[1]
         missing = np.clip(radius[nearest][:, None] + LID_THICKNESS - distance, 0, 0.08)
         blink[rows] += towards * missing
+    return blinks
 
 
 def _parts(wardrobe: IctWardrobe, person: IctPerson, rng: np.random.Generator) -> list[Part]:
@@ -286,30 +256,20 @@ def _parts(wardrobe: IctWardrobe, person: IctPerson, rng: np.random.Generator) -
 
     def part(name: str, material: Material, uv: np.ndarray | None = None) -> Part:
         surface = ict.surfaces[name]
-        return Part(surface.rows, surface.uv if uv is None else uv, surface.triangles, material)
+        return Part(surface if uv is None else replace(surface, uv=uv), material)
 
-    parts = [
-        part(
-            name,
-            Material(
-                paint_skin(wardrobe.tiles[name], texture, person.paint, rng),
-                tint=tuple(person.skin_tint),
-                specular=0.08,
-                gloss=16,
-                softness=1.0,
-            ),
-        )
+    skin = {"tint": tuple(person.skin_tint), "specular": 0.08, "gloss": 16, "softness": 1.0}
+    painted = (
+        (name, paint_skin(wardrobe.tiles[name], texture, person.paint, rng))
         for name in ("face", "back")
-    ]
+    )
+    parts = [part(name, Material(paint, **skin)) for name, paint in painted]
     eye = Material(paint_eye(person.iris, rng), tint=(0.92, 0.9, 0.9), specular=0.5, gloss=80)
-    for name in ("left_eye", "right_eye"):
-        parts.append(part(name, eye, _eye_uv(ict, name)))
+    parts += [part(name, eye, _eye_uv(ict, name)) for name in ("left_eye", "right_eye")]
     lash = paint_lashes(np.minimum(person.hair_colour * 0.5, 40), rng)
-    parts += [
-        *(part(*look) for look in mouth_materials(teeth_tint=tuple(person.teeth_tint)).items()),
-        part("lashes", Material(lash, cutout=True), _lash_uv(ict)),
-    ]  # fmt: skip
-    return parts
+    mouth = mouth_materials(teeth_tint=tuple(person.teeth_tint))
+    parts += [part(name, look) for name, look in mouth.items()]
+    return [*parts, part("lashes", Material(lash, cutout=True), _lash_uv(ict))]
 
 
 def _eye_uv(ict: IctAssets, name: str) -> np.ndarray:
@@ -352,25 +312,5 @@ def _hair(
     tint = (person.hair_colour / 255) ** DISPLAY_GAMMA / max(mean, 0.01)
     tint = tuple(tint * min(1.0, MAX_HAIR_TINT / tint.max()))
     material = Material(texture, tint=tint, specular=0.03, gloss=20, cutout=True)
-    rows = proxy.rows + len(wardrobe.ict.vertices)
-    return Part(rows, proxy.uv, proxy.triangles, material), points.astype(np.float32)
-
-
-def _openness(mesh: HeadMesh, scene: Scene, ict: IctAssets) -> np.ndarray:
-    """Light that reaches each vertex outside of the mouth: ambient occlusion."""
-    seen = scene.openness(mesh.vertices, rest_normals(mesh, scene))
-    openness = 0.3 + 0.7 * seen
-    eyes = mesh.eyeballs
-    openness[eyes] = np.maximum(openness[eyes], 0.65)
-    rest = np.r_[np.unique(ict.surfaces["lashes"].rows), len(ict.vertices) : len(mesh.vertices)]
-    # Lashes and hair shade themselves far too much through their layers.
-    openness[rest] = 0.5 + 0.5 * seen[rest]
-    return openness.astype(np.float32)
-
-
-def _lining_rows(ict: IctAssets) -> np.ndarray:
-    from joyflash_cli.studio.heads.ict_atlas import LINING_UV
-    from joyflash_cli.studio.heads.ict_pack import triangles_of_island
-
-    back = ict.surfaces["back"]
-    return np.unique(back.rows[back.triangles[triangles_of_island(back, LINING_UV)]])
+    surface = replace(proxy.surface, rows=proxy.surface.rows + len(wardrobe.ict.vertices))
+    return Part(surface, material), points.astype(np.float32)

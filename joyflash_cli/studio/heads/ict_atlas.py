@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from joyflash_cli.studio.heads.assets import MakeHumanAssets
-from joyflash_cli.studio.heads.ict_pack import IctAssets, Surface, triangles_of_island
+from joyflash_cli.studio.heads.ict_pack import IctAssets, triangles_of_island
 from joyflash_cli.studio.heads.ict_warp import Warp
+from joyflash_cli.studio.heads.makehuman_pack import MakeHumanAssets
+from joyflash_cli.studio.heads.painter import smoothstep, spline
+from joyflash_cli.studio.heads.rasteriser import Surface, new_buffers
 from joyflash_cli.studio.heads.rasteriser_kernels import rasterise
 
 TILE_PX = {"face": 512, "back": 384}
@@ -71,13 +73,13 @@ def _places(surface: Surface, vertices: np.ndarray, side: int) -> tuple[np.ndarr
     i, j, k = triangles.T
     area = (x[j] - x[i]) * (y[k] - y[i]) - (x[k] - x[i]) * (y[j] - y[i])
     triangles[area > 0] = triangles[area > 0][:, [0, 2, 1]]
-    buffers = (np.full((side, side), 1e9, np.float32), np.full((side, side), -1, np.int32),
-               np.zeros((side, side), np.float32), np.zeros((side, side), np.float32))  # fmt: skip
+    depth, index, first, second = buffers = new_buffers(side)
+    depth.fill(np.inf)
+    index.fill(-1)
     ones = np.ones(len(x), np.float32)
-    rasterise(x, y, 0 * ones, ones, triangles, np.zeros(len(triangles), np.int32),
-              np.zeros(1, np.int64), surface.uv, np.zeros((1, 4), np.uint8),
-              np.array([[0, 1, 1]], np.int64), buffers)  # fmt: skip
-    _, index, first, second = buffers
+    mesh = (triangles, np.zeros(len(triangles), np.int32), surface.uv)
+    plain = (np.zeros((1, 4), np.uint8), np.array([[0, 1, 1]]), np.zeros(1, np.int64))
+    rasterise(x, y, 0 * ones, ones, mesh, plain, buffers)
     weights = np.stack([first, second, 1 - first - second], -1)
     corners = vertices[surface.rows[triangles[np.maximum(index, 0)]]]
     place = (corners * weights[..., None]).sum(2).astype(np.float32)
@@ -91,10 +93,11 @@ class _SkinFinder:
     def __init__(self, makehuman: MakeHumanAssets, warp: Warp) -> None:
         from scipy.spatial import cKDTree
 
-        corners = warp(makehuman.vertices)[makehuman.rows[makehuman.triangles]]
+        skin = makehuman.surface
+        corners = warp(makehuman.vertices)[skin.faces]
         outer = _is_outer(corners)
         self._corners = corners[outer]
-        self._uv = makehuman.uv[makehuman.triangles][outer]
+        self._uv = skin.uv[skin.triangles][outer]
         edges = self._corners[:, 1:] - self._corners[:, :1]
         area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1) / 2
         counts = np.clip(np.ceil(area / SAMPLE_SPACING**2), 1, 200).astype(int)
@@ -135,26 +138,18 @@ def _tile(place: np.ndarray, ict: IctAssets, skin: _SkinFinder) -> Tile:
     from_lips = _distance_from_lips(flat, ict)
     maps = {
         "lips": smoothstep(from_lips, 0.012, -0.012),
+        "brows": _brows(flat, ict),
         "scalp": above_hairline(flat),
         "beard": _beard(flat) * smoothstep(from_lips, -0.02, 0.04),
         "inside": _inside_mouth(flat, ict) * smoothstep(from_lips, 0.01, -0.01),
         "blush": _blush(flat, ict),
     }
-    maps["brows"] = _brows(flat, ict)
     shaped = {name: values.reshape(side, side).astype(np.float32) for name, values in maps.items()}
     return Tile(place=place, skin_uv=skin.uv(flat).reshape(side, side, 2), **shaped)
 
 
-def smoothstep(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """0 below ``low``, 1 above ``high`` (or the other way round), smooth between."""
-    t = np.clip((values - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
 def _distance_from_lips(points: np.ndarray, ict: IctAssets) -> np.ndarray:
     """Signed distance to the red's outline seen from the front, negative inside; far away 1."""
-    from joyflash_cli.studio.heads.painter import spline
-
     outline = spline(ict.points(*range(48, 60))[:, :2], closed=True, steps=8)
     near = (np.abs(points[:, :2] - outline.mean(0)) < 0.5).all(1) & (points[:, 2] > 1.25)
     distance = np.ones(len(points))
@@ -170,8 +165,6 @@ def _inside_mouth(points: np.ndarray, ict: IctAssets) -> np.ndarray:
 
 def _brows(points: np.ndarray, ict: IctAssets) -> np.ndarray:
     """Density of the brows: thick by the nose, thin at the temple."""
-    from joyflash_cli.studio.heads.painter import spline
-
     density = np.zeros(len(points))
     for indices in ((22, 23, 24, 25, 26), (21, 20, 19, 18, 17)):
         curve = ict.points(*indices)[:, :2].astype(np.float64)
@@ -211,9 +204,10 @@ def _beard(points: np.ndarray) -> np.ndarray:
 
 
 def _blush(points: np.ndarray, ict: IctAssets) -> np.ndarray:
-    places = [(ict.points(30)[0], 0.2, 0.8), (np.array([0.42, 6.86, 1.3]), 0.3, 1.0),
-              (np.array([-0.42, 6.86, 1.3]), 0.3, 1.0), (np.array([0.88, 7.1, 0.4]), 0.25, 0.8),
-              (np.array([-0.88, 7.1, 0.4]), 0.25, 0.8), (ict.points(8)[0], 0.2, 0.4)]  # fmt: skip
+    nose, chin = ict.points(30, 8)
+    places = [(nose, 0.2, 0.8), ((0.42, 6.86, 1.3), 0.3, 1.0), ((-0.42, 6.86, 1.3), 0.3, 1.0),
+              ((0.88, 7.1, 0.4), 0.25, 0.8), ((-0.88, 7.1, 0.4), 0.25, 0.8),
+              (chin, 0.2, 0.4)]  # fmt: skip
     total = np.zeros(len(points))
     for centre, radius, amount in places:
         total += amount * np.exp(-(((points - centre) / radius) ** 2).sum(1))

@@ -4,10 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from joyflash_cli.studio.heads.assets import MakeHumanAssets
 from joyflash_cli.studio.heads.face_state import Split
 from joyflash_cli.studio.heads.ict_paint import Paint
-from joyflash_cli.studio.heads.makehuman_identity import sample_skin_and_hair
+from joyflash_cli.studio.heads.makehuman_identity import (
+    sample_collar,
+    sample_skin_and_hair,
+    sample_skin_tint,
+)
+from joyflash_cli.studio.heads.makehuman_pack import MakeHumanAssets
 
 MODE_SCALE = 0.9
 """Standard deviation of a mode's weight: a little below the scans' own, against odd faces."""
@@ -73,9 +77,7 @@ def sample_ict_person(
         hair = None
     weights = np.clip(rng.normal(0, MODE_SCALE, num_modes), -MODE_LIMIT, MODE_LIMIT)
     colour = _hair_colour(rng, dark=dark, old=old)
-    light = rng.uniform(0.95, 1.2) if dark else rng.uniform(0.72, 1.0)
-    warmth = rng.uniform(-0.05, 0.06)
-    tint = light * np.array([1 + warmth, 1.0, 1 - 1.3 * warmth]) * rng.uniform(0.98, 1.02, 3)
+    tint = sample_skin_tint(rng, dark=dark)
     brown_only = dark or rng.random() < 0.4
     irises = list(IRIS_COLOURS.values())
     iris = np.array(irises[rng.integers(2 if brown_only else len(irises))], np.float32)
@@ -88,10 +90,10 @@ def sample_ict_person(
         hair_colour=colour,
         iris=iris * rng.uniform(0.85, 1.15),
         paint=_sample_paint(rng, colour, male=male, dark=dark, has_hair=hair is not None),
-        teeth_tint=rng.uniform(0.78, 0.95) * np.array([1.0, rng.uniform(0.92, 0.98),
-                                                       rng.uniform(0.78, 0.92)]),
-        collar=(rng.uniform(5.62, 5.78), rng.uniform(0.0, 0.4), rng.uniform(0.08, 0.2)),
-    )  # fmt: skip
+        teeth_tint=rng.uniform(0.78, 0.95)
+        * np.array([1.0, rng.uniform(0.92, 0.98), rng.uniform(0.78, 0.92)]),
+        collar=sample_collar(rng),
+    )
 
 
 def _hair_colour(rng: np.random.Generator, *, dark: bool, old: bool) -> np.ndarray:

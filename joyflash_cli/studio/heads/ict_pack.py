@@ -7,11 +7,11 @@ everything that one head wears fit the other as well.
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
-from joyflash_cli.errors import DataError
+from joyflash_cli.studio.heads.packs import read_pack
+from joyflash_cli.studio.heads.rasteriser import Surface
 
 PACK_FILE = "ict_facekit_mit.npz"
 SCALE = 0.1
@@ -19,13 +19,13 @@ ORIGIN = np.array([0.0, 6.922, 0.495], np.float32)
 """Where the pack's origin lies in the frame of the MakeHuman head, in decimetres."""
 
 PART_MATERIALS = {
-    "face": ("M_Face",),
-    "back": ("M_BackHead",),
-    "left_eye": ("M_ScleraLeft",),
-    "right_eye": ("M_ScleraRight",),
-    "teeth": ("M_Teeth",),
-    "gums": ("M_GumsTongue",),
-    "lashes": ("M_EyeLashes",),
+    "face": "M_Face",
+    "back": "M_BackHead",
+    "left_eye": "M_ScleraLeft",
+    "right_eye": "M_ScleraRight",
+    "teeth": "M_Teeth",
+    "gums": "M_GumsTongue",
+    "lashes": "M_EyeLashes",
 }
 """Parts that are drawn. The front of the sclera covers the iris mesh, so the iris is painted on
 the sclera; the films over the eye (fluid, occlusion) are left out."""
@@ -34,21 +34,6 @@ TONGUE_UV = (0.75, 0.2)
 """A place on the tongue's back in the texture that gums, palate and tongue share."""
 TONGUE_LIFT = 0.35
 """How far the tip rises with the unit ``tongueOut``, in decimetres: the pack has no such unit."""
-
-
-@dataclass(frozen=True)
-class Surface:
-    """Triangles of one part over the pack's shared vertices.
-
-    Attributes:
-        rows: ``(corners,)`` vertex behind each corner.
-        uv: ``(corners, 2)`` texture coordinates in 0..1, v upwards.
-        triangles: ``(triangles, 3)`` indices of corners, counter-clockwise from outside.
-    """
-
-    rows: np.ndarray
-    uv: np.ndarray
-    triangles: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -87,24 +72,19 @@ def load_ict(assets_dir: Path, *, units: tuple[str, ...]) -> IctAssets:
         DataError: The file is missing or is not an ICT pack.
     """
     path = Path(assets_dir) / PACK_FILE
-    hint = f"point --assets at the folder that holds {PACK_FILE}"
-    if not path.is_file():
-        raise DataError(f"The head pack {path} does not exist", hint=hint)
-    try:
-        with np.load(path) as pack:
-            return _unpack(pack, units)
-    except (KeyError, ValueError, OSError, EOFError, BadZipFile) as error:
-        raise DataError(f"{path} is not an ICT-FaceKit head pack: {error}", hint=hint) from error
+    return read_pack(path, lambda arrays: _unpack(arrays, units), kind="an ICT-FaceKit")
 
 
 def _unpack(pack: np.lib.npyio.NpzFile, units: tuple[str, ...]) -> IctAssets:
     faces, material, uv = pack["F"], pack["M"], pack["vt"]
     vertices = pack["V"].astype(np.float32) * SCALE + ORIGIN
-    surfaces = {}
-    for name, materials in PART_MATERIALS.items():
-        surfaces[name] = _surface(faces[np.isin(material, materials)], uv)
-    gums, tongue = _split_tongue(surfaces.pop("gums"))
-    surfaces |= {"gums": gums, "tongue": tongue}
+    surfaces = {
+        name: _surface(faces[material == part], uv) for name, part in PART_MATERIALS.items()
+    }
+    both = surfaces.pop("gums")  # One skin, but the tongue is its own island in the texture.
+    is_tongue = triangles_of_island(both, TONGUE_UV)
+    surfaces["gums"] = _trim(both, ~is_tongue)
+    surfaces["tongue"] = tongue = _trim(both, is_tongue)
     skin_count = 1 + max(int(surfaces[name].rows.max()) for name in ("face", "back"))
     names = [str(name) for name in pack["en"]]
     displacements = dict(zip(names, pack["E"], strict=True))
@@ -155,13 +135,6 @@ def triangles_of_island(surface: Surface, uv: tuple[float, float]) -> np.ndarray
     island = connected_components(graph, directed=False)[1]
     seed = np.argmin(np.linalg.norm(surface.uv - np.asarray(uv), axis=1))
     return (island == island[seed])[surface.triangles[:, 0]]
-
-
-def _split_tongue(surface: Surface) -> tuple[Surface, Surface]:
-    """Gums and tongue: one skin, but the tongue is its own island in the texture."""
-    is_tongue = triangles_of_island(surface, TONGUE_UV)
-    gums, tongue = (_trim(surface, chosen) for chosen in (~is_tongue, is_tongue))
-    return gums, tongue
 
 
 def _trim(surface: Surface, chosen: np.ndarray) -> Surface:

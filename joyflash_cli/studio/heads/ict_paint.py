@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from joyflash_cli.studio.heads.ict_atlas import Tile, smoothstep
+from joyflash_cli.studio.heads.ict_atlas import Tile
+from joyflash_cli.studio.heads.painter import smoothstep
 
 INSIDE = np.array([112, 46, 46], np.float32)
 """The mouth's lining, display RGB."""
@@ -77,11 +78,8 @@ def paint_eye(iris: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
     y, x = np.mgrid[0:EYE_PX, 0:EYE_PX] / (EYE_PX - 1) * 2 - 1
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
-    white = np.array([226, 219, 213]) - 26 * smoothstep(np.abs(x), 0.35, 0.8)[..., None] * (
-        0.3,
-        1,
-        1,
-    )
+    rim = smoothstep(np.abs(x), 0.35, 0.8)[..., None]
+    white = np.array([226, 219, 213]) - 26 * rim * (0.3, 1, 1)
     iris_radius = 0.385
     streaks = sum(
         rng.uniform(0.3, 1) * np.sin(rng.integers(7, 40) * angle + rng.uniform(0, 6.28))

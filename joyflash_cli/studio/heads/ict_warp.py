@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from joyflash_cli.studio.heads.assets import MakeHumanAssets
 from joyflash_cli.studio.heads.ict_pack import IctAssets
-from joyflash_cli.studio.heads.rasteriser import vertex_normals
+from joyflash_cli.studio.heads.makehuman_pack import MakeHumanAssets
+from joyflash_cli.studio.heads.rasteriser_kernels import vertex_normals
 
 NUM_PULLS = 500
 REACH = 0.35
@@ -34,8 +34,7 @@ def fit_warp(source: MakeHumanAssets, target: IctAssets) -> Warp:
 
     near, far = _landmarks(source, target)
     rows, normals = _pulling_rows(source)
-    skin = np.concatenate([s.rows[s.triangles] for s in (target.surfaces["face"],
-                                                         target.surfaces["back"])])  # fmt: skip
+    skin = np.concatenate([target.surfaces[name].faces for name in ("face", "back")])
     shape = target.vertices[: target.skin_count]
     shape_normals = vertex_normals(shape, skin.astype(np.int32))
     tree = cKDTree(shape)
@@ -49,10 +48,10 @@ def fit_warp(source: MakeHumanAssets, target: IctAssets) -> Warp:
         cost = np.where(agrees, distance, np.inf)
         best = cost.argmin(1)
         chosen = cost[np.arange(len(rows)), best] < REACH
-        goal = shape[index[np.arange(len(rows)), best]][chosen]
+        found, moved = index[np.arange(len(rows)), best][chosen], moved[chosen]
         # Slide along the surface freely: only the distance to its tangent plane counts.
-        tangent = shape_normals[index[np.arange(len(rows)), best]][chosen]
-        goal = moved[chosen] + ((goal - moved[chosen]) * tangent).sum(1, keepdims=True) * tangent
+        tangent = shape_normals[found]
+        goal = moved + ((shape[found] - moved) * tangent).sum(1, keepdims=True) * tangent
         warp = _spline(
             np.concatenate([near, start[chosen]]),
             np.concatenate([far, goal]),
@@ -76,7 +75,10 @@ def _landmarks(source: MakeHumanAssets, target: IctAssets) -> tuple[np.ndarray, 
     for sign, name in ((1, "left_eye"), (-1, "right_eye")):
         near.append(_middle(eyes[eyes[:, 0] * sign > 0]))
         far.append(_middle(target.vertices[target.surfaces[name].rows]))
-    head, skull = source.vertices[np.unique(source.rows)], target.vertices[: target.skin_count]
+    head, skull = (
+        source.vertices[np.unique(source.surface.rows)],
+        target.vertices[: target.skin_count],
+    )
     for sign in (1, -1):
         near.append(_extreme(head, np.array([sign, 0, 0])))
         far.append(_extreme(skull, np.array([sign, 0, 0])))
@@ -100,16 +102,16 @@ def _extreme(points: np.ndarray, direction: np.ndarray) -> np.ndarray:
 def _mouth_corner(source: MakeHumanAssets, sign: int) -> np.ndarray:
     """Where upper and lower lip meet: moved least apart by the jaw among the lip rows."""
     lips = np.linalg.norm(source.units["mouthRollLower"], axis=1) > 0.01
-    lips &= np.isin(np.arange(len(lips)), source.rows)
+    lips &= np.isin(np.arange(len(lips)), source.surface.rows)
     points = source.vertices[lips]
     return points[np.argmax(points[:, 0] * sign)]
 
 
 def _pulling_rows(source: MakeHumanAssets) -> tuple[np.ndarray, np.ndarray]:
     """Evenly spread outer head vertices ``(n,)`` and their normals."""
-    triangles = source.rows[source.triangles].astype(np.int32)
+    triangles = source.surface.faces.astype(np.int32)
     normals = vertex_normals(source.vertices, triangles)
-    rows = np.unique(source.rows)
+    rows = np.unique(source.surface.rows)
     points = source.vertices[rows]
     middle = np.array([0.0, 7.3, 0.5])
     outward = ((points - middle) * normals[rows]).sum(1) > 0.25 * np.linalg.norm(

@@ -9,10 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from joyflash_cli.media.inputs.face_points import NUM_POINTS, points_of
-from joyflash_cli.studio.heads.face_points import FacePoints, box_around
+from joyflash_cli.studio.heads.face_points import box_around
 from joyflash_cli.studio.heads.face_state import FaceState
 from joyflash_cli.studio.heads.mouth_light import FaceRows, exposure_for, mouth_openness
-from joyflash_cli.studio.heads.rasteriser import Lens, Lighting, Part, Scene, vertex_normals
+from joyflash_cli.studio.heads.rasteriser import Lens, Part, Scene
+from joyflash_cli.studio.heads.rasteriser_kernels import vertex_normals
+from joyflash_cli.studio.heads.rig import Units
+from joyflash_cli.studio.heads.surroundings import (
+    Surroundings,
+    sample_background,
+    sample_lighting,
+)
 
 CAMERA_DISTANCE = 13.0
 EYE_LINE = 0.40
@@ -24,9 +31,6 @@ _HEIGHT_TO_WIDTH = 0.74
 FULLY_OPEN = FaceState(visemes=np.array([1, 0.6, 0, 0, 0.6, 0], np.float32))
 ROUNDED = FaceState(visemes=np.array([1, 0, 1, 0, 0, 0], np.float32))
 
-Rig = Callable[[FaceState], dict[str, float]]
-"""Unit name to weight for a face state."""
-
 
 @dataclass(frozen=True)
 class HeadMesh:
@@ -35,12 +39,14 @@ class HeadMesh:
     Attributes:
         parts: Drawn together, the face's skin first; their rows index ``vertices``.
         vertices: ``(vertices, 3)`` neutral pose.
-        units: Unit names of ``displacements``.
-        displacements: ``(units, vertices, 3)``.
+        units: Unit name to its displacement ``(vertices, 3)``.
+        rig: From a face state to weights of the units, by name.
         skin_count: Vertices below this index get their normals anew in every frame.
         skin_triangles: ``(triangles, 3)`` int32 rows of the skin.
         cloth_height: ``(vertices,)`` signed height above the collar line.
         eyeballs: ``(rows,)`` vertices of both eyeballs.
+        eye_light: Least light that reaches them.
+        layers: Vertices of lashes, brows and hair, which shade themselves far too much.
         lip_line: Vertices in the middle of the closed mouth.
         lips: Vertices that bound the mouth in any shape.
         lids: Vertices that bound the eyes.
@@ -53,12 +59,14 @@ class HeadMesh:
 
     parts: list[Part]
     vertices: np.ndarray
-    units: tuple[str, ...]
-    displacements: np.ndarray
+    units: dict[str, np.ndarray]
+    rig: Callable[[FaceState], dict[str, float]]
     skin_count: int
     skin_triangles: np.ndarray
     cloth_height: np.ndarray
     eyeballs: np.ndarray
+    eye_light: float
+    layers: np.ndarray
     lip_line: np.ndarray
     lips: np.ndarray
     lids: np.ndarray
@@ -67,21 +75,6 @@ class HeadMesh:
     mouth_inside: np.ndarray
     mouth_gain: np.ndarray
     landmarks: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What is around one identity.
-
-    Attributes:
-        lighting: Lights and cloth.
-        background: ``(size_px, size_px, 3)`` display RGB 0..1.
-        framing_spread: Factor on how far the face's size and place vary around the nominal ones.
-    """
-
-    lighting: Lighting
-    background: np.ndarray
-    framing_spread: float = 1.0
 
 
 class MeshHead:
@@ -93,36 +86,30 @@ class MeshHead:
 
     Args:
         mesh: Geometry and materials.
-        scene: The mesh's parts, packed.
-        rig: From face states to unit weights.
-        openness: ``(vertices,)`` light that reaches each vertex.
+        rng: Draws the framing, and the surroundings if there are none.
+        size_px: Side of the square picture.
         surroundings: Light and background.
-        rng: Draws the framing.
     """
 
     def __init__(
         self,
         mesh: HeadMesh,
-        scene: Scene,
-        *,
-        rig: Rig,
-        openness: np.ndarray,
-        surroundings: Surroundings,
         rng: np.random.Generator,
+        *,
+        size_px: int,
+        surroundings: Surroundings | None = None,
     ) -> None:
-        self.size_px = scene.size_px
-        self._mesh, self._scene, self._rig, self._openness = mesh, scene, rig, openness
+        self.size_px = size_px
+        self._mesh, self._units = mesh, Units(mesh.units)
+        self._scene = scene = Scene(mesh.parts, size_px)
+        faces = scene.rows[scene.triangles]
+        self._rest_normals = vertex_normals(mesh.vertices, faces.astype(np.int32))
+        self._openness = self._open_to_sky()
+        if surroundings is None:
+            surroundings = Surroundings(sample_lighting(rng), sample_background(rng, size_px))
         self._surroundings = surroundings
-        moving = np.flatnonzero(np.abs(mesh.displacements).max((0, 2)) > 1e-6)
-        self._moving = moving
-        self._displacements = np.ascontiguousarray(mesh.displacements[:, moving]).reshape(
-            len(mesh.units), -1
-        )
-        self._rest_normals = rest_normals(mesh, scene)
         self._mouth_gain = mesh.mouth_gain * exposure_for(mesh.parts[0].material)
-        inside = np.zeros(len(mesh.vertices), bool)
-        inside[mesh.mouth_inside] = True
-        self._inside = np.asarray(inside[scene.rows[scene.triangles]].all(axis=1))
+        self._inside = np.isin(faces, mesh.mouth_inside).all(axis=1)
         eyes = mesh.vertices[mesh.eyeballs]
         self._eye_centre = (eyes.max(0) + eyes.min(0)) / 2
         self._follow = _head_weight(mesh.vertices, mesh.chin_height)
@@ -130,15 +117,22 @@ class MeshHead:
         self.mouth_box = self._box(mesh.lips, [FaceState(), FULLY_OPEN, ROUNDED])
         self.eyes_box = self._box(mesh.lids, [FaceState()])
 
+    def _open_to_sky(self) -> np.ndarray:
+        """Light that reaches each vertex outside of the mouth: ambient occlusion."""
+        mesh = self._mesh
+        seen = self._scene.openness(mesh.vertices, self._rest_normals)
+        openness = 0.3 + 0.7 * seen
+        openness[mesh.eyeballs] = np.maximum(openness[mesh.eyeballs], mesh.eye_light)
+        openness[mesh.layers] = 0.5 + 0.5 * seen[mesh.layers]
+        return openness.astype(np.float32)
+
     def render(self, state: FaceState) -> np.ndarray:
         """RGB picture ``(size_px, size_px, 3)`` uint8 of a face state."""
         shape = self.shape(state)
         vertices, normals = self._pose(shape, state)
         inside = self._mesh.mouth_inside
         openness = self._openness.copy()
-        openness[inside] = mouth_openness(
-            shape, shape[inside], self._mesh.points, gain=self._mouth_gain
-        )
+        openness[inside] = mouth_openness(shape, inside, self._mesh.points, gain=self._mouth_gain)
         return self._scene.render(
             vertices,
             normals,
@@ -153,14 +147,12 @@ class MeshHead:
         """The picture, and how much of each pixel shows the mouth's inside ``(S, S)`` 0..1."""
         return self.render(state), self._scene.share_of(self._inside)
 
-    def points(self, state: FaceState) -> FacePoints:
-        """Points of the face in the picture of a face state."""
-
-        def see(places: np.ndarray, rows: np.ndarray) -> np.ndarray:
-            follow = np.append(self._follow[rows], np.ones(2, np.float32))
-            return self._project(self._turn(places, follow, state), self._lens_at(state))
-
-        return self._mesh.points.points(self.shape(state), see)
+    def points(self, state: FaceState) -> np.ndarray:
+        """Points ``(12, 2)`` of the face in the picture of a face state, see ``FACE_POINTS``."""
+        rows = self._mesh.points
+        follow = np.append(self._follow[rows.pairs], np.ones(2, np.float32))
+        turned = self._turn(rows.places(self.shape(state)), follow, state)
+        return self._project(turned, self._lens_at(state))
 
     def canonical_points(self, state: FaceState) -> np.ndarray:
         """Points ``(P, 2)`` in pixels, NaN where unknown; see ``media.inputs.face_points``."""
@@ -173,11 +165,8 @@ class MeshHead:
 
     def shape(self, state: FaceState) -> np.ndarray:
         """Vertices ``(vertices, 3)`` of an expression, before the head is turned."""
-        units = self._rig(state)
-        weights = np.array([units.get(name, 0.0) for name in self._mesh.units], np.float32)
-        vertices = self._mesh.vertices.copy()
-        vertices[self._moving] += (weights @ self._displacements).reshape(-1, 3)
-        return vertices
+        weights = self._units.weights(self._mesh.rig(state))
+        return self._units.move(self._mesh.vertices, weights)
 
     def _pose(self, vertices: np.ndarray, state: FaceState) -> tuple[np.ndarray, np.ndarray]:
         """Vertices and normals of an expression in camera space."""
@@ -229,11 +218,6 @@ class MeshHead:
         posed = [self._pose(self.shape(state), state)[0][rows] for state in states]
         points = self._project(np.concatenate(posed), self._lens) / self.size_px
         return box_around(points, self.size_px)
-
-
-def rest_normals(mesh: HeadMesh, scene: Scene) -> np.ndarray:
-    """Normals ``(vertices, 3)`` of the neutral pose, of all parts."""
-    return vertex_normals(mesh.vertices, scene.rows[scene.triangles].astype(np.int32))
 
 
 def collar_height(base: np.ndarray, collar: tuple[float, float, float]) -> np.ndarray:

@@ -4,12 +4,11 @@ What lies behind the lips sees the sky only through the opening between them: th
 it lies and the further it hides behind a lip, and not at all while they are closed.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from joyflash_cli.studio.heads.face_points import PAIRS, FacePoints
+from joyflash_cli.studio.heads.face_points import MOUTH_CORNERS
 from joyflash_cli.studio.heads.rasteriser import Material
 
 CLOSED_IN = 0.03
@@ -25,19 +24,15 @@ NEAR = 0.035
 
 @dataclass(frozen=True)
 class FaceRows:
-    """Vertices of a head at the points of ``studio.heads.face_points.FacePoints``.
+    """Vertices of a head at its ``face_points.FACE_POINTS``.
 
     Attributes:
-        outer_eyes: ``(2,)`` left and right in the picture, likewise the others.
+        pairs: ``(10,)`` eyes, lids and corners of the mouth, in the order of those points.
         upper_lip: ``(n,)`` vertices down the middle of the upper lip, from its outside to its
             back; the lowest of them is its edge in any shape. Likewise ``lower_lip``.
     """
 
-    outer_eyes: np.ndarray
-    inner_eyes: np.ndarray
-    upper_lids: np.ndarray
-    lower_lids: np.ndarray
-    mouth_corners: np.ndarray
+    pairs: np.ndarray
     upper_lip: np.ndarray
     lower_lip: np.ndarray
 
@@ -52,38 +47,27 @@ class FaceRows:
             upper = lower = (upper + lower) / 2
         return upper, lower
 
-    def points(
-        self, vertices: np.ndarray, see: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    ) -> FacePoints:
-        """The points of an expression.
-
-        Args:
-            vertices: ``(vertices, 3)`` of the expression; the lips' edges depend on it.
-            see: From places ``(n, 3)`` and the vertices ``(n - 2,)`` of all but the lips' edges,
-                which come last, to pixels ``(n, 2)``.
-        """
-        rows = np.concatenate([getattr(self, name) for name in PAIRS])
-        found = see(np.concatenate([vertices[rows], np.stack(self.lip_edges(vertices))]), rows)
-        pairs = dict(zip(PAIRS, found[:-2].reshape(len(PAIRS), 2, 2), strict=True))
-        return FacePoints(**pairs, upper_lip=found[-2], lower_lip=found[-1])
+    def places(self, vertices: np.ndarray) -> np.ndarray:
+        """The twelve points ``(12, 3)`` of an expression, whose ``vertices`` are ``(n, 3)``."""
+        return np.concatenate([vertices[self.pairs], np.stack(self.lip_edges(vertices))])
 
 
 def mouth_openness(
-    vertices: np.ndarray, points: np.ndarray, rows: FaceRows, *, gain: np.ndarray
+    vertices: np.ndarray, inside: np.ndarray, rows: FaceRows, *, gain: np.ndarray
 ) -> np.ndarray:
-    """Light that reaches points inside the mouth, 0 dark .. 1 open.
+    """Light ``(n,)`` that reaches points inside the mouth, 0 dark .. 1 open.
 
     The opening is a slit whose upper and lower edge bend from corner to corner; a point's light is
     the part of the view ahead that the slit leaves free.
 
     Args:
         vertices: ``(vertices, 3)`` of the head, looking along +z.
-        points: ``(n, 3)`` inside the mouth.
+        inside: ``(n,)`` vertices inside the mouth.
         rows: Where lips and corners are.
         gain: ``(n,)`` factor on the light.
     """
     upper, lower = rows.lip_edges(vertices)
-    corners = vertices[rows.mouth_corners]
+    points, corners = vertices[inside], vertices[rows.pairs[MOUTH_CORNERS]]
     middle = corners.mean(0)
     half_width = max(np.ptp(corners[:, 0]) / 2, 1e-3)
     across = np.clip((points[:, 0] - middle[0]) / half_width, -1, 1)

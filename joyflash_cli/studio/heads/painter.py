@@ -195,3 +195,9 @@ def ellipse(centre: tuple[float, float], radii: tuple[float, float], *, points: 
 def mirrored(right: ArrayLike) -> np.ndarray:
     """Points ``(N, 2)`` on the other side of x = 0, in the other order: both make one outline."""
     return np.asarray(right)[::-1] * [-1.0, 1.0]
+
+
+def smoothstep(values, low, high):
+    """0 below ``low``, 1 above ``high`` (or the other way round), smooth between."""
+    t = np.clip((values - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)

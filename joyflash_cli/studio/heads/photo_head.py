@@ -4,9 +4,11 @@ Skin, hair, light and background stay the photograph's. Only what a closed mouth
 tongue and throat, is rendered, in the photograph's light. At rest the picture is the photograph.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
-from joyflash_cli.studio.heads.face_points import FacePoints, box_around
+from joyflash_cli.studio.heads.face_points import LOWER_LIDS, UPPER_LIDS, box_around
 from joyflash_cli.studio.heads.face_state import FaceState
 from joyflash_cli.studio.heads.ict import face_rows, ict_units, mouth_materials, mouth_rows
 from joyflash_cli.studio.heads.ict_atlas import LINING_UV
@@ -16,14 +18,9 @@ from joyflash_cli.studio.heads.mesh_head import FULLY_OPEN, ROUNDED, head_turn
 from joyflash_cli.studio.heads.mouth_light import mouth_openness
 from joyflash_cli.studio.heads.photo_fit import Photo, fit_photo
 from joyflash_cli.studio.heads.photo_mouth import colour_of, light_of, lip_vertices, lips_apart
-from joyflash_cli.studio.heads.rasteriser import (
-    NO_CLOTH,
-    Lens,
-    Material,
-    Part,
-    Scene,
-    vertex_normals,
-)
+from joyflash_cli.studio.heads.rasteriser import NO_CLOTH, Lens, Material, Part, Scene, Surface
+from joyflash_cli.studio.heads.rasteriser_kernels import vertex_normals
+from joyflash_cli.studio.heads.rig import Units
 
 FAR = 400.0
 """Distance of the camera in decimetres: a fit without perspective is drawn without it."""
@@ -54,16 +51,14 @@ class PhotoHead:
         self._photo = np.ascontiguousarray(photo.pixels, np.float32)
         self._fit = fit_photo(ict, photo.points)
         self.fit_error = self._fit.error
-        self._names = tuple(ict.units)
-        units = np.stack([ict.units[name] for name in self._names])
-        self._moving = np.flatnonzero(np.abs(units).max((0, 2)) > 1e-6)
-        self._units = np.ascontiguousarray(units[:, self._moving]).reshape(len(units), -1)
-        self._rest_units = self._weights(FaceState())
+        self._units = Units(ict.units)
+        self._rest_units = self._units.weights(ict_units(FaceState()))
         self._rows = face_rows(ict)
         skin, mouth = _skin(ict), _mouth(ict)
         self._scene = Scene([*skin, *mouth], size_px)
         self._inside = np.repeat(
-            [False, True], [sum(len(part.triangles) for part in parts) for parts in (skin, mouth)]
+            [False, True],
+            [sum(len(part.surface.triangles) for part in parts) for parts in (skin, mouth)],
         )
         self._inside_rows, self._gain = mouth_rows(ict)
         self._eyes = np.concatenate([ict.surfaces[f"{s}_eye"].rows for s in ("left", "right")])
@@ -86,7 +81,7 @@ class PhotoHead:
         )
         self._lid_skin = self._unfolded()
         self._source, self._tone = lips_apart(self._place(rest), photo.points, ict)
-        found = self._points(rest, len(photo.pixels))
+        found = self._place(self._rows.places(rest)) * len(photo.pixels)
         self._lighting = light_of(photo.pixels, found)
         self._colour = colour_of(photo.pixels, found)
         self.mouth_box = self._box(
@@ -100,7 +95,7 @@ class PhotoHead:
         shape = self._shape(state)
         inside = self._inside_rows
         openness = np.ones(len(shape), np.float32)
-        openness[inside] = mouth_openness(shape, shape[inside], self._rows, gain=self._gain)
+        openness[inside] = mouth_openness(shape, inside, self._rows, gain=self._gain)
         posed = shape.copy()
         posed[self._eyes, 2] -= BEHIND_LIDS
         posed[:, 2] -= FAR
@@ -125,24 +120,19 @@ class PhotoHead:
         """The picture, and how much of each pixel shows the mouth's inside ``(S, S)`` 0..1."""
         return self.render(state), self._scene.share_of(self._inside)
 
-    def points(self, state: FaceState) -> FacePoints:
-        """Points of the face in the picture of a face state."""
-        return self._points(self._shape(state), self.size_px)
-
-    def _weights(self, state: FaceState) -> np.ndarray:
-        units = ict_units(state)
-        return np.array([units.get(name, 0.0) for name in self._names], np.float32)
+    def points(self, state: FaceState) -> np.ndarray:
+        """Points ``(12, 2)`` of the face in the picture of a face state, see ``FACE_POINTS``."""
+        return self._place(self._rows.places(self._shape(state))) * self.size_px
 
     def _shape(self, state: FaceState) -> np.ndarray:
         """Vertices ``(vertices, 3)`` in decimetres of the camera, bent to the photograph."""
-        weights = self._weights(state) - self._rest_units
+        weights = self._units.weights(ict_units(state)) - self._rest_units
         for index, gain in self._blinks.items():
             weights[index] *= gain
         return self._seen(weights, state)
 
     def _seen(self, weights: np.ndarray, state: FaceState) -> np.ndarray:
-        vertices = self._fit.vertices.copy()
-        vertices[self._moving] += (weights @ self._units).reshape(-1, 3)
+        vertices = self._units.move(self._fit.vertices, weights)
         turn = head_turn(state.yaw, state.pitch, state.roll).astype(np.float32) - np.eye(3)
         vertices += self._follow[:, None] * ((vertices - self._pivot) @ turn.T)
         seen = (vertices @ self._fit.rotation.T).astype(np.float32)
@@ -152,18 +142,23 @@ class PhotoHead:
         seen[:, :2] += self._follow[:, None] * shift
         return seen
 
+    def _eye_opening(self, shape: np.ndarray, place: int) -> float:
+        """Height between the lids of the eye that is left (0) or right (1) in the picture."""
+        lids = [self._rows.pairs[lid][place] for lid in (UPPER_LIDS, LOWER_LIDS)]
+        return shape[lids[0], 1] - shape[lids[1], 1]
+
     def _blink_gains(self) -> dict[int, float]:
         """Factor on the blink of each side that just shuts this eye."""
         gains = {}
-        still = self._seen(np.zeros(len(self._names), np.float32), FaceState())
+        still = self._seen(0 * self._rest_units, FaceState())
         # The person's right is on the picture's left, where the rows begin.
         for place, side in enumerate(("Right", "Left")):
-            index = self._names.index(f"eyeBlink{side}")
-            shut = np.zeros(len(self._names), np.float32)
+            shut = 0 * self._rest_units
+            index = self._units.names.index(f"eyeBlink{side}")
             shut[index] = 1
-            above, below = self._rows.upper_lids[place], self._rows.lower_lids[place]
-            opened, closed = (v[above, 1] - v[below, 1]
-                              for v in (still, self._seen(shut, FaceState())))  # fmt: skip
+            opened, closed = (
+                self._eye_opening(v, place) for v in (still, self._seen(shut, FaceState()))
+            )
             gains[index] = float(np.clip(opened / max(opened - closed, 1e-3), 0.4, 2.0))
         return gains
 
@@ -172,11 +167,9 @@ class PhotoHead:
         up = np.zeros(len(self._fit.vertices), np.float32)
         rest = self._shape(FaceState())
         for place, index in enumerate(self._blinks):
-            name = self._names[index]
-            moved = np.clip(-self._ict.units[name][:, 1], 0, None)
+            moved = np.clip(-self._ict.units[self._units.names[index]][:, 1], 0, None)
             share = moved / moved.max()
-            above, below = self._rows.upper_lids[place], self._rows.lower_lids[place]
-            opening = (rest[above, 1] - rest[below, 1]) * self._fit.scale
+            opening = self._eye_opening(rest, place) * self._fit.scale
             # The crease stays, the lashes at the edge nearly so: no white of the eye may show.
             up += (4 * share * (1 - share) * SKIN_FOR_LIDS + share * LID_EDGE) * opening
         return up
@@ -184,9 +177,6 @@ class PhotoHead:
     def _place(self, shape: np.ndarray) -> np.ndarray:
         """Fractions of the picture's side ``(n, 2)`` of points in decimetres of the camera."""
         return (shape[:, :2] * self._fit.scale + self._fit.shift) * np.array([1, -1])
-
-    def _points(self, shape: np.ndarray, size_px: int) -> FacePoints:
-        return self._rows.points(shape, lambda places, _: self._place(places) * size_px)
 
     def _box(self, rows: np.ndarray, states: list[FaceState]) -> tuple[int, int, int, int]:
         places = np.concatenate([self._place(self._shape(state)[rows]) for state in states])
@@ -196,22 +186,19 @@ class PhotoHead:
 def _skin(ict: IctAssets) -> list[Part]:
     """Skin and eyes in black, for the photograph to be added."""
     black = Material(solid((0, 0, 0)), tint=(0.0, 0.0, 0.0))
-    parts = []
-    for name in ("face", "back", "left_eye", "right_eye"):
-        surface = ict.surfaces[name]
-        triangles = surface.triangles
-        if name == "back":
-            triangles = triangles[~triangles_of_island(surface, LINING_UV)]
-        parts.append(Part(surface.rows, surface.uv, triangles, black))
-    return parts
+    outside = _back(ict, inside=False)
+    others = [ict.surfaces[name] for name in ("face", "left_eye", "right_eye")]
+    return [Part(surface, black) for surface in (others[0], outside, *others[1:])]
 
 
 def _mouth(ict: IctAssets) -> list[Part]:
-    lining = ict.surfaces["back"]
     dark = Material(solid((112, 46, 46)), softness=0.5)
-    inside = triangles_of_island(lining, LINING_UV)
-    parts = [Part(lining.rows, lining.uv, lining.triangles[inside], dark)]
-    for name, look in mouth_materials(teeth_tint=(0.86, 0.82, 0.74)).items():
-        surface = ict.surfaces[name]
-        parts.append(Part(surface.rows, surface.uv, surface.triangles, look))
-    return parts
+    looks = mouth_materials(teeth_tint=(0.86, 0.82, 0.74))
+    rest = [Part(ict.surfaces[name], look) for name, look in looks.items()]
+    return [Part(_back(ict, inside=True), dark), *rest]
+
+
+def _back(ict: IctAssets, *, inside: bool) -> Surface:
+    """The mouth's lining, or the back of the head, which share vertices and texture."""
+    back = ict.surfaces["back"]
+    return replace(back, triangles=back.triangles[triangles_of_island(back, LINING_UV) == inside])

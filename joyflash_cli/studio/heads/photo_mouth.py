@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from joyflash_cli.studio.heads.face_points import FacePoints
+from joyflash_cli.studio.heads.face_points import cheeks
 from joyflash_cli.studio.heads.ict_pack import IctAssets
 from joyflash_cli.studio.heads.rasteriser import Lighting
 
@@ -70,14 +70,14 @@ def lips_apart(
     return source, tone
 
 
-def light_of(pixels: np.ndarray, points: FacePoints) -> Lighting:
+def light_of(pixels: np.ndarray, points: np.ndarray) -> Lighting:
     """The light in which a photograph's mouth is rendered, judged by the cheeks.
 
     Args:
         pixels: ``(n, n, 3)`` 0..255.
-        points: Of its face, in pixels.
+        points: ``(12, 2)`` of its face, in pixels.
     """
-    cheek = (np.median(points.cheeks(pixels), 0) / 255) ** 2 + 1e-3
+    cheek = (np.median(cheeks(pixels, points), 0) / 255) ** 2 + 1e-3
     lightness = cheek.mean()
     tint = (cheek / lightness / SKIN_TINT) ** FOLLOWS_TINT
     light = (lightness / PALE) ** FOLLOWS_SKIN * tint / tint.mean()
@@ -86,7 +86,7 @@ def light_of(pixels: np.ndarray, points: FacePoints) -> Lighting:
     )
 
 
-def colour_of(pixels: np.ndarray, points: FacePoints) -> float:
+def colour_of(pixels: np.ndarray, points: np.ndarray) -> float:
     """How colourful a photograph's cheeks are, 0 grey .. 1 as skin is."""
-    cheek = np.median(points.cheeks(pixels), 0)
+    cheek = np.median(cheeks(pixels, points), 0)
     return float(np.clip(np.ptp(cheek) / max(cheek.mean(), 1) / FULL_COLOUR, 0, 1))

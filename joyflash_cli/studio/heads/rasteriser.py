@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from joyflash_cli.studio.heads.rasteriser_kernels import (
-    add_face_normals,
     rasterise,
     redraw,
     shade,
@@ -49,19 +48,30 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Triangles of one material over a shared list of vertices.
+class Surface:
+    """Triangles over a shared list of vertices.
 
     Attributes:
         rows: ``(corners,)`` index of the shared vertex behind each corner.
         uv: ``(corners, 2)`` texture coordinates, v upwards.
         triangles: ``(triangles, 3)`` indices of corners, counter-clockwise from outside.
-        material: The surface.
     """
 
     rows: np.ndarray
     uv: np.ndarray
     triangles: np.ndarray
+
+    @property
+    def faces(self) -> np.ndarray:
+        """Shared vertices ``(triangles, 3)`` of the triangles."""
+        return self.rows[self.triangles]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A surface of one material."""
+
+    surface: Surface
     material: Material
 
 
@@ -96,16 +106,11 @@ class Lighting:
     cloth: np.ndarray = field(default_factory=lambda: np.full(3, 0.3, np.float32))
 
 
-def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals.
-
-    Args:
-        vertices: ``(vertices, 3)`` float32.
-        triangles: ``(triangles, 3)`` int32 rows of ``vertices``, counter-clockwise from outside.
-    """
-    normals = np.zeros_like(vertices)
-    add_face_normals(vertices, triangles, normals)
-    return normals
+def new_buffers(side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Room ``(side, side)`` each for depth, triangle, and first and second barycentric weight."""
+    types = (np.float32, np.int32, np.float32, np.float32)
+    depth, triangle, first, second = (np.zeros((side, side), kind) for kind in types)
+    return depth, triangle, first, second
 
 
 class Scene:
@@ -118,63 +123,33 @@ class Scene:
 
     def __init__(self, parts: list[Part], size_px: int) -> None:
         self.size_px = size_px
-        corners = np.cumsum([0, *(len(part.uv) for part in parts)])
-        texels = np.cumsum([0, *(part.material.texture[..., 0].size for part in parts)])
-        looks = [part.material for part in parts]
-        self.rows = np.concatenate([part.rows for part in parts]).astype(np.int64)
-        self.triangles = np.concatenate(
-            [part.triangles + start for part, start in zip(parts, corners[:-1], strict=True)]
-        ).astype(np.int32)
-        self._material = np.repeat(
-            np.arange(len(parts), dtype=np.int32), [len(part.triangles) for part in parts]
+        surfaces, looks = [part.surface for part in parts], [part.material for part in parts]
+        counts = [len(surface.triangles) for surface in surfaces]
+        corners = np.cumsum([0, *(len(surface.uv) for surface in surfaces)])
+        self.rows = np.concatenate([surface.rows for surface in surfaces]).astype(np.int64)
+        self.triangles = np.concatenate([surface.triangles for surface in surfaces])
+        self.triangles = (self.triangles + np.repeat(corners[:-1], counts)[:, None]).astype(
+            np.int32
         )
-        self._uv = np.concatenate([part.uv for part in parts]).astype(np.float32)
-        self._texels = np.concatenate([look.texture.reshape(-1, 4) for look in looks])
-        self._texture = np.array(
-            [
-                (start, look.texture.shape[1], look.texture.shape[0])
-                for start, look in zip(texels[:-1], looks, strict=True)
-            ],
-            np.int64,
-        )
-        self._cutout = np.array(
-            [(1 if look.coverage else 2) if look.cutout else 0 for look in looks], np.int64
-        )
-        self._looks = (
-            np.array([look.tint for look in looks], np.float32),
-            np.array([look.specular for look in looks], np.float32),
-            np.array([look.gloss for look in looks], np.float32),
-            np.array([look.softness for look in looks], np.float32),
+        material = np.repeat(np.arange(len(parts), dtype=np.int32), counts)
+        uv = np.concatenate([surface.uv for surface in surfaces]).astype(np.float32)
+        self._mesh = (self.triangles, material, uv)
+        texels = np.concatenate([look.texture.reshape(-1, 4) for look in looks])
+        sizes = np.array([look.texture.shape[1::-1] for look in looks], np.int64)
+        starts = np.cumsum(sizes.prod(1)) - sizes.prod(1)
+        cutout = [(1 if look.coverage else 2) if look.cutout else 0 for look in looks]
+        self._textures = (texels, np.column_stack([starts, sizes]), np.array(cutout, np.int64))
+        self._looks = tuple(
+            np.array([getattr(look, name) for look in looks], np.float32)
+            for name in ("tint", "specular", "gloss", "softness")
         )
         self._picture = np.empty((size_px, size_px, 3), np.uint8)
-        self._buffers = self._new_buffers(size_px * SAMPLES_PER_SIDE)
-
-    @staticmethod
-    def _new_buffers(side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        shape = (side, side)
-        return (
-            np.empty(shape, np.float32),
-            np.empty(shape, np.int32),
-            np.zeros(shape, np.float32),
-            np.zeros(shape, np.float32),
-        )
+        self._buffers = new_buffers(size_px * SAMPLES_PER_SIDE)
 
     def _draw(self, x, y, depth, inverse_w, buffers) -> None:
         buffers[0].fill(np.inf)
         buffers[1].fill(-1)
-        rasterise(
-            x,
-            y,
-            depth,
-            inverse_w,
-            self.triangles,
-            self._material,
-            self._cutout,
-            self._uv,
-            self._texels,
-            self._texture,
-            buffers,
-        )
+        rasterise(x, y, depth, inverse_w, self._mesh, self._textures, buffers)
 
     def openness(
         self, vertices: np.ndarray, normals: np.ndarray, *, directions: int = 24, side: int = 160
@@ -192,7 +167,7 @@ class Scene:
         """
         centre = (vertices.max(0) + vertices.min(0)) / 2
         local = (vertices - centre) / (np.linalg.norm(vertices - centre, axis=1).max() + 1e-6)
-        buffers = self._new_buffers(side)
+        buffers = new_buffers(side)
         ones = np.ones(len(self.rows), np.float32)
         seen, weight = np.zeros(len(vertices)), np.full(len(vertices), 1e-6)
         for index in range(directions):
@@ -250,23 +225,19 @@ class Scene:
         self._draw(x, y, -inverse_w, inverse_w, self._buffers)
         directions = np.asarray(lighting.directions, np.float32)
         directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+        lights = (lighting.colours, lighting.ambient, lighting.cloth)
         shade(
             self._buffers,
-            (self.triangles, self._material, self._uv),
+            self._mesh,
             (
                 position,
                 normals.astype(np.float32)[self.rows],
-                occlusion.astype(np.float32)[self.rows],
-                cloth_height.astype(np.float32)[self.rows],
+                occlusion.astype(np.float32)[self.rows, None],
+                cloth_height.astype(np.float32)[self.rows, None],
             ),
-            (self._texels, self._texture),
+            self._textures,
             self._looks,
-            (
-                directions,
-                np.asarray(lighting.colours, np.float32),
-                np.asarray(lighting.ambient, np.float32),
-                np.asarray(lighting.cloth, np.float32),
-            ),
+            (directions, *(np.asarray(light, np.float32) for light in lights)),
             np.asarray(background, np.float32),
             self._picture,
         )
@@ -316,7 +287,7 @@ class Scene:
             self._buffers,
             self.triangles,
             inside,
-            (corners, tone.astype(np.float32)[self.rows]),
+            (corners, tone.astype(np.float32)[self.rows, None]),
             _around(moved, known),
             photo,
             picture,

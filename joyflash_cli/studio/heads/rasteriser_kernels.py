@@ -8,8 +8,10 @@ import numpy as np
 
 
 @numba.njit(cache=True)
-def rasterise(x, y, depth, inverse_w, triangles, material, cutout, uv, texels, texture, buffers):
+def rasterise(x, y, depth, inverse_w, mesh, textures, buffers):
     """Fills nearest triangle and its perspective-correct barycentrics per sample."""
+    triangles, material, uv = mesh
+    texels, texture, cutout = textures
     z_buffer, triangle_buffer, first, second = buffers
     side = z_buffer.shape[0]
     for t in range(triangles.shape[0]):
@@ -82,15 +84,49 @@ def _tone(value):
     return np.sqrt(value * (1 + value * 0.12) / (1 + value * 0.62))
 
 
+@numba.njit(cache=True, inline="always")
+def _mixed(values, corners, weights, axis):
+    """A value of ``values (corners, n)`` inside a triangle."""
+    (i, j, k), (a, b, c) = corners, weights
+    return a * values[i, axis] + b * values[j, axis] + c * values[k, axis]
+
+
+@numba.njit(cache=True, inline="always")
+def _lit(colour, look, normal, view, open_sky, lights):
+    """Linear RGB of a surface in ambient and directional light."""
+    (red, green, blue), (shine, gloss, soft) = colour, look
+    (nx, ny, nz), (vx, vy, vz) = normal, view
+    directions, colours, ambient, _ = lights
+    sky = open_sky * (0.75 + 0.25 * ny)
+    r, g, b = red * ambient[0] * sky, green * ambient[1] * sky, blue * ambient[2] * sky
+    shadow = min(1.0, 0.25 + 0.95 * open_sky) * min(1.0, 2.2 * open_sky)
+    for n in range(directions.shape[0]):
+        lx, ly, lz = directions[n, 0], directions[n, 1], directions[n, 2]
+        facing = nx * lx + ny * ly + nz * lz
+        wrap_r, wrap_g, wrap_b = 0.45 * soft, 0.2 * soft, 0.14 * soft
+        r += red * shadow * colours[n, 0] * max((facing + wrap_r) / (1 + wrap_r), 0.0)
+        g += green * shadow * colours[n, 1] * max((facing + wrap_g) / (1 + wrap_g), 0.0)
+        b += blue * shadow * colours[n, 2] * max((facing + wrap_b) / (1 + wrap_b), 0.0)
+        if facing > 0 and shine > 0:
+            hx, hy, hz = lx + vx, ly + vy, lz + vz
+            half = 1.0 / np.sqrt(hx * hx + hy * hy + hz * hz + 1e-12)
+            across = max((nx * hx + ny * hy + nz * hz) * half, 0.0)
+            glint = shadow * shine * across**gloss
+            r += colours[n, 0] * glint
+            g += colours[n, 1] * glint
+            b += colours[n, 2] * glint
+    return r, g, b
+
+
 @numba.njit(cache=True)
-def shade(buffers, mesh, attributes, textures, looks, lights, background, picture):  # noqa: PLR0915
+def shade(buffers, mesh, attributes, textures, looks, lights, background, picture):
     """Lights every covered sample and averages the four samples of a pixel."""
     _, triangle_buffer, first, second = buffers
     triangles, material, uv = mesh
     position, normal, occlusion, cloth_height = attributes
-    texels, texture = textures
+    texels, texture, _ = textures
     tint, specular, gloss, softness = looks
-    directions, colours, ambient, cloth = lights
+    cloth = lights[3]
     for row in range(picture.shape[0]):
         for column in range(picture.shape[1]):
             red, green, blue = 0.0, 0.0, 0.0
@@ -103,61 +139,48 @@ def shade(buffers, mesh, attributes, textures, looks, lights, background, pictur
                     blue += background[row, column, 2]
                     continue
                 a, b = first[y, x], second[y, x]
-                c = 1.0 - a - b
-                i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-                m = material[t]
-                nx = a * normal[i, 0] + b * normal[j, 0] + c * normal[k, 0]
-                ny = a * normal[i, 1] + b * normal[j, 1] + c * normal[k, 1]
-                nz = a * normal[i, 2] + b * normal[j, 2] + c * normal[k, 2]
+                w, m = (a, b, 1.0 - a - b), material[t]
+                corners = (triangles[t, 0], triangles[t, 1], triangles[t, 2])
+                nx, ny, nz = (_mixed(normal, corners, w, 0), _mixed(normal, corners, w, 1),
+                              _mixed(normal, corners, w, 2))  # fmt: skip
                 length = 1.0 / np.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
                 nx, ny, nz = nx * length, ny * length, nz * length
-                vx = -(a * position[i, 0] + b * position[j, 0] + c * position[k, 0])
-                vy = -(a * position[i, 1] + b * position[j, 1] + c * position[k, 1])
-                vz = -(a * position[i, 2] + b * position[j, 2] + c * position[k, 2])
+                vx, vy, vz = (-_mixed(position, corners, w, 0), -_mixed(position, corners, w, 1),
+                              -_mixed(position, corners, w, 2))  # fmt: skip
                 length = 1.0 / np.sqrt(vx * vx + vy * vy + vz * vz)
                 vx, vy, vz = vx * length, vy * length, vz * length
                 if nx * vx + ny * vy + nz * vz < 0:
                     nx, ny, nz = -nx, -ny, -nz
-                u = a * uv[i, 0] + b * uv[j, 0] + c * uv[k, 0]
-                v = a * uv[i, 1] + b * uv[j, 1] + c * uv[k, 1]
+                u, v = _mixed(uv, corners, w, 0), _mixed(uv, corners, w, 1)
                 r0 = _texel(texels, texture, m, u, v, 0) * tint[m, 0]
                 g0 = _texel(texels, texture, m, u, v, 1) * tint[m, 1]
                 b0 = _texel(texels, texture, m, u, v, 2) * tint[m, 2]
-                soft, shine = softness[m], specular[m]
-                height = a * cloth_height[i] + b * cloth_height[j] + c * cloth_height[k]
+                shine, soft = specular[m], softness[m]
+                height = _mixed(cloth_height, corners, w, 0)
                 if height < 0:
                     # A darker hem makes the collar read as an edge of cloth.
                     hem = 0.72 if height > -0.045 else 1.0
                     r0, g0, b0 = cloth[0] * hem, cloth[1] * hem, cloth[2] * hem
                     soft, shine = 0.0, 0.0
-                open_sky = a * occlusion[i] + b * occlusion[j] + c * occlusion[k]
-                sky = open_sky * (0.75 + 0.25 * ny)
-                r1, g1, b1 = r0 * ambient[0] * sky, g0 * ambient[1] * sky, b0 * ambient[2] * sky
-                shadow = min(1.0, 0.25 + 0.95 * open_sky) * min(1.0, 2.2 * open_sky)
-                for n in range(directions.shape[0]):
-                    lx, ly, lz = directions[n, 0], directions[n, 1], directions[n, 2]
-                    facing = nx * lx + ny * ly + nz * lz
-                    wrap_r, wrap_g, wrap_b = 0.45 * soft, 0.2 * soft, 0.14 * soft
-                    r1 += r0 * shadow * colours[n, 0] * max((facing + wrap_r) / (1 + wrap_r), 0.0)
-                    g1 += g0 * shadow * colours[n, 1] * max((facing + wrap_g) / (1 + wrap_g), 0.0)
-                    b1 += b0 * shadow * colours[n, 2] * max((facing + wrap_b) / (1 + wrap_b), 0.0)
-                    if facing > 0 and shine > 0:
-                        hx, hy, hz = lx + vx, ly + vy, lz + vz
-                        half = 1.0 / np.sqrt(hx * hx + hy * hy + hz * hz + 1e-12)
-                        across = max((nx * hx + ny * hy + nz * hz) * half, 0.0)
-                        glint = shadow * shine * across ** gloss[m]
-                        r1 += colours[n, 0] * glint
-                        g1 += colours[n, 1] * glint
-                        b1 += colours[n, 2] * glint
-                red, green, blue = red + _tone(r1), green + _tone(g1), blue + _tone(b1)
+                open_sky = _mixed(occlusion, corners, w, 0)
+                look = (shine, gloss[m], soft)
+                view = (vx, vy, vz)
+                r0, g0, b0 = _lit((r0, g0, b0), look, (nx, ny, nz), view, open_sky, lights)
+                red, green, blue = red + _tone(r0), green + _tone(g0), blue + _tone(b0)
             picture[row, column, 0] = int(min(red * 63.75, 255.0))
             picture[row, column, 1] = int(min(green * 63.75, 255.0))
             picture[row, column, 2] = int(min(blue * 63.75, 255.0))
 
 
 @numba.njit(cache=True)
-def add_face_normals(vertices, triangles, normals):
-    """Adds each triangle's area-weighted normal to its vertices, then makes them unit length."""
+def vertex_normals(vertices, triangles):
+    """Area-weighted unit normals ``(vertices, 3)`` float32.
+
+    Args:
+        vertices: ``(vertices, 3)`` float32.
+        triangles: ``(triangles, 3)`` int32 rows of ``vertices``, counter-clockwise from outside.
+    """
+    normals = np.zeros_like(vertices)
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         ux, uy = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1]
@@ -174,6 +197,7 @@ def add_face_normals(vertices, triangles, normals):
         normals[i, 0] *= length
         normals[i, 1] *= length
         normals[i, 2] *= length
+    return normals
 
 
 @numba.njit(cache=True)
@@ -192,15 +216,10 @@ def sources(buffers, triangles, is_inside, source, step, moved, known):
             if t < 0 or is_inside[t]:
                 continue
             a, b = first[y, x], second[y, x]
-            c = 1.0 - a - b
-            i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+            w, corners = (a, b, 1.0 - a - b), (triangles[t, 0], triangles[t, 1], triangles[t, 2])
             known[row, column] = 1.0
-            moved[row, column, 0] = (
-                a * source[i, 0] + b * source[j, 0] + c * source[k, 0] - (x + 0.5) / side
-            )
-            moved[row, column, 1] = (
-                a * source[i, 1] + b * source[j, 1] + c * source[k, 1] - (y + 0.5) / side
-            )
+            moved[row, column, 0] = _mixed(source, corners, w, 0) - (x + 0.5) / side
+            moved[row, column, 1] = _mixed(source, corners, w, 1) - (y + 0.5) / side
 
 
 @numba.njit(cache=True, inline="always")
@@ -237,11 +256,10 @@ def redraw(buffers, triangles, is_inside, corners, around, photo, picture):
                     continue
                 if t >= 0:
                     a, b = first[y, x], second[y, x]
-                    c = 1.0 - a - b
-                    i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-                    u = a * source[i, 0] + b * source[j, 0] + c * source[k, 0]
-                    v = a * source[i, 1] + b * source[j, 1] + c * source[k, 1]
-                    level = a * tone[i] + b * tone[j] + c * tone[k]
+                    w = (a, b, 1.0 - a - b)
+                    at = (triangles[t, 0], triangles[t, 1], triangles[t, 2])
+                    u, v = _mixed(source, at, w, 0), _mixed(source, at, w, 1)
+                    level = _mixed(tone, at, w, 0)
                 else:
                     u, v = (x + 0.5) / side, (y + 0.5) / side
                     du, dv = _between(around, u, v, 0), _between(around, u, v, 1)
@@ -249,6 +267,6 @@ def redraw(buffers, triangles, is_inside, corners, around, photo, picture):
                 red += level * _between(photo, u, v, 0)
                 green += level * _between(photo, u, v, 1)
                 blue += level * _between(photo, u, v, 2)
-            picture[row, column, 0] = min(int(picture[row, column, 0] + red / 4 + 0.5), 255)
-            picture[row, column, 1] = min(int(picture[row, column, 1] + green / 4 + 0.5), 255)
-            picture[row, column, 2] = min(int(picture[row, column, 2] + blue / 4 + 0.5), 255)
+            for channel, added in enumerate((red, green, blue)):
+                value = int(picture[row, column, channel] + added / 4 + 0.5)
+                picture[row, column, channel] = min(value, 255)

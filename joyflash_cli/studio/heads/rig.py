@@ -3,6 +3,10 @@
 The constants are hand-tuned on the MakeHuman face units; nothing is measured from people.
 """
 
+from collections.abc import Mapping
+
+import numpy as np
+
 from joyflash_cli.studio.heads.face_state import VISEMES, FaceState
 
 FRIENDLY_BROW = 0.45
@@ -12,7 +16,7 @@ FRIENDLY_SMILE = 0.15
 SIDES = ("Left", "Right")
 
 
-def face_units(state: FaceState) -> dict[str, float]:
+def face_units(state: FaceState, *, gain: Mapping[str, float] | None = None) -> dict[str, float]:
     """Weights of the ARKit units that show a face state.
 
     Pressed lips win over an open jaw: ``mouthClose`` cancels what the jaw still opens, so that a
@@ -20,6 +24,7 @@ def face_units(state: FaceState) -> dict[str, float]:
 
     Args:
         state: Viseme weights and expression; the pose is not used.
+        gain: Factors on the weights, by unit; 1 where none is given.
 
     Returns:
         Unit name to weight 0..1, with units of weight 0 left out.
@@ -56,12 +61,39 @@ def face_units(state: FaceState) -> dict[str, float]:
         units["cheekSquint" + side] = 0.5 * max(state.smile, 0.0)
         units["browOuterUp" + side] = 0.35 * brow
         units["eyeBlink" + side] = max(state.blink, 0.0)
-    return {name: min(weight, 1.0) for name, weight in units.items() if weight > 1e-4}
+    gain = gain or {}
+    return {
+        name: min(weight, 1.0) * gain.get(name, 1.0)
+        for name, weight in units.items()
+        if weight > 1e-4
+    }
 
 
 def units_in_use() -> tuple[str, ...]:
     """Every unit name that ``face_units`` can return."""
-    import numpy as np
-
     half = np.full(len(VISEMES), 0.5)
     return tuple(face_units(FaceState(visemes=half, blink=1.0, smile=1.0, brow=1.0)))
+
+
+class Units:
+    """Displacements of a mesh by ARKit units.
+
+    Args:
+        displacements: Unit name to ``(vertices, 3)``.
+    """
+
+    def __init__(self, displacements: Mapping[str, np.ndarray]) -> None:
+        self.names = tuple(displacements)
+        stacked = np.stack(list(displacements.values()))
+        self._moving = np.flatnonzero(np.abs(stacked).max((0, 2)) > 1e-6)
+        self._flat = np.ascontiguousarray(stacked[:, self._moving]).reshape(len(stacked), -1)
+
+    def weights(self, units: Mapping[str, float]) -> np.ndarray:
+        """Weights ``(units,)`` float32 in the order of ``names``."""
+        return np.array([units.get(name, 0.0) for name in self.names], np.float32)
+
+    def move(self, vertices: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """A copy of ``vertices``, moved."""
+        moved = vertices.copy()
+        moved[self._moving] += (weights @ self._flat).reshape(-1, 3)
+        return moved

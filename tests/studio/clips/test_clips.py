@@ -21,7 +21,6 @@ from joyflash_cli.studio.clips.clips import (
 )
 from joyflash_cli.studio.clips.motion import MotionConfig, sample_motion
 from joyflash_cli.studio.clips.shards import write_shard
-from joyflash_cli.studio.heads.face_points import FacePoints
 from joyflash_cli.studio.heads.face_state import is_held_out
 
 
@@ -114,7 +113,8 @@ class _Head:
         pair = np.array([[0.0, 0.0], [10.0, 0.0]])
         inner, lid = pair + [[1, 0], [-1, 0]], pair + [0.0, 0.5]
         lip = np.zeros(2)
-        return FacePoints(pair, inner, pair, lid, pair / 2, lip, lip + 10 * state.visemes[0])
+        lips = [lip, lip + 10 * state.visemes[0]]
+        return np.concatenate([pair, inner, pair, lid, pair / 2, lips])
 
 
 @pytest.fixture
@@ -196,9 +196,9 @@ def test_the_share_of_photos_leaves_the_other_clips_as_they_were(makers):
 
 
 def test_a_mix_without_ict_heads_needs_no_ict_pack(monkeypatch, tmp_path):
-    from joyflash_cli.studio.heads import assets
+    from joyflash_cli.studio.heads import makehuman_pack
 
-    monkeypatch.setattr(assets, "load_makehuman", lambda folder: "pack")
+    monkeypatch.setattr(makehuman_pack, "load_makehuman", lambda folder: "pack")
     assert load_heads(ClipsConfig(), tmp_path) == HeadAssets("pack", None)
     with pytest.raises(DataError, match="ict_facekit_mit.npz"):
         load_heads(ClipsConfig(ict_share=0.1), tmp_path)

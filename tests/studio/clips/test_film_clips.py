@@ -21,6 +21,7 @@ from joyflash_cli.studio.clips.mesh_points import NUM_POINTS
 from joyflash_cli.studio.clips.photo_clips import PhotoClipsConfig, read_photos, speaking_photos
 from joyflash_cli.studio.clips.photo_pairs import build_pairs, find_pairs
 from joyflash_cli.studio.heads.drawn import sample_drawn
+from joyflash_cli.studio.heads.face_points import FACE_POINTS, MOUTH_CORNERS, OUTER_EYES
 from joyflash_cli.studio.heads.face_state import FaceState
 
 NUM_FRAMES = 9
@@ -32,14 +33,8 @@ CONFIG = FilmClipsConfig(
 def recorded(head, state):
     """A drawn head's points where a recording has them."""
     face, points = head.points(state), np.zeros((NUM_POINTS, 2))
-    pairs = {
-        (33, 263): face.outer_eyes, (133, 362): face.inner_eyes, (159, 386): face.upper_lids,
-        (145, 374): face.lower_lids, (61, 291): face.mouth_corners,
-        (13, 14): np.stack([face.upper_lip, face.lower_lip]),
-    }  # fmt: skip
-    points[:] = np.concatenate([face.outer_eyes, face.mouth_corners]).mean(0)
-    for rows, places in pairs.items():
-        points[list(rows)] = places
+    points[:] = np.concatenate([face[OUTER_EYES], face[MOUTH_CORNERS]]).mean(0)
+    points[list(FACE_POINTS)] = face
     return points
 
 

@@ -16,6 +16,7 @@ from joyflash_cli.studio.clips.mesh_points import (
     into_frame,
 )
 from joyflash_cli.studio.clips.turned_cut import cut_turned
+from joyflash_cli.studio.heads.face_points import measures
 
 
 def recorded(*, roll=0.0, scale=1.0, shift=(0.0, 0.0)):
@@ -32,13 +33,13 @@ def recorded(*, roll=0.0, scale=1.0, shift=(0.0, 0.0)):
 
 @pytest.mark.parametrize("roll", [0.0, 0.6, 3.0])
 def test_measures_are_ratios(roll):
-    measures = face_points(recorded(roll=roll, scale=3, shift=(40, 20))).measures()
-    np.testing.assert_allclose(measures, [0.1, 0.5, 1 / 3], rtol=1e-5)
+    found = measures(face_points(recorded(roll=roll, scale=3, shift=(40, 20))))
+    np.testing.assert_allclose(found, [0.1, 0.5, 1 / 3], rtol=1e-5)
 
 
 def test_films_are_measured_frame_by_frame():
     film = np.stack([recorded(), recorded(scale=2)])
-    assert face_points(film).measures().shape == (2, 3)
+    assert measures(face_points(film)).shape == (2, 3)
 
 
 @pytest.mark.parametrize("roll", [0.0, 0.6, 3.0])

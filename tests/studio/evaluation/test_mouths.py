@@ -11,7 +11,6 @@ from joyflash_cli.errors import UsageError
 from joyflash_cli.studio.evaluation import mouths
 from joyflash_cli.studio.evaluation.mouths import measure_heads, mouth_lightness
 from joyflash_cli.studio.heads.drawn import sample_drawn
-from joyflash_cli.studio.heads.face_points import FacePoints
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def face():
     inner = np.array([[24.0, 20.0], [40.0, 20.0]])
     corners = np.array([[20.0, 45.0], [44.0, 45.0]])
     lips = np.array([[32.0, 40.0], [32.0, 50.0]])
-    points = FacePoints(eyes, inner, inner, inner, corners, lips[0], lips[1])
+    points = np.concatenate([eyes, inner, inner, inner, corners, lips])
     return picture, mask, points
 
 

@@ -9,6 +9,7 @@ from joyflash_cli.studio.heads.drawn import sample_drawn  # noqa: E402
 from joyflash_cli.studio.heads.drawn_mouth import shape_mouth  # noqa: E402
 from joyflash_cli.studio.heads.drawn_pen import Canvas, Pen, Pose  # noqa: E402
 from joyflash_cli.studio.heads.drawn_style import HELD_OUT_STYLE, STYLES, sample_identity  # noqa: E402
+from joyflash_cli.studio.heads.face_points import LOWER_LIP, MOUTH_CORNERS, UPPER_LIP, measures  # noqa: E402
 from joyflash_cli.studio.heads.face_state import VISEMES, FaceState  # noqa: E402
 from joyflash_cli.studio.heads.painter import ellipse, spline  # noqa: E402
 
@@ -191,9 +192,9 @@ def test_lips_and_lids_are_measured_where_they_are_drawn():
         picture, mask = person.render_with_mouth(state(jaw=0.8))
         points = person.points(state(jaw=0.8))
         rows, columns = np.nonzero(mask > 0.5)
-        assert abs(points.upper_lip[1] - rows.min()) < 2.5, seed
-        assert abs(points.lower_lip[1] - rows.max()) < 2.5, seed
-        assert points.mouth_corners[0, 0] < columns.min() + 1, seed
+        assert abs(points[UPPER_LIP, 1] - rows.min()) < 2.5, seed
+        assert abs(points[LOWER_LIP, 1] - rows.max()) < 2.5, seed
+        assert points[MOUTH_CORNERS][0, 0] < columns.min() + 1, seed
         np.testing.assert_array_equal(picture, person.render(state(jaw=0.8)))
-        opened, closed = (person.points(state(blink=lid)).measures()[2] for lid in (0.0, 1.0))
+        opened, closed = (measures(person.points(state(blink=lid)))[2] for lid in (0.0, 1.0))
         assert closed < 0.25 * opened, seed

@@ -6,11 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joyflash_cli.studio.heads import ict_warp
-from joyflash_cli.studio.heads.assets import MakeHumanAssets, Proxy
 from joyflash_cli.studio.heads.face_state import VISEMES, FaceState
 from joyflash_cli.studio.heads.ict import UNIT_GAIN, ict_units
-from joyflash_cli.studio.heads.ict_atlas import Tile, _places, _signed_distance, smoothstep
-from joyflash_cli.studio.heads.ict_pack import IctAssets, Surface
+from joyflash_cli.studio.heads.ict_atlas import Tile, _places, _signed_distance
+from joyflash_cli.studio.heads.ict_pack import IctAssets
 from joyflash_cli.studio.heads.ict_paint import (
     INSIDE,
     Paint,
@@ -20,6 +19,9 @@ from joyflash_cli.studio.heads.ict_paint import (
     sample_texture,
 )
 from joyflash_cli.studio.heads.ict_warp import fit_warp
+from joyflash_cli.studio.heads.makehuman_pack import MakeHumanAssets, Proxy
+from joyflash_cli.studio.heads.painter import smoothstep
+from joyflash_cli.studio.heads.rasteriser import Surface
 
 SIDE = 32
 PAINT = Paint(
@@ -180,11 +182,11 @@ def two_heads():
     proxy = Proxy(
         reference=np.array([[e] * 3 for e in eyes]), weight=np.full((2, 3), 1 / 3),
         offset=np.zeros((2, 3), np.float32), scale=np.array([[0, 1, 1.0]] * 3),
-        rows=np.arange(2), uv=np.zeros((2, 2)), triangles=np.zeros((0, 3), int),
+        surface=Surface(np.arange(2), np.zeros((2, 2)), np.zeros((0, 3), int)),
     )  # fmt: skip
     rows = np.arange(len(points))
     source = MakeHumanAssets(
-        vertices=points, rows=rows, uv=np.zeros((len(points), 2)), triangles=triangles,
+        vertices=points, surface=Surface(rows, np.zeros((len(points), 2)), triangles),
         units={"mouthRollLower": lips}, macros={}, details={}, proxies={"eyes": proxy},
         texture_folder=None,
     )  # fmt: skip

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 from joyflash_cli.errors import DataError
-from joyflash_cli.studio.heads.assets import PACK_FILE, TEXTURE_FOLDER, Proxy, load_makehuman
 from joyflash_cli.studio.heads.face_state import VISEMES, FaceState
+from joyflash_cli.studio.heads.makehuman_pack import (
+    PACK_FILE,
+    TEXTURE_FOLDER,
+    Proxy,
+    load_makehuman,
+)
+from joyflash_cli.studio.heads.rasteriser import Surface
 from joyflash_cli.studio.heads.rig import FRIENDLY_SMILE, face_units, units_in_use
 
 
@@ -94,9 +100,7 @@ def test_proxy_follows_its_carriers_and_scales_its_offset() -> None:
         weight=np.array([[0.5, 0.25, 0.25]], np.float32),
         offset=np.array([[1.0, 0.0, 0.0]], np.float32),
         scale=np.array([[0, 1, 1.0], [0, 2, 2.0], [0, 3, 2.0]]),
-        rows=np.array([0]),
-        uv=np.zeros((1, 2)),
-        triangles=np.zeros((0, 3), int),
+        surface=Surface(np.array([0]), np.zeros((1, 2)), np.zeros((0, 3), int)),
     )
     np.testing.assert_allclose(proxy.fit(head), [[0.5 + 2.0, 0.5, 0.0]])
     lift = np.tile(np.array([0, 1, 0], np.float32), (4, 1))

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from joyflash_cli.media.inputs.face_points import points_of
+from joyflash_cli.studio.heads.face_points import MOUTH_CORNERS, measures
 from joyflash_cli.studio.heads.face_state import FaceState
-from joyflash_cli.studio.heads.mesh_head import HeadMesh, MeshHead, Surroundings, collar_height
+from joyflash_cli.studio.heads.mesh_head import HeadMesh, MeshHead, collar_height
 from joyflash_cli.studio.heads.mouth_light import FaceRows, exposure_for, mouth_openness
-from joyflash_cli.studio.heads.rasteriser import NO_CLOTH, Lighting, Material, Part, Scene
+from joyflash_cli.studio.heads.rasteriser import NO_CLOTH, Lighting, Material, Part, Surface
+from joyflash_cli.studio.heads.surroundings import Surroundings
 
 SIZE_PX = 48
 JAW = FaceState(visemes=np.array([1, 0, 0, 0, 0, 0], np.float32))
@@ -43,40 +45,33 @@ def head(seed=0, spread=1.0):
         front & (np.abs(points[:, 1] - 7.3) < 0.12) & (np.abs(points[:, 0]) > 0.2)
     )
     mouth = np.flatnonzero(front & (np.abs(points[:, 1] - 6.7) < 0.1))
-    drop = np.zeros((1, *points.shape), np.float32)
-    drop[0, points[:, 1] < 6.7, 1] = -0.3
+    drop = np.zeros(points.shape, np.float32)
+    drop[points[:, 1] < 6.7, 1] = -0.3
+    sides = ((0.4, 7.3), (0.2, 7.3), (0.3, 7.36), (0.3, 7.24), (0.25, 6.8))
     rows = FaceRows(
-        outer_eyes=nearest(points, (-0.4, 7.3), (0.4, 7.3)),
-        inner_eyes=nearest(points, (-0.2, 7.3), (0.2, 7.3)),
-        upper_lids=nearest(points, (-0.3, 7.36), (0.3, 7.36)),
-        lower_lids=nearest(points, (-0.3, 7.24), (0.3, 7.24)),
-        mouth_corners=nearest(points, (-0.25, 6.8), (0.25, 6.8)),
+        pairs=nearest(points, *((sign * x, y) for x, y in sides for sign in (-1, 1))),
         upper_lip=nearest(points, (0, 6.76)),
         lower_lip=nearest(points, (0, 6.66)),
     )
     texture = np.full((2, 2, 4), (180, 140, 120, 255), np.uint8)
-    parts = [Part(np.arange(len(points)), np.zeros((len(points), 2)), triangles, Material(texture))]
+    skin = Surface(np.arange(len(points)), np.zeros((len(points), 2)), triangles)
     mesh = HeadMesh(
-        parts=parts, vertices=points, units=("jawOpen",), displacements=drop,
+        parts=[Part(skin, Material(texture))], vertices=points, units={"jawOpen": drop},
+        rig=lambda state: {"jawOpen": float(state.visemes[0])},
         skin_count=len(points), skin_triangles=triangles.astype(np.int32),
-        cloth_height=np.full(len(points), NO_CLOTH, np.float32), eyeballs=eyes, lip_line=mouth,
+        cloth_height=np.full(len(points), NO_CLOTH, np.float32), eyeballs=eyes, eye_light=0.6,
+        layers=mouth[:0], lip_line=mouth,
         lips=mouth, lids=eyes, chin_height=6.2, points=rows, mouth_inside=rows.upper_lip,
         mouth_gain=np.ones(1),
-        landmarks=tuple(zip(rows.mouth_corners.tolist(), (61, 291), strict=True)),
+        landmarks=tuple(zip(rows.pairs[8:].tolist(), (61, 291), strict=True)),
     )  # fmt: skip
     lighting = Lighting(
         directions=np.array([[0.3, 0.4, 1.0]]), colours=np.ones((1, 3)), ambient=np.full(3, 0.4)
     )
     backdrop = np.full((SIZE_PX, SIZE_PX, 3), 0.1, np.float32)
     surroundings = Surroundings(lighting, backdrop, framing_spread=spread)
-    return MeshHead(
-        mesh,
-        Scene(parts, SIZE_PX),
-        rig=lambda state: {"jawOpen": float(state.visemes[0])},
-        openness=np.ones(len(points), np.float32),
-        surroundings=surroundings,
-        rng=np.random.default_rng(seed),
-    )
+    rng = np.random.default_rng(seed)
+    return MeshHead(mesh, rng, size_px=SIZE_PX, surroundings=surroundings)
 
 
 def test_units_move_only_their_vertices():
@@ -153,14 +148,14 @@ def test_the_collar_dips_in_front():
 
 def test_a_falling_jaw_is_measured_as_a_gap():
     made = head()
-    closed, opened = (made.points(state).measures() for state in (FaceState(), JAW))
+    closed, opened = (measures(made.points(state)) for state in (FaceState(), JAW))
     assert opened[0] > closed[0] + 0.2
     np.testing.assert_allclose(opened[1:], closed[1:], rtol=0.05)
 
 
 def test_measures_know_neither_place_nor_size_nor_tilt():
     moved = FaceState(shift_x=0.1, shift_y=-0.05, roll=0.2)
-    plain, tilted = (head().points(state).measures() for state in (FaceState(), moved))
+    plain, tilted = (measures(head().points(state)) for state in (FaceState(), moved))
     np.testing.assert_allclose(plain, tilted, rtol=0.02, atol=0.005)
 
 
@@ -168,7 +163,7 @@ def test_canonical_points_are_those_of_the_same_vertices():
     moved = FaceState(shift_x=0.1, yaw=0.2, roll=0.1)
     found = head().canonical_points(moved)
     assert np.isfinite(found).all(1).sum() == 2
-    corners = head().points(moved).mouth_corners
+    corners = head().points(moved)[MOUTH_CORNERS]
     np.testing.assert_allclose(found[points_of((61, 291))], corners, atol=1e-3)
 
 
@@ -177,14 +172,16 @@ def mouth(opening):
     vertices = np.array(
         [[0, opening / 2, 0], [0, -opening / 2, 0], [-0.2, 0, 0], [0.2, 0, 0]], np.float32
     )
-    rows = FaceRows(*[np.array([2, 3])] * 5, upper_lip=np.array([0]), lower_lip=np.array([1]))
+    pairs = np.tile([2, 3], 5)
+    rows = FaceRows(pairs, upper_lip=np.array([0]), lower_lip=np.array([1]))
     return vertices, rows
 
 
 def light(opening, *points):
     vertices, rows = mouth(opening)
-    points = np.array(points, np.float32)
-    return mouth_openness(vertices, points, rows, gain=np.ones(len(points)))
+    inside = np.arange(len(vertices), len(vertices) + len(points))
+    vertices = np.concatenate([vertices, np.array(points, np.float32)])
+    return mouth_openness(vertices, inside, rows, gain=np.ones(len(points)))
 
 
 def test_it_gets_lighter_in_a_mouth_as_it_opens():

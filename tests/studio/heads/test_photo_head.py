@@ -7,7 +7,6 @@ import pytest
 from head_packs import write_ict_pack
 
 from joyflash_cli.studio.heads import photo_head
-from joyflash_cli.studio.heads.face_points import FacePoints
 from joyflash_cli.studio.heads.face_state import FaceState
 from joyflash_cli.studio.heads.ict_pack import load_ict
 from joyflash_cli.studio.heads.mesh_head import head_turn
@@ -85,7 +84,7 @@ def test_beside_the_mouth_nothing_is_changed():
 def cheeks(colour):
     eyes = np.array([[10.0, 20.0], [50.0, 20.0]])
     mouth = np.array([[20.0, 40.0], [40.0, 40.0]])
-    points = FacePoints(eyes, eyes, eyes, eyes, mouth, mouth[0], mouth[0])
+    points = np.concatenate([eyes, eyes, eyes, eyes, mouth, mouth[:1], mouth[:1]])
     return np.full((64, 64, 3), colour, np.uint8), points
 
 
@@ -115,8 +114,8 @@ def head(tmp_path_factory):
     wave = 120 + 60 * np.sin(9 * columns) * np.cos(7 * rows)
     pixels = np.stack([wave, wave * 0.8, wave * 0.7], -1).astype(np.uint8)
     photo = Photo(pixels, place - place.mean(0) + [0.5, 0.45])
-    pairs = [np.array(pair) for pair in ((36, 45), (39, 42), (38, 43), (26, 31), (48, 54))]
-    rows = FaceRows(*pairs, upper_lip=np.array([66]), lower_lip=np.array([54]))
+    pairs = np.array([36, 45, 39, 42, 38, 43, 26, 31, 48, 54])
+    rows = FaceRows(pairs, upper_lip=np.array([66]), lower_lip=np.array([54]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(photo_head, "face_rows", lambda pack: rows)
         return photo, PhotoHead(ict, photo, size_px=SIZE_PX)

@@ -10,8 +10,9 @@ from joyflash_cli.studio.heads.rasteriser import (
     Material,
     Part,
     Scene,
-    vertex_normals,
+    Surface,
 )
+from joyflash_cli.studio.heads.rasteriser_kernels import vertex_normals
 
 SIZE = 32
 BACKGROUND = np.full((SIZE, SIZE, 3), 0.5, np.float32)
@@ -32,7 +33,7 @@ def plain(red: int, green: int, blue: int, alpha: int = 255) -> np.ndarray:
 
 def square(material: Material, first_row: int = 0, *, flipped: bool = False) -> Part:
     triangles = TRIANGLES[:, ::-1] if flipped else TRIANGLES
-    return Part(np.arange(4) + first_row, UV, triangles, material)
+    return Part(Surface(np.arange(4) + first_row, UV, triangles), material)
 
 
 def draw(parts: list[Part], vertices: np.ndarray, **overrides: np.ndarray) -> np.ndarray:
@@ -163,8 +164,8 @@ def test_openness_is_high_outside_a_cube_and_low_inside_it() -> None:
     vertices = np.concatenate([corners, inside])
     normals = np.concatenate([corners / np.sqrt(3), np.tile([0.0, 0, 1], (3, 1))])
     parts = [
-        Part(np.arange(8), np.zeros((8, 2), np.float32), triangles, Material(plain(1, 1, 1))),
-        Part(np.arange(8, 11), np.zeros((3, 2)), np.array([[0, 1, 2]]), Material(plain(1, 1, 1))),
+        Part(Surface(rows, np.zeros((len(rows), 2)), faces), Material(plain(1, 1, 1)))
+        for rows, faces in ((np.arange(8), triangles), (np.arange(8, 11), np.array([[0, 1, 2]])))
     ]
     openness = Scene(parts, SIZE).openness(vertices, normals.astype(np.float32))
     assert (openness[:8] > 0.9).all()

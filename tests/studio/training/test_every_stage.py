@@ -12,7 +12,7 @@ from toy_run import lines
 from joyflash_cli.cli.app import run
 from joyflash_cli.model.config import TINY
 from joyflash_cli.studio.clips import sources
-from joyflash_cli.studio.heads import assets
+from joyflash_cli.studio.heads import makehuman_pack
 from joyflash_cli.studio.speech import speech_build
 from joyflash_cli.studio.speech.phonemes import Phoneme
 from joyflash_cli.studio.training.stages import STAGES
@@ -79,7 +79,7 @@ def packs(tmp_path, monkeypatch):
     with wave.open(str(recordings / "take.wav"), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes(np.full(16_000, 900, "<i2").tobytes())
-    monkeypatch.setattr(assets, "load_makehuman", lambda _folder: None)
+    monkeypatch.setattr(makehuman_pack, "load_makehuman", lambda _folder: None)
     pack = sources.Pack(
         "speech", "speech", 2, sources.checksum(folder / "speech"), "CC0-1.0", "toys", ("here",)
     )

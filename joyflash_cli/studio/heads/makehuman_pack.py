@@ -6,12 +6,11 @@ decimetres, y up, the face looking along +z.
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
-from joyflash_cli.errors import DataError
-from joyflash_cli.studio.heads.textures import read_texture
+from joyflash_cli.studio.heads.packs import read_pack, read_texture
+from joyflash_cli.studio.heads.rasteriser import Surface
 
 PACK_FILE = "makehuman_head_cc0.npz"
 TEXTURE_FOLDER = "mh_textures"
@@ -37,18 +36,14 @@ class Proxy:
         weight: ``(vertices, 3)`` their weights.
         offset: ``(vertices, 3)`` added, scaled by the head's size along each axis.
         scale: ``(3, 3)`` per axis: two head vertices and their distance at scale 1.
-        rows: ``(corners,)`` proxy vertex behind each corner.
-        uv: ``(corners, 2)`` texture coordinates.
-        triangles: ``(triangles, 3)`` indices of corners.
+        surface: Its triangles.
     """
 
     reference: np.ndarray
     weight: np.ndarray
     offset: np.ndarray
     scale: np.ndarray
-    rows: np.ndarray
-    uv: np.ndarray
-    triangles: np.ndarray
+    surface: Surface
 
     def fit(self, head: np.ndarray) -> np.ndarray:
         """Proxy vertices ``(vertices, 3)`` on head vertices ``(head vertices, 3)``."""
@@ -68,7 +63,7 @@ class MakeHumanAssets:
 
     Attributes:
         vertices: ``(head vertices, 3)`` float32 base head.
-        rows: ``(corners,)`` head vertex behind each corner; also ``uv`` and ``triangles``.
+        surface: The head's triangles.
         units: ARKit unit name to its displacement ``(head vertices, 3)``.
         macros: Macro target name (sex, age, ancestry, weight) to its displacement.
         details: Detail target name to its displacement (float16 to save memory).
@@ -77,9 +72,7 @@ class MakeHumanAssets:
     """
 
     vertices: np.ndarray
-    rows: np.ndarray
-    uv: np.ndarray
-    triangles: np.ndarray
+    surface: Surface
     units: dict[str, np.ndarray]
     macros: dict[str, np.ndarray]
     details: dict[str, np.ndarray]
@@ -114,17 +107,10 @@ def load_makehuman(assets_dir: Path) -> MakeHumanAssets:
     Raises:
         DataError: A file is missing or is not a head pack.
     """
-    pack_path, textures = Path(assets_dir) / PACK_FILE, Path(assets_dir) / TEXTURE_FOLDER
-    hint = f"point --assets at the folder that holds {PACK_FILE} and {TEXTURE_FOLDER}/"
-    if not pack_path.is_file():
-        raise DataError(f"The head pack {pack_path} does not exist", hint=hint)
-    if not textures.is_dir():
-        raise DataError(f"The texture folder {textures} does not exist", hint=hint)
-    try:
-        with np.load(pack_path) as pack:
-            return _unpack(pack, textures)
-    except (KeyError, ValueError, OSError, EOFError, BadZipFile) as error:
-        raise DataError(f"{pack_path} is not a MakeHuman head pack: {error}", hint=hint) from error
+    pack, textures = Path(assets_dir) / PACK_FILE, Path(assets_dir) / TEXTURE_FOLDER
+    return read_pack(
+        pack, lambda arrays: _unpack(arrays, textures), kind="a MakeHuman", folder=textures
+    )
 
 
 def _unpack(pack: np.lib.npyio.NpzFile, textures: Path) -> MakeHumanAssets:
@@ -138,9 +124,7 @@ def _unpack(pack: np.lib.npyio.NpzFile, textures: Path) -> MakeHumanAssets:
     proxies["teeth"] = _show_upper_teeth(proxies["teeth"], units["jawOpen"])
     return MakeHumanAssets(
         vertices=pack["V"].astype(np.float32),
-        rows=pack["vi"].astype(np.int64),
-        uv=pack["uv"],
-        triangles=pack["tri"].astype(np.int64),
+        surface=_surface(pack, ""),
         units=units,
         macros=targets("macro", np.float32),
         details=targets("det", np.float16),
@@ -166,7 +150,10 @@ def _proxy(pack: np.lib.npyio.NpzFile, name: str) -> Proxy:
         weight=pack[f"p/{name}/w"],
         offset=pack[f"p/{name}/off"],
         scale=pack[f"p/{name}/sc"],
-        rows=pack[f"p/{name}/vi"].astype(np.int64),
-        uv=pack[f"p/{name}/uv"],
-        triangles=pack[f"p/{name}/tri"].astype(np.int64),
+        surface=_surface(pack, f"p/{name}/"),
     )
+
+
+def _surface(pack: np.lib.npyio.NpzFile, prefix: str) -> Surface:
+    rows, triangles = (pack[f"{prefix}{name}"].astype(np.int64) for name in ("vi", "tri"))
+    return Surface(rows, pack[f"{prefix}uv"], triangles)
