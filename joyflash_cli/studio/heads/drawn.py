@@ -98,8 +98,8 @@ class DrawnHead:
     def points(self, state: FaceState) -> np.ndarray:
         """Points ``(12, 2)`` of the face in the picture of a face state, see ``FACE_POINTS``."""
         pose, mouth = self._pose(state), shape_mouth(self.identity, state)
-        lids = np.array([lid_curves(self.identity, state, side) for side in (-1.0, 1.0)])
-        lids = pose.to_pixels(lids.reshape(-1, 2), EYE_LIFT).reshape(lids.shape)
+        curves = np.array([lid_curves(self.identity, state, side) for side in (-1.0, 1.0)])
+        lids = pose.to_pixels(curves.reshape(-1, 2), EYE_LIFT).reshape(2, 2, -1, 2)
         left, right = lids[:, 0]
         corners, middle = mouth.outer_upper[[0, -1]], len(mouth.inner_upper) // 2
         lips = np.array([*corners, mouth.inner_upper[middle], mouth.inner_lower[middle]])

@@ -258,12 +258,13 @@ def _parts(wardrobe: IctWardrobe, person: IctPerson, rng: np.random.Generator) -
         surface = ict.surfaces[name]
         return Part(surface if uv is None else replace(surface, uv=uv), material)
 
-    skin = {"tint": tuple(person.skin_tint), "specular": 0.08, "gloss": 16, "softness": 1.0}
-    painted = (
-        (name, paint_skin(wardrobe.tiles[name], texture, person.paint, rng))
-        for name in ("face", "back")
-    )
-    parts = [part(name, Material(paint, **skin)) for name, paint in painted]
+    parts = []
+    for name in ("face", "back"):
+        painted = paint_skin(wardrobe.tiles[name], texture, person.paint, rng)
+        skin = Material(
+            painted, tint=tuple(person.skin_tint), specular=0.08, gloss=16, softness=1.0
+        )
+        parts.append(part(name, skin))
     eye = Material(paint_eye(person.iris, rng), tint=(0.92, 0.9, 0.9), specular=0.5, gloss=80)
     parts += [part(name, eye, _eye_uv(ict, name)) for name in ("left_eye", "right_eye")]
     lash = paint_lashes(np.minimum(person.hair_colour * 0.5, 40), rng)

@@ -109,7 +109,7 @@ class MeshHead:
             surroundings = Surroundings(sample_lighting(rng), sample_background(rng, size_px))
         self._surroundings = surroundings
         self._mouth_gain = mesh.mouth_gain * exposure_for(mesh.parts[0].material)
-        self._inside = np.isin(faces, mesh.mouth_inside).all(axis=1)
+        self._inside = np.asarray(np.isin(faces, mesh.mouth_inside).all(axis=1))
         eyes = mesh.vertices[mesh.eyeballs]
         self._eye_centre = (eyes.max(0) + eyes.min(0)) / 2
         self._follow = _head_weight(mesh.vertices, mesh.chin_height)
