@@ -2,16 +2,16 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from joyflash_cli.errors import DataError
-from joyflash_cli.studio.clips.motion import MotionConfig, MotionTracks, sample_motion
-from joyflash_cli.studio.clips.shards import build_shards
+from joyflash_cli.studio.clips.motion import MotionConfig, sample_motion
+from joyflash_cli.studio.clips.shards import Building, build_shards, rendered
 from joyflash_cli.studio.heads.face_points import measures
 from joyflash_cli.studio.heads.face_state import HELD_OUT_EVERY, FaceState, Head, Split
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
@@ -139,15 +139,6 @@ def _photo_surroundings(rng: np.random.Generator, size_px: int) -> "Surroundings
     return Surroundings(sample_lighting(rng), background, framing_spread=PHOTO_FRAMING_SPREAD)
 
 
-def face_states(visemes: np.ndarray, motion: MotionTracks) -> Iterator[FaceState]:
-    """One state a frame of visemes ``(F, 6)`` and what the voice does not explain."""
-    tracks = {track.name: getattr(motion, track.name) for track in fields(motion)}
-    for i, weights in enumerate(visemes):
-        yield FaceState(
-            visemes=weights, **{name: float(track[i]) for name, track in tracks.items()}
-        )
-
-
 def cut_speech(
     utterance: "Utterance", rng: np.random.Generator, *, num_frames: int, fps: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -175,7 +166,7 @@ def speaking_clip(
     num_frames: int,
     fps: int,
     amplitudes: MotionConfig,
-    sway: Callable[[MotionTracks], MotionTracks] | None = None,
+    sway: Callable[[dict], dict] | None = None,
 ) -> dict:
     """A head that says a random stretch of speech: frames, tracks, sound, and whose voice it is.
 
@@ -194,11 +185,14 @@ def speaking_clip(
     visemes[:, 0] *= rng.uniform(0.85, 1.15)
     motion = sample_motion(num_frames, rng, config=amplitudes, fps=fps)
     motion = motion if sway is None else sway(motion)
-    states = list(face_states(visemes, motion))
+    states = [
+        FaceState(visemes=row, **{name: float(track[i]) for name, track in motion.items()})
+        for i, row in enumerate(visemes)
+    ]
     return {
         "frames": np.stack([head.render(state) for state in states]),
         "visemes": visemes,
-        "blink": motion.blink.astype(np.float32),
+        "blink": motion["blink"].astype(np.float32),
         "lips": measures(np.stack([head.points(state) for state in states])),
         "waveform": waveform,
         "mouth_box": np.array(head.mouth_box, np.int32),
@@ -234,46 +228,27 @@ def render_clip(
     return clip | {"about": who | clip["about"]}
 
 
-@functools.cache
-def _resources(config: ClipsConfig, assets_dir: Path, speech_path: Path) -> tuple:
-    """Assets and utterances, loaded once per worker process."""
+def _load(config: ClipsConfig, assets_dir: Path, speech_path: Path) -> dict:
     from joyflash_cli.studio.speech.speech import load_speech
 
-    return load_heads(config, assets_dir), load_speech(speech_path, split=config.split)
-
-
-def _render(places: range, *, config: ClipsConfig, assets_dir: Path, speech_path: Path) -> list:
-    assets, speech = _resources(config, assets_dir, speech_path)
-    return [render_clip(i, config, assets=assets, speech=speech) for i in places]
+    heads = load_heads(config, assets_dir)
+    return {"assets": heads, "speech": load_speech(speech_path, split=config.split)}
 
 
 def build_clips(
-    config: ClipsConfig,
-    *,
-    assets_dir: Path,
-    speech_path: Path,
-    out_dir: Path,
-    processes: int = 2,
-    on_shard: Callable[[int, int], None] | None = None,
+    config: ClipsConfig, *, assets_dir: Path, speech_path: Path, **build: Unpack[Building]
 ) -> None:
-    """Render every missing shard, see ``build_shards``.
+    """Render every missing shard.
 
     Args:
         config: What to render.
         assets_dir: Folder of the head packs.
         speech_path: File written by ``build_speech``.
-        out_dir: Folder of the shards.
-        processes: Worker processes.
-        on_shard: Told (shards done, shards in all).
+        build: See ``Building``.
     """
-    build_shards(
-        functools.partial(_render, config=config, assets_dir=assets_dir, speech_path=speech_path),
-        config.num_clips,
-        per_shard=config.clips_per_shard,
-        out_dir=out_dir,
-        processes=processes,
-        on_shard=on_shard,
-    )
+    given = (config, assets_dir, speech_path)
+    make = functools.partial(rendered, render=render_clip, load=_load, given=given)
+    build_shards(make, config.num_clips, per_shard=config.clips_per_shard, **build)
 
 
 class ClipStore:

@@ -9,9 +9,10 @@ nothing learns from them unawares.
 
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
@@ -22,12 +23,12 @@ from joyflash_cli.studio.clips.mesh_points import (
     EYE_POINTS,
     LIP_POINTS,
     NUM_POINTS,
+    cut_turned,
     face_points,
     framing_of,
     into_frame,
 )
-from joyflash_cli.studio.clips.shards import build_shards
-from joyflash_cli.studio.clips.turned_cut import cut_turned
+from joyflash_cli.studio.clips.shards import Building, build_shards
 from joyflash_cli.studio.heads.face_points import box_around, measures
 from joyflash_cli.studio.heads.face_state import VISEMES, Split
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
@@ -40,17 +41,15 @@ BLINK_BELOW, SHUT_AT = 0.85, 0.4
 
 @dataclass(frozen=True)
 class FilmClipsConfig:
-    """Which films become clips.
+    """Which films become clips; what is not named here is as for ``ClipsConfig``.
 
     Attributes:
         folder: Below the assets folder, with ``clips.json``; empty leaves films out.
         num_frames: Video frames per clip; 73 are 19 latents. Longer films give several clips.
-        size_px: Width and height.
         fps: Frames per second of films and clips.
         mirrored: Whether every clip comes a second time, mirrored.
         smoothing_frames: Standard deviation of the Gaussian that calms the recorded points.
         held_out: People (as ``clips.json`` calls them) who are kept from training.
-        clips_per_shard: A killed run loses at most one shard.
     """
 
     folder: str = ""
@@ -106,14 +105,10 @@ def read_films(folder: Path) -> list[FilmRecord]:
         entries = json.loads((folder / "clips.json").read_text(encoding="utf-8"))
         persons = sorted({entry["person"] for entry in entries})
         return [
-            FilmRecord(
-                folder / entry["file"],
-                entry["person"],
-                persons.index(entry["person"]),
-                entry.get("text", ""),
-            )
+            FilmRecord(folder / entry["file"], person := entry["person"], persons.index(person),
+                       entry.get("text", ""))
             for entry in entries
-        ]
+        ]  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         message = f"{folder} is not a folder of films: {error}"
         raise DataError(message, hint="it needs clips.json; see docs/training.md") from error
@@ -170,21 +165,19 @@ def pointed_clip(frames: np.ndarray, framed: np.ndarray, about: dict) -> dict:
     """
     size_px = frames.shape[1]
     who = {name: about[name] for name in ("identity", "kind")} | {"photo": True}
+    boxes = {
+        name: box_around(framed[:, points].reshape(-1, 2), size_px)
+        for name, points in (("mouth", LIP_POINTS), ("eyes", EYE_POINTS))
+    }
     return {
         "frames": frames,
         "visemes": np.full((len(frames), len(VISEMES)), np.nan, np.float32),
         "blink": np.zeros(len(frames), np.float32),
         "lips": measures(face_points(framed)),
         "waveform": np.zeros(0, np.float32),
-        "mouth_box": _box(framed[:, LIP_POINTS], size_px),
-        "eyes_box": _box(framed[:, EYE_POINTS], size_px),
+        **{f"{name}_box": np.array(box, np.int32) for name, box in boxes.items()},
         "about": who | about | {"mirrored": False},
     }
-
-
-def _box(points: np.ndarray, size_px: int) -> np.ndarray:
-    """The box of rendered heads around points ``(F, n, 2)`` in fractions of the side."""
-    return np.array(box_around(points.reshape(-1, 2), size_px), np.int32)
 
 
 def smoothed(points: np.ndarray, frames: float) -> np.ndarray:
@@ -224,37 +217,20 @@ def _cut(
 
 
 def build_film_clips(
-    config: FilmClipsConfig,
-    *,
-    films_dir: Path,
-    out_dir: Path,
-    split: Split,
-    processes: int = 2,
-    on_shard: Callable[[int, int], None] | None = None,
+    config: FilmClipsConfig, *, films_dir: Path, split: Split, **build: Unpack[Building]
 ) -> None:
-    """Cut every missing shard, see ``build_shards``.
+    """Cut every missing shard.
 
     Args:
         config: Which films, and how they are cut.
         films_dir: Folder of the films.
-        out_dir: Folder of the shards.
         split: ``held-out`` takes the people that the configuration names, ``train`` the others.
-        processes: Worker processes.
-        on_shard: Told (shards done, shards in all).
+        build: See ``Building``.
 
     Raises:
         DataError: The folder, a film or its points cannot be used.
     """
-    films = [
-        film
-        for film in read_films(films_dir)
-        if (film.person in config.held_out) == (split == "held-out")
-    ]
-    build_shards(
-        functools.partial(_cut, config=config, films=films, split=split),
-        len(films),
-        per_shard=config.clips_per_shard,
-        out_dir=out_dir,
-        processes=processes,
-        on_shard=on_shard,
-    )
+    held_out = split == "held-out"
+    films = [film for film in read_films(films_dir) if (film.person in config.held_out) == held_out]
+    cut = functools.partial(_cut, config=config, films=films, split=split)
+    build_shards(cut, len(films), per_shard=config.clips_per_shard, **build)

@@ -32,24 +32,10 @@ class MotionConfig:
     blink_every_s: tuple[float, float] = (1.8, 4.5)
 
 
-@dataclass(frozen=True)
-class MotionTracks:
-    """Per-frame tracks ``(F,)`` in the units of ``FaceState``."""
-
-    yaw: np.ndarray
-    pitch: np.ndarray
-    roll: np.ndarray
-    shift_x: np.ndarray
-    shift_y: np.ndarray
-    blink: np.ndarray
-    smile: np.ndarray
-    brow: np.ndarray
-
-
 def sample_motion(
     num_frames: int, rng: np.random.Generator, *, config: MotionConfig, fps: int = 25
-) -> MotionTracks:
-    """Smooth random tracks of one clip."""
+) -> dict[str, np.ndarray]:
+    """Smooth random tracks ``(F,)`` of one clip by the names and in the units of ``FaceState``."""
     time_s = np.arange(num_frames) / fps
 
     def sway(amplitude: float) -> np.ndarray:
@@ -58,7 +44,7 @@ def sample_motion(
         quick = np.sin(2 * np.pi * rng.uniform(0.4, 0.8) * time_s + rng.uniform(0, 2 * np.pi))
         return amplitude * (0.75 * slow + 0.25 * quick)
 
-    return MotionTracks(
+    return dict(
         yaw=rng.normal(0, config.base_yaw) + sway(config.sway_yaw),
         pitch=rng.normal(0, config.base_pitch) + sway(config.sway_pitch),
         roll=rng.normal(0, config.base_roll) + sway(config.sway_roll),

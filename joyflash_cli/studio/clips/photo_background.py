@@ -47,7 +47,10 @@ def _room(rng: np.random.Generator, size_px: int) -> Canvas:
     x, y = _axes(size_px)
     picture = np.where((x > corner)[..., None], picture * rng.uniform(0.7, 0.95), picture)
     for _ in range(int(rng.integers(0, 4))):
-        _box(picture, rng, muted_colour(rng, 0.1, 0.9), min_side=0.1, max_side=0.5)
+        colour = muted_colour(rng, 0.1, 0.9)
+        left, top = rng.uniform(-0.2, 1.0, 2)
+        width, height = rng.uniform(0.1, 0.5, 2)
+        _fill(picture, left, top, left + width, top + height, colour)
     light = np.exp(0.5 * rng.normal() * (x - 0.5) + 0.5 * rng.normal() * (y - 0.5))
     return picture * light[..., None]
 
@@ -146,19 +149,6 @@ def _axes(size_px: int) -> tuple[np.ndarray, np.ndarray]:
     axis = (np.arange(size_px) + 0.5) / size_px
     x, y = np.meshgrid(axis, axis)
     return x, y
-
-
-def _box(
-    picture: Canvas,
-    rng: np.random.Generator,
-    colour: np.ndarray,
-    *,
-    min_side: float,
-    max_side: float,
-) -> None:
-    left, top = rng.uniform(-0.2, 1.0, 2)
-    width, height = rng.uniform(min_side, max_side, 2)
-    _fill(picture, left, top, left + width, top + height, colour)
 
 
 def _fill(

@@ -6,10 +6,9 @@ and ``photos.npz`` (their points). What moves is the photograph itself, see ``he
 
 import functools
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
@@ -20,12 +19,12 @@ from joyflash_cli.studio.clips.mesh_points import (
     MIRRORED_68,
     NUM_POINTS,
     USUAL_68,
+    cut_turned,
     framing_of,
     into_frame,
 )
-from joyflash_cli.studio.clips.motion import MotionConfig, MotionTracks
-from joyflash_cli.studio.clips.shards import build_shards
-from joyflash_cli.studio.clips.turned_cut import cut_turned
+from joyflash_cli.studio.clips.motion import MotionConfig
+from joyflash_cli.studio.clips.shards import Building, build_shards, rendered
 from joyflash_cli.studio.heads.face_state import Split, is_held_out
 
 if TYPE_CHECKING:
@@ -40,14 +39,11 @@ POSE_SHARE = 0.8
 
 @dataclass(frozen=True)
 class PhotoClipsConfig:
-    """Which photographs speak, and how often.
+    """Which photographs speak, and how often; what is not named here is as for ``ClipsConfig``.
 
     Attributes:
         num_clips: Clips in all; photographs take turns. 0 leaves photographs out.
         folder: Of the photographs, below the assets folder.
-        num_frames: Video frames per clip.
-        size_px: Width and height.
-        fps: Video frames per second.
         max_gap: Lips further apart than this (in outer eye distances) are not closed: left out.
         max_yaw: Faces turned further away than this are left out; 0 is frontal, 0.5 a half profile.
         max_error: Heads that fit their points worse than this (in sides) are left out.
@@ -56,7 +52,6 @@ class PhotoClipsConfig:
         shift_spread: The same of its place, in sides.
         split: ``held-out`` uses every tenth person and held-out voices.
         seed: Of speech, motion and framing.
-        clips_per_shard: A killed run loses at most one shard.
         motion: Amplitudes of sway and blinks; a photograph keeps its own pose.
     """
 
@@ -111,12 +106,12 @@ def read_photos(folder: Path) -> list[PhotoRecord]:
         persons = sorted({entry["person"] for entry in entries})
         records = [
             PhotoRecord(
-                path=folder / entry["file"],
-                person=entry["person"],
-                identity=persons.index(entry["person"]),
-                gap=float(entry["gap"]),
-                yaw=float(entry["yaw"]),
-                points=points[index],
+                folder / entry["file"],
+                person := entry["person"],
+                persons.index(person),
+                float(entry["gap"]),
+                float(entry["yaw"]),
+                points[index],
             )
             for index, entry in enumerate(entries)
         ]
@@ -213,41 +208,22 @@ def render_photo_clip(
     return clip | {"about": who | clip["about"]}
 
 
-def _around_own_pose(motion: MotionTracks) -> MotionTracks:
+def _around_own_pose(motion: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Sways around the photograph's pose and expression instead of a drawn one."""
-    turned = {
-        name: POSE_SHARE * (getattr(motion, name) - getattr(motion, name).mean())
-        for name in ("yaw", "pitch", "roll", "shift_x", "shift_y")
-    }
-    smile = 0.5 * (motion.smile - motion.smile.min())
-    return replace(motion, **turned, smile=smile, brow=motion.brow - motion.brow.min())
+    poses = {name: motion[name] for name in ("yaw", "pitch", "roll", "shift_x", "shift_y")}
+    turned = {name: POSE_SHARE * (track - track.mean()) for name, track in poses.items()}
+    smile, brow = (motion[name] - motion[name].min() for name in ("smile", "brow"))
+    return motion | turned | {"smile": 0.5 * smile, "brow": brow}
 
 
-@functools.cache
-def _resources(
-    config: PhotoClipsConfig, assets_dir: Path, photos_dir: Path, speech_path: Path
-) -> tuple:
-    """Pack, photographs and utterances, loaded once per worker process."""
+def _load(config: PhotoClipsConfig, assets_dir: Path, photos_dir: Path, speech_path: Path) -> dict:
     from joyflash_cli.studio.heads.ict_pack import load_ict
     from joyflash_cli.studio.heads.rig import units_in_use
     from joyflash_cli.studio.speech.speech import load_speech
 
     photos = speaking_photos(read_photos(photos_dir), config)
     speech = load_speech(speech_path, split=config.split)
-    return load_ict(assets_dir, units=units_in_use()), photos, speech
-
-
-def _render(
-    places: range,
-    *,
-    config: PhotoClipsConfig,
-    assets_dir: Path,
-    photos_dir: Path,
-    speech_path: Path,
-) -> list[dict]:
-    ict, photos, speech = _resources(config, assets_dir, photos_dir, speech_path)
-    clips = (render_photo_clip(i, config, ict=ict, photos=photos, speech=speech) for i in places)
-    return [clip for clip in clips if clip is not None]
+    return {"ict": load_ict(assets_dir, units=units_in_use()), "photos": photos, "speech": speech}
 
 
 def build_photo_clips(
@@ -256,33 +232,17 @@ def build_photo_clips(
     assets_dir: Path,
     photos_dir: Path,
     speech_path: Path,
-    out_dir: Path,
-    processes: int = 2,
-    on_shard: Callable[[int, int], None] | None = None,
+    **build: Unpack[Building],
 ) -> None:
-    """Render every missing shard, see ``build_shards``.
+    """Render every missing shard.
 
     Args:
         config: Which photographs, and how much.
         assets_dir: Folder of the head packs.
         photos_dir: Folder of the photographs.
         speech_path: File written by ``build_speech``.
-        out_dir: Folder of the shards.
-        processes: Worker processes.
-        on_shard: Told (shards done, shards in all).
+        build: See ``Building``.
     """
-    render = functools.partial(
-        _render,
-        config=config,
-        assets_dir=assets_dir,
-        photos_dir=photos_dir,
-        speech_path=speech_path,
-    )
-    build_shards(
-        render,
-        config.num_clips,
-        per_shard=config.clips_per_shard,
-        out_dir=out_dir,
-        processes=processes,
-        on_shard=on_shard,
-    )
+    given = (config, assets_dir, photos_dir, speech_path)
+    make = functools.partial(rendered, render=render_photo_clip, load=_load, given=given)
+    build_shards(make, config.num_clips, per_shard=config.clips_per_shard, **build)

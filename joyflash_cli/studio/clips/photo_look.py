@@ -4,11 +4,10 @@ The look of a clip (light, colour cast, lens, compression) is drawn once and sta
 sensor's noise is new in every frame.
 """
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
-
-from joyflash_cli.studio.clips.jpeg import jpeg_round_trip
 
 DISPLAY_GAMMA = 2.2
 
@@ -149,3 +148,13 @@ def _through_small(picture: np.ndarray, resolution: float) -> np.ndarray:
     small = zoom(picture, (resolution, resolution, 1), order=1, grid_mode=True, mode="nearest")
     scale = size_px / small.shape[0]
     return zoom(small, (scale, scale, 1), order=1, grid_mode=True, mode="nearest")
+
+
+def jpeg_round_trip(picture: np.ndarray, *, quality: int) -> np.ndarray:
+    """A picture ``(H, W, 3)`` uint8 as JPEG of quality 1..95, colour at half the resolution."""
+    from PIL import Image
+
+    stored = io.BytesIO()
+    Image.fromarray(picture).save(stored, "JPEG", quality=quality, subsampling=2)
+    with Image.open(stored) as decoded:
+        return np.asarray(decoded.convert("RGB"))

@@ -12,10 +12,9 @@ import numpy as np
 
 from joyflash_cli.media.inputs.picture import read_picture
 from joyflash_cli.studio.clips.film_clips import mirrored, pointed_clip
-from joyflash_cli.studio.clips.mesh_points import EYE_CORNERS, framing_of, into_frame
+from joyflash_cli.studio.clips.mesh_points import EYE_CORNERS, cut_turned, framing_of, into_frame
 from joyflash_cli.studio.clips.photo_clips import PhotoRecord, read_photos
 from joyflash_cli.studio.clips.shards import write_shard
-from joyflash_cli.studio.clips.turned_cut import cut_turned
 from joyflash_cli.studio.heads.face_state import Split, is_held_out
 
 LEAST_DIFFERENCE = 0.03

@@ -7,20 +7,32 @@ what), which comes last and marks it complete.
 
 import functools
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Required, TypedDict
 
 import numpy as np
 
+from joyflash_cli.files import write_whole
 from joyflash_cli.studio.spreading import spread
 
-MakeClips = Callable[[range], list[dict]]
-"""Makes the clips of some places; it must be picklable."""
+
+class Building(TypedDict, total=False):
+    """How shards are built.
+
+    Attributes:
+        out_dir: Folder of the shards; what is there stays.
+        processes: Worker processes.
+        on_shard: Told (shards done, shards in all).
+    """
+
+    out_dir: Required[Path]
+    processes: int
+    on_shard: Callable[[int, int], None]
 
 
 def build_shards(
-    make: MakeClips,
+    make: Callable[[range], list[dict]],
     num_places: int,
     *,
     per_shard: int,
@@ -28,34 +40,53 @@ def build_shards(
     processes: int = 2,
     on_shard: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write every missing shard; run again after a kill to go on.
+    """Write every missing shard; run again after a kill to go on. See ``Building``.
 
     Args:
-        make: Gives the clips of a shard's places.
+        make: Gives the clips of a shard's places; it can be pickled.
         num_places: Places in all: clips, films.
         per_shard: Places of one shard.
         out_dir: Folder of the shards.
         processes: Worker processes.
-        on_shard: Told (shards done, shards in all).
+        on_shard: Told how far it is.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
-    num_shards = -(-num_places // per_shard)
-    missing = [i for i in range(num_shards) if not (out_dir / f"shard-{i:04d}.json").exists()]
-    build = functools.partial(
-        _build_shard, make=make, num_places=num_places, per_shard=per_shard, out_dir=out_dir
-    )
+    starts = range(0, num_places, per_shard)
+    shards = [
+        (out_dir / f"shard-{index:04d}", range(start, min(start + per_shard, num_places)))
+        for index, start in enumerate(starts)
+    ]
+    missing = [(stem, places) for stem, places in shards if not Path(f"{stem}.json").exists()]
+    build = functools.partial(_build_shard, make=make)
     for done, _ in enumerate(spread(build, missing, processes=processes), 1):
         if on_shard is not None:
-            on_shard(num_shards - len(missing) + done, num_shards)
+            on_shard(len(shards) - len(missing) + done, len(shards))
 
 
-def _build_shard(
-    index: int, *, make: MakeClips, num_places: int, per_shard: int, out_dir: Path
-) -> int:
-    first = index * per_shard
-    places = range(first, min(first + per_shard, num_places))
-    write_shard(out_dir / f"shard-{index:04d}", make(places))
-    return index
+def _build_shard(shard: tuple[Path, range], *, make: Callable[[range], list[dict]]) -> None:
+    stem, places = shard
+    write_shard(stem, make(places))
+
+
+def rendered(
+    places: range, *, render: Callable[..., dict | None], load: Callable[..., dict], given: tuple
+) -> list[dict]:
+    """The clips of some places but those that ``render`` cannot make, for ``build_shards``.
+
+    Args:
+        places: Their indices.
+        render: Makes the clip of an index, the first of ``given`` and what was loaded.
+        load: Loads what it needs from ``given``, once a process.
+        given: Configuration and folders.
+    """
+    loaded = _loaded(load, *given)
+    clips = (render(place, given[0], **loaded) for place in places)
+    return [clip for clip in clips if clip is not None]
+
+
+@functools.cache
+def _loaded(load: Callable[..., dict], *given: Any) -> dict:
+    return load(*given)
 
 
 def write_shard(stem: Path, clips: list[dict]) -> None:
@@ -66,6 +97,4 @@ def write_shard(stem: Path, clips: list[dict]) -> None:
     names = ("visemes", "blink", "lips", "waveform", "mouth_box", "eyes_box")
     tensors = {name: np.stack([clip[name] for clip in clips]) for name in names}
     save_file(tensors, f"{stem}.safetensors")
-    partial = Path(f"{stem}.json.part")
-    partial.write_text(json.dumps([clip["about"] for clip in clips]))
-    os.replace(partial, f"{stem}.json")
+    write_whole(Path(f"{stem}.json"), json.dumps([clip["about"] for clip in clips]))

@@ -4,7 +4,7 @@ import numpy as np
 
 from joyflash_cli.media.inputs.face_points import LIPS_OUTER, NOSE_TIP, OUTLINE
 from joyflash_cli.media.inputs.similarity import Similarity, cut
-from joyflash_cli.studio.clips.jpeg import jpeg_round_trip
+from joyflash_cli.studio.clips.photo_look import jpeg_round_trip
 from joyflash_cli.studio.training.points_pictures import eyes_and_mouth
 
 _LOWER_FACE = OUTLINE[9:28]

@@ -89,11 +89,11 @@ def test_an_empty_folder_says_what_to_do(tmp_path):
 @given(st.integers(0, 10_000))
 def test_motion_is_bounded_and_scaled(seed):
     still = sample_motion(50, np.random.default_rng(seed), config=MotionConfig(scale=0.0))
-    assert np.ptp(still.yaw) == 0
+    assert np.ptp(still["yaw"]) == 0
     moving = sample_motion(50, np.random.default_rng(seed), config=MotionConfig(scale=1.0))
-    assert np.ptp(moving.yaw) <= 2 * MotionConfig().sway_yaw
-    assert moving.blink.min() >= 0
-    assert moving.blink.max() <= 1
+    assert np.ptp(moving["yaw"]) <= 2 * MotionConfig().sway_yaw
+    assert moving["blink"].min() >= 0
+    assert moving["blink"].max() <= 1
 
 
 class _Head:

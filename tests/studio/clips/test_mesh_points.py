@@ -11,11 +11,11 @@ from joyflash_cli.studio.clips.mesh_points import (
     MOUTH_CORNERS,
     NUM_POINTS,
     USUAL_68,
+    cut_turned,
     face_points,
     framing_of,
     into_frame,
 )
-from joyflash_cli.studio.clips.turned_cut import cut_turned
 from joyflash_cli.studio.heads.face_points import measures
 
 

@@ -7,13 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from joyflash_cli.studio.clips.jpeg import jpeg_round_trip
 from joyflash_cli.studio.clips.photo_background import (
     SCENES,
     fractal_noise,
     sample_photo_background,
 )
-from joyflash_cli.studio.clips.photo_look import PhotoLook, apply_photo_look, sample_photo_look
+from joyflash_cli.studio.clips.photo_look import (
+    PhotoLook,
+    apply_photo_look,
+    jpeg_round_trip,
+    sample_photo_look,
+)
 
 
 def rng(seed=0):
