@@ -48,7 +48,7 @@ def rehearse(
     """
     from joyflash_cli.media.inputs.sound import check_sound_file
     from joyflash_cli.render import RenderRequest, plan_render
-    from joyflash_cli.render.request import check_choices, check_not_exchanged, read_face
+    from joyflash_cli.render.request import check_choices, read_face
 
     sampler = files.description.sampler
     face_of = lru_cache(_REMEMBERED)(
@@ -59,10 +59,10 @@ def rehearse(
     failures: list[dict[str, object]] = []
     for row in plan.rows.mine("open"):
         try:
-            check_choices(files, row.seed, row.prompt)
-            check_not_exchanged(row.image_path, row.audio_path)
-            face = face_of(row.image_path)
-            request = RenderRequest(face, sound_of(row.audio_path), seed=row.seed, label=label)
+            image, audio = row.image_path, row.audio_path
+            check_choices(files, image, audio, seed=row.seed, prompt=row.prompt)
+            face = face_of(image)
+            request = RenderRequest(face, sound_of(audio), seed=row.seed, label=label)
             if label:
                 replace(request, scene=frame.scene(face)).drawn_label()
         except JoyFlashError as error:

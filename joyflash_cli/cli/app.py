@@ -15,8 +15,7 @@ from joyflash_cli.cli.batch import batch
 from joyflash_cli.cli.benchmark import benchmark
 from joyflash_cli.cli.config import config
 from joyflash_cli.cli.doctor import doctor
-from joyflash_cli.cli.evaluate import evaluate
-from joyflash_cli.cli.evaluate_parts import evaluate_parts
+from joyflash_cli.cli.evaluate import evaluate, evaluate_parts
 from joyflash_cli.cli.events import was_told
 from joyflash_cli.cli.help_text import GroupedCommand
 from joyflash_cli.cli.live import live
@@ -103,7 +102,15 @@ def joyflash(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         return
-    check_working_folder()
+    try:
+        os.getcwd()
+    except OSError as error:
+        # Libraries would end the whole program.
+        raise UsageError(
+            f"the working folder is gone: {error.strerror or error}",
+            hint="cd to a folder that exists",
+            code="E-FOLDER",
+        ) from error
     settings = known_settings(context.command)
     if not no_config:
         warnings = unknown_variables(settings)
@@ -111,22 +118,6 @@ def joyflash(
         say(*(f"joyflash: warning: {text}" for text in warnings))
     context.default_map = default_map(settings)
     context.obj = settings
-
-
-def check_working_folder() -> None:
-    """Refuses to work in a folder that was removed, where libraries end the whole program.
-
-    Raises:
-        UsageError: ``E-FOLDER``.
-    """
-    try:
-        os.getcwd()
-    except OSError as error:
-        raise UsageError(
-            f"the working folder is gone: {error.strerror or error}",
-            hint="cd to a folder that exists",
-            code="E-FOLDER",
-        ) from error
 
 
 def main() -> None:

@@ -8,25 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from joyflash_cli.cli import options as shared
 from joyflash_cli.cli.command_lines import ModelOptions
 from joyflash_cli.cli.help_text import DEVICE, MESSAGES
-from joyflash_cli.cli.options import (
-    Attention,
-    Checkpoint,
-    Compile,
-    Debug,
-    Device,
-    FastDecode,
-    NoFastDecode,
-    Offload,
-    ProfileName,
-    Quantize,
-    Quiet,
-    VaeDevice,
-    option,
-    say,
-    takes,
-)
+from joyflash_cli.cli.options import option, say, takes
 from joyflash_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,8 +24,8 @@ WARM_UP_S = 2.0
 class BenchmarkOptions(ModelOptions):
     """The command line of ``joyflash benchmark``."""
 
-    profile: ProfileName
-    checkpoint: Checkpoint = None
+    profile: shared.ProfileName
+    checkpoint: shared.Checkpoint = None
     image: Annotated[
         Path | None, option("--image", "Picture; default: one that the package carries.", "FILE")
     ] = None
@@ -61,26 +46,26 @@ class BenchmarkOptions(ModelOptions):
         str | None,
         option("--px", "With --random-weights: size of the video.", "WIDTHxHEIGHT"),
     ] = None
-    device: Device = "auto"
+    device: shared.Device = "auto"
     dtype: Annotated[str, option("--dtype", "auto, fp32, bf16 or fp16.", "NAME", group=DEVICE)] = (
         "auto"
     )
     threads: Annotated[
         int | None, option("--threads", "CPU threads; default: half the cores.", "N", min=1)
     ] = None
-    attention: Attention = "auto"
-    compile_layers: Compile = False
-    offload: Offload = "none"
-    quantize: Quantize = "none"
-    fast_decode: FastDecode = False
-    no_fast_decode: NoFastDecode = False
-    vae_device: VaeDevice = None
+    attention: shared.Attention = "auto"
+    compile_layers: shared.Compile = False
+    offload: shared.Offload = "none"
+    quantize: shared.Quantize = "none"
+    fast_decode: shared.FastDecode = False
+    no_fast_decode: shared.NoFastDecode = False
+    vae_device: shared.VaeDevice = None
     output: Annotated[
         Path | None, option("-o --output", "Write the JSON object here, too.", "FILE")
     ] = None
-    quiet: Quiet = False
+    quiet: shared.Quiet = False
     as_json: Annotated[bool, option("--json", "Print one JSON object.", group=MESSAGES)] = False
-    debug: Debug = False
+    debug: shared.Debug = False
 
     def placement(self, head_dim: int) -> "Placement":
         """The choices, checked as far as that goes without a checkpoint."""

@@ -8,48 +8,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from joyflash_cli.cli.completion import complete_dtype
+from joyflash_cli.cli import options as shared
 from joyflash_cli.cli.events import EventStream, open_events
 from joyflash_cli.cli.help_text import CONTROL, DEVICE, EXPERT, FILES, MESSAGES, MODEL, WORKERS
-from joyflash_cli.cli.options import (
-    AllowNoFace,
-    Attention,
-    AudioTrack,
-    Checkpoint,
-    Compile,
-    Debug,
-    Device,
-    Dtype,
-    FaceIndex,
-    FastDecode,
-    Frame,
-    Image,
-    Key,
-    LabelText,
-    MaxSize,
-    NoFastDecode,
-    Offload,
-    OutputFps,
-    Overwrite,
-    PictureArgument,
-    Profile,
-    Progress,
-    ProgressFd,
-    Prompt,
-    Quantize,
-    Quiet,
-    Sign,
-    SignThumbnail,
-    SignTimestamp,
-    Size,
-    SkipDamaged,
-    StageThreads,
-    Strict,
-    VaeDevice,
-    chosen_decoder,
-    option,
-    say,
-)
+from joyflash_cli.cli.options import chosen_decoder, option, say
 from joyflash_cli.cli.process import StopSignals
 from joyflash_cli.media.inputs.hearing import SoundChoices
 from joyflash_cli.streaming import StopRequested
@@ -147,11 +109,11 @@ class ModelOptions:
 class RenderOptions(ModelOptions):
     """The command line of ``joyflash render``."""
 
-    picture: PictureArgument = None
+    picture: shared.PictureArgument = None
     voice: Annotated[
         str | None, typer.Argument(metavar="AUDIO", help="Short for --audio.", show_default=False)
     ] = None
-    image: Image = None
+    image: shared.Image = None
     audio: Annotated[
         str | None,
         option("--audio", "Voice: any sound file, or - for WAV on stdin.", "FILE", group=FILES),
@@ -175,25 +137,25 @@ class RenderOptions(ModelOptions):
             group=FILES,
         ),
     ] = None
-    audio_track: AudioTrack = None
-    skip_damaged: SkipDamaged = False
-    strict: Strict = False
-    profile: Profile = "tiny"
-    checkpoint: Checkpoint = None
-    output_fps: OutputFps = None
+    audio_track: shared.AudioTrack = None
+    skip_damaged: shared.SkipDamaged = False
+    strict: shared.Strict = False
+    profile: shared.Profile = "tiny"
+    checkpoint: shared.Checkpoint = None
+    output_fps: shared.OutputFps = None
     seed: Annotated[
         int, option("--seed", "Same seed and number format, same video.", "N", group=MODEL, min=0)
     ] = 0
-    face: FaceIndex = None
-    allow_no_face: AllowNoFace = False
-    frame: Frame = None
-    size: Size = None
-    max_size: MaxSize = None
-    label: LabelText = ""
-    sign: Sign = None
-    key: Key = None
-    sign_thumbnail: SignThumbnail = False
-    sign_timestamp: SignTimestamp = ""
+    face: shared.FaceIndex = None
+    allow_no_face: shared.AllowNoFace = False
+    frame: shared.Frame = None
+    size: shared.Size = None
+    max_size: shared.MaxSize = None
+    label: shared.LabelText = ""
+    sign: shared.Sign = None
+    key: shared.Key = None
+    sign_thumbnail: shared.SignThumbnail = False
+    sign_timestamp: shared.SignTimestamp = ""
     look_ahead: Annotated[
         int | None,
         option(
@@ -215,8 +177,8 @@ class RenderOptions(ModelOptions):
             group=EXPERT,
         ),
     ] = None
-    device: Device = "auto"
-    dtype: Dtype = "auto"
+    device: shared.Device = "auto"
+    dtype: shared.Dtype = "auto"
     gpus: Annotated[
         int,
         option(
@@ -227,16 +189,16 @@ class RenderOptions(ModelOptions):
             min=1,
         ),
     ] = 1
-    threads: StageThreads = None
-    attention: Attention = "auto"
-    compile_layers: Compile = False
-    offload: Offload = "none"
-    fast_decode: FastDecode = False
-    no_fast_decode: NoFastDecode = False
-    vae_device: VaeDevice = None
-    quantize: Quantize = "none"
-    prompt: Prompt = ""
-    overwrite: Overwrite = False
+    threads: shared.StageThreads = None
+    attention: shared.Attention = "auto"
+    compile_layers: shared.Compile = False
+    offload: shared.Offload = "none"
+    fast_decode: shared.FastDecode = False
+    no_fast_decode: shared.NoFastDecode = False
+    vae_device: shared.VaeDevice = None
+    quantize: shared.Quantize = "none"
+    prompt: shared.Prompt = ""
+    overwrite: shared.Overwrite = False
     dry_run: Annotated[
         bool,
         option("--dry-run", "Check everything, say what would be done, and stop.", group=CONTROL),
@@ -247,13 +209,13 @@ class RenderOptions(ModelOptions):
             "--preview", "Show thumbnails in the terminal, or keep them in a file.", group=FILES
         ),
     ] = False
-    progress: Progress = "auto"
-    progress_fd: ProgressFd = None
+    progress: shared.Progress = "auto"
+    progress_fd: shared.ProgressFd = None
     as_json: Annotated[
         bool, option("--json", "Print one JSON object instead of the path.", group=MESSAGES)
     ] = False
-    quiet: Quiet = False
-    debug: Debug = False
+    quiet: shared.Quiet = False
+    debug: shared.Debug = False
 
 
 class EngineName(StrEnum):
@@ -313,9 +275,9 @@ class BatchOptions(ModelOptions):
         bool,
         option("--dry-run", "Read every input, say what would be done, and stop.", group=CONTROL),
     ] = False
-    profile: Profile = "tiny"
-    checkpoint: Checkpoint = None
-    device: Device = "auto"
+    profile: shared.Profile = "tiny"
+    checkpoint: shared.Checkpoint = None
+    device: shared.Device = "auto"
     dtype: Annotated[
         str,
         option(
@@ -323,7 +285,7 @@ class BatchOptions(ModelOptions):
             "auto, fp32, bf16 or fp16; also long names.",
             "NAME",
             group=DEVICE,
-            autocompletion=complete_dtype,
+            autocompletion=shared.complete_dtype,
         ),
     ] = "auto"
     gpus: Annotated[
@@ -339,33 +301,33 @@ class BatchOptions(ModelOptions):
     threads: Annotated[
         int, option("--threads", "CPU threads of each worker.", "N", group=DEVICE, min=1)
     ] = 1
-    attention: Attention = "auto"
-    compile_layers: Compile = False
-    offload: Offload = "none"
-    fast_decode: FastDecode = False
-    no_fast_decode: NoFastDecode = False
-    vae_device: VaeDevice = None
-    quantize: Quantize = "none"
-    output_fps: OutputFps = None
-    audio_track: AudioTrack = None
-    skip_damaged: SkipDamaged = False
-    strict: Strict = False
-    allow_no_face: AllowNoFace = False
-    frame: Frame = None
-    size: Size = None
-    max_size: MaxSize = None
-    label: LabelText = ""
-    sign: Sign = None
-    key: Key = None
-    sign_thumbnail: SignThumbnail = False
-    sign_timestamp: SignTimestamp = ""
-    progress: Progress = "auto"
-    progress_fd: ProgressFd = None
+    attention: shared.Attention = "auto"
+    compile_layers: shared.Compile = False
+    offload: shared.Offload = "none"
+    fast_decode: shared.FastDecode = False
+    no_fast_decode: shared.NoFastDecode = False
+    vae_device: shared.VaeDevice = None
+    quantize: shared.Quantize = "none"
+    output_fps: shared.OutputFps = None
+    audio_track: shared.AudioTrack = None
+    skip_damaged: shared.SkipDamaged = False
+    strict: shared.Strict = False
+    allow_no_face: shared.AllowNoFace = False
+    frame: shared.Frame = None
+    size: shared.Size = None
+    max_size: shared.MaxSize = None
+    label: shared.LabelText = ""
+    sign: shared.Sign = None
+    key: shared.Key = None
+    sign_thumbnail: shared.SignThumbnail = False
+    sign_timestamp: shared.SignTimestamp = ""
+    progress: shared.Progress = "auto"
+    progress_fd: shared.ProgressFd = None
     as_json: Annotated[
         bool, option("--json", "Print one JSON object instead of a path.", group=MESSAGES)
     ] = False
-    quiet: Quiet = False
-    debug: Debug = False
+    quiet: shared.Quiet = False
+    debug: shared.Debug = False
 
     def settings(self, files: "CheckpointFiles") -> "RendererSettings":
         """How every row is rendered; what the default shows goes into the rows' keys, too."""

@@ -11,10 +11,23 @@ from typing import Annotated, Any
 
 import typer
 
+from joyflash_cli.cli.evaluate_set import set_verbs
+from joyflash_cli.cli.evaluate_videos import videos
+from joyflash_cli.cli.help_text import GroupedCommand
 from joyflash_cli.cli.options import Checkpoint, Debug, Json, Quiet, option, say, takes
 from joyflash_cli.cli.process import StopSignals
-from joyflash_cli.cli.studio import studio
-from joyflash_cli.errors import UsageError
+from joyflash_cli.cli.train import studio
+from joyflash_cli.errors import BatchError, UsageError
+
+evaluate_parts = typer.Typer(rich_markup_mode=None)
+"""What is measured beside the program's own profiles, each a verb below ``evaluate``."""
+evaluate_parts.add_typer(set_verbs, name="set")
+evaluate_parts.command(cls=GroupedCommand)(videos)
+
+
+@evaluate_parts.callback()
+def _parts() -> None:
+    """Keeps the parts a group, however few they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +157,6 @@ def _evaluate_films(options: EvaluateOptions) -> None:
     ):
         if value:
             raise UsageError(f"{option_name} does not go with --real", hint="leave one of them out")
-    from joyflash_cli.cli.evaluate_real import refuse_skipped, report_text
     from joyflash_cli.studio.evaluation.real import evaluate_real
 
     report = evaluate_real(
@@ -153,8 +165,40 @@ def _evaluate_films(options: EvaluateOptions) -> None:
         num_clips=options.clips,
         progress=options.progress,
     )
-    _print(options, report, report_text(report))
-    refuse_skipped(report)
+    _print(options, report, _film_text(report))
+    if report["skipped"]:
+        raise BatchError(
+            f"{len(report['skipped'])} films were skipped; no figure holds them",
+            hint="see skipped in the report",
+        )
+
+
+def _film_text(report: dict[str, Any]) -> str:
+    """The figures as a table: everybody, the true films, groups, people, films; then notes."""
+    from joyflash_cli.measures.table import FILM_TEXT
+
+    rows = [("everybody", report), ("true films", report["truth"])]
+    rows += [(f"{name} ({part['num_people']})", part) for name, part in report["groups"].items()]
+    rows += [("", {})]
+    rows += list(report["people"].items())
+    if len(report["films"]) > len(report["people"]):
+        rows += [("", {}), *report["films"].items()]
+    first = max(len(name) for name, _ in rows)
+    lines = [_film_line("", [measure.head for measure in FILM_TEXT], first)]
+    for name, figures in rows:
+        cells = [measure.text(figures, missing="-") if figures else "" for measure in FILM_TEXT]
+        lines.append(_film_line(name, cells, first))
+    lines += [f"skipped: {entry['film']}: {entry['reason']}" for entry in report["skipped"]]
+    summary = f"{report['num_films']} films of {report['num_people']} people"
+    return "\n".join([summary, "", *lines, "", *report["notes"]])
+
+
+def _film_line(name: str, cells: list[str], first: int) -> str:
+    from joyflash_cli.measures.table import FILM_TEXT
+
+    pairs = zip(FILM_TEXT, cells, strict=True)
+    shown = [f"{cell:>{max(len(measure.head), 5)}}" for measure, cell in pairs]
+    return "  ".join([f"{name:<{first}}", *shown]).rstrip()
 
 
 def _evaluate_heads(options: EvaluateOptions) -> None:

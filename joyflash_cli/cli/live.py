@@ -5,13 +5,15 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from joyflash_cli.cli import options as shared
+from joyflash_cli.cli.command_lines import ModelOptions
 from joyflash_cli.cli.endpoints import (
     STANDARD_INPUT,
     STANDARD_INPUT_DESCRIPTOR,
@@ -22,10 +24,10 @@ from joyflash_cli.cli.endpoints import (
     open_sound,
 )
 from joyflash_cli.cli.events import EventStream
+from joyflash_cli.cli.help_text import EXPERT, FILES, MODEL
 from joyflash_cli.cli.live_messages import Messages, control_socket
-from joyflash_cli.cli.live_options import LiveOptions
 from joyflash_cli.cli.live_raw import RawOutput
-from joyflash_cli.cli.options import takes
+from joyflash_cli.cli.options import option, takes
 from joyflash_cli.cli.process import StopSignals
 from joyflash_cli.cli.progress import Display, open_display
 from joyflash_cli.cli.render import result_line
@@ -38,6 +40,100 @@ if TYPE_CHECKING:
     from joyflash_cli.render import JoyFlash, RunRecord
     from joyflash_cli.render.session import Session
     from joyflash_cli.weights.store import CheckpointFiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveOptions(ModelOptions):
+    """The command line of ``joyflash live``."""
+
+    picture: shared.PictureArgument = None
+    image: shared.Image = None
+    output: Annotated[
+        str | None,
+        option("-o --output", "Video: as for render; - for MP4 on stdout.", "FILE", group=FILES),
+    ] = None
+    frames_fd: Annotated[
+        int | None,
+        option("--frames-fd", "Raw RGB frames go to file descriptor N.", "N", group=FILES, min=0),
+    ] = None
+    sound_fd: Annotated[
+        int | None,
+        option(
+            "--sound-fd", "The sound goes to file descriptor N, as s16le.", "N", group=FILES, min=0
+        ),
+    ] = None
+    rate: Annotated[
+        int,
+        option(
+            "--rate", "Of the video's sound, samples a second.", "HZ",
+            group=FILES, min=8000, max=192_000,
+        ),
+    ] = 48_000  # fmt: skip
+    audio: Annotated[
+        str | None,
+        option(
+            "--audio", "Plain sound instead of messages: a file, a pipe, or - for stdin.", "FILE",
+            group=FILES,
+        ),
+    ] = None  # fmt: skip
+    audio_format: Annotated[
+        str | None,
+        option(
+            "--audio-format", "Of --audio without a header: s16le:16000, f32le:44100:2, ...",
+            "FORMAT", group=FILES,
+        ),
+    ] = None  # fmt: skip
+    control: Annotated[
+        Path | None,
+        option("--control", "Take messages from this Unix socket.", "SOCKET", group=FILES),
+    ] = None
+    overwrite: shared.Overwrite = False
+    late: Annotated[
+        str,
+        option(
+            "--late", "Where the model is too slow: fall-behind, or skip pictures.", "WHAT",
+            group=MODEL,
+        ),
+    ] = "fall-behind"  # fmt: skip
+    look_ahead: Annotated[
+        int,
+        option(
+            "--look-ahead", "Blocks of sound heard beyond the one shown; fewer: sooner spoken, "
+            "less exact lips.", "N", group=MODEL, min=0,
+        ),
+    ] = 1  # fmt: skip
+    profile: shared.Profile = "tiny"
+    checkpoint: shared.Checkpoint = None
+    seed: Annotated[int, option("--seed", "Of everything random.", "N", group=MODEL, min=0)] = 0
+    face: shared.FaceIndex = None
+    allow_no_face: shared.AllowNoFace = False
+    frame: shared.Frame = None
+    size: shared.Size = None
+    max_size: shared.MaxSize = None
+    label: shared.LabelText = ""
+    sign: shared.Sign = None
+    key: shared.Key = None
+    sign_thumbnail: shared.SignThumbnail = False
+    sign_timestamp: shared.SignTimestamp = ""
+    prompt: shared.Prompt = ""
+    device: shared.Device = "auto"
+    dtype: shared.Dtype = "auto"
+    threads: shared.StageThreads = None
+    attention: shared.Attention = "auto"
+    compile_layers: shared.Compile = False
+    offload: shared.Offload = "none"
+    fast_decode: shared.FastDecode = False
+    no_fast_decode: shared.NoFastDecode = False
+    vae_device: shared.VaeDevice = None
+    quantize: shared.Quantize = "none"
+    sampling: Annotated[
+        list[str] | None,
+        option("--sampling", "As for render.", "NAME", group=EXPERT),
+    ] = None
+    progress: shared.Progress = "auto"
+    progress_fd: shared.ProgressFd = None
+    quiet: shared.Quiet = False
+    debug: shared.Debug = False
 
 
 @takes(LiveOptions)

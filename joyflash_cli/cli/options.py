@@ -3,15 +3,28 @@
 import functools
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from joyflash_cli.cli.completion import complete_device, complete_dtype, complete_profile
 from joyflash_cli.cli.help_text import DEVICE, EXPERT, FILES, MESSAGES, MODEL
+
+DEVICES = (
+    ("auto", "a GPU if there is one"),
+    ("cpu", "the processor"),
+    ("cuda", "the first CUDA GPU"),
+    ("cuda:1", "another CUDA GPU"),
+    ("mps", "Apple's GPU"),
+)
+DTYPES = (
+    ("auto", "what the device is best at"),
+    ("float32", "exact"),
+    ("bfloat16", "half the memory"),
+    ("float16", "half the memory, older GPUs"),
+)
 
 Options = TypeVar("Options")
 Answer = TypeVar("Answer")
@@ -83,6 +96,30 @@ def spelled_out(arguments: Sequence[str]) -> list[str]:
         else:
             words.append(word)
     return words
+
+
+def complete_profile(incomplete: str) -> Iterator[tuple[str, str]]:
+    """For the shell: profiles of ``weights.toml`` with their titles."""
+    from joyflash_cli.errors import JoyFlashError
+    from joyflash_cli.weights.manifest import read_manifest
+
+    try:
+        profiles = read_manifest()
+    except JoyFlashError:
+        return  # nothing may be printed between what is typed
+    for name, profile in profiles.items():
+        if name.startswith(incomplete):
+            yield name, profile.title
+
+
+def complete_device(incomplete: str) -> list[tuple[str, str]]:
+    """For the shell: devices that may be named."""
+    return [entry for entry in DEVICES if entry[0].startswith(incomplete)]
+
+
+def complete_dtype(incomplete: str) -> list[tuple[str, str]]:
+    """For the shell: number formats of the transformer."""
+    return [entry for entry in DTYPES if entry[0].startswith(incomplete)]
 
 
 Json = Annotated[bool, option("--json", "Print one JSON object.", group=MESSAGES)]

@@ -48,7 +48,8 @@ class Setting:
 
     Attributes:
         verb: ``("render",)``, or ``("weights", "list")`` for a verb of a group.
-        option: As Click knows it.
+        name: The option without dashes in front, ``_`` for ``-``.
+        parameter: What Click calls it.
         kind: ``bool``, ``int``, ``float``, ``str`` or ``Path``.
         choices: The only texts allowed; empty for any.
         limits: Least and largest number allowed, if any.
@@ -57,17 +58,13 @@ class Setting:
     """
 
     verb: tuple[str, ...]
-    option: Any
+    name: str
+    parameter: str
     kind: type
     choices: tuple[str, ...]
     limits: tuple[float | None, float | None]
     value: Any
     origin: str = DEFAULT
-
-    @property
-    def name(self) -> str:
-        """The option without dashes in front, ``_`` for ``-``."""
-        return _name(self.option)
 
     @property
     def key(self) -> str:
@@ -88,7 +85,9 @@ def known_settings(command: Any, verb: tuple[str, ...] = ()) -> tuple[Setting, .
         found += known_settings(inner, (*verb, name))
     hints = get_type_hints(command.callback, include_extras=True) if verb else {}
     for option in command.params if verb else ():
-        if option.param_type_name != "option" or option.hidden or _name(option) in NOT_SETTINGS:
+        long = [text for text in option.opts if text.startswith("--")]
+        name = (long[0][2:] if long else option.name).replace("-", "_")
+        if option.param_type_name != "option" or option.hidden or name in NOT_SETTINGS:
             continue
         # Typer keeps types and limits in the annotation alone.
         hint, declared = get_args(hints[option.name])
@@ -96,13 +95,8 @@ def known_settings(command: Any, verb: tuple[str, ...] = ()) -> tuple[Setting, .
         if kind is not None:
             limits = (declared.min, declared.max)
             default = getattr(option.default, "value", option.default)
-            found.append(Setting(verb, option, kind, choices, limits, default))
+            found.append(Setting(verb, name, option.name, kind, choices, limits, default))
     return tuple(found)
-
-
-def _name(option: Any) -> str:
-    long = [text for text in option.opts if text.startswith("--")]
-    return (long[0][2:] if long else option.name).replace("-", "_")
 
 
 def _plain_kind(hint: Any) -> tuple[type | None, tuple[str, ...]]:
@@ -147,7 +141,7 @@ def default_map(settings: Iterable[Setting]) -> dict[str, Any]:
             branch = tree
             for part in setting.verb:
                 branch = branch.setdefault(part, {})
-            branch[setting.option.name] = setting.value
+            branch[setting.parameter] = setting.value
     return tree
 
 

@@ -1,7 +1,9 @@
 """``joyflash train``: one stage of training, from a configuration file."""
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +11,6 @@ import typer
 
 from joyflash_cli.cli.options import Debug, option, say
 from joyflash_cli.cli.process import StopSignals
-from joyflash_cli.cli.studio import studio
 from joyflash_cli.errors import ConfigError, UsageError
 
 
@@ -73,3 +74,18 @@ def _show_costs(stage: str, config: Path) -> int:
 def _show(figures: Any) -> None:
     """One JSON line on stdout, so that a training log is data."""
     typer.echo(figures if isinstance(figures, str) else json.dumps(figures))
+
+
+@contextlib.contextmanager
+def studio() -> Iterator[None]:
+    """Within it the studio is imported and run.
+
+    Raises:
+        ConfigError: For a package of its extra that is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"The package {error.name} is not installed", hint="pip install 'joyflash[train]'"
+        ) from error

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from joyflash_cli.cli.download_progress import ConvertProgress
 from joyflash_cli.cli.options import Accept, Debug, Json, ProfileName, Quiet, answer, option, say
-from joyflash_cli.cli.studio import studio
+from joyflash_cli.cli.train import studio
 from joyflash_cli.cli.weights_fetch import check_terms, with_files
 from joyflash_cli.errors import UsageError
 

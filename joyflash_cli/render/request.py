@@ -212,7 +212,7 @@ def read_request(
             rendered, and whose mistakes show then; samples in memory; or any other ``Sound``.
         seed: 0 <= seed < 2**63.
         prompt: Only for profiles with text control.
-        face_index: Which face of the picture, 0 the largest; the largest if absent.
+        face_index: Which face of the picture, 0 the largest (default).
         needs_face: Whether a picture without a face is refused; else its middle is used.
         look_ahead_blocks: See ``RenderRequest``.
         choices: How the sound is heard where it is given as a file, pipe or stream.
@@ -222,13 +222,10 @@ def read_request(
 
     Raises:
         UsageError: For a prompt that the profile cannot hear, an impossible seed, frame or label.
-        AudioError: When the sound cannot be used.
-        ImageError: When the picture cannot be used.
+        AudioError, ImageError: When the sound or the picture cannot be used.
     """
-    check_choices(files, seed, prompt)
+    check_choices(files, image, audio, seed=seed, prompt=prompt)
     frame = frame.resolved(files.description.framing, files.name)
-    if isinstance(image, str | Path) and isinstance(audio, str | Path):
-        check_not_exchanged(Path(image), Path(audio))
     picture, face = read_face(files, image, face_index=face_index, needs_face=needs_face)
     sound, given, heard = _as_sound(audio, choices)
     notes = [*picture.warnings, *face.warnings, *frame.notes(face), *heard]
@@ -253,14 +250,26 @@ def read_request(
     )
 
 
-def check_choices(files: CheckpointFiles, seed: int, prompt: str) -> None:
-    """Refuses a seed, or a prompt that cannot be heard or encoded here, before anything is read.
+def check_choices(
+    files: CheckpointFiles, image: object, audio: object, *, seed: int, prompt: str
+) -> None:
+    """Refuses what cannot be rendered whatever the inputs hold, before they are read.
+
+    Args:
+        files: Says whether text is heard.
+        image: As for ``read_request``; a sound here and a picture for ``audio`` are exchanged.
+        audio: As for ``read_request``.
+        seed: As for ``read_request``.
+        prompt: As for ``read_request``; it must be one that can be encoded here.
 
     Raises:
         UsageError: ``E-PROMPT`` for a profile without text control; for an impossible seed.
         CheckpointError: ``E-CHECKPOINT-TEXT`` when neither the text encoder nor an embedding of
             the prompt is there.
+        ImageError: ``E-IMAGE-FORMAT`` for inputs that are exchanged.
     """
+    from joyflash_cli.media.inputs.kinds import are_exchanged
+
     if not 0 <= seed < 1 << 63:
         raise UsageError(f"seed {seed} is out of range", hint="0 <= seed < 2**63")
     if files.description.hears_text:
@@ -272,6 +281,14 @@ def check_choices(files: CheckpointFiles, seed: int, prompt: str) -> None:
             f"profile {files.name} has no text control",
             hint="leave --prompt out; the picture and the voice decide everything",
             code="E-PROMPT",
+        )
+    if not (isinstance(image, str | Path) and isinstance(audio, str | Path)):
+        return
+    if are_exchanged(Path(image), Path(audio)):
+        raise ImageError(
+            f"{image} is a sound and {audio} is a picture: they are exchanged",
+            hint="give the picture first, then the sound, or name them with --image and --audio",
+            code="E-IMAGE-FORMAT",
         )
 
 
@@ -303,22 +320,6 @@ def read_face(
     except ImageError as error:
         what = f"{error.message} in {_name_of(image)}"
         raise ImageError(what, hint=error.hint, code=error.code) from error
-
-
-def check_not_exchanged(image: Path, audio: Path) -> None:
-    """Refuses a sound where the picture is expected and a picture where the sound is.
-
-    Raises:
-        ImageError: ``E-IMAGE-FORMAT``.
-    """
-    from joyflash_cli.media.inputs.kinds import are_exchanged
-
-    if are_exchanged(image, audio):
-        raise ImageError(
-            f"{image} is a sound and {audio} is a picture: they are exchanged",
-            hint="give the picture first, then the sound, or name them with --image and --audio",
-            code="E-IMAGE-FORMAT",
-        )
 
 
 def _name_of(image: "Path | BinaryIO") -> str:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from joyflash_cli.cli.completion import complete_device, complete_dtype, complete_profile
+from joyflash_cli.cli.options import complete_device, complete_dtype, complete_profile
 
 COMMAND = [sys.executable, "-c", "from joyflash_cli.cli.app import main; main()"]
 
