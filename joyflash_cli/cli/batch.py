@@ -56,12 +56,10 @@ def batch(options: BatchOptions) -> None:
 
 
 def _run(options: BatchOptions, signals: StopSignals, events: EventStream) -> int:
-    from joyflash_cli.weights.store import resolve_checkpoint
-
     if options.ray_address is not None and options.engine is not EngineName.ray:
         raise UsageError("--ray-address is for --engine ray", hint="add --engine ray")
     options = replace(options, out_dir=options.out_dir.absolute())
-    files = resolve_checkpoint(options.profile, options.checkpoint)
+    files = options.find_checkpoint()
     settings = options.settings(files)
     if settings.signing is not None:
         from joyflash_cli.provenance.signing import check_identity

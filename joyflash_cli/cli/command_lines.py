@@ -1,10 +1,10 @@
 """The command lines of ``render`` and ``batch``, each declared once and handed on whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 class ModelOptions:
     """What the verbs that run a model are told alike: the base of their command lines."""
 
+    profile: str
+    checkpoint: Path | None
+    sampling: list[str] | None = None
+    seed: int
+    prompt: str
+    face: int | None
+    allow_no_face: bool
     audio_track: int | None
     skip_damaged: bool
     strict: bool
@@ -70,6 +77,31 @@ class ModelOptions:
         return choose_signing(self.sign, self.key, self.sign_thumbnail, self.sign_timestamp)
 
     @property
+    def about_the_picture(self) -> dict[str, Any]:
+        """What is shown and how it moves, as ``read_request`` and ``JoyFlash.session`` take it."""
+        return {
+            "seed": self.seed,
+            "prompt": self.prompt,
+            "face_index": self.face,
+            "needs_face": not self.allow_no_face,
+            "frame": self.frame_options,
+            "label": self.label,
+            "signing": self.signing,
+        }
+
+    def find_checkpoint(self) -> "CheckpointFiles":
+        """The checkpoint that was asked for, sampled as asked; what that means is told."""
+        from joyflash_cli.weights.store import resolve_checkpoint
+
+        files = resolve_checkpoint(self.profile, self.checkpoint)
+        if self.sampling:
+            from joyflash_cli.render.request import with_sampler_options
+
+            files, notes = with_sampler_options(files, self.sampling)
+            self.warn(notes)
+        return files
+
+    @property
     def execution(self) -> "ExecutionOptions":
         """How the model is run."""
         from joyflash_cli.render.placement import ExecutionOptions
@@ -92,6 +124,10 @@ class ModelOptions:
     def say(self, *lines: str) -> None:
         """Lines for people, on stderr."""
         say(*lines, quiet=self.is_silent)
+
+    def warn(self, texts: Iterable[str]) -> None:
+        """Warnings for people, on stderr."""
+        self.say(*(f"joyflash: warning: {text}" for text in texts))
 
     def until_stopped(self, work: Callable[[StopSignals, EventStream], int]) -> NoReturn:
         """Does a verb's work until it is done or the user stops it, and ends with its exit code."""

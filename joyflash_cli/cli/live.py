@@ -162,9 +162,7 @@ def live(options: LiveOptions) -> None:
 
 
 def _run(options: LiveOptions, signals: StopSignals, events: EventStream) -> int:
-    from joyflash_cli.render.request import with_sampler_options
     from joyflash_cli.render.writer import check_signing
-    from joyflash_cli.weights.store import resolve_checkpoint
 
     image, output, names = _chosen(options)
     check_signing(options.signing, names)
@@ -174,10 +172,7 @@ def _run(options: LiveOptions, signals: StopSignals, events: EventStream) -> int
             options.audio, options.audio_format, SoundChoices(), quiet=options.is_silent
         )
     raw = RawOutput(options.frames_fd, options.sound_fd)
-    files = resolve_checkpoint(options.profile, options.checkpoint)
-    if options.sampling:
-        files, notes = with_sampler_options(files, options.sampling)
-        options.say(*(f"joyflash: warning: {note}" for note in notes))
+    files = options.find_checkpoint()
     joyflash = _load(options, files)
     display = open_display("live", quiet=options.quiet, kind=options.progress)
     with display, contextlib.ExitStack() as stack:
@@ -188,15 +183,9 @@ def _run(options: LiveOptions, signals: StopSignals, events: EventStream) -> int
             look_ahead_blocks=options.look_ahead,
             late=options.late,  # type: ignore[arg-type]
             on_event=told,
-            seed=options.seed,
-            prompt=options.prompt,
-            face_index=options.face,
-            needs_face=not options.allow_no_face,
-            frame=options.frame_options,
-            label=options.label,
-            signing=options.signing,
+            **options.about_the_picture,
         )
-        options.say(*(f"joyflash: warning: {warning}" for warning in session.request.warnings))
+        options.warn(session.request.warnings)
         told.session = session
         messages = Messages(session, told.error)
         if options.control is not None:
@@ -253,7 +242,7 @@ def _load(options: LiveOptions, files: "CheckpointFiles") -> "JoyFlash":
 
     use_threads(options.threads)
     placement = place(files, options.device, options.dtype, options.execution)
-    options.say(*(f"joyflash: warning: {text}" for text in placement.warnings))
+    options.warn(placement.warnings)
     return JoyFlash.load(files, placement=placement)
 
 

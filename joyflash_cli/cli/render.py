@@ -75,7 +75,6 @@ def _run(
     """Output, picture, sound, a path or ``-``, and only then weights; the exit code."""
     from joyflash_cli.render.request import read_request
     from joyflash_cli.render.writer import check_signing
-    from joyflash_cli.weights.store import resolve_checkpoint
 
     output = choose_output(options.output, image, audio)
     names = check_target(
@@ -88,28 +87,17 @@ def _run(
     check_signing(options.signing, names)
     choices = options.sound_choices
     sound = open_sound(audio, options.audio_format, choices, quiet=options.is_silent)
-    files = resolve_checkpoint(options.profile, options.checkpoint)
-    if options.sampling:
-        from joyflash_cli.render.request import with_sampler_options
-
-        files, notes = with_sampler_options(files, options.sampling)
-        options.say(*(f"joyflash: warning: {note}" for note in notes))
+    files = options.find_checkpoint()
     with open_picture(image, quiet=options.is_silent) as picture:
         request = read_request(
             files,
             picture,
             sound,
-            seed=options.seed,
-            prompt=options.prompt,
-            face_index=options.face,
-            needs_face=not options.allow_no_face,
             look_ahead_blocks=options.look_ahead,
             choices=choices,
-            frame=options.frame_options,
-            label=options.label,
-            signing=options.signing,
+            **options.about_the_picture,
         ).at_output_fps(options.output_fps)
-    options.say(*(f"joyflash: warning: {warning}" for warning in request.warnings))
+    options.warn(request.warnings)
     if options.dry_run:
         _report_plan(options, output, files, request)
         return 0
@@ -118,7 +106,7 @@ def _run(
         result = _render(options, signals, files, request, target=target, events=events)
     if not is_standard_output(output) and is_stream(output):
         result = replace(result, output=output)  # a stream does not know its name
-    options.say(*(f"joyflash: warning: {warning}" for warning in result.late_warnings))
+    options.warn(result.late_warnings)
     options.say(result_line(result))
     if options.as_json:
         print_json(result_summary(result))
@@ -157,7 +145,7 @@ def _preflight(
     use_threads(options.threads)
     placement = place(files, options.device, options.dtype, options.execution)
     needs = check_memory(PlannedRun(files, request.size_px, options.prompt), placement)
-    options.say(*(f"joyflash: warning: {text}" for text in placement.warnings))
+    options.warn(placement.warnings)
     if not_verified := unverified(files):
         options.say(f"weights: {not_verified}")
     return placement, needs

@@ -239,20 +239,16 @@ class Memory:
         self._num_latents = num_latents
         self.newest: list[Tensor] = []
 
-    def previous(self, hidden: Tensor) -> Tensor:
-        """``hidden (B T, D, H, W)`` one latent earlier; a stream's first latent sees itself."""
-        steps = hidden.unflatten(0, (-1, self._num_latents))
-        first = self._previous[len(self.newest)] if self._previous else steps[:, 0]
-        self.newest.append(steps[:, -1])
-        return torch.cat([first[:, None], steps[:, :-1]], 1).flatten(0, 1)
-
     def run(self, layers: nn.ModuleList, hidden: Tensor) -> Tensor:
-        """All layers in turn."""
+        """All layers in turn, over ``(B T, D, H, W)``; a stream's first latent sees itself."""
         for layer in layers:
-            if isinstance(layer, MemoryLayer):
-                hidden = layer(hidden, self.previous(hidden))
-            else:
+            if not isinstance(layer, MemoryLayer):
                 hidden = layer(hidden)
+                continue
+            steps = hidden.unflatten(0, (-1, self._num_latents))
+            first = self._previous[len(self.newest)] if self._previous else steps[:, 0]
+            self.newest.append(steps[:, -1])
+            hidden = layer(hidden, torch.cat([first[:, None], steps[:, :-1]], 1).flatten(0, 1))
         return hidden
 
 

@@ -189,20 +189,12 @@ class TinyCodec(nn.Module):
         small = functional.avg_pool2d(pictures.flatten(0, -4).float(), self.config.detail_scale)
         return small.unflatten(0, pictures.shape[:-3])
 
-    def components(self, pictures: Tensor) -> Tensor:
-        """Patches of pictures ``(B, 3, H, W)``: ``(B, 768, h, w)``, numbers as (colour, y, x)."""
-        return functional.pixel_unshuffle(pictures, self.config.patch_px)
-
     def reference_latents(self, reference: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """Whitened components of the reference's patches; what the transformer sees."""
-        patches = self.components(self._reduced(reference))
+        patches = functional.pixel_unshuffle(self._reduced(reference), self.config.patch_px)
         found = torch.einsum("bnhw,nk->bkhw", patches, self.basis)
         mean, std = self.coefficient_mean[:, None, None], self.coefficient_std[:, None, None]
         return functional.pixel_shuffle((found - mean) / std, 2)
-
-    def encode_latent(self, frames: Tensor, reference: Tensor) -> Tensor:
-        """Latent ``(B, C, h, w)`` of four frames ``(B, 4, 3, H, W)`` as the networks see them."""
-        return self.encoder(frames, reference).float()
 
     def encode(
         self, frames: Float[Tensor, "B F 3 H W"], reference: Float[Tensor, "B 3 H W"]
@@ -215,8 +207,8 @@ class TinyCodec(nn.Module):
             raise ConfigError(f"{frames.shape[1]} frames are not 4T-3.")
         groups = padded.unflatten(1, (-1, FRAMES_PER_LATENT))
         batch, time = groups.shape[:2]
-        latents = self.encode_latent(groups.flatten(0, 1), reference.repeat_interleave(time, 0))
-        return latents.unflatten(0, (batch, time))
+        latents = self.encoder(groups.flatten(0, 1), reference.repeat_interleave(time, 0))
+        return latents.float().unflatten(0, (batch, time))
 
     def start_decoding(
         self,

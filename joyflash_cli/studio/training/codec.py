@@ -46,7 +46,7 @@ def fit_components(codec: TinyCodec, store: ClipStore, config: CodecTrainingConf
     for index in rng.permutation(len(store))[: config.num_clips]:
         frames = store.frames(index)
         still = to_signed(frames[rng.integers(0, len(frames), 4)])
-        found = codec.components(still)
+        found = functional.pixel_unshuffle(still, codec.config.patch_px)
         weight = box_weights(
             store, index, mouth_weight=config.mouth_weight, eyes_weight=config.eyes_weight
         )

@@ -40,7 +40,7 @@ def encoded_latents(codec: TinyCodec, batch: DecoderBatch) -> Tensor:
     """Latents of the batch's frames with open eyes, ``(B, T, C, h, w)``."""
     count = batch.seen.shape[1]
     reference = batch.reference.repeat_interleave(count, 0)
-    return codec.encode_latent(batch.seen.flatten(0, 1), reference).unflatten(0, (-1, count))
+    return codec.encoder(batch.seen.flatten(0, 1), reference).float().unflatten(0, (-1, count))
 
 
 def noised_latents(
@@ -109,7 +109,7 @@ def latent_spread(codec: TinyCodec, store: ClipStore, config: DecoderTrainingCon
     """Root mean square of each latent channel ``(1, C, 1, 1)``, for the noise."""
     rng = np.random.default_rng(1)
     batches = [read_decoder_batch(store, config, rng) for _ in range(8)]
-    values = torch.cat([codec.encode_latent(b.frames[:, 1], b.reference) for b in batches])
+    values = torch.cat([codec.encoder(b.frames[:, 1], b.reference).float() for b in batches])
     return values.square().mean((0, 2, 3), keepdim=True).sqrt()
 
 
