@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from joyflash_cli.codec.protocol import Codec
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
@@ -36,7 +35,6 @@ from joyflash_cli.studio.training.run_parts import (
     read_geometry,
     weight_files,
 )
-from joyflash_cli.studio.training.scores import FirstFrame, reencoded_first_frame
 from joyflash_cli.studio.training.session import Session
 from joyflash_cli.studio.training.sharding import load_frozen, load_weights, recompute_layers
 from joyflash_cli.studio.training.teacher import TeacherLoss, fresh_teacher
@@ -90,7 +88,7 @@ def training_clips(run: RunConfig) -> LatentClips:
         DataError: If there are none.
         CheckpointError: If the negative prompt has no states and cannot be encoded.
     """
-    clips = load_latents(run.path(f"{run.latents_dir}/train"))
+    clips = replace(load_latents(run.path(f"{run.latents_dir}/train")), place=run.reference)
     files = resolve_encoders(run.dataset.checkpoint)
     prompt = files.description.conditioning.negative_prompt
     if clips.text is None or not prompt:
@@ -107,21 +105,20 @@ def with_validation(run: RunConfig, session: Session, sample: Sampler) -> Sessio
     config = run.validation
     if not config.every:
         return session
-    (pictures, clips), codec = _validation_clips(run)
-    validation = Validation(
-        clips, pictures, codec, sample, columns=config.columns, is_first=session.processes.is_first
-    )
-    return replace(session, validation=validation, validate_every=config.every)
-
-
-def _validation_clips(run: RunConfig) -> tuple[tuple[Tensor, LatentClips], Codec]:
-    num_clips = run.validation.num_clips
     if run.dataset.path:
         codec = load_encoders(run.dataset.checkpoint, torch.device("cpu")).codec
-        return cached_clips(run.path(f"{run.latents_dir}/held_out"), num_clips=num_clips), codec
-    codec = codec_of(run)
-    store = ClipStore(run.path("clips/held_out"))
-    return rendered_clips(store, codec, front_end_of(run), num_clips=num_clips), codec
+        folder = run.path(f"{run.latents_dir}/held_out")
+        pictures, clips = cached_clips(folder, num_clips=config.num_clips)
+    else:
+        codec, store = codec_of(run), ClipStore(run.path("clips/held_out"))
+        pictures, clips = rendered_clips(
+            store, codec, front_end_of(run), num_clips=config.num_clips
+        )
+    validation = Validation(
+        replace(clips, place=run.reference), pictures, codec, sample,
+        columns=config.columns, is_first=session.processes.is_first,
+    )  # fmt: skip
+    return replace(session, validation=validation, validate_every=config.every)
 
 
 def dataset(run: RunConfig, session: Session) -> None:
@@ -151,7 +148,7 @@ def teacher(run: RunConfig, session: Session) -> None:
     else:
         fresh = fresh_teacher(geometry.teacher, clips, seed=run.teacher.seed)
         network = _placed(run, fresh, session.processes)
-    sample = teacher_sampler(geometry.sampler, run.validation, run.reference)
+    sample = teacher_sampler(geometry.sampler, run.validation)
     training = TrainingRun(
         run.path("teacher"),
         network,
@@ -159,7 +156,7 @@ def teacher(run: RunConfig, session: Session) -> None:
         seed=run.teacher.seed,
         session=with_validation(run, session, sample),
     )
-    loss = TeacherLoss(run.teacher, clips, geometry.sampler, run.reference)
+    loss = TeacherLoss(run.teacher, clips, geometry.sampler)
     train_network(training, loss, run.teacher)
     save_weights(training.averaged_weights(), run.path(TEACHER_RESULT), session.processes)
 
@@ -176,7 +173,6 @@ def ode_pairs(run: RunConfig, session: Session) -> None:
         profile=geometry.sampler,
         out_dir=run.path("ode-pairs"),
         on_shard=lambda done, total: session.on_log({"shard": done, "of": total}),
-        place=run.reference,
         processes=session.processes,
     )
 
@@ -184,7 +180,7 @@ def ode_pairs(run: RunConfig, session: Session) -> None:
 def ode(run: RunConfig, session: Session) -> None:
     """Initialise the causal student."""
     geometry = read_geometry(run)
-    sample = stream_sampler(student_profile(geometry.sampler), run.validation, run.reference)
+    sample = stream_sampler(student_profile(geometry.sampler), run.validation)
     training = TrainingRun(
         run.path("ode"),
         _trained(run, run.weights.ode_start, geometry.student, session.processes),
@@ -192,7 +188,7 @@ def ode(run: RunConfig, session: Session) -> None:
         seed=run.ode.seed,
         session=with_validation(run, session, sample),
     )
-    loss = OdeLoss(run.ode, load_ode_pairs(run.path("ode-pairs")), geometry.sampler)
+    loss = OdeLoss(run.ode, *load_ode_pairs(run.path("ode-pairs")), geometry.sampler)
     train_network(training, loss, run.ode)
     save_weights(training.averaged_weights(), run.path(ODE_RESULT), session.processes)
 
@@ -209,7 +205,10 @@ def start_dmd(run: RunConfig, session: Session, *, out_dir: Path) -> DmdTraining
     """The distillation of a run, its three networks loaded."""
     geometry, processes = read_geometry(run), session.processes
     profile = run.dmd.ablation.profile(student_profile(geometry.sampler))
-    sample = stream_sampler(profile, run.validation, run.reference)
+    sample = stream_sampler(profile, run.validation)
+    codec = None
+    if run.dmd.reencode_first:
+        codec = load_encoders(run.dataset.checkpoint, processes.device).codec
     return DmdTraining(
         run.dmd,
         generator=_trained(run, run.weights.dmd_start, geometry.student, processes),
@@ -221,14 +220,6 @@ def start_dmd(run: RunConfig, session: Session, *, out_dir: Path) -> DmdTraining
         profile=geometry.sampler,
         out_dir=out_dir,
         session=with_validation(run, session, sample),
-        first_frame=_first_frame(run, processes),
-        place=run.reference,
+        codec=codec,
         reader=lip_reader_of(run) if run.dmd.lip_share else None,
     )
-
-
-def _first_frame(run: RunConfig, processes: Processes) -> FirstFrame | None:
-    if not run.dmd.reencode_first:
-        return None
-    codec = load_encoders(run.dataset.checkpoint, processes.device).codec
-    return reencoded_first_frame(codec, num_frames=run.dmd.score_frames, place=run.reference)

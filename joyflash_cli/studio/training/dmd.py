@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from joyflash_cli.codec.protocol import Codec
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.ablation import Ablation
-from joyflash_cli.studio.training.batches import ReferencePlace, draw_rollout_batch
+from joyflash_cli.studio.training.batches import draw_rollout_batch
 from joyflash_cli.studio.training.latent_reader import LatentReader, spoken_gradient
 from joyflash_cli.studio.training.latents import LatentClips
 from joyflash_cli.studio.training.loop import run_loop
@@ -30,7 +31,6 @@ from joyflash_cli.studio.training.losses import Guidance, dmd_gradient, dmd_loss
 from joyflash_cli.studio.training.processes import split_streams
 from joyflash_cli.studio.training.rollout import RolloutConfig, draw_plan, roll_out
 from joyflash_cli.studio.training.scores import (
-    FirstFrame,
     Segment,
     draw_noise,
     guided_prediction,
@@ -132,7 +132,8 @@ class DmdTraining:
 
     The generator is the causal student from the ODE initialisation. Both scores are bidirectional;
     the fake score has the generator's size, the real score is sharded already where there are
-    several processes. The ``reader`` of mouths is for ``lip_share``.
+    several processes. The ``codec`` is for ``reencode_first``, the ``reader`` of mouths for
+    ``lip_share``.
     """
 
     def __init__(
@@ -146,16 +147,14 @@ class DmdTraining:
         profile: SamplerSettings,
         out_dir: Path,
         session: Session = ALONE,
-        first_frame: FirstFrame | None = None,
-        place: ReferencePlace = "every-frame",
+        codec: Codec | None = None,
         reader: LatentReader | None = None,
     ) -> None:
         self.config = config
         self.profile = config.ablation.profile(student_profile(profile))
         self.rollout = config.ablation.rollout(config.rollout)
         self.clips = clips
-        self.first_frame = first_frame
-        self.place: ReferencePlace = place
+        self.codec = codec
         self.reader = reader if config.lip_share else None
         self.real_score = real_score.eval().requires_grad_(False)
         self.real_digest = weights_digest(real_score)
@@ -271,7 +270,7 @@ class DmdTraining:
         plan = draw_plan(rng, self.profile, self.rollout)
         batch = draw_rollout_batch(
             self.clips, rng, size=self.config.batch, num_blocks=plan.num_blocks,
-            profile=self.profile, streams=streams, place=self.place,
+            profile=self.profile, streams=streams,
         )  # fmt: skip
         batch = to_device(batch, self.device)
         seeds = rng.integers(2**62, size=2)
@@ -282,13 +281,9 @@ class DmdTraining:
             )  # fmt: skip
             latents = roll_out(stream, plan, rng, mci_noise_share=self.rollout.mci_noise_share)
         segment, counts = score_segment(
-            latents, batch, self.profile, max_frames=self.config.score_frames,
-            first_frame=self.first_frame,
-        )  # fmt: skip
-        mouths = batch.mouths
-        if mouths is not None:
-            mouths = mouths[:, segment.positions]
-        segment = to_device(segment, self.device)
+            latents, batch, self.profile, max_frames=self.config.score_frames, codec=self.codec
+        )
+        mouths = None if batch.mouths is None else batch.mouths[:, segment.positions]
         sigmas, noise = draw_noise(
             segment, streams, seed=int(seeds[1]), batch=self.config.batch,
             shift=self.profile.shift, limits=self.config.timestep_limits,

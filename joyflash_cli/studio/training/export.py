@@ -14,9 +14,9 @@ from joyflash_cli.encoders.front_end import FrontEnd
 from joyflash_cli.media.inputs.framing import FramingRule
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.settings import SamplerSettings
-from joyflash_cli.studio.training.batches import IMAGE_CONVENTIONS
 from joyflash_cli.studio.training.clip_encoders import resolve_encoders
 from joyflash_cli.studio.training.dmd import student_profile
+from joyflash_cli.studio.training.latents import IMAGE_CONVENTIONS
 from joyflash_cli.studio.training.run_config import RunConfig
 from joyflash_cli.studio.training.run_parts import read_geometry
 from joyflash_cli.weights.integrity import write_checksums

@@ -16,7 +16,6 @@ from joyflash_cli.model.embeddings import head_patches
 from joyflash_cli.model.initialisation import initialise
 from joyflash_cli.model.transformer import CausalTransformer, TransformerLayer
 from joyflash_cli.sampler.settings import SamplerSettings
-from joyflash_cli.studio.training.batches import clip_conditioning
 from joyflash_cli.studio.training.generator_batches import (
     Batch,
     GeneratorTrainingConfig,
@@ -149,9 +148,7 @@ def measure_denoising(
     chosen = np.nonzero(clips.is_start.numpy())[0][:num_clips]
     clean = clips.latents[chosen][:, 6:12].float()
     noise = torch.randn(clean.shape, generator=generator)
-    conditioning = clip_conditioning(
-        clips, chosen, clips.audio[chosen][:, 6:12], start=6, place="every-frame"
-    )
+    conditioning = clips.conditioning(chosen, clips.audio[chosen][:, 6:12], start=6)
     audio = conditioning.audio
     assert audio is not None
     patch = model.config.patch_size[1:]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,11 +12,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from joyflash_cli.codec.tiny import TinyCodec
+from joyflash_cli.conditioning.config import ImageConvention
+from joyflash_cli.conditioning.frames import assemble_image_channels
 from joyflash_cli.encoders.front_end import FrontEnd
 from joyflash_cli.errors import DataError
 from joyflash_cli.studio.clips.clips import MARGIN_FRAMES, ClipStore
 from joyflash_cli.studio.training.tensors import build_shards, map_tensors, read_shards
-from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, to_signed
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, Conditioning, to_signed
+
+ReferencePlace = Literal["every-frame", "first-frame"]
+"""Where the reference latent stands in the image channels: beside every latent frame
+(OmniAvatar), or beside latent frame 0 only, so that a stream has nothing else to hold on to."""
+
+IMAGE_CONVENTIONS: dict[ReferencePlace, ImageConvention] = {
+    "every-frame": "avatar",
+    "first-frame": "avatar-first-frame",
+}
+"""What ``checkpoint.json`` calls each place."""
 
 AUDIO_MARGIN_ROWS = 2
 """Audio rows a latent frame hears before and after its own four."""
@@ -41,6 +54,7 @@ class LatentClips:
             leads away from no text at all.
         image_tokens: CLIP states ``(N, L, D)``, ``None`` for models without.
         face: Face embeddings ``(N, 512)``, ``None`` for models without.
+        place: Where the reference stands in their image channels.
     """
 
     latents: Tensor
@@ -54,6 +68,7 @@ class LatentClips:
     negative_text: Tensor | None = None
     image_tokens: Tensor | None = None
     face: Tensor | None = None
+    place: ReferencePlace = "every-frame"
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -68,6 +83,32 @@ class LatentClips:
     def chosen(self, indices: Tensor) -> "LatentClips":
         """Some of the clips."""
         return map_tensors(self, lambda rows: rows[indices])
+
+    def starts(self) -> np.ndarray:
+        """Indices of the clips that start at their reference.
+
+        Raises:
+            DataError: If there is none.
+        """
+        indices = np.nonzero(self.is_start.numpy())[0]
+        if not len(indices):
+            raise DataError(
+                "No encoded clip starts at its reference", hint="run the stage 'latents'"
+            )
+        return indices
+
+    def conditioning(
+        self, chosen: np.ndarray | Tensor, audio: Tensor, *, start: int
+    ) -> Conditioning:
+        """Conditioning of clips from latent frame ``start`` on, with this audio (B, T, A, D)."""
+        kinds = ("text", "negative_text", "image_tokens", "face")
+        present = {kind: value for kind in kinds if (value := getattr(self, kind)) is not None}
+        image = assemble_image_channels(
+            self.references[chosen].float(), start, start + audio.shape[1],
+            convention=IMAGE_CONVENTIONS[self.place],
+        )  # fmt: skip
+        fixed = {kind: value[chosen].float() for kind, value in present.items()}
+        return Conditioning(image=image, audio=audio.float(), **fixed)
 
     def known_mouths(self) -> Tensor:
         """``mouths``.
@@ -129,31 +170,25 @@ def encode_clip(
     """
     views = []
     clip = to_signed(store.open_eyed(index))
-    size_px = clip.shape[-1]
+    size_px, token_px = clip.shape[-1], codec.config.patch_px
     boxes = [(store.mouth_box(index), 8.0), (store.eyes_box(index), 2.0)]
-    weights = token_weights(boxes, (size_px, size_px), codec.config.patch_px)
+    grid = token_weights(boxes, (size_px, size_px), token_px).view(size_px // token_px, -1)
     num_latents = (len(clip) + 3) // 4
     for is_start in (True, False):
-        frames = clip
-        mirrored = rng.random() < 0.5
-        if mirrored:
-            frames = frames.flip(-1)
+        frames, weights = clip, grid
+        if rng.random() < 0.5:
+            frames, weights = frames.flip(-1), weights.flip(-1)
         reference = frames[0] if is_start else frames[int(rng.integers(8, len(frames)))]
         with torch.autocast("cpu", torch.bfloat16):
             latents = codec.encode(frames[None], reference[None])[0].float()
-        gain = 10 ** (rng.uniform(-8, 6) / 20)
-        grid = size_px // codec.config.patch_px
-        view_weights = weights.view(grid, grid)
-        view_weights = view_weights.flip(-1) if mirrored else view_weights
+        sound = store.waveform(index) * np.float32(10 ** (rng.uniform(-8, 6) / 20))
         views.append(
             {
                 "latents": latents.half(),
                 "reference": codec.reference_latents(reference[None])[0].half(),
-                "audio": audio_tokens(
-                    front_end, store.waveform(index) * np.float32(gain), num_latents
-                ).half(),
+                "audio": audio_tokens(front_end, sound, num_latents).half(),
                 "mouths": latent_tracks(store.mouths(index), num_latents),
-                "token_weights": view_weights.flatten(),
+                "token_weights": weights.flatten(),
                 "is_start": torch.tensor(is_start),
             }
         )
@@ -197,18 +232,13 @@ def load_latents(directory: Path) -> LatentClips:
 
 def latent_clips(joined: Mapping[str, Tensor]) -> LatentClips:
     """Clips of the tensors of one or more shards."""
-    latents = joined["latents"]
     resting = (joined["token_weights"] < 1.5).float()
-    energy = torch.stack(
-        [
-            (_token_energy(clip.float()) * rest).sum() / rest.sum()
-            for clip, rest in zip(latents, resting, strict=True)
-        ]
-    )
+    pairs = zip(joined["latents"], resting, strict=True)
+    energy = torch.stack([(_token_energy(x.float()) * r).sum() / r.sum() for x, r in pairs])
     weights = 1 / (energy + 0.3 * energy.median() + 1e-6)
     weights = (weights / weights.mean()).clamp(max=2.5)
     return LatentClips(
-        latents=latents,
+        latents=joined["latents"],
         references=joined["reference"],
         audio=joined["audio"],
         token_weights=joined["token_weights"],

@@ -17,7 +17,6 @@ from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.psb import noise_levels
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.solver import clean_from_flow
-from joyflash_cli.studio.training.ode_pairs import OdePairs
 from joyflash_cli.studio.training.scores import given_frames
 from joyflash_cli.studio.training.tensors import map_tensors
 from joyflash_cli.studio.training.trainer import NetworkStage, OptimiserConfig
@@ -42,22 +41,17 @@ class OdeConfig(NetworkStage):
 
 
 def draw_levels(
-    shape: Sequence[int], batch: int, profile: SamplerSettings, rng: np.random.Generator
+    num_levels: int, num_frames: int, batch: int, profile: SamplerSettings, rng: np.random.Generator
 ) -> Tensor:
-    """Index of a random level for every block, clean included, as ``(batch, T)`` per frame.
+    """Index of a random level for every block, clean (the last) included, ``(batch, T)`` per frame.
 
-    Args:
-        shape: Of the pairs' states, ``(N, S, T, ...)``.
-        batch: Samples.
-        profile: Length of a block; frames before the first block are always clean.
-        rng: Source of the levels.
+    Frames before the first block are always clean.
     """
-    num_states, num_frames = shape[1:3]
     prefix = profile.first_block_frame
     num_blocks = (num_frames - prefix) // profile.block_frames
-    drawn = torch.from_numpy(rng.integers(num_states, size=(batch, num_blocks)))
+    drawn = torch.from_numpy(rng.integers(num_levels, size=(batch, num_blocks)))
     chosen = drawn.repeat_interleave(profile.block_frames, dim=1)
-    return torch.cat([torch.full((batch, prefix), num_states - 1), chosen], dim=1)
+    return torch.cat([torch.full((batch, prefix), num_levels - 1), chosen], dim=1)
 
 
 def states_at(states: Tensor, drawn: Tensor) -> Tensor:
@@ -87,13 +81,9 @@ def causal_clean(
         prefix_frames=profile.first_block_frame,
         device=noisy.device,
     )
-    prediction = model(
-        noisy,
-        timesteps,
-        conditioning,
-        positions=torch.arange(num_frames, device=noisy.device),
-        mask=mask,
-    ).prediction.to(noisy.dtype)
+    positions = torch.arange(num_frames, device=noisy.device)
+    output = model(noisy, timesteps, conditioning, positions=positions, mask=mask)
+    prediction = output.prediction.to(noisy.dtype)
     if model.config.prediction == "clean":
         return prediction
     return clean_from_flow(noisy, prediction, timesteps[..., None, None, None] / 1000)
@@ -101,10 +91,18 @@ def causal_clean(
 
 @dataclass(frozen=True)
 class OdeLoss:
-    """The student's loss as a function of network, step and samples."""
+    """The student's loss as a function of network, step and samples.
+
+    Attributes:
+        config: Batch and seed.
+        states: Of all pairs, ``(N, levels + 1, T, C, H, W)``, noisiest first, clean last.
+        conditioning: Of all pairs.
+        profile: Whose levels these are.
+    """
 
     config: OdeConfig
-    pairs: OdePairs
+    states: Tensor
+    conditioning: Conditioning
     profile: SamplerSettings
 
     def __call__(self, network: CausalTransformer, step: int, streams: Sequence[int]) -> Tensor:
@@ -115,17 +113,17 @@ class OdeLoss:
         to the whole.
         """
         batch, own = self.config.batch, list(streams)
+        num_pairs, num_levels, num_frames = self.states.shape[:3]
         rng = np.random.default_rng([self.config.seed, step])
-        chosen = torch.from_numpy(rng.integers(len(self.pairs), size=batch))
-        drawn = draw_levels(self.pairs.states.shape, batch, self.profile, rng)
+        chosen = torch.from_numpy(rng.integers(num_pairs, size=batch))
+        drawn = draw_levels(num_levels, num_frames, batch, self.profile, rng)
         levels = noise_levels(self.profile)
         timesteps = torch.tensor([levels[level].timestep for level in sorted(levels)])[drawn]
-        learnt = (timesteps != 0) & ~given_frames(self.profile, timesteps.shape[1])
-        device = next(network.parameters()).device
-        rows = chosen[own]
-        states = self.pairs.states[rows].float().to(device)
+        learnt = (timesteps != 0) & ~given_frames(self.profile, num_frames)
+        device, rows = next(network.parameters()).device, chosen[own]
+        states = self.states[rows].float().to(device)
         noisy = states_at(states, drawn[own].to(device))
-        conditioning = map_tensors(self.pairs.conditioning, lambda x: x[rows].float().to(device))
+        conditioning = map_tensors(self.conditioning, lambda x: x[rows].float().to(device))
         clean = causal_clean(network, noisy, timesteps[own].to(device), conditioning, self.profile)
         error = (clean - states[:, -1]).square().mean(dim=(2, 3, 4))
         counted = (error * learnt[own].to(device)).sum()

@@ -17,21 +17,15 @@ from torch import Tensor
 from joyflash_cli.config import to_dict
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.solver import euler_step, flow_match_table
-from joyflash_cli.studio.training.batches import (
-    ReferencePlace,
-    rollout_batch,
-    start_clips,
-)
+from joyflash_cli.studio.training.batches import rollout_batch
 from joyflash_cli.studio.training.latents import LatentClips
 from joyflash_cli.studio.training.losses import Guidance
 from joyflash_cli.studio.training.processes import ONE_PROCESS, Processes
 from joyflash_cli.studio.training.scores import Segment, guided_prediction, start_segment
 from joyflash_cli.studio.training.tensors import (
     keep_apart,
-    map_tensors,
     read_shards,
     to_device,
     write_tensors,
@@ -64,22 +58,6 @@ class OdePairsConfig:
     num_blocks: int = 7
     seed: int = 0
     bf16: bool = True
-
-
-@dataclass(frozen=True)
-class OdePairs:
-    """Pairs in memory, half precision where the size matters.
-
-    Attributes:
-        states: ``(N, levels + 1, T, C, H, W)``, noisiest first, clean last.
-        conditioning: Of all pairs.
-    """
-
-    states: Tensor
-    conditioning: Conditioning
-
-    def __len__(self) -> int:
-        return len(self.states)
 
 
 def state_indices(profile: SamplerSettings, num_steps: int) -> tuple[int, ...]:
@@ -133,7 +111,6 @@ def build_ode_pairs(
     profile: SamplerSettings,
     out_dir: Path,
     on_shard: Callable[[int, int], None] | None = None,
-    place: ReferencePlace = "every-frame",
     processes: Processes = ONE_PROCESS,
 ) -> None:
     """Write every shard that is not there yet; run again to go on.
@@ -153,18 +130,29 @@ def build_ode_pairs(
         )
     keep_apart(
         out_dir,
-        to_dict(config) | {"reference": place},
+        to_dict(config) | {"reference": clips.place},
         message=f"{out_dir} holds ODE pairs of another configuration",
         hint="remove the folder",
     )
-    walk = _Walk(config, teacher, clips, profile, place)
+
+    def walked(shard: int) -> dict[str, Tensor]:
+        first, batch = shard * config.pairs_per_shard, config.batch
+        stop = min(first + config.pairs_per_shard, config.num_pairs)
+        starts = range(first, first + config.pairs_per_shard, batch)
+        rows = [range(i, min(i + batch, stop)) for i in starts if i < stop]
+        parts = [_walk(numbers, config, teacher, clips, profile) for numbers in rows]
+        # Processes that share a sharded teacher make the same passes, also for a short last shard.
+        for _ in range(len(starts) - len(rows) if processes.world_size > 1 else 0):
+            _walk(range(first, first + 1), config, teacher, clips, profile)
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
     num_shards = -(-config.num_pairs // config.pairs_per_shard)
     for round_start in range(0, num_shards, processes.world_size):
         shard = round_start + processes.rank
         path = out_dir / f"pairs-{shard:05d}.safetensors"
         wanted = shard < num_shards and not path.exists()
         if processes.any(wanted)[0]:
-            joined = walk.shard(shard if wanted else 0, padded=processes.world_size > 1)
+            joined = walked(shard if wanted else 0)
             if wanted:
                 write_tensors(path, joined)
         if on_shard is not None and processes.is_first:
@@ -172,56 +160,31 @@ def build_ode_pairs(
     processes.wait()
 
 
-@dataclass(frozen=True)
-class _Walk:
-    """Walks of the teacher over numbered pairs."""
-
-    config: OdePairsConfig
-    teacher: CausalTransformer
-    clips: LatentClips
-    profile: SamplerSettings
-    place: ReferencePlace
-
-    def shard(self, shard: int, *, padded: bool) -> dict[str, Tensor]:
-        """All pairs of a shard.
-
-        Args:
-            shard: Its number.
-            padded: Make as many passes for a short last shard as for any other: processes that
-                share a sharded teacher must make the same ones.
-        """
-        config = self.config
-        first = shard * config.pairs_per_shard
-        stop = min(first + config.pairs_per_shard, config.num_pairs)
-        starts = range(first, first + config.pairs_per_shard, config.batch)
-        parts = [self.pairs(range(i, min(i + config.batch, stop))) for i in starts if i < stop]
-        for _ in range(len(starts) - len(parts) if padded else 0):
-            self.pairs(range(first, first + 1))
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-    def pairs(self, numbers: range) -> dict[str, Tensor]:
-        """States and conditioning of these pairs."""
-        config, profile, clips = self.config, self.profile, self.clips
-        chosen = _clips_of(numbers, start_clips(clips), config.seed)
-        num_frames = profile.block_start(config.num_blocks)
-        audio = clips.audio[chosen][:, :num_frames].float()
-        batch = rollout_batch(clips, chosen, audio, config.num_blocks, place=self.place)
-        device = next(self.teacher.parameters()).device
-        segment = to_device(start_segment(batch, profile, num_frames), device)
-        noise = SeededNoise(config.seed, batch.latent_shape, streams=numbers, device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-            states = teacher_states(
-                self.teacher,
-                segment,
-                noise.initial(0, num_frames),
-                profile=profile,
-                num_steps=config.num_steps,
-                guidance=config.guidance,
-            )
-        conditioning = map_tensors(batch.source.conditioning, Tensor.half)
-        kinds = {kind: getattr(conditioning, kind) for kind in KINDS}
-        present = {kind: value for kind, value in kinds.items() if value is not None}
-        return {"states": states.half().cpu(), "clip": torch.from_numpy(chosen), **present}
+def _walk(
+    numbers: range,
+    config: OdePairsConfig,
+    teacher: CausalTransformer,
+    clips: LatentClips,
+    profile: SamplerSettings,
+) -> dict[str, Tensor]:
+    """States and conditioning of the pairs of these numbers, half precision."""
+    num_frames = profile.block_start(config.num_blocks)
+    chosen = _clips_of(numbers, clips.starts(), config.seed)
+    batch = rollout_batch(clips, chosen, clips.audio[chosen][:, :num_frames], config.num_blocks)
+    device = next(teacher.parameters()).device
+    batch = to_device(batch, device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+        states = teacher_states(
+            teacher,
+            start_segment(batch, profile, num_frames),
+            batch.noise(config.seed, numbers).initial(0, num_frames),
+            profile=profile,
+            num_steps=config.num_steps,
+            guidance=config.guidance,
+        )
+    kinds = {kind: getattr(batch.conditioning, kind) for kind in KINDS}
+    present = {kind: x.half().cpu() for kind, x in kinds.items() if x is not None}
+    return {"states": states.half().cpu(), "clip": torch.from_numpy(chosen), **present}
 
 
 def _clips_of(numbers: range, pool: np.ndarray, seed: int) -> np.ndarray:
@@ -234,12 +197,12 @@ def _clips_of(numbers: range, pool: np.ndarray, seed: int) -> np.ndarray:
     return np.concatenate(rounds)[numbers.start - offset : numbers.stop - offset]
 
 
-def load_ode_pairs(directory: Path) -> OdePairs:
-    """All pairs of a folder.
+def load_ode_pairs(directory: Path) -> tuple[Tensor, Conditioning]:
+    """States ``(N, levels + 1, T, C, H, W)`` and conditioning of all pairs of a folder.
 
     Raises:
         DataError: If there is none.
     """
     joined = read_shards(directory / "pairs", "ODE pairs", stage="ode-pairs")
     present = {kind: joined[kind] for kind in KINDS if kind in joined}
-    return OdePairs(joined["states"], Conditioning(**present))
+    return joined["states"], Conditioning(**present)

@@ -10,7 +10,6 @@ from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.studio.clips.clips import ClipsConfig
 from joyflash_cli.studio.clips.film_clips import FilmClipsConfig
 from joyflash_cli.studio.clips.photo_clips import PhotoClipsConfig
-from joyflash_cli.studio.training.batches import ReferencePlace
 from joyflash_cli.studio.training.codec import CodecTrainingConfig
 from joyflash_cli.studio.training.dataset_latents import DatasetConfig
 from joyflash_cli.studio.training.decoder_batches import DecoderTrainingConfig
@@ -19,6 +18,7 @@ from joyflash_cli.studio.training.front_end import FrontEndTrainingConfig
 from joyflash_cli.studio.training.generator_batches import GeneratorTrainingConfig
 from joyflash_cli.studio.training.guidance import GuidanceConfig
 from joyflash_cli.studio.training.latent_reader import LatentReaderConfig
+from joyflash_cli.studio.training.latents import ReferencePlace
 from joyflash_cli.studio.training.ode import OdeConfig
 from joyflash_cli.studio.training.ode_pairs import OdePairsConfig
 from joyflash_cli.studio.training.points import PointsConfig

@@ -3,7 +3,7 @@
 And what of a rollout the score networks see.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,11 +21,8 @@ from joyflash_cli.sampler.solver import (
     clean_from_flow,
     flow_from_clean,
 )
-from joyflash_cli.studio.training.batches import (
-    IMAGE_CONVENTIONS,
-    ReferencePlace,
-    RolloutBatch,
-)
+from joyflash_cli.studio.training.batches import RolloutBatch
+from joyflash_cli.studio.training.latents import IMAGE_CONVENTIONS
 from joyflash_cli.studio.training.losses import Guidance, guided
 from joyflash_cli.types import Conditioning
 
@@ -165,14 +162,12 @@ def guided_prediction(
         return predict(network, segment, noisy, sigmas, conditioning=conditioning)
 
     full = passed()
-    has_text = segment.conditioning.text is not None
-    weights_differ = has_text and guidance.text != guidance.audio
-    if guidance.audio == 1 and not weights_differ:
+    text_weight = guidance.audio if segment.conditioning.text is None else guidance.text
+    if guidance.audio == text_weight == 1:
         return full
     nothing = passed("audio", "text")
-    text = passed("audio") if weights_differ else nothing
-    if not weights_differ:
-        guidance = Guidance(text=guidance.audio, audio=guidance.audio)
+    text = nothing if text_weight == guidance.audio else passed("audio")
+    guidance = Guidance(text_weight, guidance.audio)
     return Prediction(
         clean=guided(nothing.clean, text.clean, full.clean, guidance),
         flow=guided(nothing.flow, text.flow, full.flow, guidance),
@@ -185,18 +180,14 @@ def given_frames(profile: SamplerSettings, num_frames: int, start: int = 0) -> T
     return is_first & (profile.first_frame_rule != "none")
 
 
-FirstFrame = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From latents up to and with a frame to that frame as the first of a clip, ``(B, C, H, W)``, and
-the image conditioning of a clip that starts there, ``(B, T, C, H, W)``."""
-
-
 def start_segment(batch: RolloutBatch, profile: SamplerSettings, num_frames: int) -> Segment:
     """Clips from their beginning, of which no more is known than the profile gives."""
+    device = batch.reference_latent.device
     return Segment(
         latents=batch.reference_latent[:, None].expand(-1, num_frames, -1, -1, -1),
-        conditioning=batch.source.conditioning,
-        positions=torch.arange(num_frames),
-        given=given_frames(profile, num_frames),
+        conditioning=batch.conditioning,
+        positions=torch.arange(num_frames, device=device),
+        given=given_frames(profile, num_frames).to(device),
     )
 
 
@@ -206,13 +197,14 @@ def score_segment(
     profile: SamplerSettings,
     *,
     max_frames: int,
-    first_frame: FirstFrame | None = None,
+    codec: Codec | None = None,
 ) -> tuple[Segment, Tensor]:
     """What of a rollout the scores see, and where its gradient counts.
 
     Of a long rollout they see the end. A score network whose latent 0 is always a single picture
-    (Wan) needs ``first_frame``: the slice then begins with the picture encoded anew, and its first
-    block gets no gradient (Rolling-Forcing). Without it the slice is taken as it is.
+    (Wan) needs a ``codec`` on the latents' device whose decoder needs no reference picture: the
+    slice then begins with the picture encoded anew, and its first block gets no gradient
+    (Rolling-Forcing). Without it the slice is taken as it is.
 
     Returns:
         The segment, and a mask of the shape of its latents.
@@ -221,15 +213,16 @@ def score_segment(
         latents = torch.cat([batch.reference_latent[:, None], latents], dim=1)
     total = latents.shape[1]
     start = max(0, total - max_frames)
-    conditioning = batch.source.frames(start, total)
-    seen, block = latents[:, start:], profile.block_frames
+    conditioning, seen = batch.frames(start, total), latents[:, start:]
     counts = torch.ones_like(seen, dtype=torch.bool)
-    if start and first_frame is not None:
-        with torch.no_grad():
-            first, image = first_frame(latents[:, : start + 1])
-        seen = torch.cat([first[:, None], seen[:, 1:]], dim=1)
+    if start and codec is not None:
+        first, references = _begun_anew(latents[:, : start + 1], codec)
+        image = assemble_image_channels(
+            references, 0, total - start, convention=IMAGE_CONVENTIONS[batch.place]
+        )
+        seen = torch.cat([first, seen[:, 1:]], dim=1)
         conditioning = conditioning.with_frames(image=image)
-        counts[:, :block] = False
+        counts[:, : profile.block_frames] = False
     segment = Segment(
         latents=seen,
         conditioning=conditioning,
@@ -239,25 +232,12 @@ def score_segment(
     return segment, counts & segment.learnt
 
 
-def reencoded_first_frame(codec: Codec, *, num_frames: int, place: ReferencePlace) -> FirstFrame:
-    """A ``FirstFrame`` that decodes what came before and encodes its last picture as a clip.
-
-    Args:
-        codec: One whose decoder needs no reference picture (Wan), on the latents' device.
-        num_frames: Latent frames of a slice.
-        place: Where the reference stands.
-    """
-
-    def first_frame(before: Tensor) -> tuple[Tensor, Tensor]:
-        batch, _, _, height, width = before.shape
-        stride = codec.spatial_stride
-        blank = torch.zeros(batch, 3, height * stride, width * stride, device=before.device)
-        frames, _ = codec.decode(before.float(), codec.start_decoding(blank))
-        picture = frames[:, -1].clamp(-1, 1)
-        latent = codec.encode(picture[:, None], picture)[:, 0]
-        references = codec.reference_latents(picture)
-        convention = IMAGE_CONVENTIONS[place]
-        image = assemble_image_channels(references, 0, num_frames, convention=convention)
-        return latent, image
-
-    return first_frame
+@torch.no_grad()
+def _begun_anew(latents: Tensor, codec: Codec) -> tuple[Tensor, Tensor]:
+    """The last picture of latents as the first latent of a clip, and as its reference latents."""
+    batch, _, _, height, width = latents.shape
+    stride = codec.spatial_stride
+    blank = torch.zeros(batch, 3, height * stride, width * stride, device=latents.device)
+    frames, _ = codec.decode(latents.float(), codec.start_decoding(blank))
+    picture = frames[:, -1].clamp(-1, 1)
+    return codec.encode(picture[:, None], picture)[:, :1], codec.reference_latents(picture)

@@ -16,11 +16,6 @@ from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.initialisation import initialise
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.settings import SamplerSettings
-from joyflash_cli.studio.training.batches import (
-    ReferencePlace,
-    clip_conditioning,
-    start_clips,
-)
 from joyflash_cli.studio.training.generator import output_scale
 from joyflash_cli.studio.training.latents import LatentClips
 from joyflash_cli.studio.training.losses import flow_matching_loss
@@ -99,30 +94,28 @@ def drop_conditioning(
     rng: np.random.Generator,
     *,
     latent_channels: int,
-    batch: int | None = None,
-    streams: Sequence[int] | None = None,
+    batch: int,
+    streams: Sequence[int],
 ) -> Conditioning:
     """The conditioning with random samples of each kind at zero.
 
     Args:
-        conditioning: Of a batch, or of some of its samples.
+        conditioning: Of some samples of a batch.
         dropout: Shares.
         rng: Source of the choices; the same number of draws whatever kinds are present.
         latent_channels: Leading channels of the image conditioning that are the reference.
-        batch: Samples of the whole batch, where only some are given.
-        streams: Which samples of the batch are given.
+        batch: Samples of the whole batch.
+        streams: Which of them are given.
     """
-    kinds = {"text": "text", "audio": "audio", "face": "face", "image": "reference"}
-    present = {kind: x for kind in kinds if (x := getattr(conditioning, kind)) is not None}
-    num_given = len(next(iter(present.values()))) if present else 0
-    own = list(range(num_given) if streams is None else streams)
     changes = {}
-    for kind, share_name in kinds.items():
-        stays = rng.random(num_given if batch is None else batch) >= getattr(dropout, share_name)
-        if kind not in present:
+    for kind, share_name in (
+        ("text", "text"), ("audio", "audio"), ("face", "face"), ("image", "reference"),
+    ):  # fmt: skip
+        stays = rng.random(batch) >= getattr(dropout, share_name)
+        value = getattr(conditioning, kind)
+        if value is None:
             continue
-        value = present[kind]
-        kept = torch.from_numpy(stays[own]).to(value).view(-1, *[1] * (value.ndim - 1))
+        kept = torch.from_numpy(stays[list(streams)]).to(value).view(-1, *[1] * (value.ndim - 1))
         if kind == "image":
             reference, mask = value[:, :, :latent_channels], value[:, :, latent_channels:]
             changes[kind] = torch.cat([reference * kept, mask], dim=2)
@@ -136,9 +129,7 @@ def draw_clip_segment(
     config: TeacherConfig,
     profile: SamplerSettings,
     rng: np.random.Generator,
-    *,
-    streams: Sequence[int] | None = None,
-    place: ReferencePlace = "every-frame",
+    streams: Sequence[int],
 ) -> Segment:
     """Random clips: from their reference on, or from the middle with a reference from elsewhere.
 
@@ -151,16 +142,13 @@ def draw_clip_segment(
             f"num_frames is {config.num_frames}; the clips have {length} latent frames"
         )
     from_start = rng.random() < config.start_share or length == config.num_frames
-    pool = start_clips(clips) if from_start else np.arange(len(clips))
+    pool = clips.starts() if from_start else np.arange(len(clips))
     start = 0 if from_start else int(rng.integers(1, length - config.num_frames + 1))
-    chosen = torch.from_numpy(rng.choice(pool, config.batch))
-    if streams is not None:
-        chosen = chosen[list(streams)]
+    chosen = torch.from_numpy(rng.choice(pool, config.batch))[list(streams)]
     frames = slice(start, start + config.num_frames)
-    audio = clips.audio[chosen][:, frames]
     return Segment(
         latents=clips.latents[chosen][:, frames].float(),
-        conditioning=clip_conditioning(clips, chosen, audio, start=start, place=place),
+        conditioning=clips.conditioning(chosen, clips.audio[chosen][:, frames], start=start),
         positions=torch.arange(start, start + config.num_frames),
         given=given_frames(profile, config.num_frames, start),
     )
@@ -173,27 +161,23 @@ class TeacherLoss:
     config: TeacherConfig
     clips: LatentClips
     profile: SamplerSettings
-    place: ReferencePlace = "every-frame"
 
     def __call__(
         self, network: CausalTransformer, step: int, streams: Sequence[int]
     ) -> torch.Tensor:
         """Flow matching on these samples of the step's batch."""
-        config, own = self.config, list(streams)
+        config = self.config
         rng = np.random.default_rng([config.seed, step])
-        segment = draw_clip_segment(
-            self.clips, config, self.profile, rng, streams=own, place=self.place
-        )
+        segment = draw_clip_segment(self.clips, config, self.profile, rng, streams)
         conditioning = drop_conditioning(
-            segment.conditioning, config.dropout, rng, batch=config.batch, streams=own,
+            segment.conditioning, config.dropout, rng, batch=config.batch, streams=streams,
             latent_channels=network.config.out_channels,
         )  # fmt: skip
         device = next(network.parameters()).device
         segment = to_device(replace(segment, conditioning=conditioning), device)
         sigmas, noise = draw_noise(
-            segment, own, seed=int(rng.integers(2**62)), batch=config.batch,
+            segment, streams, seed=int(rng.integers(2**62)), batch=config.batch,
             shift=self.profile.shift, limits=config.timestep_limits,
         )  # fmt: skip
-        noisy = noised(segment, noise, sigmas)
-        flow = predict(network, segment, noisy, sigmas).flow
+        flow = predict(network, segment, noised(segment, noise, sigmas), sigmas).flow
         return flow_matching_loss(flow, segment.latents, noise, segment.learnt)

@@ -18,11 +18,10 @@ from joyflash_cli.encoders.front_end import FrontEnd
 from joyflash_cli.errors import DataError
 from joyflash_cli.media.sheet import tile, write_picture
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.clips.clips import ClipStore
 from joyflash_cli.studio.heads.face_state import MOUTH_TRACKS
-from joyflash_cli.studio.training.batches import ReferencePlace, RolloutBatch, rollout_batch
+from joyflash_cli.studio.training.batches import RolloutBatch, rollout_batch
 from joyflash_cli.studio.training.latent_reader import LatentReader
 from joyflash_cli.studio.training.latents import LatentClips, audio_tokens, latent_clips
 from joyflash_cli.studio.training.losses import Guidance
@@ -69,10 +68,9 @@ def rendered_clips(
     rows: list[tuple[Tensor, ...]] = []
     for index in range(min(num_clips, len(store))):
         clip = to_signed(store.frames(index))
-        picture = clip[:1]
-        latents = codec.encode(clip[None], picture)[0].float()
+        latents = codec.encode(clip[None], clip[:1])[0].float()
         audio = audio_tokens(front_end, store.waveform(index), len(latents))
-        rows.append((picture[0], latents, codec.reference_latents(picture)[0].float(), audio))
+        rows.append((clip[0], latents, codec.reference_latents(clip[:1])[0].float(), audio))
     pictures, latents, references, audio = (torch.stack(x) for x in zip(*rows, strict=True))
     ones = torch.ones(len(rows), 1)
     return pictures, LatentClips(latents, references, audio, ones, ones[:, 0].bool(), ones[:, 0])
@@ -165,13 +163,11 @@ def comparison_sheet(made: np.ndarray, true: np.ndarray, *, columns: int) -> np.
     return tile(rows)
 
 
-def stream_sampler(
-    profile: SamplerSettings, config: ValidationConfig, place: ReferencePlace
-) -> Sampler:
+def stream_sampler(profile: SamplerSettings, config: ValidationConfig) -> Sampler:
     """Samples as the product does: block by block through the rolling window."""
 
     def sample(network: CausalTransformer, clips: LatentClips) -> Tensor:
-        batch = _batch(network, clips, profile, config, place)
+        batch = _batch(network, clips, profile, config)
         stream = batch.stream(network, profile, seed=config.seed, streams=range(len(batch)))
         # Not in inference mode: sharded parameters gathered there could never be trained again.
         blocks = [block.latents for block in stream.iterate() if block is not None]
@@ -181,21 +177,15 @@ def stream_sampler(
     return sample
 
 
-def teacher_sampler(
-    profile: SamplerSettings, config: ValidationConfig, place: ReferencePlace
-) -> Sampler:
+def teacher_sampler(profile: SamplerSettings, config: ValidationConfig) -> Sampler:
     """Samples whole clips bidirectionally along the guided ODE."""
 
     def sample(network: CausalTransformer, clips: LatentClips) -> Tensor:
-        batch = _batch(network, clips, profile, config, place)
-        num_frames = profile.block_start(batch.source.num_blocks)
-        device = batch.reference_latent.device
-        noise = SeededNoise(
-            config.seed, batch.latent_shape, streams=range(len(batch)), device=device
-        )
+        batch = _batch(network, clips, profile, config)
+        num_frames = profile.block_start(batch.num_blocks)
+        noise = batch.noise(config.seed, range(len(batch))).initial(0, num_frames)
         return teacher_states(
-            network, to_device(start_segment(batch, profile, num_frames), device),
-            noise.initial(0, num_frames), profile=profile,
+            network, start_segment(batch, profile, num_frames), noise, profile=profile,
             num_steps=config.teacher_steps, guidance=config.guidance,
         )[:, -1]  # fmt: skip
 
@@ -207,13 +197,12 @@ def _batch(
     clips: LatentClips,
     profile: SamplerSettings,
     config: ValidationConfig,
-    place: ReferencePlace,
 ) -> RolloutBatch:
     """All clips as streams on the network's device, as many blocks as they have and are wanted."""
     has_blocks = (clips.latents.shape[1] - profile.first_block_frame) // profile.block_frames
     num_blocks = min(config.num_blocks, has_blocks)
-    audio = clips.audio[:, : profile.block_start(num_blocks)].float()
-    batch = rollout_batch(clips, np.arange(len(clips)), audio, num_blocks, place=place)
+    audio = clips.audio[:, : profile.block_start(num_blocks)]
+    batch = rollout_batch(clips, np.arange(len(clips)), audio, num_blocks)
     return to_device(batch, next(network.parameters()).device)
 
 
@@ -256,7 +245,7 @@ def measure_lips(
     chosen = chosen[torch.linspace(0, len(chosen) - 1, min(num_clips, len(chosen))).long()]
     config = ValidationConfig(num_blocks=clips.latents.shape[1] // profile.block_frames)
     with torch.autocast("cpu", torch.bfloat16):
-        latents = stream_sampler(profile, config, "every-frame")(model, clips.chosen(chosen))
+        latents = stream_sampler(profile, config)(model, clips.chosen(chosen))
     patch = model.config.patch_size[1:]
     read = reader.read(latents[:, 1:], clips.references[chosen], patch)
     made = (read * reader.track_std + reader.track_mean).flatten(1, 2)[..., columns].numpy()

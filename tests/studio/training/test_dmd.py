@@ -16,7 +16,7 @@ from joyflash_cli.studio.training.dmd import DmdConfig, DmdTraining, train_dmd
 from joyflash_cli.studio.training.loop import resume, save
 from joyflash_cli.studio.training.losses import Guidance
 from joyflash_cli.studio.training.rollout import RolloutConfig
-from joyflash_cli.studio.training.scores import reencoded_first_frame, score_segment
+from joyflash_cli.studio.training.scores import score_segment
 from joyflash_cli.studio.training.session import Session
 from joyflash_cli.studio.training.trainer import OptimiserConfig
 
@@ -147,26 +147,9 @@ def test_the_scores_see_the_end_of_a_long_rollout():
     segment, counts = score_segment(latents, batch, TINY, max_frames=7)
     assert segment.positions.tolist() == list(range(5, 12))
     assert torch.equal(segment.latents, latents[:, 5:])
-    assert torch.equal(segment.conditioning.audio, batch.source.conditioning.audio[:, 5:12])
+    assert torch.equal(segment.conditioning.audio, batch.conditioning.audio[:, 5:12])
     assert not segment.given.any()
     assert counts.all()
-
-
-def test_a_slice_may_begin_with_a_picture_encoded_anew():
-    batch, latents = toy_batch(4), torch.randn(1, 12, *SHAPE).requires_grad_()
-    picture, image = torch.randn(1, *SHAPE), torch.randn(1, 7, 5, *SHAPE[1:])
-    asked = []
-
-    def first_frame(before):
-        asked.append(before.shape[1])
-        return picture, image
-
-    segment, counts = score_segment(latents, batch, TINY, max_frames=7, first_frame=first_frame)
-    assert asked == [6]
-    assert torch.equal(segment.latents[:, 0], picture)
-    assert torch.equal(segment.conditioning.image, image)
-    assert not counts[:, :3].any()
-    assert counts[:, 3:].all()
 
 
 class PictureCodec:
@@ -191,14 +174,14 @@ class PictureCodec:
 def test_the_picture_before_a_slice_is_its_last_one():
     batch = toy_batch(4)
     latents = torch.rand(1, 12, *SHAPE, generator=torch.Generator().manual_seed(0))
-    again = reencoded_first_frame(PictureCodec(), num_frames=7, place="every-frame")
-    segment, counts = score_segment(latents, batch, TINY, max_frames=7, first_frame=again)
+    segment, counts = score_segment(latents, batch, TINY, max_frames=7, codec=PictureCodec())
     assert torch.equal(segment.latents[:, 0, :3], latents[:, 5, :3])
     assert torch.equal(segment.latents[:, 1:], latents[:, 6:])
     image = segment.conditioning.image
     assert torch.equal(image[:, 3, :3], latents[:, 5, :3] + 1)
     assert image[:, :, -1].flatten(2).amax(2).tolist() == [[0.0] + 6 * [1.0]]
     assert not counts[:, :3].any()
+    assert counts[:, 3:].all()
 
 
 def test_a_prefix_frame_is_given():
@@ -211,14 +194,16 @@ def test_a_prefix_frame_is_given():
 
 def test_a_voice_goes_on_where_a_clip_is_too_short():
     clips = toy_clips(num_frames=5)
-    batch = draw_rollout_batch(clips, np.random.default_rng(0), size=2, num_blocks=4, profile=TINY)
-    audio = batch.source.conditioning.audio
+    batch = draw_rollout_batch(
+        clips, np.random.default_rng(0), size=2, num_blocks=4, profile=TINY, streams=range(2)
+    )
+    audio = batch.conditioning.audio
     assert audio.shape[1] == 12
     assert len(batch) == 2
     for stream in range(2):
         assert any(torch.equal(audio[stream, :5], clips.audio[clip]) for clip in (0, 2))
         assert any(torch.equal(audio[stream, 5:9], clips.audio[other][1:]) for other in (0, 2))
-        mask = batch.source.conditioning.image[stream, :, -1]
+        mask = batch.conditioning.image[stream, :, -1]
         assert (mask[0] == 0).all()
         assert (mask[1:] == 1).all()
 

@@ -12,7 +12,6 @@ from toy_distillation import toy_stream
 
 from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
 from joyflash_cli.sampler.settings import PAPER, TINY
-from joyflash_cli.studio.training.batches import ClipSource
 from joyflash_cli.studio.training.layouts import clip_layout, rolling_layout
 
 BLOCK = TINY.block_frames
@@ -56,7 +55,7 @@ def _sampled(profile, num_blocks):
     found = set()
     with torch.inference_mode():
         stream = toy_stream(profile, 13)
-        stream.source = ClipSource(stream.source.conditioning, num_blocks)
+        stream.source = dataclasses.replace(stream.source, num_blocks=num_blocks)
         while True:
             stream.admit_block()
             if not stream.window:

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from toy_distillation import CLEAN_CONFIG, CONFIG, SHAPE, toy_model, toy_source
+from toy_distillation import CLEAN_CONFIG, CONFIG, SHAPE, toy_batch, toy_model
 
 from joyflash_cli.studio.training.losses import (
     Guidance,
@@ -25,7 +25,7 @@ def randn(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def toy_segment(given_first: bool = True) -> Segment:
-    source = toy_source(2, batch=2)
+    source = toy_batch(2, batch=2)
     given = torch.zeros(6, dtype=torch.bool)
     given[0] = given_first
     return Segment(randn(2, 6, *SHAPE), source.frames(0, 6), torch.arange(6), given)

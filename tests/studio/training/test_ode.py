@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from toy_distillation import CLEAN_CONFIG, CONFIG, SHAPE, toy_clips, toy_model, toy_source
+from toy_distillation import CLEAN_CONFIG, CONFIG, SHAPE, toy_batch, toy_clips, toy_model
 
 from joyflash_cli.errors import ConfigError, DataError
 from joyflash_cli.model.transformer import TransformerOutput
@@ -24,7 +24,6 @@ from joyflash_cli.studio.training.ode import (
     states_at,
 )
 from joyflash_cli.studio.training.ode_pairs import (
-    OdePairs,
     OdePairsConfig,
     build_ode_pairs,
     load_ode_pairs,
@@ -69,7 +68,7 @@ def test_the_walk_to_a_known_clip_is_a_straight_line():
     generator = torch.Generator().manual_seed(0)
     clip, noise = (torch.randn(1, 6, *SHAPE, generator=generator) for _ in range(2))
     given = torch.arange(6) == 0
-    segment = Segment(clip, toy_source(2).frames(0, 6), torch.arange(6), given)
+    segment = Segment(clip, toy_batch(2).frames(0, 6), torch.arange(6), given)
     states = teacher_states(
         Oracle(clip), segment, noise, profile=TINY, num_steps=48, guidance=Guidance(1, 1)
     )
@@ -101,13 +100,13 @@ def test_pairs_are_resumable_and_do_not_depend_on_interruptions(tmp_path):
     build(tmp_path)
     assert [path.read_bytes() for path in shards] == before
     assert shards[0].stat().st_mtime_ns == untouched
-    pairs = load_ode_pairs(tmp_path)
-    assert pairs.states.shape == (5, 9, 6, *SHAPE)
-    assert pairs.conditioning.image.shape[:2] == pairs.conditioning.audio.shape[:2] == (5, 6)
+    states, conditioning = load_ode_pairs(tmp_path)
+    assert states.shape == (5, 9, 6, *SHAPE)
+    assert conditioning.image.shape[:2] == conditioning.audio.shape[:2] == (5, 6)
     # Two clips start at their reference: both come before either comes again.
     clips = torch.cat([load_file(path)["clip"] for path in shards]).tolist()
     assert sorted(clips[:2]) == sorted(clips[2:4]) == [0, 2]
-    assert (pairs.states[0] != pairs.states[2]).any()
+    assert (states[0] != states[2]).any()
 
 
 def test_pairs_of_another_configuration_are_not_mixed(tmp_path):
@@ -124,7 +123,7 @@ def test_a_block_has_one_level_and_all_levels_come():
     states = torch.arange(9.0)[None, :, None, None, None, None].expand(2, 9, 12, *SHAPE)
     seen = set()
     for seed in range(12):
-        chosen = draw_levels(states.shape, 2, TINY, np.random.default_rng(seed))
+        chosen = draw_levels(9, 12, 2, TINY, np.random.default_rng(seed))
         assert (states_at(states, chosen) == chosen[..., None, None, None]).all()
         blocks = chosen.view(2, 4, 3)
         assert (blocks == blocks[..., :1]).all()
@@ -132,14 +131,11 @@ def test_a_block_has_one_level_and_all_levels_come():
     assert seen == set(range(9))
 
 
-def random_pairs(num: int, num_frames: int = 12) -> OdePairs:
+def random_pairs(num: int, num_frames: int = 12) -> tuple[torch.Tensor, Conditioning]:
     generator = torch.Generator().manual_seed(0)
-    return OdePairs(
-        states=torch.randn(num, 9, num_frames, *SHAPE, generator=generator),
-        conditioning=Conditioning(
-            image=torch.randn(num, num_frames, 5, *SHAPE[1:], generator=generator),
-            audio=torch.randn(num, num_frames, 2, 3, generator=generator),
-        ),
+    return torch.randn(num, 9, num_frames, *SHAPE, generator=generator), Conditioning(
+        image=torch.randn(num, num_frames, 5, *SHAPE[1:], generator=generator),
+        audio=torch.randn(num, num_frames, 2, 3, generator=generator),
     )
 
 
@@ -153,19 +149,19 @@ def test_the_loss_is_over_noisy_learnt_frames_only(monkeypatch):
         return torch.zeros_like(noisy)
 
     monkeypatch.setattr(ode, "causal_clean", zero)
-    loss = OdeLoss(OdeConfig(batch=2, seed=1), pairs, TINY)
+    loss = OdeLoss(OdeConfig(batch=2, seed=1), *pairs, TINY)
     value = loss(toy_model(), 0, [0, 1])
     learnt = timesteps_seen[0] != 0
     assert not learnt.all()
     learnt[:, 0] = False
-    clean = pairs.states[:, -1].expand(2, -1, -1, -1, -1)
+    clean = pairs[0][:, -1].expand(2, -1, -1, -1, -1)
     torch.testing.assert_close(value, clean.square()[learnt].mean())
 
 
 @torch.no_grad()
 def test_parts_of_a_batch_average_to_the_whole():
     """They learn at different numbers of frames; the mean must weigh them alike."""
-    model, loss = toy_model(), OdeLoss(OdeConfig(batch=4, seed=5), random_pairs(4), TINY)
+    model, loss = toy_model(), OdeLoss(OdeConfig(batch=4, seed=5), *random_pairs(4), TINY)
     whole, parts = loss(model, 3, range(4)), [loss(model, 3, [i]) for i in range(4)]
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
     assert len({round(float(part), 4) for part in parts}) == 4
@@ -176,7 +172,7 @@ def test_parts_of_a_batch_average_to_the_whole():
 def test_a_block_never_sees_the_next_one(config):
     model = toy_model(config)
     noisy = torch.randn(1, 9, *SHAPE, generator=torch.Generator().manual_seed(0))
-    conditioning, timesteps = toy_source(3).frames(0, 9), torch.full((1, 9), 625.0)
+    conditioning, timesteps = toy_batch(3).frames(0, 9), torch.full((1, 9), 625.0)
     before = causal_clean(model, noisy, timesteps, conditioning, TINY)
     noisy[:, 6:] += 1
     after = causal_clean(model, noisy, timesteps, conditioning, TINY)
@@ -196,5 +192,5 @@ def test_the_student_learns_the_pairs(tmp_path):
     losses = []
     session = Session(on_log=lambda line: losses.append(line["loss"]))
     run = TrainingRun(tmp_path / "ode", toy_model(), config.optimiser, seed=0, session=session)
-    train_network(run, OdeLoss(config, pairs, TINY), config)
+    train_network(run, OdeLoss(config, *pairs, TINY), config)
     assert losses[-1] < 0.6 * losses[0]

@@ -32,7 +32,8 @@ def test_each_kind_is_dropped_by_itself_and_as_often_as_asked():
         audio=torch.ones(4000, 1, 2, 3), face=torch.ones(4000, 8),
     )  # fmt: skip
     dropout = ConditionDropout(text=0.1, audio=0.2, face=0.3, reference=0.4)
-    dropped = drop_conditioning(ones, dropout, np.random.default_rng(0), latent_channels=4)
+    sizes = {"latent_channels": 4, "batch": 4000, "streams": range(4000)}
+    dropped = drop_conditioning(ones, dropout, np.random.default_rng(0), **sizes)
     gone = {}
     for kind in ("text", "audio", "face"):
         value = getattr(dropped, kind).flatten(1)
@@ -42,9 +43,8 @@ def test_each_kind_is_dropped_by_itself_and_as_often_as_asked():
     assert float((gone["text"] & gone["audio"]).float().mean()) == pytest.approx(0.02, abs=0.01)
     assert (dropped.image[:, :, 4] == 1).all()
     assert float((dropped.image[:, :, :4] == 0).float().mean()) == pytest.approx(0.4, abs=0.03)
-    absent = drop_conditioning(
-        Conditioning(audio=ones.audio), dropout, np.random.default_rng(0), latent_channels=4
-    )
+    absent = Conditioning(audio=ones.audio)
+    absent = drop_conditioning(absent, dropout, np.random.default_rng(0), **sizes)
     assert absent.text is absent.image is absent.face is None
 
 
@@ -52,7 +52,7 @@ def test_clips_come_from_their_reference_or_from_the_middle():
     clips = toy_clips(6, num_frames=9)
     starts = set()
     for seed in range(30):
-        segment = draw_clip_segment(clips, TOY, TINY, np.random.default_rng(seed))
+        segment = draw_clip_segment(clips, TOY, TINY, np.random.default_rng(seed), range(4))
         start = int(segment.positions[0])
         starts.add(start)
         assert segment.given.tolist() == [start == 0] + 4 * [False]
@@ -70,10 +70,9 @@ def test_clips_come_from_their_reference_or_from_the_middle():
             )
             assert start > 0 or where[0] % 2 == 0
     assert starts == {0, 1, 2, 3, 4}
+    long = dataclasses.replace(TOY, num_frames=10)
     with pytest.raises(ConfigError, match="9 latent frames"):
-        draw_clip_segment(
-            clips, dataclasses.replace(TOY, num_frames=10), TINY, np.random.default_rng(0)
-        )
+        draw_clip_segment(clips, long, TINY, np.random.default_rng(0), range(4))
 
 
 @pytest.mark.parametrize("form", [CONFIG, CLEAN_CONFIG])

@@ -21,7 +21,6 @@ from joyflash_cli.studio.training.dmd import DmdConfig, DmdTraining, train_dmd
 from joyflash_cli.studio.training.loop import resume, train_network
 from joyflash_cli.studio.training.losses import Guidance
 from joyflash_cli.studio.training.ode import OdeConfig, OdeLoss
-from joyflash_cli.studio.training.ode_pairs import OdePairs
 from joyflash_cli.studio.training.processes import Processes
 from joyflash_cli.studio.training.rollout import RolloutConfig
 from joyflash_cli.studio.training.session import Session, TrainingStopped
@@ -55,14 +54,11 @@ def clips():
 
 def pairs():
     generator = torch.Generator().manual_seed(6)
-    return OdePairs(
-        states=torch.randn(4, 9, 6, *SHAPE, generator=generator),
-        conditioning=Conditioning(
-            image=torch.randn(4, 6, 5, *SHAPE[1:], generator=generator),
-            audio=torch.randn(4, 6, 2, 3, generator=generator),
-            text=torch.randn(4, 3, 6, generator=generator),
-            face=torch.randn(4, 5, generator=generator),
-        ),
+    return torch.randn(4, 9, 6, *SHAPE, generator=generator), Conditioning(
+        image=torch.randn(4, 6, 5, *SHAPE[1:], generator=generator),
+        audio=torch.randn(4, 6, 2, 3, generator=generator),
+        text=torch.randn(4, 3, 6, generator=generator),
+        face=torch.randn(4, 5, generator=generator),
     )
 
 
@@ -79,7 +75,7 @@ def ode(session, folder):
     config = OdeConfig(optimiser=RATES, batch=4, bf16=False)
     student = toy_model(SIZES)
     recompute_layers(student)
-    loss = OdeLoss(config, pairs(), TINY)
+    loss = OdeLoss(config, *pairs(), TINY)
     run = train_network(TrainingRun(folder, student, RATES, seed=0, session=session), loss, config)
     return run.averaged_weights()
 

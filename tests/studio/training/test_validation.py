@@ -54,11 +54,11 @@ def validation_clips():
 def test_streams_are_the_samplers():
     model, clips = toy_model(CLEAN_CONFIG), toy_clips(4, num_frames=13)
     with torch.no_grad():
-        sampled = stream_sampler(PROFILE, CONFIG, "every-frame")(model, validation_clips())
+        sampled = stream_sampler(PROFILE, CONFIG)(model, validation_clips())
     chosen = np.array([0, 2])
     batch = rollout_batch(clips, chosen, clips.audio[chosen][:, :9], 3)
     stream = Stream.start(
-        model, PROFILE, source=batch.source, latent_shape=SHAPE, batch_size=2,
+        model, PROFILE, source=batch, latent_shape=SHAPE, batch_size=2,
         noise=SeededNoise(3, SHAPE, streams=(0, 1)), reference_latent=batch.reference_latent,
     )  # fmt: skip
     expected = torch.cat([block.latents for block in stream.blocks()], dim=1)
@@ -69,7 +69,7 @@ def test_streams_are_the_samplers():
 def test_a_given_frame_in_front_is_shown():
     profile = dataclasses.replace(AVATARFORCING, block_frames=3)
     with torch.no_grad():
-        sampled = stream_sampler(profile, CONFIG, "every-frame")(toy_model(), validation_clips())
+        sampled = stream_sampler(profile, CONFIG)(toy_model(), validation_clips())
     assert sampled.shape[1] == 10
     assert torch.equal(sampled[:, 0], validation_clips().latents[:, 0])
 
@@ -78,7 +78,7 @@ def test_a_given_frame_in_front_is_shown():
 def test_the_place_of_the_reference_is_seen():
     model, clips = toy_model(), validation_clips()
     every, first = (
-        stream_sampler(PROFILE, CONFIG, place)(model, clips)
+        stream_sampler(PROFILE, CONFIG)(model, dataclasses.replace(clips, place=place))
         for place in ("every-frame", "first-frame")
     )
     assert (every - first).abs().max() > 1e-3
@@ -89,7 +89,7 @@ def test_a_sheet_and_figures(tmp_path):
         validation_clips(),
         PICTURES,
         GreyCodec(),
-        teacher_sampler(PROFILE, CONFIG, "every-frame"),
+        teacher_sampler(PROFILE, CONFIG),
         columns=5,
     )
     model = toy_model().train()

@@ -10,7 +10,7 @@ from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.settings import PAPER, TINY, SamplerSettings
 from joyflash_cli.sampler.stream import Stream
-from joyflash_cli.studio.training.batches import ClipSource, rollout_batch
+from joyflash_cli.studio.training.batches import RolloutBatch, rollout_batch
 from joyflash_cli.studio.training.latents import LatentClips
 
 SHAPE = (4, 2, 2)
@@ -47,12 +47,7 @@ def toy_clips(num_clips: int = 4, num_frames: int = 21) -> LatentClips:
     )
 
 
-def toy_source(num_blocks: int, batch: int = 1) -> ClipSource:
-    """Random conditioning of whole clips."""
-    return toy_batch(num_blocks, batch).source
-
-
-def toy_batch(num_blocks: int, batch: int = 1):
+def toy_batch(num_blocks: int, batch: int = 1) -> RolloutBatch:
     """Streams with pictures and voices of their own."""
     clips = toy_clips(batch, num_frames=3 * num_blocks + 1)
     return rollout_batch(clips, torch.arange(batch).numpy(), clips.audio, num_blocks)
@@ -66,7 +61,7 @@ def toy_stream(
     return Stream.start(
         model or toy_model(),
         profile,
-        source=batch.source,
+        source=batch,
         noise=SeededNoise(seed, SHAPE),
         latent_shape=SHAPE,
         reference_latent=batch.reference_latent,
