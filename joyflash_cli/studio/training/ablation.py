@@ -44,17 +44,15 @@ class Ablation:
         """The sampler's profile without what is switched off."""
         changes: dict[str, object] = {}
         if not self.sub_steps:
-            changes |= {"psb": False, "sub_steps": ()}
-        if not self.mci:
-            changes |= {"mci": False}
-        if not self.mci_noise:
-            changes |= {"mci_noise": False}
-        if not self.sink:
-            changes |= {"sink_frames": 0}
+            changes = {"psb": False, "sub_steps": ()}
         if not self.relative_sink:
             changes |= {"position_policy": "absolute", "reset_threshold": None}
+        if not self.sink:
+            changes["sink_frames"] = 0
         if self.reset_threshold is not None:
-            changes |= {"reset_threshold": self.reset_threshold}
+            changes["reset_threshold"] = self.reset_threshold
+        changes["mci"] = full.mci and self.mci
+        changes["mci_noise"] = full.mci_noise and self.mci_noise
         return replace(full, **changes)  # type: ignore[arg-type]
 
     def rollout(self, full: RolloutConfig) -> RolloutConfig:

@@ -1,12 +1,13 @@
 """What turns clips into training data: the codec and encoders of a checkpoint, loaded once."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from joyflash_cli.codec.protocol import Codec
 from joyflash_cli.conditioning.config import AudioWindowRule
@@ -14,6 +15,9 @@ from joyflash_cli.encoders.protocol import AudioEncoder
 from joyflash_cli.media.inputs.framing import Framing
 from joyflash_cli.types import to_signed
 from joyflash_cli.weights.store import CheckpointFiles, resolve_checkpoint
+
+EncodeStill = Callable[[np.ndarray, str], Tensor]
+"""From a picture ``(H, W, 3)`` uint8 and a caption to what steers a whole clip."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,8 @@ class ClipEncoders:
         fps: Video frames per second.
         token_px: Pixels of a transformer token each way.
         device: Where codec and audio encoder compute.
-        text: Caption to states ``(L, D)``; ``None`` for models without text.
-        image_tokens: Picture ``(H, W, 3)`` uint8 to CLIP states ``(L, D)``; ``None`` without.
-        face: Picture to a face embedding ``(512,)``; ``None`` without.
+        fixed: By kind of ``LatentClips``, what does not change along a clip: text states ``(L, D)``
+            of the caption, CLIP states ``(L, D)`` and the face embedding ``(512,)`` of the picture.
     """
 
     name: str
@@ -42,20 +45,7 @@ class ClipEncoders:
     fps: float
     token_px: int
     device: torch.device
-    text: Callable[[str], Tensor] | None = None
-    image_tokens: Callable[[np.ndarray], Tensor] | None = None
-    face: Callable[[np.ndarray], Tensor] | None = None
-
-    def fixed(self, pixels: np.ndarray, caption: str) -> dict[str, Tensor]:
-        """What does not change along a clip, by kind, in half precision."""
-        given: dict[str, Tensor] = {}
-        if self.text is not None:
-            given["text"] = self.text(caption).half().cpu()
-        if self.image_tokens is not None:
-            given["image_tokens"] = self.image_tokens(pixels).half().cpu()
-        if self.face is not None:
-            given["face"] = self.face(pixels).half().cpu()
-        return given
+    fixed: Mapping[str, EncodeStill] = field(default_factory=dict)
 
 
 def resolve_encoders(checkpoint: str) -> CheckpointFiles:
@@ -66,9 +56,7 @@ def resolve_encoders(checkpoint: str) -> CheckpointFiles:
         CheckpointError: If the directory is none.
     """
     path = Path(checkpoint).expanduser()
-    if path.is_dir():
-        return resolve_checkpoint("tiny", path)
-    return resolve_checkpoint(checkpoint)
+    return resolve_checkpoint("tiny", path) if path.is_dir() else resolve_checkpoint(checkpoint)
 
 
 def load_encoders(checkpoint: str, device: torch.device) -> ClipEncoders:
@@ -82,7 +70,13 @@ def load_encoders(checkpoint: str, device: torch.device) -> ClipEncoders:
 
     files = resolve_encoders(checkpoint)
     parts = load_parts(files, Placement(device, torch.float32, device))
-    sizes = parts.transformer.config
+    sizes, fixed = parts.transformer.config, dict[str, EncodeStill]()
+    if sizes.text_dim is not None:
+        fixed["text"] = _text(files, device)
+    if sizes.image_token_dim is not None:
+        fixed["image_tokens"] = _image_tokens(files, device)
+    if sizes.face_attention is not None:
+        fixed["face"] = _face(files, sizes.face_attention.face_dim)
     return ClipEncoders(
         name=f"{files.name} {files.description.version}",
         codec=parts.codec,
@@ -92,25 +86,23 @@ def load_encoders(checkpoint: str, device: torch.device) -> ClipEncoders:
         fps=files.description.sampler.fps,
         token_px=parts.codec.spatial_stride * sizes.patch_size[1],
         device=device,
-        text=None if sizes.text_dim is None else _text(files, device),
-        image_tokens=None if sizes.image_token_dim is None else _image_tokens(files, device),
-        face=None if sizes.face_attention is None else _face(files, sizes.face_attention.face_dim),
+        fixed=fixed,
     )
 
 
-def _text(files: CheckpointFiles, device: torch.device) -> Callable[[str], Tensor]:
+def _text(files: CheckpointFiles, device: torch.device) -> EncodeStill:
     from joyflash_cli.render.prompts import text_states
 
-    def encode(caption: str) -> Tensor:
+    def encode(pixels: np.ndarray, caption: str) -> Tensor:
         # Padded to one length, so that clips can be stacked; the transformer pads with zeros too.
         states = text_states(files, caption, device)[0]
         length = files.description.transformer.text_len
-        return torch.nn.functional.pad(states, (0, 0, 0, length - len(states)))
+        return functional.pad(states, (0, 0, 0, length - len(states)))
 
     return encode
 
 
-def _image_tokens(files: CheckpointFiles, device: torch.device) -> Callable[[np.ndarray], Tensor]:
+def _image_tokens(files: CheckpointFiles, device: torch.device) -> EncodeStill:
     from joyflash_cli.encoders.image import ImageEncoder, image_encoder_module
     from joyflash_cli.weights.tensors import load_state_dict
 
@@ -118,18 +110,14 @@ def _image_tokens(files: CheckpointFiles, device: torch.device) -> Callable[[np.
         module = image_encoder_module(files.description.image_encoder)
     load_state_dict(module, files.shards("image_encoder"), dtype=torch.float32)
     encoder = ImageEncoder(module.to(device))
-
-    def encode(pixels: np.ndarray) -> Tensor:
-        return encoder.encode(to_signed(pixels)[None].to(device))[0]
-
-    return encode
+    return lambda pixels, caption: encoder.encode(to_signed(pixels)[None].to(device))[0]
 
 
-def _face(files: CheckpointFiles, face_dim: int) -> Callable[[np.ndarray], Tensor]:
+def _face(files: CheckpointFiles, face_dim: int) -> EncodeStill:
     from joyflash_cli.encoders.face import FaceEncoder, find_face_models, no_face
 
     models = find_face_models(files.description.conditioning.face_models)
     if models.directory is None:
-        return lambda pixels: torch.from_numpy(no_face(face_dim))
+        return lambda pixels, caption: torch.from_numpy(no_face(face_dim))
     encoder = FaceEncoder(models.directory)
-    return lambda pixels: torch.from_numpy(encoder.encode(pixels))
+    return lambda pixels, caption: torch.from_numpy(encoder.encode(pixels))

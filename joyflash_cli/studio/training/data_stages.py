@@ -1,8 +1,6 @@
 """The first stages of ``joyflash train``: sources, face networks, speech and every kind of clip."""
 
-from collections.abc import Callable
-
-from joyflash_cli.media.inputs.face_networks import FaceNetworks, save_face_networks
+from joyflash_cli.media.inputs.face_networks import save_face_networks
 from joyflash_cli.studio.clips import sources
 from joyflash_cli.studio.clips.clips import build_clips
 from joyflash_cli.studio.clips.film_clips import build_film_clips
@@ -10,17 +8,12 @@ from joyflash_cli.studio.clips.photo_clips import build_photo_clips
 from joyflash_cli.studio.clips.photo_pairs import build_pairs
 from joyflash_cli.studio.heads.face_state import Split
 from joyflash_cli.studio.speech.speech_build import build_speech
-from joyflash_cli.studio.training.points import build_collection, train_finder, train_points_network
+from joyflash_cli.studio.training.points import train_face_networks
 from joyflash_cli.studio.training.run_config import RunConfig
 from joyflash_cli.studio.training.session import Session
 
 SPLITS: tuple[tuple[Split, str], ...] = (("held-out", "held_out"), ("train", "train"))
 """The splits and what their folders are called."""
-
-
-def shards_told(session: Session, name: str) -> Callable[[int, int], None]:
-    """Reports how many shards of a name are done."""
-    return lambda done, total: session.on_log({name: done, "of": total})
 
 
 def check_sources(run: RunConfig, session: Session) -> None:
@@ -32,15 +25,9 @@ def check_sources(run: RunConfig, session: Session) -> None:
 
 def points(run: RunConfig, session: Session) -> None:
     """Train the face networks."""
-    config, folder = run.points, run.path("points")
-    collection = build_collection(
-        config, assets_dir=run.assets("heads"), directory=folder / "pictures"
-    )
-    finder = train_finder(config.finder, collection, out_dir=folder / "finder", session=session)
-    network = train_points_network(
-        config.network, collection, out_dir=folder / "points", session=session
-    )
-    save_face_networks(FaceNetworks(finder, network), folder / "points.safetensors")
+    folder, heads = run.path("points"), run.assets("heads")
+    networks = train_face_networks(run.points, assets_dir=heads, out_dir=folder, session=session)
+    save_face_networks(networks, folder / "points.safetensors")
 
 
 def speech(run: RunConfig, session: Session) -> None:
@@ -63,7 +50,7 @@ def clips(run: RunConfig, session: Session) -> None:
             speech_path=run.path("speech/speech.npz"),
             out_dir=run.path(f"clips/{name}/rendered"),
             processes=run.processes,
-            on_shard=shards_told(session, name),
+            on_shard=session.shards(name),
         )
 
 
@@ -79,7 +66,7 @@ def photo_clips(run: RunConfig, session: Session) -> None:
                 speech_path=run.path("speech/speech.npz"),
                 out_dir=run.path(f"clips/{name}"),
                 processes=run.processes,
-                on_shard=shards_told(session, name),
+                on_shard=session.shards(name),
             )
 
 
@@ -93,7 +80,7 @@ def film_clips(run: RunConfig, session: Session) -> None:
             out_dir=run.path(f"clips/{name}/films"),
             split=split,
             processes=run.processes,
-            on_shard=shards_told(session, f"{name}/films"),
+            on_shard=session.shards(f"{name}/films"),
         )
     for split, name in SPLITS if photos.num_clips else ():
         build_pairs(
@@ -101,5 +88,5 @@ def film_clips(run: RunConfig, session: Session) -> None:
             run.path(f"pairs/{name}"),
             size_px=photos.size_px,
             split=split,
-            on_shard=shards_told(session, f"{name}/pairs"),
+            on_shard=session.shards(f"{name}/pairs"),
         )

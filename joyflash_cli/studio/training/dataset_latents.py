@@ -90,31 +90,25 @@ def build_dataset(
         ConfigError: If the folder holds clips encoded in another way.
     """
     clips = list_clips(Path(config.path).expanduser())
-    every = config.held_out_every
-    held_out = [clip for i, clip in enumerate(clips) if every and i % every == every - 1]
-    kept = {clip.key for clip in held_out}
-    splits = {"train": [clip for clip in clips if clip.key not in kept], "held_out": held_out}
-    for name, chosen in splits.items():
+    every, size = config.held_out_every, config.clips_per_shard
+    is_held_out = [bool(every) and i % every == every - 1 for i in range(len(clips))]
+    for name, wanted in (("train", False), ("held_out", True)):
+        chosen = [clip for clip, held in zip(clips, is_held_out, strict=True) if held == wanted]
         folder = out_dir / name
         if processes.is_first:
-            about = {
-                "dataset": to_dict(config),
-                "encoders": encoders.name,
-                "clips": [clip.key for clip in chosen],
-            }
+            about = {"dataset": to_dict(config), "encoders": encoders.name}
             keep_apart(
                 folder,
-                about,
+                about | {"clips": [clip.key for clip in chosen]},
                 message=f"{folder} holds clips that were listed or encoded in another way",
                 hint="remove the folder, or give another work_dir",
             )
         processes.wait()
-        num_shards = math.ceil(len(chosen) / config.clips_per_shard)
+        num_shards = math.ceil(len(chosen) / size)
         for shard in range(processes.rank, num_shards, processes.world_size):
-            first = shard * config.clips_per_shard
-            part = chosen[first : first + config.clips_per_shard]
+            part = chosen[shard * size : (shard + 1) * size]
             done = _build_shard(folder, shard, part, config, encoders, report)
-            report({name: min(first + len(part), len(chosen)), "of": len(chosen), **done})
+            report({name: shard * size + len(part), "of": len(chosen), **done})
         processes.wait()
         if chosen and not list(folder.glob("latents-*.safetensors")):
             raise DataError(
@@ -147,10 +141,10 @@ def _build_shard(
             least_s = config.num_frames / encoders.fps
             report({"left out": clip.key, "why": f"shorter than {least_s:.2f} s"})
         views += found
-    if not views:
+    if views:
+        write_shard(path, views)
+    else:
         mark.touch()
-        return {"stretches": 0}
-    write_shard(path, views)
     return {"stretches": len(views)}
 
 
@@ -227,7 +221,10 @@ def _views(
             "token_weights": face_weights(frames[index], encoders.token_px),
             "is_start": torch.tensor(position == 0),
             "picture": torch.from_numpy(frames[index].copy()).permute(2, 0, 1),
-            **encoders.fixed(frames[index], caption),
+            **{
+                kind: encode(frames[index], caption).half().cpu()
+                for kind, encode in encoders.fixed.items()
+            },
         }
 
 

@@ -151,7 +151,7 @@ class DecoderTraining:
         self.runs: dict[str, TrainingRun] = {
             "decoder": self.decoder, "critic": self.critic, "probe": self.probe,
         }  # fmt: skip
-        self.metrics = self.decoder.metrics
+        self.metrics, self.log = self.decoder.metrics, self.decoder.log
         # Latents that are learnt are kept at a spread of one; those that are given have theirs.
         self.spread = (
             torch.ones(()) if config.learns_latents else latent_spread(codec, store, config)
@@ -175,10 +175,6 @@ class DecoderTraining:
         """Put back what ``state`` gave."""
         for name, run in self.runs.items():
             run.load_state(state[name])
-
-    def log(self, **figures: float | str) -> dict:
-        """Write the mean figures since the last call, and the held-out PSNR."""
-        return self.decoder.log(**measure_codec(self.averaged, self.held_out), **figures)
 
     def take_step(self) -> None:
         """One update of the decoder, and of the critic where there is one."""
@@ -256,5 +252,8 @@ def train_decoder(
         read_batch=read_batch,
         session=session,
     )
-    run_loop(training, steps=config.optimiser.steps, log_every=log_every)
+    run_loop(
+        training, training.take_step, steps=config.optimiser.steps, log_every=log_every,
+        measure=lambda: measure_codec(training.averaged, training.held_out),
+    )  # fmt: skip
     return training.averaged

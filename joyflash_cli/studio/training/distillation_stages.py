@@ -18,7 +18,7 @@ from joyflash_cli.studio.training.clip_encoders import load_encoders, resolve_en
 from joyflash_cli.studio.training.dataset_latents import build_dataset
 from joyflash_cli.studio.training.dmd import DmdTraining, student_profile, train_dmd
 from joyflash_cli.studio.training.latents import LatentClips, load_latents
-from joyflash_cli.studio.training.loop import train_network
+from joyflash_cli.studio.training.loop import StepLoss, train_network
 from joyflash_cli.studio.training.ode import OdeLoss
 from joyflash_cli.studio.training.ode_pairs import build_ode_pairs, load_ode_pairs
 from joyflash_cli.studio.training.processes import Processes
@@ -39,7 +39,7 @@ from joyflash_cli.studio.training.session import Session
 from joyflash_cli.studio.training.sharding import load_frozen, load_weights, recompute_layers
 from joyflash_cli.studio.training.teacher import TeacherLoss, fresh_teacher
 from joyflash_cli.studio.training.tensors import write_tensors
-from joyflash_cli.studio.training.trainer import TrainingRun
+from joyflash_cli.studio.training.trainer import NetworkStage, TrainingRun
 from joyflash_cli.studio.training.validation import (
     Sampler,
     Validation,
@@ -149,16 +149,9 @@ def teacher(run: RunConfig, session: Session) -> None:
         fresh = fresh_teacher(geometry.teacher, clips, seed=run.teacher.seed)
         network = _placed(run, fresh, session.processes)
     sample = teacher_sampler(geometry.sampler, run.validation)
-    training = TrainingRun(
-        run.path("teacher"),
-        network,
-        run.teacher.optimiser,
-        seed=run.teacher.seed,
-        session=with_validation(run, session, sample),
-    )
     loss = TeacherLoss(run.teacher, clips, geometry.sampler)
-    train_network(training, loss, run.teacher)
-    save_weights(training.averaged_weights(), run.path(TEACHER_RESULT), session.processes)
+    session = with_validation(run, session, sample)
+    _train(network, loss, run.teacher, run.path(TEACHER_RESULT), session)
 
 
 def ode_pairs(run: RunConfig, session: Session) -> None:
@@ -172,7 +165,7 @@ def ode_pairs(run: RunConfig, session: Session) -> None:
         clips=training_clips(run),
         profile=geometry.sampler,
         out_dir=run.path("ode-pairs"),
-        on_shard=lambda done, total: session.on_log({"shard": done, "of": total}),
+        on_shard=session.shards("shard"),
         processes=session.processes,
     )
 
@@ -180,17 +173,26 @@ def ode_pairs(run: RunConfig, session: Session) -> None:
 def ode(run: RunConfig, session: Session) -> None:
     """Initialise the causal student."""
     geometry = read_geometry(run)
+    network = _trained(run, run.weights.ode_start, geometry.student, session.processes)
     sample = stream_sampler(student_profile(geometry.sampler), run.validation)
-    training = TrainingRun(
-        run.path("ode"),
-        _trained(run, run.weights.ode_start, geometry.student, session.processes),
-        run.ode.optimiser,
-        seed=run.ode.seed,
-        session=with_validation(run, session, sample),
-    )
     loss = OdeLoss(run.ode, *load_ode_pairs(run.path("ode-pairs")), geometry.sampler)
-    train_network(training, loss, run.ode)
-    save_weights(training.averaged_weights(), run.path(ODE_RESULT), session.processes)
+    session = with_validation(run, session, sample)
+    _train(network, loss, run.ode, run.path(ODE_RESULT), session)
+
+
+def _train(
+    network: CausalTransformer,
+    loss: StepLoss[CausalTransformer],
+    config: NetworkStage,
+    result: Path,
+    session: Session,
+) -> None:
+    """Train a network to the end, in the folder of its result."""
+    training = TrainingRun(
+        result.parent, network, config.optimiser, seed=config.seed, session=session
+    )
+    train_network(training, loss, config)
+    save_weights(training.averaged_weights(), result, session.processes)
 
 
 def dmd(run: RunConfig, session: Session) -> None:

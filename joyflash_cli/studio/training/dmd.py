@@ -158,20 +158,18 @@ class DmdTraining:
         self.reader = reader if config.lip_share else None
         self.real_score = real_score.eval().requires_grad_(False)
         self.real_digest = weights_digest(real_score)
-        self.generator, self.fake_score = (
-            TrainingRun(
-                out_dir, module, replace(rates, steps=math.ceil(config.steps / every)),
-                seed=config.seed, session=session,
-            )
-            for module, rates, every in (
-                (generator, config.generator, config.generator_every),
-                (fake_score, config.fake_score, config.critic_every),
-            )
-        )  # fmt: skip
+
+        def trained(
+            network: CausalTransformer, rates: OptimiserConfig, every: int
+        ) -> TrainingRun[CausalTransformer]:
+            rates = replace(rates, steps=math.ceil(config.steps / every))
+            return TrainingRun(out_dir, network, rates, seed=config.seed, session=session)
+
+        self.generator = trained(generator, config.generator, config.generator_every)
+        self.fake_score = trained(fake_score, config.fake_score, config.critic_every)
         self.device = generator.patch_embedding.weight.device
         self.metrics = self.generator.metrics
-        own = self.metrics.session.processes.own(config.batch)
-        self.parts = split_streams(own, config.accumulate)
+        self.parts = split_streams(session.processes.own(config.batch), config.accumulate)
         self.step = 0
 
     @property
@@ -245,11 +243,9 @@ class DmdTraining:
         reader, image = self.reader, segment.conditioning.image
         assert reader is not None
         assert image is not None
-        channels = segment.latents.shape[2]
-        gradient = spoken_gradient(
-            reader, segment.latents, image[:, -1, :channels], mouths,
-            self.generator.module.config.patch_size[1:],
-        )  # fmt: skip
+        references = image[:, -1, : segment.latents.shape[2]]
+        patch = self.generator.module.config.patch_size[1:]
+        gradient = spoken_gradient(reader, segment.latents, references, mouths, patch)
         size = gradient.square().mean().sqrt().clamp(min=1e-12)
         return gradient * (self.config.lip_share * beside.square().mean().sqrt() / size)
 
@@ -308,5 +304,5 @@ def train_dmd(training: DmdTraining) -> DmdTraining:
         TrainingStopped: When the session asked to stop; the state is saved.
     """
     config = training.config
-    run_loop(training, steps=config.steps, log_every=config.log_every)
+    run_loop(training, training.take_step, steps=config.steps, log_every=config.log_every)
     return training

@@ -21,7 +21,7 @@ from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.sampler.urcr import PassKind
 from joyflash_cli.studio.training.dmd import DmdConfig, student_profile
-from joyflash_cli.studio.training.layouts import seen_frames
+from joyflash_cli.studio.training.generator_batches import seen_frames
 from joyflash_cli.studio.training.rollout import gradient_iterations
 from joyflash_cli.studio.training.run_config import RunConfig
 from joyflash_cli.studio.training.run_parts import read_geometry

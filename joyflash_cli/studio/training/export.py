@@ -3,10 +3,10 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor
 
 from joyflash_cli.codec.tiny import TinyCodec
 from joyflash_cli.config import to_dict
@@ -39,19 +39,9 @@ def export_checkpoint(
     its rounding is far below what the codec itself gets wrong.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
-    parts: dict[str, nn.Module] = {
-        "transformer": transformer,
-        "codec": codec,
-        "front_end": front_end,
-    }
-    for name, module in parts.items():
-        tensors = {
-            key: (value.half() if value.dtype == torch.float32 else value).contiguous()
-            for key, value in module.state_dict().items()
-        }
-        if name == "codec":
-            tensors = as_eight_bit(tensors)
-        save_file(tensors, out_dir / f"{name}.safetensors")
+    save_file(_halved(transformer.state_dict()), out_dir / "transformer.safetensors")
+    save_file(as_eight_bit(_halved(codec.state_dict())), out_dir / "codec.safetensors")
+    save_file(_halved(front_end.state_dict()), out_dir / "front_end.safetensors")
     about = {
         "format": 1,
         "name": "tiny",
@@ -63,6 +53,15 @@ def export_checkpoint(
         "sampler": to_dict(sampler),
         "framing": to_dict(framing),
     }
+    _describe(out_dir, about)
+
+
+def _halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    half = {name: x.half() if x.is_floating_point() else x for name, x in tensors.items()}
+    return {name: x.contiguous() for name, x in half.items()}
+
+
+def _describe(out_dir: Path, about: dict[str, Any]) -> None:
     (out_dir / "checkpoint.json").write_text(json.dumps(about, indent=1) + "\n")
     write_checksums(out_dir)
 
@@ -84,8 +83,7 @@ def export_around(run: RunConfig, weights: Path, sampler: SamplerSettings, out_d
     for path in files.directory.iterdir():
         if path.is_file() and not path.name.startswith(("transformer", "checkpoint.json")):
             shutil.copyfile(path, out_dir / path.name)
-    tensors = load_file(weights)
-    save_file({name: x.half() for name, x in tensors.items()}, out_dir / "transformer.safetensors")
+    save_file(_halved(load_file(weights)), out_dir / "transformer.safetensors")
     about = json.loads((files.directory / "checkpoint.json").read_text())
     conditioning = about.get("conditioning", {})
     about |= {
@@ -97,5 +95,4 @@ def export_around(run: RunConfig, weights: Path, sampler: SamplerSettings, out_d
     # What only a teacher in segments needs: a stream is not decoded in tiles, and not guided.
     about["codec"].pop("tiled", None)
     about["conditioning"].pop("negative_prompt", None)
-    (out_dir / "checkpoint.json").write_text(json.dumps(about, indent=1) + "\n")
-    write_checksums(out_dir)
+    _describe(out_dir, about)

@@ -1,5 +1,6 @@
 """Train the audio front end: sound to viseme tracks, and to the lips of people in films."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,16 +9,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from joyflash_cli.config import from_dict, to_dict
 from joyflash_cli.encoders.front_end import FrontEnd, FrontEndConfig
-from joyflash_cli.errors import DataError
+from joyflash_cli.errors import CheckpointError, ConfigError, DataError
 from joyflash_cli.studio.clips.clips import MARGIN_FRAMES, ClipStore
 from joyflash_cli.studio.heads.face_state import VISEMES
 from joyflash_cli.studio.speech.speech import SAMPLES_PER_FRAME, Utterance
 from joyflash_cli.studio.training.loop import train_network
 from joyflash_cli.studio.training.session import ALONE, Session
+from joyflash_cli.studio.training.tensors import write_module
 from joyflash_cli.studio.training.trainer import NetworkStage, OptimiserConfig, TrainingRun
 
 NUM_LIPS = 2
@@ -168,11 +173,11 @@ def train_front_end(
         return error
 
     stage = NetworkStage(batch=config.batch, bf16=False, log_every=config.log_every)
-    train_network(
+    trained = train_network(
         run, loss, stage,
         measure=lambda n: viseme_correlations(n.front_end, held_out) if held_out else {},
     )  # fmt: skip
-    return run.averaged.front_end.eval()
+    return trained.front_end.eval()
 
 
 def draw_batch(
@@ -275,3 +280,26 @@ def viseme_correlations(model: FrontEnd, utterances: Sequence[Utterance]) -> dic
                 pair = np.corrcoef(estimate[:, channel], track[:rows, channel])
                 values[name].append(float(pair[0, 1]))
     return {name: float(np.mean(found)) for name, found in values.items() if found}
+
+
+def save_front_end(model: FrontEnd, path: Path) -> None:
+    """Write the weights (``.safetensors``) and beside them the sizes (``.json``)."""
+    write_module(path, model)
+    path.with_suffix(".json").write_text(json.dumps(to_dict(model.config), indent=2) + "\n")
+
+
+def load_front_end(path: Path) -> FrontEnd:
+    """Read a front end, its sizes beside it in a ``.json`` file, in evaluation mode.
+
+    Raises:
+        CheckpointError: A file is missing or does not fit.
+    """
+    try:
+        sizes = json.loads(path.with_suffix(".json").read_text())
+        model = FrontEnd(from_dict(FrontEndConfig, sizes))
+        model.load_state_dict(load_file(path))
+    except (OSError, ValueError, RuntimeError, ConfigError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} is no audio front end: {error}", hint="train or fetch it again"
+        ) from error
+    return model.eval()

@@ -1,7 +1,7 @@
 """Training of the tiny generator on encoded clips by denoising, in the sampler's own windows.
 
 Teacher-forced denoising: the bidirectional clip layout teaches the score, the rolling layouts of
-``layouts`` the causal windows with PSB levels and the condition frame. Distillation (ODE
+``generator_batches`` the causal windows with PSB levels and the condition frame. Distillation (ODE
 initialisation, DMD) starts from what this gives.
 """
 
@@ -53,10 +53,10 @@ def build_generator(config: GeneratorTrainingConfig, clips: LatentClips) -> Caus
 def noised(batch: Batch, *, context_noise: float, generator: torch.Generator) -> Tensor:
     """The batch's latents at its noise levels, clean context slightly noised, too."""
     layout = batch.layout
-    sigma = batch.sigmas[:, :, None, None, None]
+    sigma = layout.sigmas[..., None, None, None]
     context = (layout.sigmas == 0) & ~layout.learns & (layout.frames > 0)
     level = torch.rand(sigma.shape, generator=generator) * context_noise
-    sigma = torch.where(context[None, :, None, None, None], level, sigma)
+    sigma = torch.where(context[..., None, None, None], level, sigma)
     noise = torch.randn(batch.clean.shape, generator=generator)
     return (1 - sigma) * batch.clean + sigma * noise
 
@@ -72,7 +72,7 @@ def predicted_tokens(
         mask = layout.mask.repeat_interleave(count, 0).repeat_interleave(count, 1)
     output = model(
         noisy,
-        batch.timesteps,
+        layout.timesteps,
         conditioning,
         positions=layout.positions,
         mask=mask,
@@ -90,7 +90,7 @@ def token_error(
     error = (prediction - target).square().mean(-1)
     error = (error * batch.token_weights[:, None]).mean(-1)
     error = error[:, learns] * batch.clip_weights[:, None]
-    scale = batch.sigmas[:, learns].clamp(min=0.1)
+    scale = batch.layout.sigmas[:, learns].clamp(min=0.1)
     return (error / scale).mean(), {"error": float(error.detach().mean())}
 
 
@@ -114,7 +114,7 @@ def denoising_loss(
     if reader is not None and lip_weight:
         learns = batch.layout.learns
         lips = _lip_loss(reader, prediction[:, learns], batch, patch)
-        lips = lips * batch.sigmas[:, learns].clamp(min=0.1)
+        lips = lips * batch.layout.sigmas[:, learns].clamp(min=0.1)
         loss = loss + lip_weight * lips.mean()
         figures["lips"] = float(lips.detach().mean())
     return loss, figures
@@ -227,4 +227,4 @@ def train_generator(
         return figures | measure_held_out_lips(network, held_out, reader, config.sampler)
 
     stage = NetworkStage(batch=1, log_every=log_every)
-    return train_network(run, loss, stage, measure=measure).averaged
+    return train_network(run, loss, stage, measure=measure)

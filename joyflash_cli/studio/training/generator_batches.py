@@ -1,6 +1,11 @@
-"""What the generator learns from: random clips laid out as the sampler's own windows."""
+"""What the generator learns from: random clips laid out as the sampler's own windows.
 
-from dataclasses import dataclass, field
+A rolling layout is one of the sampler's iterations in one masked pass: sink and recent context at
+timestep 0, the condition frame (MCI), then the window at the levels of PSB, all at the indices of
+the sampler (URCR). A clip layout is the bidirectional teacher's: one noise level for all frames.
+"""
+
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -8,13 +13,16 @@ from torch import Tensor
 
 from joyflash_cli.conditioning.frames import assemble_image_channels
 from joyflash_cli.model.config import TINY, TransformerConfig
-from joyflash_cli.sampler.psb import noise_levels
+from joyflash_cli.sampler.psb import CLEAN, noise_levels, scheduled_iterations
 from joyflash_cli.sampler.settings import TINY as TINY_SAMPLER
 from joyflash_cli.sampler.settings import SamplerSettings
+from joyflash_cli.sampler.urcr import PassKind, attended_frames, pass_positions
 from joyflash_cli.studio.training.latents import LatentClips
-from joyflash_cli.studio.training.layouts import Layout, clip_layout, rolling_layout
 from joyflash_cli.studio.training.trainer import OptimiserConfig
 from joyflash_cli.types import Conditioning
+
+WARM_UP_SHARE = 0.25
+"""Share of rolling layouts from the time before the first block is clean."""
 
 
 @dataclass(frozen=True)
@@ -77,45 +85,130 @@ class GeneratorTrainingConfig:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One training batch: clean latents, conditioning, weights and the layout they follow.
+class Layout:
+    """Which T latent frames a sequence has, at which noise, and who sees whom.
 
     Attributes:
-        clean: ``(B, T, C, H, W)``.
-        sigmas: Noise level of every latent frame, ``(B, T)``.
-        timesteps: What the transformer is told, ``(B, T)``.
+        frames: Index of each latent frame in its clip, ``(T,)``.
+        positions: Temporal index at which it is seen, ``(T,)``.
+        sigmas: Noise level of each, 0..1, ``(T,)``; of a batch ``(B, T)``.
+        timesteps: What the transformer is told, 0..1000, likewise.
+        learns: Whether the frame's prediction enters the loss, ``(T,)``.
+        mask: Frame-level attention mask ``(T, T)``, ``None`` when all see all.
+    """
+
+    frames: Tensor
+    positions: Tensor
+    sigmas: Tensor
+    timesteps: Tensor
+    learns: Tensor
+    mask: Tensor | None
+
+
+def clip_layout(start: int, num_frames: int) -> Layout:
+    """Frames ``start ..`` at noise level 1, to be scaled; frame 0 is given, not learnt."""
+    frames = torch.arange(start, start + num_frames)
+    given = frames == 0
+    timesteps = torch.full((num_frames,), 1000.0)
+    return Layout(frames, frames, (~given).float(), timesteps, ~given, None)
+
+
+def rolling_layout(
+    rng: np.random.Generator, profile: SamplerSettings, *, num_blocks: int, mci_noise: float
+) -> Layout:
+    """A random iteration of the sampler over a clip that starts at its reference.
+
+    Args:
+        rng: Source of the choices.
+        profile: Of the sampler.
+        num_blocks: Blocks of the clip.
+        mci_noise: Share of sequences whose condition frame is noised (0.7 in the paper).
+    """
+    iterations, levels = tuple(scheduled_iterations(num_blocks, profile)), noise_levels(profile)
+    is_warm_up = rng.random() < WARM_UP_SHARE
+    pool = [i for i in iterations if (min(i.levels) == 0) == is_warm_up] or iterations
+    window = pool[int(rng.integers(len(pool)))].levels
+    start, block = profile.block_start(min(window)), profile.block_frames
+    noise = [levels[before] for before, _ in window.values() for _ in range(block)]
+    sink, context = seen_frames(profile, "window", start, num_own=len(noise))
+    num_condition = int(profile.mci and min(window) > 0)
+    if num_condition:
+        is_noised = bool(rng.random() < mci_noise) and profile.mci_noise
+        noise.insert(0, noise[0] if is_noised else CLEAN)
+    own = range(start - num_condition, start - num_condition + len(noise))
+    positions = pass_positions(profile, "window", sink=sink, context=context, own=own, start=start)
+    num_cached = len(sink) + len(context)
+    noise = [CLEAN] * num_cached + noise
+    frames = torch.tensor([*sink, *context, *own])
+    sigmas = torch.tensor([level.sigma for level in noise])
+    learns = torch.arange(len(frames)) >= num_cached + num_condition
+    if profile.first_frame_rule == "replace":  # the reference itself, at its block's timestep
+        given = frames == 0
+        sigmas, learns = torch.where(given, 0.0, sigmas), learns & ~given
+    mask = None
+    if num_cached:  # all see all, but clean frames in front see only those up to their own block
+        blocks = (frames - profile.first_block_frame).div(block, rounding_mode="floor")
+        mask = torch.ones(len(frames), len(frames), dtype=torch.bool)
+        mask[:num_cached] = blocks[:num_cached, None] >= blocks
+        mask[:num_cached, num_cached:] = False
+    return Layout(
+        frames=frames,
+        positions=torch.tensor([*positions.context, *positions.own]),
+        sigmas=sigmas,
+        timesteps=torch.tensor([level.timestep for level in noise]),
+        learns=learns,
+        mask=mask,
+    )
+
+
+def seen_frames(
+    profile: SamplerSettings, kind: PassKind, start: int, *, num_own: int
+) -> tuple[range, range]:
+    """Sink and context frames that a pass from latent frame ``start`` on finds and attends."""
+    past = range(start)
+    sink, rest = past[: profile.sink_frames], past[profile.sink_frames :]
+    num_sink, num_context = attended_frames(
+        profile,
+        kind,
+        num_own=num_own,
+        num_sink=len(sink),
+        num_context=min(len(rest), profile.context_frames),
+    )
+    return sink[len(sink) - num_sink :], rest[len(rest) - num_context :]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch.
+
+    Attributes:
+        layout: Frames, noise of each clip, mask and which frames are learnt.
+        clean: Latents of these frames, ``(B, T, C, H, W)``.
         conditioning: Of the same frames.
         token_weights: ``(B, P)``.
         clip_weights: ``(B,)``.
-        layout: Frames, mask and which frames are learnt.
         token_subset: Tokens of a frame that are computed, ``None`` for all.
         mouths: ``(B, T, 4, M)``, NaN or ``None`` where unknown.
     """
 
+    layout: Layout
     clean: Tensor
-    sigmas: Tensor
-    timesteps: Tensor
     conditioning: Conditioning
     token_weights: Tensor
     clip_weights: Tensor
-    layout: Layout
     token_subset: Tensor | None
-    mouths: Tensor | None = None
+    mouths: Tensor | None
 
 
 def make_layout(
     kind: StepKind, config: GeneratorTrainingConfig, rng: np.random.Generator, num_latents: int
 ) -> tuple[Layout, bool]:
     """A random layout of a kind, and whether it needs clips that start at their reference."""
-    profile = config.sampler
     if kind.layout == "rolling":
-        layout = rolling_layout(
-            rng,
-            profile,
-            num_blocks=(num_latents - profile.first_block_frame) // profile.block_frames,
-            mci_noise=config.mci_noise,
-        )
-        return layout, True
+        profile = config.sampler
+        num_blocks = (num_latents - profile.first_block_frame) // profile.block_frames
+        rolling = rolling_layout(rng, profile, num_blocks=num_blocks, mci_noise=config.mci_noise)
+        return rolling, True
     if rng.random() < 0.2:
         return clip_layout(0, kind.num_frames), True
     start = int(rng.integers(1, num_latents - kind.num_frames + 1))
@@ -158,7 +251,6 @@ def read_batch(
     pool = np.nonzero(clips.is_start.numpy())[0] if from_start else np.arange(len(clips))
     chosen = torch.from_numpy(choose_clips(clips, pool, kind.batch, config.film_share, rng))
     frames = layout.frames
-    clean = clips.latents[chosen][:, frames].float()
     image = assemble_image_channels(
         clips.references[chosen].float(), 0, clips.latents.shape[1], convention="avatar"
     )
@@ -172,14 +264,13 @@ def read_batch(
     if kind.num_tokens:
         subset = _choose_tokens(clips.token_weights.mean(0), kind.num_tokens, rng)
         weights = weights[:, subset]
+    level = level.float()
     return Batch(
-        clean=clean,
-        sigmas=layout.sigmas * level.float(),
-        timesteps=layout.timesteps * level.float(),
+        layout=replace(layout, sigmas=layout.sigmas * level, timesteps=layout.timesteps * level),
+        clean=clips.latents[chosen][:, frames].float(),
         conditioning=Conditioning(image=image[:, frames], audio=audio * heard[:, None, None, None]),
         token_weights=weights / weights.mean(1, keepdim=True),
         clip_weights=clips.clip_weights[chosen],
-        layout=layout,
         token_subset=subset,
         mouths=None if clips.mouths is None else clips.mouths[chosen][:, frames],
     )

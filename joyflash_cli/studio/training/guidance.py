@@ -111,4 +111,4 @@ def train_guidance(
         sampler = replace(batches.sampler, audio_guidance=1.0, audio_free_weight=1.0)
         return measure_held_out_lips(network, held_out, reader, sampler)
 
-    return train_network(run, loss, config, measure=measure).averaged
+    return train_network(run, loss, config, measure=measure)

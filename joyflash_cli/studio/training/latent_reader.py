@@ -161,11 +161,9 @@ def train_latent_reader(
         return known_error(network(mouth, references[clip]), truth[clip, latent]).mean()
 
     stage = NetworkStage(batch=config.batch, bf16=False, log_every=log_every)
-    train_network(
-        run, loss, stage,
-        measure=lambda network: measure_reader(network, held_out, patch),
-    )  # fmt: skip
-    return run.averaged
+    return train_network(
+        run, loss, stage, measure=lambda network: measure_reader(network, held_out, patch)
+    )
 
 
 def lip_loss(reader: LatentReader, prediction: Tensor, reference: Tensor, mouths: Tensor) -> Tensor:

@@ -3,13 +3,12 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from joyflash_cli.studio.training.metrics import MetricsFile
 from joyflash_cli.studio.training.processes import split_streams
-from joyflash_cli.studio.training.session import Session, TrainingStopped
+from joyflash_cli.studio.training.session import MetricsFile, Session, TrainingStopped
 from joyflash_cli.studio.training.sharding import release
 from joyflash_cli.studio.training.state import load_state, save_state
 from joyflash_cli.studio.training.trainer import NetworkStage, TrainingRun
@@ -23,7 +22,7 @@ which part."""
 
 
 class Trainable(Protocol):
-    """A training that the loop carries on; ``metrics`` knows its folder and session."""
+    """What the loop asks of a training: of one ``TrainingRun``, or of several that go together."""
 
     metrics: MetricsFile
 
@@ -35,10 +34,6 @@ class Trainable(Protocol):
     @property
     def averaged(self) -> nn.Module:
         """The network whose average is the result."""
-        ...
-
-    def take_step(self) -> None:
-        """One step; ``step`` grows by one."""
         ...
 
     def state(self) -> dict:
@@ -76,13 +71,22 @@ def resume(training: Trainable) -> bool:
     return True
 
 
-def run_loop(training: Trainable, *, steps: int, log_every: int) -> None:
+def run_loop(
+    training: Trainable,
+    take_step: Callable[[], None],
+    *,
+    steps: int,
+    log_every: int,
+    measure: Callable[[], dict[str, float]] = dict,
+) -> None:
     """Take steps until ``steps`` are done, saving, logging and validating on the way.
 
     Args:
         training: What is trained, at its first step; its session says whether it goes on.
+        take_step: After it ``training.step`` is one more.
         steps: In all.
         log_every: Steps between two lines of the log; the last step always has one.
+        measure: Gives more figures for every line.
 
     Raises:
         TrainingStopped: When the session asked to stop; the state is saved.
@@ -93,13 +97,13 @@ def run_loop(training: Trainable, *, steps: int, log_every: int) -> None:
     saved_at = time.monotonic()
     with _progress_bar(session, training.step, steps) as advance:
         while training.step < steps:
-            training.take_step()
+            take_step()
             step = training.step
             advance()
             is_last = step == steps
             figures = _validate(training, is_last=is_last)
             if figures or is_last or step % log_every == 0:
-                line = training.log(**figures)
+                line = training.log(**measure(), **figures)
                 if session.processes.is_first:
                     session.on_log(line)
             due = time.monotonic() - saved_at >= session.save_every_s
@@ -136,70 +140,42 @@ def _progress_bar(session: Session, done: int, steps: int) -> Iterator[Callable[
         yield bar.update
 
 
-class NetworkTraining(Generic[M]):
-    """One network and its loss: own samples, parts, loss, update."""
-
-    def __init__(
-        self,
-        run: TrainingRun[M],
-        loss: StepLoss[M],
-        config: NetworkStage,
-        measure: Callable[[M], dict[str, float]] | None,
-    ) -> None:
-        self.run, self.loss, self.config, self.measure = run, loss, config, measure
-        self.metrics, self.state, self.load_state = run.metrics, run.state, run.load_state
-        own = run.session.processes.own(config.batch)
-        self.parts = split_streams(own, config.accumulate)
-
-    @property
-    def step(self) -> int:
-        """Steps so far."""
-        return self.run.step
-
-    @property
-    def averaged(self) -> M:
-        """The network with averaged weights."""
-        return self.run.averaged
-
-    def take_step(self) -> None:
-        """One update of the network."""
-        share = 1 / len(self.parts)
-        figures: dict[str, float] = {}
-        for streams in self.parts:
-            with self.run.autocast(bf16=self.config.bf16):
-                loss = self.loss(self.run.module, self.run.step, streams)
-            loss, found = loss if isinstance(loss, tuple) else (loss, {})
-            self.run.backward(loss, share=share)
-            figures |= {k: figures.get(k, 0.0) + share * x for k, x in found.items()}
-        self.run.apply(**figures)
-
-    def log(self, **figures: float | str) -> dict:
-        """Write the mean figures since the last call, and what is measured, and return them."""
-        measured = self.measure(self.averaged) if self.measure is not None else {}
-        return self.run.log(**measured, **figures)
-
-
 def train_network(
     run: TrainingRun[M],
     loss: StepLoss[M],
     config: NetworkStage,
     *,
-    measure: Callable[[M], dict[str, float]] | None = None,
-) -> TrainingRun[M]:
+    measure: Callable[[M], dict[str, float]] = lambda network: {},
+) -> M:
     """Train one network to the end of its steps.
 
     Args:
         run: Of the network.
         loss: Of some samples at a step.
-        config: Steps, batch and precision.
+        config: Batch and precision.
         measure: Given the averaged network, figures for every line of the log.
 
     Returns:
-        The run; its average is the result.
+        The averaged network.
 
     Raises:
         TrainingStopped: When the session asked to stop; the state is saved.
     """
-    training = NetworkTraining(run, loss, config, measure)
-    run_loop(training, steps=run.config.steps, log_every=config.log_every)
-    return run
+    own = run.metrics.session.processes.own(config.batch)
+    parts = split_streams(own, config.accumulate)
+
+    def take_step() -> None:
+        share, figures = 1 / len(parts), dict[str, float]()
+        for streams in parts:
+            with run.autocast(bf16=config.bf16):
+                found = loss(run.module, run.step, streams)
+            value, told = found if isinstance(found, tuple) else (found, {})
+            run.backward(value, share=share)
+            figures |= {k: figures.get(k, 0.0) + share * x for k, x in told.items()}
+        run.apply(**figures)
+
+    run_loop(
+        run, take_step, steps=run.config.steps, log_every=config.log_every,
+        measure=lambda: measure(run.averaged),
+    )  # fmt: skip
+    return run.averaged

@@ -16,7 +16,6 @@ from joyflash_cli.studio.clips.clips import ClipStore
 from joyflash_cli.studio.speech.speech import load_speech
 from joyflash_cli.studio.training.clip_encoders import resolve_encoders
 from joyflash_cli.studio.training.codec import fit_codec
-from joyflash_cli.studio.training.data_stages import shards_told
 from joyflash_cli.studio.training.decoder import train_decoder
 from joyflash_cli.studio.training.decoder_batches import (
     BatchReader,
@@ -25,8 +24,12 @@ from joyflash_cli.studio.training.decoder_batches import (
     read_decoder_batch,
 )
 from joyflash_cli.studio.training.export import export_around, export_checkpoint, exported_sampler
-from joyflash_cli.studio.training.front_end import film_voices, train_front_end
-from joyflash_cli.studio.training.front_end_file import load_front_end, save_front_end
+from joyflash_cli.studio.training.front_end import (
+    film_voices,
+    load_front_end,
+    save_front_end,
+    train_front_end,
+)
 from joyflash_cli.studio.training.generator import train_generator
 from joyflash_cli.studio.training.guidance import train_guidance
 from joyflash_cli.studio.training.latent_reader import train_latent_reader
@@ -101,7 +104,7 @@ def latents(run: RunConfig, session: Session) -> None:
             out_dir=run.path(f"latents/{name}"),
             codec=codec_of(run),
             front_end=front_end_of(run),
-            on_shard=shards_told(session, name),
+            on_shard=session.shards(name),
         )
 
 
@@ -163,7 +166,7 @@ def predictions(run: RunConfig, session: Session) -> None:
         front_end=front_end_of(run),
         transformer=exported_transformer(run),
         profile=exported_sampler(run),
-        on_shard=shards_told(session, "predictions"),
+        on_shard=session.shards("predictions"),
     )
 
 

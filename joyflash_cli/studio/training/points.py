@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.media.inputs.face_networks import FaceFinder, PointsNetwork
+from joyflash_cli.media.inputs.face_networks import FaceFinder, FaceNetworks, PointsNetwork
 from joyflash_cli.media.inputs.face_points import NUM_POINTS, OUTLINE, points_of
 from joyflash_cli.studio.clips.real_faces import PointedPicture, read_film_frames, read_photos
-from joyflash_cli.studio.training.loop import M, StepLoss, train_network
+from joyflash_cli.studio.training.loop import M, train_network
 from joyflash_cli.studio.training.points_batches import UNKNOWN, Collection, draw_crops, draw_scenes
 from joyflash_cli.studio.training.points_faceless import sample_faceless
 from joyflash_cli.studio.training.points_pictures import (
@@ -42,6 +42,9 @@ OPENINGS = (
 
 _SHARP = 0.05
 """Spread of a point's map, of the crop's side, below which it costs nothing."""
+
+DrawnLoss = Callable[[M, Collection, int, np.random.Generator], Tensor]
+"""From network, what is learnt from, number of pictures and their source of randomness."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,37 @@ class PointsConfig:
             raise ConfigError(f"points.shares are {self.shares}; they must add up to 1")
 
 
-def build_collection(config: PointsConfig, *, assets_dir: Path, directory: Path) -> Collection:
-    """Everything that the networks learn from, made where it is missing.
+def train_face_networks(
+    config: PointsConfig, *, assets_dir: Path, out_dir: Path, session: Session = ALONE
+) -> FaceNetworks:
+    """Both networks, trained one after the other; in evaluation mode.
 
     Raises:
-        ConfigError: There is nothing to collect.
+        ConfigError: There is nothing to learn from.
         DataError: A list of pictures, a picture or a head pack is missing or damaged.
+        TrainingStopped: When the session asked to stop; the state is saved.
     """
+    collection = build_collection(config, assets_dir=assets_dir, directory=out_dir / "pictures")
+
+    def trained(network: M, loss: DrawnLoss[M], stage: NetworkConfig, name: str) -> M:
+        def step_loss(network: M, step: int, streams: Sequence[int]) -> Tensor:
+            rng = np.random.default_rng([stage.seed, step, streams[0]])
+            return loss(network, collection, len(streams), rng)
+
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        run = TrainingRun(
+            out_dir / name, network, stage.optimiser, seed=stage.seed, session=session
+        )
+        return train_network(run, step_loss, stage).eval()
+
+    torch.manual_seed(config.finder.seed)
+    finder = trained(FaceFinder(), finder_loss, config.finder, "finder")
+    torch.manual_seed(config.network.seed)
+    return FaceNetworks(finder, trained(PointsNetwork(), points_loss, config.network, "points"))
+
+
+def build_collection(config: PointsConfig, *, assets_dir: Path, directory: Path) -> Collection:
+    """Everything that the networks learn from, made where it is missing."""
     parts: dict[str, Iterator[PointedPicture]] = {}
     if config.pictures:
         folder = Path(config.pictures).expanduser()
@@ -108,67 +135,46 @@ def build_collection(config: PointsConfig, *, assets_dir: Path, directory: Path)
     stores = load_parts(directory, tuple(parts))
     rng = np.random.default_rng(config.seed)
     faceless = [sample_faceless(rng, SQUARE_PX) for _ in range(config.num_faceless)]
-    return Collection(
-        stores,
-        [share / sum(shares) for share in shares],
-        np.stack(faceless),
-        [np.flatnonzero(~store.held_out) for store in stores],
+    return Collection(stores, [share / sum(shares) for share in shares], np.stack(faceless))
+
+
+def points_loss(
+    network: PointsNetwork, collection: Collection, count: int, rng: np.random.Generator
+) -> Tensor:
+    """Of places, openings, spread and judgements on random crops."""
+    crops, points, labels = draw_crops(collection, count, rng)
+    reading = network(crops)
+    known = points.isfinite()
+    target = torch.where(known, points, reading.points.detach())
+    error = functional.smooth_l1_loss(reading.points, target, beta=0.01, reduction="none")
+    weights = torch.ones(NUM_POINTS)
+    weights[torch.from_numpy(OUTLINE)] = _OUTLINE_WEIGHT
+    weight = weights[None, :, None] * known
+    blurred = functional.relu(reading.spread - _SHARP) * known[..., 0]
+    judged = labels != UNKNOWN
+    judgement = functional.binary_cross_entropy_with_logits(
+        reading.logits, labels.clamp(min=0), weight=judged.float(), reduction="sum"
+    )
+    return (
+        100 * (error * weight).sum() / weight.sum().clamp(min=1)
+        + 200 * opening_error(reading.points, points)
+        + 2 * blurred.mean()
+        + _JUDGEMENT_WEIGHT * judgement / judged.sum().clamp(min=1)
     )
 
 
-def train_points_network(
-    config: NetworkConfig,
-    collection: Collection,
-    *,
-    out_dir: Path,
-    session: Session = ALONE,
-) -> PointsNetwork:
-    """A points network, trained; in evaluation mode."""
-
-    def loss(network: PointsNetwork, step: int, streams: Sequence[int]) -> Tensor:
-        rng = np.random.default_rng([config.seed, step, streams[0]])
-        batch = draw_crops(collection, len(streams), rng)
-        reading = network(batch.crops)
-        known = batch.points.isfinite()
-        target = torch.where(known, batch.points, reading.points.detach())
-        error = functional.smooth_l1_loss(reading.points, target, beta=0.01, reduction="none")
-        weight = _point_weights()[None, :, None] * known
-        blurred = functional.relu(reading.spread - _SHARP) * known[..., 0]
-        judged = batch.labels != UNKNOWN
-        judgement = functional.binary_cross_entropy_with_logits(
-            reading.logits, batch.labels.clamp(min=0), weight=judged.float(), reduction="sum"
-        )
-        return (
-            100 * (error * weight).sum() / weight.sum().clamp(min=1)
-            + 200 * opening_error(reading.points, batch.points)
-            + 2 * blurred.mean()
-            + _JUDGEMENT_WEIGHT * judgement / judged.sum().clamp(min=1)
-        )
-
-    return _train(PointsNetwork, config, loss, out_dir=out_dir, session=session)
-
-
-def train_finder(
-    config: NetworkConfig,
-    collection: Collection,
-    *,
-    out_dir: Path,
-    session: Session = ALONE,
-) -> FaceFinder:
-    """A finder, trained; in evaluation mode."""
-
-    def loss(network: FaceFinder, step: int, streams: Sequence[int]) -> Tensor:
-        rng = np.random.default_rng([config.seed, step, streams[0]])
-        batch = draw_scenes(collection, len(streams), rng)
-        seen = network(batch.scenes).float()
-        faces = (batch.heat == 1).sum().clamp(min=1)
-        near = batch.heat.clamp(min=0) * (batch.heat > 0.05)
-        distance = functional.smooth_l1_loss(seen[:, 1:], batch.shape, beta=0.2, reduction="none")
-        weight = torch.tensor([0.5, 0.5, 2.0, 1.5, 1.5]).view(1, 5, 1, 1)
-        placed = (distance * weight * near[:, None]).sum() / near.sum().clamp(min=1)
-        return _focal(seen[:, 0], batch.heat) / faces + placed
-
-    return _train(FaceFinder, config, loss, out_dir=out_dir, session=session)
+def finder_loss(
+    network: FaceFinder, collection: Collection, count: int, rng: np.random.Generator
+) -> Tensor:
+    """Of where faces are in random scenes, and how large and how turned."""
+    scenes, heat, shape = draw_scenes(collection, count, rng)
+    seen = network(scenes).float()
+    faces = (heat == 1).sum().clamp(min=1)
+    near = heat.clamp(min=0) * (heat > 0.05)
+    distance = functional.smooth_l1_loss(seen[:, 1:], shape, beta=0.2, reduction="none")
+    weight = torch.tensor([0.5, 0.5, 2.0, 1.5, 1.5]).view(1, 5, 1, 1)
+    placed = (distance * weight * near[:, None]).sum() / near.sum().clamp(min=1)
+    return _focal(seen[:, 0], heat) / faces + placed
 
 
 def opening_error(read: Tensor, true: Tensor) -> Tensor:
@@ -189,12 +195,6 @@ def opening_error(read: Tensor, true: Tensor) -> Tensor:
     return (error * known).sum() / known.sum().clamp(min=1)
 
 
-def _point_weights() -> Tensor:
-    weights = torch.ones(NUM_POINTS)
-    weights[torch.from_numpy(OUTLINE)] = _OUTLINE_WEIGHT
-    return weights
-
-
 def _focal(logits: Tensor, heat: Tensor) -> Tensor:
     """Penalty-reduced focal loss of CornerNet (arXiv 1808.01244), summed."""
     chance = logits.sigmoid()
@@ -203,18 +203,3 @@ def _focal(logits: Tensor, heat: Tensor) -> Tensor:
     free = (1 - heat.clamp(min=0)) ** 4 * (heat != UNKNOWN) * (1 - is_face)
     miss = free * chance**2 * functional.logsigmoid(-logits)
     return -(hit + miss).sum()
-
-
-def _train(
-    make: Callable[[], M], config: NetworkConfig, loss: StepLoss[M], *, out_dir: Path,
-    session: Session,
-) -> M:  # fmt: skip
-    torch.manual_seed(config.seed)
-    network = make()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = TrainingRun(out_dir, network, config.optimiser, seed=config.seed, session=session)
-    train_network(run, loss, config)
-    # The average has no statistics of its own; at the end the weights stand still and share them.
-    for averaged, current in zip(run.averaged.buffers(), run.module.buffers(), strict=True):
-        averaged.copy_(current)
-    return run.averaged.eval()

@@ -40,40 +40,23 @@ class Collection:
     """What batches are drawn from.
 
     Attributes:
-        stores: Faces.
+        stores: Faces; those that are held out are not drawn.
         shares: Of the stores in a batch.
         faceless: ``(N, S, S, 3)`` uint8 pictures without a face.
-        rows: Per store, the faces that may be used.
     """
 
     stores: Sequence[PictureStore]
     shares: Sequence[float]
     faceless: np.ndarray
-    rows: Sequence[np.ndarray]
 
     def pick(self, rng: np.random.Generator) -> tuple[PictureStore, int]:
         """A random face."""
-        store = int(rng.choice(len(self.stores), p=self.shares))
-        return self.stores[store], int(rng.choice(self.rows[store]))
+        store = self.stores[int(rng.choice(len(self.stores), p=self.shares))]
+        return store, int(rng.choice(store.trained_rows))
 
     def pick_faceless(self, rng: np.random.Generator) -> np.ndarray:
         """A random picture without a face."""
         return self.faceless[int(rng.integers(len(self.faceless)))]
-
-
-@dataclass(frozen=True)
-class CropBatch:
-    """Crops for the points network.
-
-    Attributes:
-        crops: ``(B, 3, S, S)`` in -1..1.
-        points: ``(B, P, 2)`` as fractions of the side; NaN where they are unknown.
-        labels: ``(B, 3)`` face, mouth seen, turned towards us; ``UNKNOWN`` where not judged.
-    """
-
-    crops: Tensor
-    points: Tensor
-    labels: Tensor
 
 
 def upright(points: np.ndarray, *, eyes_to_mouth_px: float, centre: np.ndarray) -> Similarity:
@@ -83,11 +66,19 @@ def upright(points: np.ndarray, *, eyes_to_mouth_px: float, centre: np.ndarray) 
     return similarity_between(np.stack([centre - half, centre + half]), np.stack([eyes, mouth]))
 
 
-def draw_crops(collection: Collection, count: int, rng: np.random.Generator) -> CropBatch:
-    """Random crops: faces with all kinds of disturbances, a quarter of them without any face."""
+def draw_crops(
+    collection: Collection, count: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Random crops: faces with all kinds of disturbances, a quarter of them without any face.
+
+    Returns:
+        Crops ``(B, 3, S, S)`` in -1..1; points ``(B, P, 2)`` as fractions of the side, NaN where
+        they are unknown; labels ``(B, 3)`` face, mouth seen, turned towards us, ``UNKNOWN`` where
+        not judged.
+    """
     rows = [_draw_crop(collection, rng) for _ in range(count)]
     crops, points, labels = (np.stack(column) for column in zip(*rows, strict=True))
-    return CropBatch(to_signed(crops), torch.from_numpy(points), torch.from_numpy(labels))
+    return to_signed(crops), torch.from_numpy(points), torch.from_numpy(labels)
 
 
 def _draw_crop(
@@ -103,11 +94,8 @@ def _draw_crop(
     if fate < 0.14:
         return _no_face(_detail(store, index, rng), rng)
     strange = fate < 0.18  # a face that is far from where it belongs
-    ideal = upright(
-        points,
-        eyes_to_mouth_px=CROP_EYES_TO_MOUTH * CROP_PX,
-        centre=np.array(CROP_CENTRE) * CROP_PX,
-    )
+    centre = np.array(CROP_CENTRE) * CROP_PX
+    ideal = upright(points, eyes_to_mouth_px=CROP_EYES_TO_MOUTH * CROP_PX, centre=centre)
     place = _jittered(ideal, rng, strange=strange)
     beyond = tuple(rng.integers(0, 256, 3).tolist()) if rng.random() < 0.5 else (128, 128, 128)
     crop = cut(store.pixels[index], place, CROP_PX, beyond=beyond)
@@ -189,26 +177,18 @@ def _square_of(picture: np.ndarray, size_px: int, rng: np.random.Generator) -> n
     return cut(picture, place, size_px)
 
 
-@dataclass(frozen=True)
-class SceneBatch:
-    """Scenes for the finder.
+def draw_scenes(
+    collection: Collection, count: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Random scenes with none to three faces of any size at any angle.
 
-    Attributes:
-        scenes: ``(B, 3, S, S)`` in -1..1.
-        heat: ``(B, h, w)`` 0..1, 1 at the faces' places; ``UNKNOWN`` where not judged.
-        shape: ``(B, 5, h, w)`` the numbers that belong to the nearest face.
+    Returns:
+        Scenes ``(B, 3, S, S)`` in -1..1; heat ``(B, h, w)`` 0..1, 1 at the faces' places and
+        ``UNKNOWN`` where not judged; ``(B, 5, h, w)`` the numbers that belong to the nearest face.
     """
-
-    scenes: Tensor
-    heat: Tensor
-    shape: Tensor
-
-
-def draw_scenes(collection: Collection, count: int, rng: np.random.Generator) -> SceneBatch:
-    """Random scenes with none to three faces of any size at any angle."""
     rows = [_draw_scene(collection, rng) for _ in range(count)]
     scenes, heat, shape = (np.stack(column) for column in zip(*rows, strict=True))
-    return SceneBatch(to_signed(scenes), torch.from_numpy(heat), torch.from_numpy(shape))
+    return to_signed(scenes), torch.from_numpy(heat), torch.from_numpy(shape)
 
 
 def _draw_scene(
@@ -232,21 +212,16 @@ def _draw_scene(
         known = place.to_frame(store.points[index])
         fate = rng.random()
         if fate < 0.12:
-            gone = without_face(scene, known, collection.pick_faceless(rng)[:SCENE_PX, :SCENE_PX],
-                                rng)  # fmt: skip
+            other = collection.pick_faceless(rng)[:SCENE_PX, :SCENE_PX]
+            gone = without_face(scene, known, other, rng)
             near = _near(known, 2.2)
             scene[near] = gone[near]
             heat[_cells_near(known, 1.5)] = 0.0
             continue
         if fate < 0.25:
             scene = cover_mouth(scene, known, scene[::-1, ::-1], rng)
-        _mark(
-            heat,
-            shape,
-            known,
-            judged=0.9 * low < distance < 1.1 * high,
-            large=distance > 1.5 * high,
-        )
+        judged, large = 0.9 * low < distance < 1.1 * high, distance > 1.5 * high
+        _mark(heat, shape, known, judged=judged, large=large)
     return as_shown(scene, rng), heat, shape
 
 
@@ -306,6 +281,6 @@ def _mark(
         peak[int(middle[1]), int(middle[0])] = 1.0
     ahead = peak > np.maximum(heat, 0.05)
     heat[ahead] = peak[ahead]
-    values = (dx + 0 * dy, dy + 0 * dx, np.log(distance), down[1] / distance, -down[0] / distance)
+    values = (dx, dy, np.log(distance), down[1] / distance, -down[0] / distance)
     for channel, value in zip(shape, values, strict=True):
-        channel[ahead] = np.broadcast_to(value, heat.shape)[ahead]
+        np.copyto(channel, value, where=ahead, casting="same_kind")

@@ -6,6 +6,7 @@ A part of the collection is one ``NAME.npz`` without pixels and one ``NAME.npy``
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ class PictureStore:
 
     def __len__(self) -> int:
         return len(self.points)
+
+    @cached_property
+    def trained_rows(self) -> np.ndarray:
+        """Indices of the faces that are not held out."""
+        return np.flatnonzero(~self.held_out)
 
 
 def eyes_and_mouth(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,8 +11,7 @@ from torch.optim import swa_utils
 
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.studio.training.metrics import MetricsFile
-from joyflash_cli.studio.training.session import ALONE, Session
+from joyflash_cli.studio.training.session import ALONE, MetricsFile, Session
 from joyflash_cli.studio.training.sharding import (
     local_part,
     shard_transformer,
@@ -143,18 +142,17 @@ class TrainingRun(Generic[M]):
         seed: int,
         session: Session = ALONE,
     ) -> None:
-        self.session = session
         directory.mkdir(parents=True, exist_ok=True)
         self.module = module
         self.config = config
         self.average = make_average(module, config)
         for network in (module, self.average.module):
             if isinstance(network, CausalTransformer):
-                shard_transformer(network, self.session.processes)
+                shard_transformer(network, session.processes)
         self.optimiser = make_optimiser(module, config)
         self.generator = torch.Generator().manual_seed(seed)
         self.step = 0
-        self.metrics = MetricsFile(directory, self.session)
+        self.metrics = MetricsFile(directory, session)
         self._sums: dict[str, float] = {}
         self._count = 0
 
@@ -166,14 +164,6 @@ class TrainingRun(Generic[M]):
     def averaged_weights(self) -> dict[str, Tensor]:
         """The average as whole tensors on the CPU; every process has to call it."""
         return whole_state(self.average.module)
-
-    @torch.no_grad()
-    def restart_average(self) -> None:
-        """Begin the average at the module's present weights and buffers."""
-        targets = self.average.module.state_dict()
-        for name, value in self.module.state_dict().items():
-            local_part(targets[name]).copy_(local_part(value))
-        self.average.n_averaged.zero_()
 
     def state(self) -> dict:
         """Everything that ``load_state`` needs to go on bit for bit."""
@@ -218,10 +208,9 @@ class TrainingRun(Generic[M]):
             for group in self.optimiser.param_groups:
                 group["lr"] = self.config.learning_rate * scale
             self.optimiser.step()
+            self.average.update_parameters(self.module)
             if self.step < self.config.ema_from_step:
-                self.restart_average()
-            else:
-                self.average.update_parameters(self.module)
+                self.average.n_averaged.zero_()  # the next update is a copy again
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
         self._count += 1
@@ -242,4 +231,4 @@ class TrainingRun(Generic[M]):
         """Mean of every figure over the steps since the last call and over the processes."""
         means = {name: value / max(self._count, 1) for name, value in self._sums.items()}
         self._sums, self._count = {}, 0
-        return self.session.processes.mean(means)
+        return self.metrics.session.processes.mean(means)

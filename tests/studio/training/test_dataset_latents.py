@@ -56,8 +56,10 @@ def encoders(**changes):
         "audio_windows": AudioWindowRule("own-frames-margin", margin=2),
         "framing": FramingRule(SIZE, eyes_x=0.5, eyes_y=0.42, eyes_to_mouth=0.25),
         "fps": FPS, "token_px": 16, "device": torch.device("cpu"),
-        "face": lambda pixels: torch.full((4,), float(pixels.mean()) / 255),
-        "text": lambda caption: torch.full((2, 3), float(len(caption))),
+        "fixed": {
+            "face": lambda pixels, caption: torch.full((4,), float(pixels.mean()) / 255),
+            "text": lambda pixels, caption: torch.full((2, 3), float(len(caption))),
+        },
     }  # fmt: skip
     return ClipEncoders(**given | changes)
 

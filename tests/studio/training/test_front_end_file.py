@@ -5,7 +5,7 @@ import torch
 
 from joyflash_cli.encoders.front_end import FrontEnd, FrontEndConfig
 from joyflash_cli.errors import CheckpointError
-from joyflash_cli.studio.training.front_end_file import load_front_end, save_front_end
+from joyflash_cli.studio.training.front_end import load_front_end, save_front_end
 
 
 @pytest.fixture

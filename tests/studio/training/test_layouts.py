@@ -12,7 +12,7 @@ from toy_distillation import toy_stream
 
 from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
 from joyflash_cli.sampler.settings import PAPER, TINY
-from joyflash_cli.studio.training.layouts import clip_layout, rolling_layout
+from joyflash_cli.studio.training.generator_batches import clip_layout, rolling_layout
 
 BLOCK = TINY.block_frames
 

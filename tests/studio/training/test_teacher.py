@@ -84,7 +84,7 @@ def test_the_teacher_learns_and_resumes_bit_for_bit(form, tmp_path):
         config = dataclasses.replace(TOY, optimiser=optimiser)
         session = Session(on_log=lambda x: losses.append(x["loss"]), resumes=resumes)
         run = TrainingRun(tmp_path / name, toy_model(form), optimiser, seed=0, session=session)
-        return train_network(run, TeacherLoss(config, clips, TINY), config).averaged
+        return train_network(run, TeacherLoss(config, clips, TINY), config)
 
     whole = train("whole", 6)
     assert len(losses) == 3

@@ -22,7 +22,8 @@ TOY = TeacherConfig(optimiser=RATES, batch=4, num_frames=5, bf16=False, log_ever
 def train(folder, config=TOY, session=ALONE):
     loss = TeacherLoss(config, toy_clips(num_frames=5), TINY)
     run = TrainingRun(folder, toy_model(), config.optimiser, seed=0, session=session)
-    return train_network(run, loss, config)
+    train_network(run, loss, config)
+    return run
 
 
 def test_schedules_hold_and_fall():

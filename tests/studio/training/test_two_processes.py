@@ -65,9 +65,8 @@ def pairs():
 def teacher(session, folder):
     config = TeacherConfig(optimiser=RATES, batch=4, accumulate=2, num_frames=5, bf16=False)
     loss = TeacherLoss(config, clips(), TINY)
-    run = train_network(
-        TrainingRun(folder, toy_model(SIZES), RATES, seed=0, session=session), loss, config
-    )
+    run = TrainingRun(folder, toy_model(SIZES), RATES, seed=0, session=session)
+    train_network(run, loss, config)
     return run.averaged_weights()
 
 
@@ -76,7 +75,8 @@ def ode(session, folder):
     student = toy_model(SIZES)
     recompute_layers(student)
     loss = OdeLoss(config, *pairs(), TINY)
-    run = train_network(TrainingRun(folder, student, RATES, seed=0, session=session), loss, config)
+    run = TrainingRun(folder, student, RATES, seed=0, session=session)
+    train_network(run, loss, config)
     return run.averaged_weights()
 
 
