@@ -136,7 +136,7 @@ def _measure(
     from joyflash_cli.studio.evaluation.generation import CheckpointRenderer
     from joyflash_cli.studio.evaluation.report import rounded
     from joyflash_cli.studio.evaluation.variant import measure_variant
-    from joyflash_cli.studio.training.ablation import Ablation
+    from joyflash_cli.studio.training.rollout import Ablation
 
     trained, sampled = (from_dict(Ablation, switches) for switches in (row.training, row.sampling))
     sampling = "-".join(row.sampling) or "full"

@@ -14,14 +14,15 @@ from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.studio.clips.clips import ClipStore
-from joyflash_cli.studio.training.clip_encoders import load_encoders, resolve_encoders
-from joyflash_cli.studio.training.dataset_latents import build_dataset
+from joyflash_cli.studio.training.dataset_latents import (
+    build_dataset,
+    load_encoders,
+    resolve_encoders,
+)
 from joyflash_cli.studio.training.dmd import DmdTraining, student_profile, train_dmd
 from joyflash_cli.studio.training.latents import LatentClips, load_latents
 from joyflash_cli.studio.training.loop import StepLoss, train_network
-from joyflash_cli.studio.training.ode import OdeLoss
-from joyflash_cli.studio.training.ode_pairs import build_ode_pairs, load_ode_pairs
-from joyflash_cli.studio.training.processes import Processes
+from joyflash_cli.studio.training.ode import OdeLoss, build_ode_pairs, load_ode_pairs
 from joyflash_cli.studio.training.run_config import (
     DMD_RESULT,
     ODE_RESULT,
@@ -35,7 +36,7 @@ from joyflash_cli.studio.training.run_parts import (
     read_geometry,
     weight_files,
 )
-from joyflash_cli.studio.training.session import Session
+from joyflash_cli.studio.training.session import Processes, Session
 from joyflash_cli.studio.training.sharding import load_frozen, load_weights, recompute_layers
 from joyflash_cli.studio.training.teacher import TeacherLoss, fresh_teacher
 from joyflash_cli.studio.training.tensors import write_tensors

@@ -22,24 +22,25 @@ from joyflash_cli.codec.protocol import Codec
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.settings import SamplerSettings
-from joyflash_cli.studio.training.ablation import Ablation
 from joyflash_cli.studio.training.batches import draw_rollout_batch
 from joyflash_cli.studio.training.latent_reader import LatentReader, spoken_gradient
 from joyflash_cli.studio.training.latents import LatentClips
 from joyflash_cli.studio.training.loop import run_loop
-from joyflash_cli.studio.training.losses import Guidance, dmd_gradient, dmd_loss, flow_matching_loss
-from joyflash_cli.studio.training.processes import split_streams
-from joyflash_cli.studio.training.rollout import RolloutConfig, draw_plan, roll_out
+from joyflash_cli.studio.training.rollout import Ablation, RolloutConfig, draw_plan, roll_out
 from joyflash_cli.studio.training.scores import (
+    Guidance,
     Segment,
+    dmd_gradient,
+    dmd_loss,
     draw_noise,
+    flow_matching_loss,
     guided_prediction,
     known_kept,
     noised,
     predict,
     score_segment,
 )
-from joyflash_cli.studio.training.session import ALONE, Session
+from joyflash_cli.studio.training.session import ALONE, Session, split_streams
 from joyflash_cli.studio.training.sharding import whole
 from joyflash_cli.studio.training.tensors import to_device
 from joyflash_cli.studio.training.trainer import OptimiserConfig, TrainingRun, check_counts

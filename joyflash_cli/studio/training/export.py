@@ -14,7 +14,7 @@ from joyflash_cli.encoders.front_end import FrontEnd
 from joyflash_cli.media.inputs.framing import FramingRule
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.settings import SamplerSettings
-from joyflash_cli.studio.training.clip_encoders import resolve_encoders
+from joyflash_cli.studio.training.dataset_latents import resolve_encoders
 from joyflash_cli.studio.training.dmd import student_profile
 from joyflash_cli.studio.training.latents import IMAGE_CONVENTIONS
 from joyflash_cli.studio.training.run_config import RunConfig

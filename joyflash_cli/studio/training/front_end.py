@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,32 +62,21 @@ class FrontEndTrainingConfig:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class FilmVoice:
-    """A film's sound and lips.
-
-    Attributes:
-        waveform: ``(n,)`` at 16 kHz, with ``MARGIN_FRAMES`` of sound before and after the frames.
-        lips: ``(F, 2)``, opening and width, standardised within the film: how wide a
-            person's mouth opens is not in the voice.
-        person: Who speaks.
-    """
-
-    waveform: np.ndarray
-    lips: np.ndarray
-    person: str
+FilmVoices = Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]
+"""By person, sound and lips of their films: ``(n,)`` at 16 kHz with ``MARGIN_FRAMES`` before and
+after the frames, and ``(F, 2)`` opening and width, standardised within the film: how wide a
+person's mouth opens is not in the voice."""
 
 
-def film_voices(store: ClipStore) -> list[FilmVoice]:
+def film_voices(store: ClipStore) -> FilmVoices:
     """The films among some clips, each once."""
-    voices = []
+    voices: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for index in range(len(store)):
         about = store.about(index)
-        if about["kind"] != "film" or about["mirrored"]:
-            continue
-        lips = store.track("lips", index)[:, :NUM_LIPS]
-        lips = (lips - lips.mean(0)) / (lips.std(0) + 1e-4)
-        voices.append(FilmVoice(store.waveform(index), lips, about["person"]))
+        if about["kind"] == "film" and not about["mirrored"]:
+            lips = store.track("lips", index)[:, :NUM_LIPS]
+            lips = (lips - lips.mean(0)) / (lips.std(0) + 1e-4)
+            voices.setdefault(about["person"], []).append((store.waveform(index), lips))
     return voices
 
 
@@ -108,27 +97,23 @@ class FrontEndWithLips(nn.Module):
 
 def film_loss(
     network: FrontEndWithLips,
-    films: Sequence[FilmVoice],
+    films: FilmVoices,
     config: FrontEndTrainingConfig,
     rng: np.random.Generator,
 ) -> Tensor:
     """Squared error of lips read from random films, at one pace between 0.92 and 1.08."""
-    people: dict[str, list[FilmVoice]] = {}
-    for film in films:
-        people.setdefault(film.person, []).append(film)
-    shares = np.array([min(len(own), 12) ** 0.7 for own in people.values()])
-    groups = list(people.values())
-    chosen = [
-        groups[who][int(rng.integers(len(groups[who])))]
-        for who in rng.choice(len(groups), config.film_batch, p=shares / shares.sum())
-    ]
+    people = list(films.values())
+    shares = np.array([min(len(own), 12) ** 0.7 for own in people])
+    drawn = rng.choice(len(people), config.film_batch, p=shares / shares.sum())
+    sounds, lips = zip(
+        *(people[who][int(rng.integers(len(people[who])))] for who in drawn), strict=True
+    )
     margin = MARGIN_FRAMES
-    tracks = np.stack([np.pad(f.lips, ((margin, margin), (0, 0)), mode="edge") for f in chosen])
+    tracks = np.stack([np.pad(track, ((margin, margin), (0, 0)), mode="edge") for track in lips])
     rows = round(tracks.shape[1] / float(rng.uniform(0.92, 1.08)))
     sound = functional.interpolate(
-        torch.from_numpy(np.stack([f.waveform for f in chosen]))[:, None],
-        size=rows * SAMPLES_PER_FRAME, mode="linear",
-    )[:, 0]  # fmt: skip
+        torch.from_numpy(np.stack(sounds))[:, None], size=rows * SAMPLES_PER_FRAME, mode="linear"
+    )[:, 0]
     truth = functional.interpolate(torch.from_numpy(tracks).transpose(1, 2), size=rows)
     inside = math.ceil((margin + 2) * rows / tracks.shape[1])
     error = network.read_lips(heard_rows(network.front_end, sound, rng)) - truth
@@ -141,7 +126,7 @@ def train_front_end(
     speech: Sequence[Utterance],
     held_out: Sequence[Utterance],
     out_dir: Path,
-    films: Sequence[FilmVoice] = (),
+    films: FilmVoices | None = None,
     start_from: FrontEnd | None = None,
     sizes: FrontEndConfig | None = None,
     session: Session = ALONE,
@@ -262,18 +247,12 @@ def augment_mel(
 def viseme_correlations(model: FrontEnd, utterances: Sequence[Utterance]) -> dict[str, float]:
     """Mean correlation over utterances between estimated and true viseme tracks.
 
-    Returns:
-        Correlation by viseme name; a viseme that never moves in an utterance is left out there.
-
-    Raises:
-        DataError: There is no speech.
+    A viseme that never moves in an utterance is left out there.
     """
-    if not utterances:
-        raise DataError("no utterance to evaluate", hint="check the split of the speech file")
     values: dict[str, list[float]] = {name: [] for name in VISEMES}
     for utterance in utterances:
         rows, track = utterance.num_frames, utterance.visemes
-        features = model.encode(torch.from_numpy(utterance.waveform), utterance.num_frames)
+        features = model.encode(torch.from_numpy(utterance.waveform), rows)
         estimate = features[:rows, -len(VISEMES) :].numpy()
         for channel, name in enumerate(VISEMES):
             if track[:rows, channel].std() > 1e-3 and estimate[:, channel].std() > 1e-6:

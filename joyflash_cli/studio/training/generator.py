@@ -22,7 +22,7 @@ from joyflash_cli.studio.training.generator_batches import (
     draw_kind,
     read_batch,
 )
-from joyflash_cli.studio.training.latent_reader import LatentReader, lip_loss
+from joyflash_cli.studio.training.latent_reader import LatentReader, known_error
 from joyflash_cli.studio.training.latents import LatentClips
 from joyflash_cli.studio.training.loop import train_network
 from joyflash_cli.studio.training.session import ALONE, Session
@@ -113,30 +113,27 @@ def denoising_loss(
     loss, figures = token_error(prediction, target, batch)
     if reader is not None and lip_weight:
         learns = batch.layout.learns
-        lips = _lip_loss(reader, prediction[:, learns], batch, patch)
+        lips = _lip_error(reader, prediction[:, learns], batch, patch)
+        # Weighed by sigma, as noise leaves the lips open.
         lips = lips * batch.layout.sigmas[:, learns].clamp(min=0.1)
         loss = loss + lip_weight * lips.mean()
         figures["lips"] = float(lips.detach().mean())
     return loss, figures
 
 
-def _lip_loss(
+def _lip_error(
     reader: LatentReader, prediction: Tensor, batch: Batch, patch: tuple[int, int]
 ) -> Tensor:
-    """``lip_loss`` of the learnt frames; weighed by sigma, as noise leaves the lips open."""
-    image = batch.conditioning.image
+    """Squared error of the mouth tracks read from the learnt frames' clean tokens, ``(B, T)``."""
+    image, learns = batch.conditioning.image, batch.layout.learns
     assert image is not None
     assert batch.mouths is not None
-    reference = head_patches(image[:, batch.layout.learns, : batch.clean.shape[2]], patch)
+    reference = head_patches(image[:, learns, : batch.clean.shape[2]], patch)
     tokens = reader.tokens
     if batch.token_subset is not None:
         tokens = torch.searchsorted(batch.token_subset, tokens)
-    return lip_loss(
-        reader,
-        prediction[:, :, tokens],
-        reference[:, :, reader.tokens],
-        batch.mouths[:, batch.layout.learns],
-    )
+    read = reader(prediction[:, :, tokens], reference[:, :, reader.tokens])
+    return known_error(read, reader.standardise(batch.mouths[:, learns]))
 
 
 @torch.no_grad()

@@ -166,19 +166,6 @@ def train_latent_reader(
     )
 
 
-def lip_loss(reader: LatentReader, prediction: Tensor, reference: Tensor, mouths: Tensor) -> Tensor:
-    """Squared error of read mouth tracks, standardised, ``(B, T)``.
-
-    Args:
-        reader: Frozen.
-        prediction: Predicted clean tokens ``(B, T, P, N)`` of all of a frame's tokens or of a
-            subset that holds the reader's, already reduced to the reader's tokens.
-        reference: The reference's tokens ``(B, T, P, N)``.
-        mouths: True tracks ``(B, T, 4, M)``, NaN where unknown.
-    """
-    return known_error(reader(prediction, reference), reader.standardise(mouths))
-
-
 def spoken_error(read: Tensor, truth: Tensor) -> Tensor:
     """How wrong whole tracks are ``(B, M)``: out of time, too lively or dull, off their mean.
 

@@ -244,7 +244,10 @@ def latent_clips(joined: Mapping[str, Tensor]) -> LatentClips:
         token_weights=joined["token_weights"],
         is_start=joined["is_start"],
         clip_weights=weights / weights.mean(),
-        **{kind: joined.get(kind) for kind in ("mouths", "text", "image_tokens", "face")},
+        mouths=joined.get("mouths"),
+        text=joined.get("text"),
+        image_tokens=joined.get("image_tokens"),
+        face=joined.get("face"),
     )
 
 

@@ -7,8 +7,12 @@ from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from joyflash_cli.studio.training.processes import split_streams
-from joyflash_cli.studio.training.session import MetricsFile, Session, TrainingStopped
+from joyflash_cli.studio.training.session import (
+    MetricsFile,
+    Session,
+    TrainingStopped,
+    split_streams,
+)
 from joyflash_cli.studio.training.sharding import release
 from joyflash_cli.studio.training.state import load_state, save_state
 from joyflash_cli.studio.training.trainer import NetworkStage, TrainingRun

@@ -19,11 +19,11 @@ from joyflash_cli.media.inputs.face_points import NUM_POINTS, OUTLINE, points_of
 from joyflash_cli.studio.clips.real_faces import PointedPicture, read_film_frames, read_photos
 from joyflash_cli.studio.training.loop import M, train_network
 from joyflash_cli.studio.training.points_batches import UNKNOWN, Collection, draw_crops, draw_scenes
-from joyflash_cli.studio.training.points_faceless import sample_faceless
 from joyflash_cli.studio.training.points_pictures import (
     SQUARE_PX,
     load_parts,
     render_heads,
+    sample_faceless,
     write_part,
 )
 from joyflash_cli.studio.training.session import ALONE, Session

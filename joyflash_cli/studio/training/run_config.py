@@ -19,8 +19,7 @@ from joyflash_cli.studio.training.generator_batches import GeneratorTrainingConf
 from joyflash_cli.studio.training.guidance import GuidanceConfig
 from joyflash_cli.studio.training.latent_reader import LatentReaderConfig
 from joyflash_cli.studio.training.latents import ReferencePlace
-from joyflash_cli.studio.training.ode import OdeConfig
-from joyflash_cli.studio.training.ode_pairs import OdePairsConfig
+from joyflash_cli.studio.training.ode import OdeConfig, OdePairsConfig
 from joyflash_cli.studio.training.points import PointsConfig
 from joyflash_cli.studio.training.predictions import PredictionsConfig
 from joyflash_cli.studio.training.teacher import TeacherConfig

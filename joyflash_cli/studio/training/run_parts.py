@@ -12,7 +12,7 @@ from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.settings import SamplerSettings
-from joyflash_cli.studio.training.clip_encoders import resolve_encoders
+from joyflash_cli.studio.training.dataset_latents import resolve_encoders
 from joyflash_cli.studio.training.front_end import load_front_end
 from joyflash_cli.studio.training.latent_reader import LatentReader
 from joyflash_cli.studio.training.run_config import CHECKPOINT, RunConfig

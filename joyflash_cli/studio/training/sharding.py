@@ -19,7 +19,7 @@ from joyflash_cli.errors import CheckpointError
 from joyflash_cli.model.attention import CrossAttention, StaticKeysValues
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.transformer import CausalTransformer, TransformerLayer, TransformerOutput
-from joyflash_cli.studio.training.processes import Processes
+from joyflash_cli.studio.training.session import Processes
 
 
 def recompute_layers(transformer: CausalTransformer) -> None:

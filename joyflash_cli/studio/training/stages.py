@@ -19,37 +19,36 @@ from joyflash_cli.errors import (
     UsageError,
 )
 from joyflash_cli.files import is_disk_full, room_hint, write_reason
-from joyflash_cli.studio.training import data_stages, distillation_stages, model_stages
-from joyflash_cli.studio.training.processes import join_processes
+from joyflash_cli.studio.training import distillation_stages, embedded_stages
 from joyflash_cli.studio.training.run_config import RunConfig, load_run_config
-from joyflash_cli.studio.training.session import Session
+from joyflash_cli.studio.training.session import Session, join_processes
 from joyflash_cli.weights.tensors import as_os_error
 
 Stage = Callable[[RunConfig, Session], None]
 
 STAGES: dict[str, Stage] = {
-    "sources": data_stages.check_sources,
-    "points": data_stages.points,
-    "speech": data_stages.speech,
-    "clips": data_stages.clips,
-    "photo-clips": data_stages.photo_clips,
-    "film-clips": data_stages.film_clips,
-    "unpack": model_stages.unpack,
-    "front-end": model_stages.front_end,
-    "codec": model_stages.codec,
-    "latents": model_stages.latents,
-    "lip-reader": model_stages.lip_reader,
-    "generator": model_stages.generator,
-    "guidance": model_stages.guidance,
+    "sources": embedded_stages.check_sources,
+    "points": embedded_stages.points,
+    "speech": embedded_stages.speech,
+    "clips": embedded_stages.clips,
+    "photo-clips": embedded_stages.photo_clips,
+    "film-clips": embedded_stages.film_clips,
+    "unpack": embedded_stages.unpack,
+    "front-end": embedded_stages.front_end,
+    "codec": embedded_stages.codec,
+    "latents": embedded_stages.latents,
+    "lip-reader": embedded_stages.lip_reader,
+    "generator": embedded_stages.generator,
+    "guidance": embedded_stages.guidance,
     "dataset": distillation_stages.dataset,
     "teacher": distillation_stages.teacher,
     "ode-pairs": distillation_stages.ode_pairs,
     "ode": distillation_stages.ode,
     "dmd": distillation_stages.dmd,
     # The decoder learns to draw what the distilled generator says.
-    "predictions": model_stages.predictions,
-    "decoder": model_stages.decoder,
-    "export": model_stages.export,
+    "predictions": embedded_stages.predictions,
+    "decoder": embedded_stages.decoder,
+    "export": embedded_stages.export,
 }
 """In the order of the pipeline."""
 

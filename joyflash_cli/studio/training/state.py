@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.files import write_whole
-from joyflash_cli.studio.training.processes import Processes
+from joyflash_cli.studio.training.session import Processes
 from joyflash_cli.studio.training.sharding import is_sharded, local_part
 from joyflash_cli.studio.training.tensors import write_tensors
 

@@ -8,7 +8,6 @@ interrupted study goes on where it was.
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from joyflash_cli.studio.training.ablation import Ablation
 from joyflash_cli.studio.training.distillation_stages import (
     ode,
     ode_pairs,
@@ -19,6 +18,7 @@ from joyflash_cli.studio.training.distillation_stages import (
 from joyflash_cli.studio.training.dmd import student_profile, train_dmd
 from joyflash_cli.studio.training.export import export_around
 from joyflash_cli.studio.training.latents import ReferencePlace
+from joyflash_cli.studio.training.rollout import Ablation
 from joyflash_cli.studio.training.run_config import (
     CHECKPOINT,
     DMD_RESULT,

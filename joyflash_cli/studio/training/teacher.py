@@ -18,10 +18,10 @@ from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.generator import output_scale
 from joyflash_cli.studio.training.latents import LatentClips
-from joyflash_cli.studio.training.losses import flow_matching_loss
 from joyflash_cli.studio.training.scores import (
     Segment,
     draw_noise,
+    flow_matching_loss,
     given_frames,
     noised,
     predict,

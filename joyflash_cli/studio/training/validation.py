@@ -24,9 +24,8 @@ from joyflash_cli.studio.heads.face_state import MOUTH_TRACKS
 from joyflash_cli.studio.training.batches import RolloutBatch, rollout_batch
 from joyflash_cli.studio.training.latent_reader import LatentReader
 from joyflash_cli.studio.training.latents import LatentClips, audio_tokens, latent_clips
-from joyflash_cli.studio.training.losses import Guidance
-from joyflash_cli.studio.training.ode_pairs import teacher_states
-from joyflash_cli.studio.training.scores import start_segment
+from joyflash_cli.studio.training.ode import teacher_states
+from joyflash_cli.studio.training.scores import Guidance, start_segment
 from joyflash_cli.studio.training.tensors import to_device
 from joyflash_cli.types import to_levels, to_signed
 

@@ -44,7 +44,7 @@ def test_rows_are_the_papers():
 
 def test_every_switch_exists():
     from joyflash_cli.sampler.settings import PAPER
-    from joyflash_cli.studio.training.ablation import Ablation
+    from joyflash_cli.studio.training.rollout import Ablation
 
     for table in (2, 3, 4):
         for row in ablation_rows(table):

@@ -13,15 +13,15 @@ from joyflash_cli.errors import ConfigError, DataError
 from joyflash_cli.media.inputs.audio import write_wav
 from joyflash_cli.media.inputs.framing import FramingRule
 from joyflash_cli.studio.clips.clip_file import write_frames
-from joyflash_cli.studio.training.clip_encoders import ClipEncoders
 from joyflash_cli.studio.training.dataset_latents import (
+    ClipEncoders,
     DatasetConfig,
     build_dataset,
     encode_sound,
     face_weights,
 )
 from joyflash_cli.studio.training.latents import load_latents
-from joyflash_cli.studio.training.processes import Processes
+from joyflash_cli.studio.training.session import Processes
 from joyflash_cli.types import AudioClip
 
 SIZE, FPS = 32, 25

@@ -14,9 +14,8 @@ from joyflash_cli.sampler.settings import TINY
 from joyflash_cli.studio.training.batches import draw_rollout_batch
 from joyflash_cli.studio.training.dmd import DmdConfig, DmdTraining, train_dmd
 from joyflash_cli.studio.training.loop import resume, save
-from joyflash_cli.studio.training.losses import Guidance
 from joyflash_cli.studio.training.rollout import RolloutConfig
-from joyflash_cli.studio.training.scores import score_segment
+from joyflash_cli.studio.training.scores import Guidance, score_segment
 from joyflash_cli.studio.training.session import Session
 from joyflash_cli.studio.training.trainer import OptimiserConfig
 

@@ -6,8 +6,12 @@ import torch
 from torch import nn
 
 from joyflash_cli.sampler.solver import add_noise, clean_from_flow
-from joyflash_cli.studio.training.losses import dmd_gradient, dmd_loss, flow_matching_loss
-from joyflash_cli.studio.training.scores import draw_sigmas
+from joyflash_cli.studio.training.scores import (
+    dmd_gradient,
+    dmd_loss,
+    draw_sigmas,
+    flow_matching_loss,
+)
 
 MEANS = torch.tensor([[2.0, 0.0], [-1.0, 1.7], [-1.0, -1.7]])
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2])

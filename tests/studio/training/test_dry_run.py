@@ -20,7 +20,6 @@ from joyflash_cli.studio.training.dry_run import (
     estimate_costs,
 )
 from joyflash_cli.studio.training.generator_batches import GeneratorTrainingConfig
-from joyflash_cli.studio.training.losses import Guidance
 from joyflash_cli.studio.training.rollout import (
     RolloutConfig,
     RolloutPlan,
@@ -28,6 +27,7 @@ from joyflash_cli.studio.training.rollout import (
     roll_out,
 )
 from joyflash_cli.studio.training.run_config import RunConfig, load_run_config
+from joyflash_cli.studio.training.scores import Guidance
 
 PROFILE = student_profile(TINY)
 

@@ -2,16 +2,14 @@ import pytest
 import torch
 from toy_distillation import CLEAN_CONFIG, CONFIG, SHAPE, toy_batch, toy_model
 
-from joyflash_cli.studio.training.losses import (
+from joyflash_cli.studio.training.scores import (
     Guidance,
+    Segment,
     dmd_gradient,
     dmd_loss,
+    draw_sigmas,
     flow_matching_loss,
     guided,
-)
-from joyflash_cli.studio.training.scores import (
-    Segment,
-    draw_sigmas,
     guided_prediction,
     known_kept,
     noised,

@@ -15,22 +15,19 @@ from joyflash_cli.sampler.psb import noise_levels
 from joyflash_cli.sampler.settings import PAPER, TINY
 from joyflash_cli.sampler.solver import flow_match_table
 from joyflash_cli.studio.training.loop import train_network
-from joyflash_cli.studio.training.losses import Guidance
 from joyflash_cli.studio.training.ode import (
     OdeConfig,
     OdeLoss,
-    causal_clean,
-    draw_levels,
-    states_at,
-)
-from joyflash_cli.studio.training.ode_pairs import (
     OdePairsConfig,
     build_ode_pairs,
+    causal_clean,
+    draw_levels,
     load_ode_pairs,
     state_indices,
+    states_at,
     teacher_states,
 )
-from joyflash_cli.studio.training.scores import Segment
+from joyflash_cli.studio.training.scores import Guidance, Segment
 from joyflash_cli.studio.training.session import Session
 from joyflash_cli.studio.training.trainer import OptimiserConfig, TrainingRun
 from joyflash_cli.types import Conditioning

@@ -30,8 +30,12 @@ from joyflash_cli.studio.training.points_batches import (
     draw_crops,
     draw_scenes,
 )
-from joyflash_cli.studio.training.points_faceless import sample_faceless
-from joyflash_cli.studio.training.points_pictures import eyes_and_mouth, load_parts, write_part
+from joyflash_cli.studio.training.points_pictures import (
+    eyes_and_mouth,
+    load_parts,
+    sample_faceless,
+    write_part,
+)
 from joyflash_cli.studio.training.stages import run_stage
 
 

@@ -16,8 +16,8 @@ from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
 from joyflash_cli.sampler.settings import PAPER, TINY
 from joyflash_cli.sampler.solver import add_noise, clean_from_flow
 from joyflash_cli.sampler.stream import Stream
-from joyflash_cli.studio.training.ablation import Ablation
 from joyflash_cli.studio.training.rollout import (
+    Ablation,
     RolloutConfig,
     RolloutPlan,
     auxiliary_levels,

@@ -11,7 +11,7 @@ from toy_distillation import CLEAN_CONFIG, SHAPE, toy_clips, toy_model
 from joyflash_cli.config import to_dict
 from joyflash_cli.sampler.settings import TINY
 from joyflash_cli.studio import ablation_run as command
-from joyflash_cli.studio.training.ablation import Ablation
+from joyflash_cli.studio.training.rollout import Ablation
 from joyflash_cli.studio.training.run_config import load_run_config
 from joyflash_cli.studio.training.study import Study, StudyBudget
 from joyflash_cli.weights.integrity import CHECKSUMS, hash_file, read_checksums

@@ -10,8 +10,13 @@ from toy_distillation import toy_clips, toy_model
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.sampler.settings import TINY
 from joyflash_cli.studio.training.loop import train_network
-from joyflash_cli.studio.training.processes import Processes, split_streams
-from joyflash_cli.studio.training.session import ALONE, Session, TrainingStopped
+from joyflash_cli.studio.training.session import (
+    ALONE,
+    Processes,
+    Session,
+    TrainingStopped,
+    split_streams,
+)
 from joyflash_cli.studio.training.teacher import TeacherConfig, TeacherLoss
 from joyflash_cli.studio.training.trainer import OptimiserConfig, TrainingRun, learning_rate_scale
 

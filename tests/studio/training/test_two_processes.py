@@ -19,11 +19,10 @@ from joyflash_cli.model.config import FaceAttentionConfig
 from joyflash_cli.sampler.settings import TINY
 from joyflash_cli.studio.training.dmd import DmdConfig, DmdTraining, train_dmd
 from joyflash_cli.studio.training.loop import resume, train_network
-from joyflash_cli.studio.training.losses import Guidance
 from joyflash_cli.studio.training.ode import OdeConfig, OdeLoss
-from joyflash_cli.studio.training.processes import Processes
 from joyflash_cli.studio.training.rollout import RolloutConfig
-from joyflash_cli.studio.training.session import Session, TrainingStopped
+from joyflash_cli.studio.training.scores import Guidance
+from joyflash_cli.studio.training.session import Processes, Session, TrainingStopped
 from joyflash_cli.studio.training.sharding import load_frozen, recompute_layers
 from joyflash_cli.studio.training.state import load_state
 from joyflash_cli.studio.training.teacher import TeacherConfig, TeacherLoss

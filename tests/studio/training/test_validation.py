@@ -15,7 +15,7 @@ from joyflash_cli.sampler.settings import TINY
 from joyflash_cli.sampler.stream import Stream
 from joyflash_cli.studio.training.batches import rollout_batch
 from joyflash_cli.studio.training.dmd import student_profile
-from joyflash_cli.studio.training.losses import Guidance
+from joyflash_cli.studio.training.scores import Guidance
 from joyflash_cli.studio.training.validation import (
     Validation,
     ValidationConfig,

@@ -1,4 +1,4 @@
-"""The stages that make the embedded model's parts, from clips to the checkpoint."""
+"""The stages that make the embedded model: from sources and clips to the checkpoint."""
 
 from dataclasses import replace
 from typing import cast
@@ -8,14 +8,21 @@ from safetensors.torch import load_file
 from torch import nn
 
 from joyflash_cli.encoders.front_end import FrontEnd
+from joyflash_cli.media.inputs.face_networks import save_face_networks
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.render.load import load_parts
 from joyflash_cli.render.placement import Placement
+from joyflash_cli.studio.clips import sources
 from joyflash_cli.studio.clips.clip_framing import measure_framing
-from joyflash_cli.studio.clips.clips import ClipStore
+from joyflash_cli.studio.clips.clips import ClipStore, build_clips
+from joyflash_cli.studio.clips.film_clips import build_film_clips
+from joyflash_cli.studio.clips.photo_clips import build_photo_clips
+from joyflash_cli.studio.clips.photo_pairs import build_pairs
+from joyflash_cli.studio.heads.face_state import Split
 from joyflash_cli.studio.speech.speech import load_speech
-from joyflash_cli.studio.training.clip_encoders import resolve_encoders
+from joyflash_cli.studio.speech.speech_build import build_speech
 from joyflash_cli.studio.training.codec import fit_codec
+from joyflash_cli.studio.training.dataset_latents import resolve_encoders
 from joyflash_cli.studio.training.decoder import train_decoder
 from joyflash_cli.studio.training.decoder_batches import (
     BatchReader,
@@ -34,6 +41,7 @@ from joyflash_cli.studio.training.generator import train_generator
 from joyflash_cli.studio.training.guidance import train_guidance
 from joyflash_cli.studio.training.latent_reader import train_latent_reader
 from joyflash_cli.studio.training.latents import build_latents, load_latents
+from joyflash_cli.studio.training.points import train_face_networks
 from joyflash_cli.studio.training.predictions import build_predictions
 from joyflash_cli.studio.training.run_config import GENERATOR_RESULT, GUIDANCE_RESULT, RunConfig
 from joyflash_cli.studio.training.run_parts import (
@@ -44,6 +52,85 @@ from joyflash_cli.studio.training.run_parts import (
 )
 from joyflash_cli.studio.training.session import Session
 from joyflash_cli.studio.training.tensors import write_module
+
+SPLITS: tuple[tuple[Split, str], ...] = (("held-out", "held_out"), ("train", "train"))
+"""The splits and what their folders are called."""
+
+
+def check_sources(run: RunConfig, session: Session) -> None:
+    """Compare the source packs with their manifest."""
+    packs = sources.read_sources()
+    sources.check_sources(run.assets("."), packs)
+    session.on_log({"packs": len(packs), "assets": "as in the manifest"})
+
+
+def points(run: RunConfig, session: Session) -> None:
+    """Train the face networks."""
+    folder, heads = run.path("points"), run.assets("heads")
+    networks = train_face_networks(run.points, assets_dir=heads, out_dir=folder, session=session)
+    save_face_networks(networks, folder / "points.safetensors")
+
+
+def speech(run: RunConfig, session: Session) -> None:
+    """Build the speech file."""
+    build_speech(
+        run.assets("speech"),
+        run.path("speech/speech.npz"),
+        num_utterances=run.speech.num_utterances,
+        seed=run.speech.seed,
+        processes=run.processes,
+    )
+
+
+def clips(run: RunConfig, session: Session) -> None:
+    """Render clips."""
+    for config, name in ((run.held_out_clips, "held_out"), (run.clips, "train")):
+        build_clips(
+            config,
+            assets_dir=run.assets("heads"),
+            speech_path=run.path("speech/speech.npz"),
+            out_dir=run.path(f"clips/{name}/rendered"),
+            processes=run.processes,
+            on_shard=session.shards(name),
+        )
+
+
+def photo_clips(run: RunConfig, session: Session) -> None:
+    """Let photographs speak."""
+    configs = ((run.held_out_photo_clips, "held_out/photos"), (run.photo_clips, "train/photos"))
+    for config, name in configs:
+        if config.num_clips:
+            build_photo_clips(
+                config,
+                assets_dir=run.assets("heads"),
+                photos_dir=run.assets(config.folder),
+                speech_path=run.path("speech/speech.npz"),
+                out_dir=run.path(f"clips/{name}"),
+                processes=run.processes,
+                on_shard=session.shards(name),
+            )
+
+
+def film_clips(run: RunConfig, session: Session) -> None:
+    """Cut films, and pairs of photographs."""
+    config, photos = run.film_clips, run.photo_clips
+    for split, name in SPLITS if config.folder else ():
+        build_film_clips(
+            config,
+            films_dir=run.assets(config.folder),
+            out_dir=run.path(f"clips/{name}/films"),
+            split=split,
+            processes=run.processes,
+            on_shard=session.shards(f"{name}/films"),
+        )
+    for split, name in SPLITS if photos.num_clips else ():
+        build_pairs(
+            run.assets(photos.folder),
+            run.path(f"pairs/{name}"),
+            size_px=photos.size_px,
+            split=split,
+            on_shard=session.shards(f"{name}/pairs"),
+        )
 
 
 def unpack(run: RunConfig, session: Session) -> None:
@@ -67,7 +154,7 @@ def front_end(run: RunConfig, session: Session) -> None:
         run.front_end,
         speech=[u for u in speech if u.split == "train"],
         held_out=[u for u in speech if u.split == "held-out"],
-        films=film_voices(ClipStore(run.path("clips/train"))) if run.front_end.film_batch else (),
+        films=film_voices(ClipStore(run.path("clips/train"))) if run.front_end.film_batch else None,
         start_from=load_front_end(start) if start.exists() else None,
         out_dir=run.path("front-end"),
         session=session,
