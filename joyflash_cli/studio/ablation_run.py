@@ -93,6 +93,7 @@ def run_ablation(
     session = Session(
         should_stop=should_stop,
         on_log=lambda line: tell(json.dumps(line)),
+        resumes=True,
         save_every_s=run.save_every_s,
     )
     study = Study(run, budget, session)

@@ -75,7 +75,7 @@ def _frozen(
     return load_frozen(sizes, weight_files(run, name), processes, dtype=dtype)
 
 
-def save_weights(state: dict[str, Tensor], path: Path, processes: Processes) -> None:
+def _save_weights(state: dict[str, Tensor], path: Path, processes: Processes) -> None:
     """Write whole weights once."""
     if processes.is_first:
         write_tensors(path, state)
@@ -193,26 +193,23 @@ def _train(
         result.parent, network, config.optimiser, seed=config.seed, session=session
     )
     train_network(training, loss, config)
-    save_weights(training.averaged_weights(), result, session.processes)
+    _save_weights(training.averaged_weights(), result, session.processes)
 
 
 def dmd(run: RunConfig, session: Session) -> None:
     """Distil the generator."""
-    training = start_dmd(run, session, out_dir=run.path("dmd"))
-    train_dmd(training)
-    weights = training.generator.averaged_weights()
-    save_weights(weights, run.path(DMD_RESULT), session.processes)
+    distil(run, session, run.path(DMD_RESULT))
 
 
-def start_dmd(run: RunConfig, session: Session, *, out_dir: Path) -> DmdTraining:
-    """The distillation of a run, its three networks loaded."""
+def distil(run: RunConfig, session: Session, result: Path) -> None:
+    """Train the distillation of a run to the end, in the folder of its result."""
     geometry, processes = read_geometry(run), session.processes
     profile = run.dmd.ablation.profile(student_profile(geometry.sampler))
     sample = stream_sampler(profile, run.validation)
     codec = None
     if run.dmd.reencode_first:
         codec = load_encoders(run.dataset.checkpoint, processes.device).codec
-    return DmdTraining(
+    training = DmdTraining(
         run.dmd,
         generator=_trained(run, run.weights.dmd_start, geometry.student, processes),
         fake_score=_trained(run, run.weights.fake_score, geometry.student, processes),
@@ -221,8 +218,10 @@ def start_dmd(run: RunConfig, session: Session, *, out_dir: Path) -> DmdTraining
         ),
         clips=training_clips(run),
         profile=geometry.sampler,
-        out_dir=out_dir,
+        out_dir=result.parent,
         session=with_validation(run, session, sample),
         codec=codec,
         reader=lip_reader_of(run) if run.dmd.lip_share else None,
     )
+    train_dmd(training)
+    _save_weights(training.generator.averaged_weights(), result, processes)

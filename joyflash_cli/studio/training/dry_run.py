@@ -7,7 +7,6 @@ each shape that a rollout takes, and the schedule says how often each shape come
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -74,9 +73,6 @@ def estimate_costs(run: RunConfig) -> Costs:
     real = _Measured(geometry.teacher, run.latent_size)
     share = config.batch / run.gpus
     shapes = average_rollout(config, profile)
-    scored = PassShape(
-        min(config.rollout.num_blocks[1] * geometry.sampler.block_frames, config.score_frames), 0
-    )
     return Costs(
         parameters={
             "generator": student.num_parameters,
@@ -85,7 +81,7 @@ def estimate_costs(run: RunConfig) -> Costs:
         },
         gpus=run.gpus,
         memory_bytes=_memory(run, profile, student, real, shapes),
-        flops={name: share * x for name, x in _flops(run, student, real, shapes, scored).items()},
+        flops={name: share * x for name, x in _flops(run, profile, student, real, shapes).items()},
         steps=config.steps,
         samples_per_gpu=share,
     )
@@ -166,12 +162,6 @@ class _Measured:
         self.root_parameters = self.num_parameters - sum(layers)
         self.tokens_per_frame = config.tokens_per_frame(*latent_size)
 
-    @cached_property
-    def _shallow(self) -> tuple[CausalTransformer, CausalTransformer]:
-        """The same network with one and with two layers: all layers cost the same."""
-        one, two = (meta_transformer(replace(self.config, num_layers=count)) for count in (1, 2))
-        return one, two
-
     def flops(self, shape: PassShape) -> float:
         """Multiplications and additions of one forward pass."""
         return pass_operations(self.config, shape, self.latent_size)
@@ -179,11 +169,12 @@ class _Measured:
     def saved_bytes_per_layer(self, shape: PassShape) -> float:
         """What a layer of one pass keeps for its backward pass, in bfloat16.
 
-        On the meta device attention is written out; its weights are left out here, because the
-        fused kernels of a GPU never keep them.
+        All layers cost the same: what two keep over what one keeps. On the meta device attention is
+        written out; its weights are left out here, because the fused kernels of a GPU never keep
+        them.
         """
-        one, two = (self._saved_bytes(network, shape) for network in self._shallow)
-        return two - one
+        one, two = (meta_transformer(replace(self.config, num_layers=count)) for count in (1, 2))
+        return self._saved_bytes(two, shape) - self._saved_bytes(one, shape)
 
     def _saved_bytes(self, network: CausalTransformer, shape: PassShape) -> float:
         # Storages are kept alive, so that no identity comes twice.
@@ -217,16 +208,21 @@ class _Measured:
 
 
 def _flops(
-    run: RunConfig, student: _Measured, real: _Measured, shapes: RolloutShapes, scored: PassShape
+    run: RunConfig,
+    profile: SamplerSettings,
+    student: _Measured,
+    real: _Measured,
+    shapes: RolloutShapes,
 ) -> dict[str, float]:
     """Of one sample in an average step."""
-    config = run.dmd
+    config, longest = run.dmd, run.dmd.rollout.num_blocks[1] * profile.block_frames
+    scored = PassShape(min(longest, config.score_frames), 0)
     backward = 3 if run.recompute_layers else 2
     quiet = sum(times * student.flops(shape) for shape, times in shapes.quiet.items())
     learning = sum(times * student.flops(shape) for shape, times in shapes.learning.items())
     has_text = student.config.text_dim is not None
     equal = not has_text or config.guidance.text == config.guidance.audio
-    guided_passes = 1 if config.guidance.audio == 1 and equal else (2 if equal else 3)
+    guided_passes = (1 if config.guidance.audio == 1 else 2) if equal else 3
     per_generator, per_critic = 1 / config.generator_every, 1 / config.critic_every
     return {
         "rollouts": (per_generator + per_critic) * (quiet + learning),

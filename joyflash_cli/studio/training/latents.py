@@ -30,6 +30,8 @@ IMAGE_CONVENTIONS: dict[ReferencePlace, ImageConvention] = {
 }
 """What ``checkpoint.json`` calls each place."""
 
+CLIPS_PER_SHARD = 60
+
 AUDIO_MARGIN_ROWS = 2
 """Audio rows a latent frame hears before and after its own four."""
 
@@ -201,24 +203,23 @@ def build_latents(
     out_dir: Path,
     codec: TinyCodec,
     front_end: FrontEnd,
-    seed: int = 0,
-    per_shard: int = 60,
     on_shard: Callable[[int, int], None] | None = None,
 ) -> None:
     """Encode every clip that is not encoded yet, in shards; run again to go on."""
     store = ClipStore(clips_dir)
 
     def encode(shard: int, group: Sequence[int]) -> list[dict[str, Tensor]]:
-        rng = np.random.default_rng([seed, shard])
+        rng = np.random.default_rng([0, shard])
         views: list[dict[str, Tensor]] = []
         for index in group:
             views += encode_clip(store, index, codec=codec, front_end=front_end, rng=rng)
         return views
 
     count = len(store)
-    groups = [range(i, min(i + per_shard, count)) for i in range(0, count, per_shard)]
+    firsts = range(0, count, CLIPS_PER_SHARD)
+    groups = [range(first, min(first + CLIPS_PER_SHARD, count)) for first in firsts]
     build_shards(out_dir / "latents", groups, encode, on_shard)
-    (out_dir / "about.json").write_text(json.dumps({"clips": count, "seed": seed}))
+    (out_dir / "about.json").write_text(json.dumps({"clips": count, "seed": 0}))
 
 
 def load_latents(directory: Path) -> LatentClips:

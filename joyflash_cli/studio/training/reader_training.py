@@ -22,7 +22,7 @@ CropFrames = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 CropFaces = Callable[[Tensor, Tensor, Tensor], Tensor]
 """The same to masked face crops."""
 
-OnStep = Callable[[int, float], None]
+OnStep = Callable[[int, float], object]
 
 JAW_WEIGHT = torch.tensor([3.0, 1.5, 1.5, 1.0, 1.0, 0.3])
 """What the loss cares about: jaw, width and rounding are measured, the tongue is hardly seen."""
@@ -98,33 +98,24 @@ class FrameSampler:
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Frames in -1..1, labels ``(B, 7)``, mouth boxes, eye boxes and clip indices."""
-        parts = [self._one() for _ in range(self.config.batch)]
-        frames, labels, mouths, eyes, clips = zip(*parts, strict=True)
-        return (
-            to_signed(np.stack(frames)),
-            torch.from_numpy(np.stack(labels)),
-            torch.from_numpy(np.stack(mouths)),
-            torch.from_numpy(np.stack(eyes)),
-            torch.tensor(clips),
-        )
+        rows = [self._one() for _ in range(self.config.batch)]
+        frames, *others = (np.stack(column) for column in zip(*rows, strict=True))
+        labels, mouths, eyes, clips = map(torch.from_numpy, others)
+        return to_signed(frames), labels, mouths, eyes, clips
 
     def _one(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
         clip = int(self.rng.integers(len(self.store)))
-        clip_frames, visemes = self.store.frames(clip), self.store.visemes(clip)
-        blink = self.store.track("blink", clip)
-        first = int(self.rng.integers(len(clip_frames)))
-        frame = clip_frames[first].astype(np.float32)
-        label = np.append(visemes[first], blink[first]).astype(np.float32)
+        frames, blink = self.store.frames(clip), self.store.track("blink", clip)
+        labels = np.column_stack([self.store.visemes(clip), blink]).astype(np.float32)
+        first = int(self.rng.integers(len(frames)))
+        frame, label = frames[first].astype(np.float32), labels[first]
         if self.rng.random() < self.config.neighbour_share:
-            other = int(np.clip(first + self.rng.integers(-2, 3), 0, len(clip_frames) - 1))
+            other = int(np.clip(first + self.rng.integers(-2, 3), 0, len(frames) - 1))
             weight = float(self.rng.uniform(0.0, 0.5))
-            frame = (1 - weight) * frame + weight * clip_frames[other].astype(np.float32)
-            neighbour = np.append(visemes[other], blink[other]).astype(np.float32)
-            label = (1 - weight) * label + weight * neighbour
-        mouth, eyes = (
-            self._jitter(self.store.mouth_box(clip)),
-            self._jitter(self.store.eyes_box(clip)),
-        )
+            frame = (1 - weight) * frame + weight * frames[other].astype(np.float32)
+            label = (1 - weight) * label + weight * labels[other]
+        mouth = self._jitter(self.store.mouth_box(clip))
+        eyes = self._jitter(self.store.eyes_box(clip))
         if self.rng.random() < 0.5:
             size = frame.shape[1]
             frame = frame[:, ::-1]
@@ -149,7 +140,7 @@ def train_mouth_reader(
     *,
     crop: CropFrames,
     config: ReaderTraining,
-    on_step: OnStep | None = None,
+    on_step: OnStep = lambda step, loss: None,
 ) -> None:
     """Train a network that maps two crops to visemes and blink, in place.
 
@@ -180,7 +171,7 @@ def train_identity(
     crop: CropFaces,
     embedding_dim: int,
     config: ReaderTraining,
-    on_step: OnStep | None = None,
+    on_step: OnStep = lambda step, loss: None,
 ) -> None:
     """Train an embedding by telling the store's people apart, in place.
 
@@ -213,7 +204,7 @@ def _train(
     store: ClipStore,
     loss: Callable[[FrameSampler], tuple[Tensor, Tensor]],
     config: ReaderTraining,
-    on_step: OnStep | None,
+    on_step: OnStep,
     *,
     beside: Sequence[nn.Parameter] = (),
 ) -> None:
@@ -231,6 +222,5 @@ def _train(
         minimised.backward()
         optimiser.step()
         schedule.step()
-        if on_step is not None:
-            on_step(step, float(told.detach()))
+        on_step(step, float(told.detach()))
     network.eval()

@@ -95,15 +95,12 @@ def load_tree(paths: Path | Sequence[Path], processes: Processes | None = None) 
     paths = [paths] if isinstance(paths, Path) else list(paths)
     path = paths[0]
     try:
-        with safe_open(path, framework="pt") as file:
-            described = json.loads(file.metadata()["tree"])
-            own = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        others = []
-        for path in paths[1:]:
+        described, files = None, []
+        for path in paths:
             with safe_open(path, framework="pt") as file:
-                others.append({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-        is_whole = len(paths) > 1
-        return _restore(described, [own, *others], None if is_whole else processes)
+                described = described or json.loads(file.metadata()["tree"])
+                files.append({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        return _restore(described, files, processes)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
 

@@ -5,17 +5,12 @@ reference; only the distillation differs. Everything that is on disk already is 
 interrupted study goes on where it was.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-from joyflash_cli.studio.training.distillation_stages import (
-    ode,
-    ode_pairs,
-    save_weights,
-    start_dmd,
-    teacher,
-)
-from joyflash_cli.studio.training.dmd import student_profile, train_dmd
+from joyflash_cli.studio.training.distillation_stages import distil, ode, ode_pairs, teacher
+from joyflash_cli.studio.training.dmd import student_profile
 from joyflash_cli.studio.training.export import export_around
 from joyflash_cli.studio.training.latents import ReferencePlace
 from joyflash_cli.studio.training.rollout import Ablation
@@ -29,7 +24,9 @@ from joyflash_cli.studio.training.run_config import (
 )
 from joyflash_cli.studio.training.run_parts import read_geometry
 from joyflash_cli.studio.training.session import Session
-from joyflash_cli.studio.training.trainer import check_counts
+from joyflash_cli.studio.training.trainer import NetworkStage, check_counts
+
+N = TypeVar("N", bound=NetworkStage)
 
 
 @dataclass(frozen=True)
@@ -51,11 +48,6 @@ class StudyBudget:
     ode_steps: int = 200
     checkpoint: str = "tiny"
 
-    @property
-    def start_name(self) -> str:
-        """Of what all variants share: another budget makes another start."""
-        return f"teacher-{self.teacher_steps}-pairs-{self.pairs}-ode-{self.ode_steps}"
-
 
 @dataclass(frozen=True)
 class Study:
@@ -63,53 +55,46 @@ class Study:
 
     run: RunConfig
     budget: StudyBudget
-    session: Session = field(default_factory=Session)
-
-    @property
-    def _session(self) -> Session:
-        return replace(self.session, resumes=True)
+    session: Session = Session(resumes=True)
 
     def run_at(self, place: ReferencePlace) -> RunConfig:
         """The run with a folder of its own for a place of the reference."""
         run, budget = self.run, self.budget
-        latents = run.path(run.latents_dir)
         check_counts(budget, "steps", "teacher_steps", "pairs", "ode_steps")
+        start = f"teacher-{budget.teacher_steps}-pairs-{budget.pairs}-ode-{budget.ode_steps}"
+
+        def of_steps(stage: N, steps: int) -> N:
+            return replace(stage, optimiser=replace(stage.optimiser, steps=steps))
+
         return replace(
             run,
-            work_dir=str(run.path(f"ablation/{place}-{budget.start_name}")),
-            latents_dir=str(latents.absolute()),
+            work_dir=str(run.path(f"ablation/{place}-{start}")),
+            latents_dir=str(run.path(run.latents_dir).absolute()),
             reference=place,
             dataset=replace(run.dataset, checkpoint=budget.checkpoint),
             weights=DistillationWeights(teacher_start=CHECKPOINT, exported=DMD_RESULT),
-            teacher=replace(
-                run.teacher,
-                optimiser=replace(run.teacher.optimiser, steps=budget.teacher_steps),
-            ),
+            teacher=of_steps(run.teacher, budget.teacher_steps),
             ode_pairs=replace(run.ode_pairs, num_pairs=budget.pairs),
-            ode=replace(run.ode, optimiser=replace(run.ode.optimiser, steps=budget.ode_steps)),
+            ode=of_steps(run.ode, budget.ode_steps),
         )
 
     def prepare(self, place: ReferencePlace) -> RunConfig:
         """Train what all variants of a place share, unless it is there, and return its run."""
         run = self.run_at(place)
-        stages = ((TEACHER_RESULT, (teacher,)), (ODE_RESULT, (ode_pairs, ode)))
-        for result, functions in stages:
-            if not run.path(result).exists():
-                for function in functions:
-                    function(run, self._session)
+        if not run.path(TEACHER_RESULT).exists():
+            teacher(run, self.session)
+        if not run.path(ODE_RESULT).exists():
+            ode_pairs(run, self.session)
+            ode(run, self.session)
         return run
 
     def train(self, place: ReferencePlace, name: str, ablation: Ablation, seed: int) -> Path:
         """Weights of a variant, trained unless they are there."""
-        run = self.prepare(place)
-        folder = run.path(f"variants/{name}-steps-{self.budget.steps}-seed-{seed}")
-        path = folder / "generator.safetensors"
+        run, steps = self.prepare(place), self.budget.steps
+        path = run.path(f"variants/{name}-steps-{steps}-seed-{seed}/generator.safetensors")
         if not path.exists():
-            config = replace(run.dmd, ablation=ablation, steps=self.budget.steps, seed=seed)
-            training = start_dmd(replace(run, dmd=config), self._session, out_dir=folder)
-            train_dmd(training)
-            weights = training.generator.averaged_weights()
-            save_weights(weights, path, self.session.processes)
+            config = replace(run.dmd, ablation=ablation, steps=steps, seed=seed)
+            distil(replace(run, dmd=config), self.session, path)
         return path
 
     def export(
