@@ -267,9 +267,7 @@ def encode_clip(
     Raises:
         DataError: If the clip cannot be decoded.
     """
-    framing = ClipFraming(encoders.framing)
-    video = clip.read(fps=encoders.fps, framing=framing)
-    hop = config.num_frames - 1
+    video = clip.read(fps=encoders.fps, framing=ClipFraming(encoders.framing))
     stretch: list[np.ndarray] = []
     start = 0
     for frame in video.frames:
@@ -278,7 +276,7 @@ def encode_clip(
             sound = encode_sound(video.waveform, start, config.num_latents, encoders)
             yield from _views(np.stack(stretch), sound, clip.caption, config, encoders, rng)
             # The next stretch begins with the frame that this one ends with.
-            stretch, start = stretch[-1:], start + hop
+            stretch, start = stretch[-1:], start + config.num_frames - 1
 
 
 def encode_sound(

@@ -42,7 +42,9 @@ def shard_transformer(transformer: CausalTransformer, processes: Processes) -> N
         return
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    _show_dataclasses_to_torch()
+    for kind in (StaticKeysValues, TransformerOutput):  # so that FSDP finds the tensors in them
+        with contextlib.suppress(ValueError):  # known already
+            torch.export.register_dataclass(kind)
     shard = functools.partial(fully_shard, mesh=processes.mesh)
     for layer in transformer.layers:
         attention = layer.cross_attention if isinstance(layer, TransformerLayer) else None
@@ -65,13 +67,6 @@ def release(network: nn.Module) -> None:
 
     if isinstance(network, FSDPModule):
         network.reshard()
-
-
-def _show_dataclasses_to_torch() -> None:
-    """Let FSDP find the tensors in what our modules take and give."""
-    for kind in (StaticKeysValues, TransformerOutput):
-        with contextlib.suppress(ValueError):  # known already
-            torch.export.register_dataclass(kind)
 
 
 def load_frozen(
@@ -140,7 +135,9 @@ def _copy_rows(file: Any, name: str, target: Tensor, path: Path) -> None:
     if local.shape == target.shape:
         local.copy_(file.get_tensor(name))
     elif len(local):
-        first = first_row(target)
+        mesh = target.device_mesh  # type: ignore[attr-defined]
+        # FSDP cuts rows as ``torch.chunk`` does.
+        first = mesh.get_local_rank() * -(-target.shape[0] // mesh.size())
         local.copy_(rows[first : first + len(local)])
 
 
@@ -159,13 +156,6 @@ def whole(tensor: Tensor) -> Tensor:
 def local_part(tensor: Tensor) -> Tensor:
     """The rows that this process holds; the tensor itself where it is not sharded."""
     return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
-
-
-def first_row(tensor: Tensor) -> int:
-    """Index of the first row that this process holds; FSDP cuts rows as ``torch.chunk`` does."""
-    mesh = tensor.device_mesh  # type: ignore[attr-defined]
-    size = -(-tensor.shape[0] // mesh.size())
-    return min(mesh.get_local_rank() * size, tensor.shape[0])
 
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:

@@ -168,22 +168,14 @@ def _restore(described: Any, files: list[dict[str, Tensor]], processes: Processe
         name, shape = content
         if len(files) > 1 or processes is None or processes.mesh is None:
             return torch.cat([file[name] for file in files]).view(shape)
-        return _sharded(files[0][name], shape, processes)
+        from torch.distributed.tensor import DTensor, Shard
+
+        stride = torch.empty(shape, device="meta").stride()
+        return DTensor.from_local(
+            files[0][name].to(processes.device), processes.mesh, [Shard(0)],
+            shape=torch.Size(shape), stride=stride, run_check=False,
+        )  # fmt: skip
     if kind == "dict":
         return {key: _restore(item, files, processes) for key, item in content}
     items = [_restore(item, files, processes) for item in content]
     return items if kind == "list" else tuple(items)
-
-
-def _sharded(rows: Tensor, shape: Sequence[int], processes: Processes) -> Tensor:
-    from torch.distributed.tensor import DTensor, Shard
-
-    stride = torch.empty(shape, device="meta").stride()
-    return DTensor.from_local(
-        rows.to(processes.device),
-        processes.mesh,
-        [Shard(0)],
-        shape=torch.Size(shape),
-        stride=stride,
-        run_check=False,
-    )
