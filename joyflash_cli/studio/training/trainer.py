@@ -1,6 +1,7 @@
 """What every trained network has: optimiser, schedule, precision, average and mean figures."""
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast
@@ -153,7 +154,7 @@ class TrainingRun(Generic[M]):
         self.generator = torch.Generator().manual_seed(seed)
         self.step = 0
         self.metrics = MetricsFile(directory, session)
-        self._sums: dict[str, float] = {}
+        self._sums: defaultdict[str, float] = defaultdict(float)
         self._count = 0
 
     @property
@@ -174,7 +175,7 @@ class TrainingRun(Generic[M]):
             "optimiser": self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
             "step": self.step,
-            "figures": {"sums": self._sums, "count": self._count},
+            "figures": {"sums": dict(self._sums), "count": self._count},
         }
 
     def load_state(self, state: dict) -> None:
@@ -185,7 +186,8 @@ class TrainingRun(Generic[M]):
         load_optimiser_state(self.optimiser, state["optimiser"])
         self.generator.set_state(state["generator"])
         self.step = state["step"]
-        self._sums, self._count = dict(state["figures"]["sums"]), state["figures"]["count"]
+        self._sums = defaultdict(float, state["figures"]["sums"])
+        self._count = state["figures"]["count"]
 
     def autocast(self, *, bf16: bool) -> torch.autocast:
         """The precision that the network's passes run in."""
@@ -197,7 +199,7 @@ class TrainingRun(Generic[M]):
     def backward(self, loss: Tensor, *, share: float = 1.0) -> None:
         """Gradients of ``share * loss``, added to those of other parts of the batch."""
         (loss * share).backward()
-        self._add("loss", share * float(loss.detach()))
+        self._sums["loss"] += share * float(loss.detach())
 
     def apply(self, **figures: float) -> None:
         """Clip, step and average with the gradients gathered since the last call."""
@@ -215,10 +217,7 @@ class TrainingRun(Generic[M]):
         self.step += 1
         self._count += 1
         for name, value in {"norm": norm, **figures}.items():
-            self._add(name, value)
-
-    def _add(self, name: str, value: float) -> None:
-        self._sums[name] = self._sums.get(name, 0.0) + value
+            self._sums[name] += value
 
     def log(self, **figures: float | str) -> dict:
         """Append the mean figures since the last call to ``metrics.jsonl`` and return them."""
@@ -230,5 +229,6 @@ class TrainingRun(Generic[M]):
     def take_means(self) -> dict[str, float]:
         """Mean of every figure over the steps since the last call and over the processes."""
         means = {name: value / max(self._count, 1) for name, value in self._sums.items()}
-        self._sums, self._count = {}, 0
+        self._sums.clear()
+        self._count = 0
         return self.metrics.session.processes.mean(means)

@@ -1,9 +1,13 @@
+"""Training of the audio front end, and its file."""
+
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from joyflash_cli.encoders.front_end import FrontEndConfig
-from joyflash_cli.errors import DataError
+from joyflash_cli.encoders.front_end import FrontEnd, FrontEndConfig
+from joyflash_cli.errors import CheckpointError, DataError
 from joyflash_cli.studio.speech.phonemes import Phoneme
 from joyflash_cli.studio.speech.speech import make_utterance
 from joyflash_cli.studio.training.front_end import (
@@ -11,6 +15,8 @@ from joyflash_cli.studio.training.front_end import (
     augment_mel,
     augment_waveform,
     draw_batch,
+    load_front_end,
+    save_front_end,
     train_front_end,
     viseme_correlations,
 )
@@ -102,3 +108,29 @@ def test_augmentation_keeps_shapes_and_stays_finite():
 def test_no_speech_is_named(tmp_path):
     with pytest.raises(DataError, match="no utterance"):
         train_front_end(FrontEndTrainingConfig(), speech=[], held_out=[], out_dir=tmp_path)
+
+
+@pytest.fixture
+def front_end():
+    torch.manual_seed(0)
+    return FrontEnd(FrontEndConfig(num_mels=16, stem_width=8, hidden=24, num_blocks=5)).eval()
+
+
+def test_saved_weights_come_back(front_end, tmp_path):
+    path = tmp_path / "front_end.safetensors"
+    save_front_end(front_end, path)
+    loaded = load_front_end(path)
+    assert loaded.config == front_end.config
+    waveform = 0.1 * torch.randn(9 * 640, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(loaded.encode(waveform, 9), front_end.encode(waveform, 9))
+
+
+def test_files_that_do_not_fit_are_named(front_end, tmp_path):
+    path = tmp_path / "front_end.safetensors"
+    with pytest.raises(CheckpointError, match="no audio front end"):
+        load_front_end(path)
+    save_front_end(front_end, path)
+    sizes = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(sizes | {"hidden": 32}))
+    with pytest.raises(CheckpointError, match="no audio front end"):
+        load_front_end(path)
