@@ -20,6 +20,7 @@ from joyflash_cli.studio.training.dataset_latents import (
     resolve_encoders,
 )
 from joyflash_cli.studio.training.dmd import DmdTraining, student_profile, train_dmd
+from joyflash_cli.studio.training.generator import fresh_transformer
 from joyflash_cli.studio.training.latents import LatentClips, load_latents
 from joyflash_cli.studio.training.loop import StepLoss, train_network
 from joyflash_cli.studio.training.ode import OdeLoss, build_ode_pairs, load_ode_pairs
@@ -38,7 +39,7 @@ from joyflash_cli.studio.training.run_parts import (
 )
 from joyflash_cli.studio.training.session import Processes, Session
 from joyflash_cli.studio.training.sharding import load_frozen, load_weights, recompute_layers
-from joyflash_cli.studio.training.teacher import TeacherLoss, fresh_teacher
+from joyflash_cli.studio.training.teacher import TeacherLoss
 from joyflash_cli.studio.training.tensors import write_tensors
 from joyflash_cli.studio.training.trainer import NetworkStage, TrainingRun
 from joyflash_cli.studio.training.validation import (
@@ -147,7 +148,7 @@ def teacher(run: RunConfig, session: Session) -> None:
     if run.weights.teacher_start:
         network = _trained(run, run.weights.teacher_start, geometry.teacher, session.processes)
     else:
-        fresh = fresh_teacher(geometry.teacher, clips, seed=run.teacher.seed)
+        fresh = fresh_transformer(geometry.teacher, clips, seed=run.teacher.seed)
         network = _placed(run, fresh, session.processes)
     sample = teacher_sampler(geometry.sampler, run.validation)
     loss = TeacherLoss(run.teacher, clips, geometry.sampler)

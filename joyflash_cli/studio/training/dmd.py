@@ -101,7 +101,7 @@ class DmdConfig:
     ablation: Ablation = field(default_factory=Ablation)
     score_frames: int = 21
     reencode_first: bool = False
-    guidance: Guidance = field(default_factory=lambda: Guidance.added(3.0))
+    guidance: Guidance = field(default_factory=lambda: Guidance(4.0, 4.0))
     lip_share: float = 0.0
     timestep_limits: tuple[float, float] = (20.0, 980.0)
     seed: int = 0

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from joyflash_cli.errors import ConfigError
+from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.embeddings import head_patches
 from joyflash_cli.model.initialisation import initialise
 from joyflash_cli.model.transformer import CausalTransformer, TransformerLayer
@@ -37,16 +39,35 @@ def output_scale(clips: LatentClips, patch: tuple[int, int]) -> Tensor:
     return head_patches(sample, patch).flatten(0, -2).square().mean(0).sqrt()
 
 
+def fresh_transformer(
+    sizes: TransformerConfig, clips: LatentClips, *, seed: int
+) -> CausalTransformer:
+    """A transformer to be trained from nothing; a clean prediction gets the latents' energy.
+
+    Raises:
+        ConfigError: If it predicts other latents than the clips have.
+    """
+    channels = clips.latents.shape[2]
+    if sizes.out_channels != channels:
+        raise ConfigError(
+            f"out_channels is {sizes.out_channels}; the encoded clips have {channels} channels",
+            hint=f"set out_channels = {channels} and in_channels = {2 * channels + 1}",
+        )
+    model = initialise(CausalTransformer(sizes), torch.Generator().manual_seed(seed))
+    if sizes.prediction == "clean":
+        with torch.no_grad():
+            model.output_scale.copy_(output_scale(clips, sizes.patch_size[1:]))
+    return model
+
+
+@torch.no_grad()
 def build_generator(config: GeneratorTrainingConfig, clips: LatentClips) -> CausalTransformer:
     """A fresh transformer that predicts a copy of the reference."""
-    model = CausalTransformer(config.transformer)
-    initialise(model, torch.Generator().manual_seed(config.seed))
-    with torch.no_grad():
-        model.output_scale.copy_(output_scale(clips, config.transformer.patch_size[1:]))
-        for layer in model.layers:  # open gates: a small model has no depth to lose
-            assert isinstance(layer, TransformerLayer)
-            layer.modulation[2] += 1
-            layer.modulation[5] += 1
+    model = fresh_transformer(config.transformer, clips, seed=config.seed)
+    for layer in model.layers:  # open gates: a small model has no depth to lose
+        assert isinstance(layer, TransformerLayer)
+        layer.modulation[2] += 1
+        layer.modulation[5] += 1
     return model
 
 

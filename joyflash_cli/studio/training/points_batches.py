@@ -24,9 +24,6 @@ from joyflash_cli.studio.training.points_changes import (
 from joyflash_cli.studio.training.points_pictures import PictureStore, eyes_and_mouth
 from joyflash_cli.types import to_signed
 
-CROP_CENTRE = (0.5, 0.5)
-"""Where the middle between eyes and mouth belongs in a crop."""
-
 SCENE_PX = 160
 UNKNOWN = -1.0
 """A label that the loss leaves out."""
@@ -94,8 +91,8 @@ def _draw_crop(
     if fate < 0.14:
         return _no_face(_detail(store, index, rng), rng)
     strange = fate < 0.18  # a face that is far from where it belongs
-    centre = np.array(CROP_CENTRE) * CROP_PX
-    ideal = upright(points, eyes_to_mouth_px=CROP_EYES_TO_MOUTH * CROP_PX, centre=centre)
+    middle = np.full(2, CROP_PX / 2)
+    ideal = upright(points, eyes_to_mouth_px=CROP_EYES_TO_MOUTH * CROP_PX, centre=middle)
     place = _jittered(ideal, rng, strange=strange)
     beyond = tuple(rng.integers(0, 256, 3).tolist()) if rng.random() < 0.5 else (128, 128, 128)
     crop = cut(store.pixels[index], place, CROP_PX, beyond=beyond)

@@ -95,9 +95,8 @@ class Guidance:
     """Classifier-free guidance of the teacher and of the real score.
 
     The numbers are *effective* weights: 1 is the plain conditional prediction, 0 the
-    unconditional one. Self-Forcing's ``guidance_scale`` w adds to the conditional prediction,
-    ``cond + w (cond - uncond)``, and is ``Guidance.added(w)`` here, so its 3.0 is 4 in this
-    convention; FantasyTalking's 5 / 5 is 5 / 5.
+    unconditional one. Self-Forcing's ``guidance_scale`` adds to the conditional prediction,
+    ``cond + w (cond - uncond)``, so its 3.0 is 4 here; FantasyTalking's 5 / 5 is 5 / 5.
 
     Attributes:
         text: Weight of the step from nothing to the text.
@@ -106,11 +105,6 @@ class Guidance:
 
     text: float = 5.0
     audio: float = 5.0
-
-    @classmethod
-    def added(cls, scale: float) -> "Guidance":
-        """Guidance in the convention of Self-Forcing's ``guidance_scale``."""
-        return cls(text=scale + 1, audio=scale + 1)
 
 
 def guided(

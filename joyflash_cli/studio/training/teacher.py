@@ -12,11 +12,8 @@ import numpy as np
 import torch
 
 from joyflash_cli.errors import ConfigError
-from joyflash_cli.model.config import TransformerConfig
-from joyflash_cli.model.initialisation import initialise
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.settings import SamplerSettings
-from joyflash_cli.studio.training.generator import output_scale
 from joyflash_cli.studio.training.latents import LatentClips
 from joyflash_cli.studio.training.scores import (
     Segment,
@@ -67,25 +64,6 @@ class TeacherConfig(NetworkStage):
     start_share: float = 0.5
     dropout: ConditionDropout = field(default_factory=ConditionDropout)
     timestep_limits: tuple[float, float] = (50.0, 1000.0)
-
-
-def fresh_teacher(sizes: TransformerConfig, clips: LatentClips, *, seed: int) -> CausalTransformer:
-    """A teacher to be trained from nothing; a clean prediction gets the latents' energy.
-
-    Raises:
-        ConfigError: If the transformer predicts other latents than the clips have.
-    """
-    channels = clips.latents.shape[2]
-    if sizes.out_channels != channels:
-        raise ConfigError(
-            f"out_channels is {sizes.out_channels}; the encoded clips have {channels} channels",
-            hint=f"set out_channels = {channels} and in_channels = {2 * channels + 1}",
-        )
-    teacher = initialise(CausalTransformer(sizes), torch.Generator().manual_seed(seed))
-    if sizes.prediction == "clean":
-        with torch.no_grad():
-            teacher.output_scale.copy_(output_scale(clips, sizes.patch_size[1:]))
-    return teacher
 
 
 def drop_conditioning(

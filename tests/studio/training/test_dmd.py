@@ -24,7 +24,7 @@ RATES = OptimiserConfig(
 )
 TOY = DmdConfig(
     steps=6, generator=RATES, fake_score=RATES, generator_every=2, batch=2, bf16=False,
-    rollout=RolloutConfig(num_blocks=(2, 3)), score_frames=7, guidance=Guidance.added(1.0),
+    rollout=RolloutConfig(num_blocks=(2, 3)), score_frames=7, guidance=Guidance(2.0, 2.0),
     log_every=3,
 )  # fmt: skip
 

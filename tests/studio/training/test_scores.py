@@ -79,7 +79,7 @@ def test_guidance_conventions():
     nothing, text, full = (randn(5, seed=seed) for seed in range(3))
     # Self-Forcing: cond + w (cond - uncond), w = 3.
     torch.testing.assert_close(
-        guided(nothing, text, full, Guidance.added(3.0)), full + 3 * (full - nothing)
+        guided(nothing, text, full, Guidance(4.0, 4.0)), full + 3 * (full - nothing)
     )
     torch.testing.assert_close(guided(nothing, text, full, Guidance(1, 1)), full)
     torch.testing.assert_close(guided(nothing, text, full, Guidance(0, 0)), nothing)

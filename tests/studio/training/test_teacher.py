@@ -7,6 +7,7 @@ from toy_distillation import CLEAN_CONFIG, CONFIG, SHAPE, toy_clips, toy_model
 
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.sampler.settings import TINY
+from joyflash_cli.studio.training.generator import fresh_transformer
 from joyflash_cli.studio.training.loop import train_network
 from joyflash_cli.studio.training.session import Session
 from joyflash_cli.studio.training.teacher import (
@@ -15,7 +16,6 @@ from joyflash_cli.studio.training.teacher import (
     TeacherLoss,
     draw_clip_segment,
     drop_conditioning,
-    fresh_teacher,
 )
 from joyflash_cli.studio.training.trainer import OptimiserConfig, TrainingRun
 from joyflash_cli.types import Conditioning
@@ -97,15 +97,15 @@ def test_the_teacher_learns_and_resumes_bit_for_bit(form, tmp_path):
 def test_a_fresh_clean_teacher_has_the_energy_of_the_latents():
     clips = toy_clips()
     clips = dataclasses.replace(clips, latents=3 * clips.latents)
-    teacher = fresh_teacher(CLEAN_CONFIG, clips, seed=0)
+    teacher = fresh_transformer(CLEAN_CONFIG, clips, seed=0)
     assert float(teacher.output_scale.mean()) == pytest.approx(3, abs=0.4)
     assert teacher.output_scale.numel() == SHAPE[0] * 4
-    assert not hasattr(fresh_teacher(CONFIG, clips, seed=0), "output_scale")
+    assert not hasattr(fresh_transformer(CONFIG, clips, seed=0), "output_scale")
 
 
 def test_a_teacher_of_other_latents_is_refused():
     clips = toy_clips()
     sizes = dataclasses.replace(CLEAN_CONFIG, out_channels=CLEAN_CONFIG.out_channels - 1)
     with pytest.raises(ConfigError, match="the encoded clips have") as caught:
-        fresh_teacher(sizes, clips, seed=0)
+        fresh_transformer(sizes, clips, seed=0)
     assert f"out_channels = {CLEAN_CONFIG.out_channels}" in caught.value.hint
