@@ -202,9 +202,10 @@ def build_dataset(
     """
     clips = list_clips(Path(config.path).expanduser())
     every, size = config.held_out_every, config.clips_per_shard
-    is_held_out = [bool(every) and i % every == every - 1 for i in range(len(clips))]
-    for name, wanted in (("train", False), ("held_out", True)):
-        chosen = [clip for clip, held in zip(clips, is_held_out, strict=True) if held == wanted]
+    held_out = [clip for i, clip in enumerate(clips) if every and i % every == every - 1]
+    kept = {clip.key for clip in held_out}  # two shards of one name may hold clips of one name
+    train = [clip for clip in clips if clip.key not in kept]
+    for name, chosen in (("train", train), ("held_out", held_out)):
         folder = out_dir / name
         if processes.is_first:
             about = {"dataset": to_dict(config), "encoders": encoders.name}
