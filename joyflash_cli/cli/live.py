@@ -176,7 +176,7 @@ def _run(options: LiveOptions, signals: StopSignals, events: EventStream) -> int
     joyflash = _load(options, files)
     display = open_display("live", quiet=options.quiet, kind=options.progress)
     with display, contextlib.ExitStack() as stack:
-        told = _Told(options, display, events)
+        told = _Told(display, events)
         session = joyflash.session(
             image,
             rate_hz=options.rate,
@@ -295,8 +295,8 @@ def _film(
 class _Told:
     """Passes on what happens, to people and to programs; messages fail in other threads."""
 
-    def __init__(self, options: LiveOptions, display: Display, events: EventStream) -> None:
-        self._options, self._display, self._events = options, display, events
+    def __init__(self, display: Display, events: EventStream) -> None:
+        self._display, self._events = display, events
         self._lock = threading.Lock()
         self.session: Session | None = None
 

@@ -170,40 +170,6 @@ def block_operations(
     )
 
 
-def block_bytes_sent(
-    config: TransformerConfig,
-    settings: AnySettings,
-    latent_size: tuple[int, int],
-    *,
-    num_ranks: int,
-    element_bytes: int,
-) -> int:
-    """What ranks that share every pass send each other for a block in the steady state."""
-    frames = sum(number * shape.frames for number, shape in block_passes(settings))
-    return pass_bytes_sent(
-        config, frames, latent_size, num_ranks=num_ranks, element_bytes=element_bytes
-    )
-
-
-def pass_bytes_sent(
-    config: TransformerConfig,
-    frames: int,
-    latent_size: tuple[int, int],
-    *,
-    num_ranks: int,
-    element_bytes: int,
-) -> int:
-    """What all ranks together send each other in a pass over so many frames.
-
-    In every layer queries, keys and values go to the ranks of their heads and what was attended
-    comes back; of each a rank keeps its own part. At the end everybody is sent all predictions.
-    """
-    tokens = frames * config.tokens_per_frame(*latent_size)
-    in_layers = 4 * config.num_layers * config.dim // num_ranks
-    predicted = config.patch_area * config.out_channels
-    return tokens * (num_ranks - 1) * (in_layers + predicted) * element_bytes
-
-
 @functools.lru_cache(maxsize=256)  # a rollout's passes are few, and asked for again and again
 @torch.no_grad()
 def pass_operations(

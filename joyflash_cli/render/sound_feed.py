@@ -48,7 +48,6 @@ class SoundFeed:
         self.ended = False
         self.num_samples = 0
         self.num_original = 0
-        self.peak = 0.0
         self._name = sound.name
         self._pieces = sound.pieces
         self._device = device
@@ -85,7 +84,6 @@ class SoundFeed:
             heard = self._resampler.finish()
         else:
             self.num_original += len(piece)
-            self.peak = max(self.peak, float(np.abs(piece).max(initial=0.0)))
             self._original.add(AudioClip(piece, self.format.sample_rate_hz))
             heard = self._resampler.push(piece)
         self._waveform = np.concatenate([self._waveform, heard])

@@ -19,7 +19,6 @@ from joyflash_cli.model.config import (
 from joyflash_cli.model.initialisation import initialise
 from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.model.ulysses import Ranks
-from joyflash_cli.render.operations import pass_bytes_sent
 from joyflash_cli.sampler.noise import SeededNoise
 from joyflash_cli.sampler.settings import PAPER
 from joyflash_cli.types import Conditioning
@@ -168,11 +167,16 @@ def test_every_rank_has_the_latents_of_one_process(alone, shared):
             assert their_bytes * len(shared) == cache_bytes
 
 
-def test_the_bytes_sent_are_those_of_the_formula(shared):
-    expected = pass_bytes_sent(
-        ATTENTION, 5, SHAPE[1:], num_ranks=len(shared), element_bytes=4
-    )  # fmt: skip
-    assert sum(results["sent"] for results in shared) == expected
+def test_what_ranks_send_each_other(shared):
+    """Queries, keys, values and what was attended of every layer, and all predictions to all.
+
+    Of each a rank keeps its own part.
+    """
+    tokens = 5 * ATTENTION.tokens_per_frame(*SHAPE[1:])
+    in_layers = 4 * ATTENTION.num_layers * ATTENTION.dim // len(shared)
+    predicted = ATTENTION.patch_area * ATTENTION.out_channels
+    numbers = tokens * (len(shared) - 1) * (in_layers + predicted)
+    assert sum(results["sent"] for results in shared) == numbers * 4  # bytes of float32
 
 
 def test_ranks_that_do_not_divide_the_heads_are_refused():
