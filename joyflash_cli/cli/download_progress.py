@@ -21,12 +21,7 @@ def open_fetch_progress(
 
 
 class FetchLines:
-    """A line for every finished file, and one every ten seconds.
-
-    Args:
-        plan: What is fetched.
-        display: Where the lines go.
-    """
+    """A line for every finished file, and one every ten seconds."""
 
     def __init__(self, plan: "FetchPlan", display: Display) -> None:
         self._plan = plan
@@ -51,11 +46,7 @@ class FetchLines:
 
 
 class FetchBars:
-    """A live bar for each file under way, and one for all of them.
-
-    Args:
-        plan: What is fetched.
-    """
+    """A live bar for each file under way, and one for all of them."""
 
     def __init__(self, plan: "FetchPlan") -> None:
         from rich.progress import (
@@ -114,12 +105,7 @@ class FetchBars:
 
 
 class ConvertProgress:
-    """One line for each step of a conversion.
-
-    Args:
-        profile: What is converted.
-        quiet: Nothing is shown.
-    """
+    """One line for each step of a conversion."""
 
     def __init__(self, profile: str, *, quiet: bool) -> None:
         self._display = Display() if quiet else Lines(f"convert {profile}", sys.stderr)

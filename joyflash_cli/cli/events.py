@@ -74,10 +74,6 @@ def was_told(error: BaseException) -> bool:
 def open_events(kind: str, descriptor: int | None) -> Iterator[EventStream]:
     """The event stream that was asked for; what ends the ``with`` block becomes its last event.
 
-    Args:
-        kind: As given with ``--progress``.
-        descriptor: As given with ``--progress-fd``.
-
     Raises:
         UsageError: For a kind that does not exist; ``E-PROGRESS-FD`` for a descriptor that cannot
             be written.
@@ -101,10 +97,6 @@ def open_events(kind: str, descriptor: int | None) -> Iterator[EventStream]:
 
 def open_descriptor(number: int, option: str) -> BinaryIO:
     """A descriptor that the caller has opened for writing.
-
-    Args:
-        number: As given.
-        option: With which it was given.
 
     Raises:
         UsageError: ``E-PROGRESS-FD``, or the like of another option, if it cannot be written.

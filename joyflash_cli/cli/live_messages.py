@@ -112,10 +112,6 @@ def control_socket(path: Path, serve: Callable[[BinaryIO], None]) -> Iterator[No
 
     What a killed process has left under its name is taken over.
 
-    Args:
-        path: Of the socket.
-        serve: Reads a connection to its end.
-
     Raises:
         UsageError: ``E-CONTROL`` if it cannot be made, or another process listens there.
     """

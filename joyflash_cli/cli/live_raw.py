@@ -15,11 +15,7 @@ WAITING_FRAMES = 25
 
 
 class RawStream:
-    """Bytes to a descriptor, in a thread of its own; a slow reader makes ``write`` wait.
-
-    Args:
-        stream: Where they go.
-    """
+    """Bytes to a descriptor, in a thread of its own; a slow reader makes ``write`` wait."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream

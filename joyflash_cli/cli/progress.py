@@ -95,11 +95,7 @@ class Lines(Display):
 
 
 class Bar(Display):
-    """A live bar on a terminal.
-
-    Args:
-        title: Stands before it.
-    """
+    """A live bar on a terminal."""
 
     def __init__(self, title: str) -> None:
         from rich.progress import BarColumn, TextColumn

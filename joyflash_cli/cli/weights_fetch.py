@@ -172,11 +172,6 @@ def _place_files(
 ) -> "tuple[tuple[WeightFile, ...], Path | None]":
     """The files to ask the Hub for, and the embedding that is a file on this machine, if any.
 
-    Args:
-        profile: Its name.
-        files: What is wanted.
-        place: What the user gave with ``--from``.
-
     Raises:
         UsageError: When a file that nobody has published has no place, or one has too many.
     """

@@ -57,11 +57,7 @@ class ResidualBlock(nn.Module):
 
 
 class FrontEnd(nn.Module):
-    """Waveform to feature rows at 25 Hz; an ``encoders.protocol.AudioEncoder``.
-
-    Args:
-        config: Sizes.
-    """
+    """Waveform to feature rows at 25 Hz; an ``encoders.protocol.AudioEncoder``."""
 
     feature_rate_hz: float = FEATURE_RATE_HZ
     mel_filters: Tensor
@@ -182,11 +178,6 @@ def mel_filterbank(
     num_mels: int, *, low_hz: float = 60.0, high_hz: float = 7600.0
 ) -> Float[Tensor, "mels bins"]:
     """Triangular filters, evenly spaced on the mel scale (2595 log10(1 + f / 700)).
-
-    Args:
-        num_mels: Bands.
-        low_hz: Lower edge of the first band.
-        high_hz: Upper edge of the last band.
 
     Returns:
         ``(num_mels, 201)``: weights of the bins of a 400-sample spectrum, each band summing to 1.

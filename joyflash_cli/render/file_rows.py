@@ -38,12 +38,6 @@ def encoder_for(
 
     Sound of unknown length is heard as a stream, and so is a file under a chosen look-ahead, which
     stands for a stream.
-
-    Args:
-        request: What is rendered.
-        encoder: Of the checkpoint.
-        rule: Which rows each latent frame hears.
-        settings: How blocks lie in time.
     """
     num_frames = request.num_frames(settings.fps)
     if num_frames is None or request.is_stream(settings.fps):

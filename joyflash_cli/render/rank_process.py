@@ -140,13 +140,7 @@ def serve(task: RankTask, command: Connection, blocks: Connection | None) -> Non
 
 
 class Decoder:
-    """Encodes picture and text, and makes frames of blocks.
-
-    Args:
-        task: Of this process.
-        command: To the command.
-        blocks: From the first sampler.
-    """
+    """Encodes picture and text, and makes frames of blocks."""
 
     def __init__(self, task: RankTask, command: Connection, blocks: Connection | None) -> None:
         assert blocks is not None

@@ -146,7 +146,7 @@ def decode_stage(
 
     Args:
         job: The stream.
-        blocks: From ``sampling.sample_stage``.
+        blocks: From ``sample_stage``.
         started: Clock when the stream began.
     """
     import torch
