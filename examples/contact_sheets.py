@@ -9,7 +9,7 @@ from joyflash_cli.media.inputs.audio import read_audio
 from joyflash_cli.media.outputs.writer import open_muxer
 from joyflash_cli.media.sheet import picture_bytes, resized, tile
 from joyflash_cli.render import FrameOptions, JoyFlash, RenderRequest, read_request
-from joyflash_cli.render.record import notice
+from joyflash_cli.render.record import begin_record
 from joyflash_cli.types import AudioClip
 
 JPEG_QUALITY = 82
@@ -80,14 +80,14 @@ def _write_video(
 ) -> list[np.ndarray]:
     """What ``joyflash render`` would write, in a smaller file."""
     chunks = list(model.stream(request))
-    files = model.files
+    begun = begin_record(request, model.files, model.placement, load_s=model.load_s)
     with open_muxer(
         video,
         size=request.size_px,
         fps=model.sampler.fps,
         audio=sound,
         overwrite=True,
-        metadata={"comment": notice(files.name, files.version, request.seed)},
+        metadata={"comment": begun.notice},
         crf=VIDEO_CRF,
         preset="veryslow",
     ) as muxer:

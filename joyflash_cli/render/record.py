@@ -144,7 +144,10 @@ class RunRecord:
     @property
     def notice(self) -> str:
         """The sentence that says what made a video; goes into its ``comment`` and its sidecar."""
-        return notice(self.profile, self.checkpoint_version, self.seed)
+        return (
+            f"AI-generated with JoyFlash {__version__}, checkpoint {self.profile} "
+            f"{self.checkpoint_version}, seed {self.seed}"
+        )
 
     def figures(self) -> dict[str, Any]:
         """How it went in numbers, for programs: ``FIGURES``, in that order."""
@@ -199,14 +202,6 @@ _LATER_KEYS: dict[str, Any] = {
     "signed_by": None,
 }
 """Keys that records of earlier versions lack, and what they mean there."""
-
-
-def notice(profile: str, checkpoint_version: str, seed: int) -> str:
-    """The sentence that says what made a video; goes into its ``comment`` and its sidecar."""
-    return (
-        f"AI-generated with JoyFlash {__version__}, checkpoint {profile} {checkpoint_version}, "
-        f"seed {seed}"
-    )
 
 
 def begin_record(

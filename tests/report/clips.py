@@ -7,7 +7,7 @@ import numpy as np
 
 from joyflash_cli.media.inputs.audio import read_audio
 from joyflash_cli.media.outputs.writer import open_muxer
-from joyflash_cli.render.record import RunRecord, notice, write_sidecar
+from joyflash_cli.render.record import RunRecord, write_sidecar
 from joyflash_cli.studio.clips.clip_file import read_frames
 from joyflash_cli.studio.evaluation.pack import default_directory
 from joyflash_cli.types import AudioClip
@@ -27,7 +27,10 @@ def write_video(
     path: Path, frames: np.ndarray, sound: AudioClip | None = None, *, profile: str | None = None
 ) -> Path:
     """An MP4 with the comment that a profile's videos carry, or with none."""
-    comment = {} if profile is None else {"comment": notice(profile, "1", 0)}
+    comment = {}
+    if profile is not None:
+        record = RunRecord(path, "complete", profile, 0, 25.0, 0, 0.0, 0.0, checkpoint_version="1")
+        comment = {"comment": record.notice}
     num_samples = 0 if sound is None else round(len(frames) / 25 * sound.sample_rate_hz)
     cut = None if sound is None else AudioClip(sound.samples[:num_samples], sound.sample_rate_hz)
     size = frames.shape[2], frames.shape[1]
