@@ -4,7 +4,7 @@ FROM python:3.11-slim AS build
 # Address of a package index with the PyTorch build you want, for example one for CPUs only.
 # Empty takes the default build, which on Linux brings CUDA.
 ARG TORCH_INDEX=""
-ARG EXTRAS="full,ffmpeg,ray"
+ARG EXTRAS="full,ray"
 
 WORKDIR /source
 RUN python -m venv /opt/joyflash

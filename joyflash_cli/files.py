@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, hashed, and what the system says when it takes no more.
+"""Files: written whole or not at all, hashed, locked, and why the system takes no more.
 
 A file is written under a hidden name beside its own, ``.NAME.part``, and gets its own name only
 when it is whole. Whoever reads the place sees the earlier file or the new one, never half of one.
@@ -6,8 +6,10 @@ when it is whole. Whoever reads the place sees the earlier file or the new one, 
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,6 +97,12 @@ def check_place(path: Path, *, hint: str) -> None:
         raise cannot_write(path, error, hint=hint) from error
 
 
+def free_disk_bytes(place: Path) -> int:
+    """Room on the disk where something is, or will be once it is made."""
+    existing = next(path for path in (place, *place.parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
 def flush(path: Path) -> None:
     """Returns when what was written to a file, or what happened in a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -121,6 +129,32 @@ def file_sha256(path: Path, *, on_bytes: Callable[[int], None] | None = None) ->
             if on_bytes is not None:
                 on_bytes(len(piece))
     return digest.hexdigest()
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether another process writes a file at this moment."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return is_locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(descriptor: int) -> bool:
+    """Whether another process holds an open file; else this one does, until it closes it.
+
+    Where the file system knows no locks, nobody is kept out.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -1,8 +1,7 @@
-"""Small networks that ship inside the package: several in one safetensors file of float16."""
+"""Small networks that ship inside the package: a safetensors file of float16 each."""
 
 import functools
 import hashlib
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,16 +12,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def load_networks(
-    networks: "Mapping[str, nn.Module]", asset: str, path: Path | None, *, what: str
-) -> None:
-    """Fills networks with the weights of one file.
+def load_network(network: "nn.Module", asset: str, path: Path | None, *, what: str) -> None:
+    """Fills a network, which may consist of several, and puts it into evaluation mode.
 
     Args:
-        networks: Each by what the names of its tensors begin with, before a point.
+        network: Its state dict has the names of the file.
         asset: The file that ships, below the package.
         path: Another file in its place.
-        what: What they are called in a message.
+        what: What it is called in a message.
 
     Raises:
         CheckpointError: If the file is missing or of another layout.
@@ -32,17 +29,14 @@ def load_networks(
 
     source = files("joyflash_cli") / asset if path is None else path
     try:
-        state = {name: value.float() for name, value in load(source.read_bytes()).items()}
-        for start, network in networks.items():
-            prefix = f"{start}."
-            own = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-            network.load_state_dict(own)
-            network.eval()
+        state = load(source.read_bytes())
+        network.load_state_dict({name: value.float() for name, value in state.items()})
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"The {what} in {source} cannot be loaded.",
             hint="restore the file or reinstall joyflash",
         ) from error
+    network.eval()
 
 
 @functools.cache
@@ -51,14 +45,10 @@ def asset_sha256(asset: str) -> str:
     return hashlib.sha256((files("joyflash_cli") / asset).read_bytes()).hexdigest()
 
 
-def save_networks(networks: "Mapping[str, nn.Module]", path: Path) -> None:
-    """Writes networks as one float16 file, its folder made; see :func:`load_networks`."""
+def save_network(network: "nn.Module", path: Path) -> None:
+    """Writes a network as one float16 file, its folder made; see :func:`load_network`."""
     from safetensors.torch import save_file
 
-    state = {
-        f"{start}.{name}": value.half().contiguous()
-        for start, network in networks.items()
-        for name, value in network.state_dict().items()
-    }
+    state = {name: value.half().contiguous() for name, value in network.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, path)

@@ -59,7 +59,7 @@ def check_refusal(told: tuple[int, str, str], code: int, *errors: str) -> None:
     ("name", "errors"),
     [
         ("out.mp4", ("E-OUTPUT-FULL", "E-OUTPUT-WRITE")),
-        ("out.mkv", ("E-OUTPUT-FULL", "E-OUTPUT-WRITE", "E-OUTPUT-FFMPEG")),
+        ("out.mkv", ("E-OUTPUT-FULL", "E-OUTPUT-WRITE")),
         ("out.m3u8", ("E-OUTPUT-FULL", "E-OUTPUT-WRITE")),
         ("f-%03d.png", ("E-OUTPUT-FULL", "E-OUTPUT-WRITE")),
     ],

@@ -22,7 +22,6 @@ HOMES = {
     "av": {"media", "studio"},
     "PIL": {"media", "studio"},
     "soundfile": {"media", "studio"},
-    "imageio_ffmpeg": {"media", "studio"},
     "rich": {"cli"},
     "typer": {"cli"},
     "diffusers": {"codec", "weights"},
@@ -257,11 +256,7 @@ def test_every_dependency_is_pinned_for_make(repository):
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     wanted = [
         *project["dependencies"],
-        *(
-            name
-            for extra in ("full", "ffmpeg", "dev")
-            for name in project["optional-dependencies"][extra]
-        ),
+        *(name for extra in ("full", "dev") for name in project["optional-dependencies"][extra]),
     ]
     names = {
         re.match(r"[\w-]+", requirement).group().lower().replace("_", "-") for requirement in wanted

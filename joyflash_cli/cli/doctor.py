@@ -25,7 +25,7 @@ LOW_DISK_BYTES = 20_000_000_000
 
 LIBRARIES = (
     "numpy", "av", "safetensors", "diffusers", "transformers", "huggingface_hub", "torchao",
-    "insightface", "imageio-ffmpeg", "c2pa-python", "numba", "ray",
+    "insightface", "c2pa-python", "numba", "ray",
 )  # fmt: skip
 VARIABLES = (
     "CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from joyflash_cli.small_networks import load_networks, save_networks
+from joyflash_cli.small_networks import load_network, save_network
 from joyflash_cli.types import to_signed
 
 ASSET = "assets/evaluation/readers.safetensors"
@@ -180,17 +180,17 @@ def mask_mouth(faces: Tensor, face_boxes: Tensor, mouth_boxes: Tensor) -> Tensor
     return faces.masked_fill(inside[:, None], 0.0)
 
 
-@dataclass(frozen=True)
-class Readers:
+class Readers(nn.Module):
     """The two trained networks.
 
-    Attributes:
+    Args:
         mouth: Reads visemes and blinks.
         identity: Embeds a person.
     """
 
-    mouth: MouthReader
-    identity: IdentityNet
+    def __init__(self, mouth: MouthReader, identity: IdentityNet) -> None:
+        super().__init__()
+        self.mouth_reader, self.identity_reader = mouth, identity
 
     @torch.inference_mode()
     def read_mouth(
@@ -201,7 +201,7 @@ class Readers:
         for start in range(0, len(frames), _BATCH):
             batch = to_signed(frames[start : start + _BATCH])
             mouths, eyes = _rows(mouth_box, batch), _rows(eyes_box, batch)
-            viseme, blink = self.mouth(*mouth_and_eyes_crops(batch, mouths, eyes))
+            viseme, blink = self.mouth_reader(*mouth_and_eyes_crops(batch, mouths, eyes))
             visemes.append(viseme.numpy())
             blinks.append(blink[:, 0].numpy())
         return MouthTracks(np.concatenate(visemes), np.concatenate(blinks))
@@ -213,7 +213,7 @@ class Readers:
         for start in range(0, len(frames), _BATCH):
             batch = to_signed(frames[start : start + _BATCH])
             mouths, eyes = _rows(mouth_box, batch), _rows(eyes_box, batch)
-            found.append(self.identity(masked_face_crops(batch, mouths, eyes)).numpy())
+            found.append(self.identity_reader(masked_face_crops(batch, mouths, eyes)).numpy())
         return np.concatenate(found)
 
 
@@ -228,14 +228,10 @@ def load_readers(path: Path | None = None) -> Readers:
         CheckpointError: If the file is missing or of another layout.
     """
     readers = Readers(MouthReader(), IdentityNet())
-    load_networks(_named(readers), ASSET, path, what="evaluation readers")
+    load_network(readers, ASSET, path, what="evaluation readers")
     return readers
 
 
 def save_readers(readers: Readers, path: Path) -> None:
     """Write both networks as one float16 safetensors file."""
-    save_networks(_named(readers), path)
-
-
-def _named(readers: Readers) -> dict[str, nn.Module]:
-    return {"mouth_reader": readers.mouth, "identity_reader": readers.identity}
+    save_network(readers, path)

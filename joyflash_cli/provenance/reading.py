@@ -9,7 +9,7 @@ from typing import Any
 
 from joyflash_cli.errors import DataError, UsageError
 from joyflash_cli.media.outputs.names import STATEMENT_SUFFIX, statement_path
-from joyflash_cli.media.outputs.xmp import read_comment, read_source_type
+from joyflash_cli.media.outputs.xmp import read_marks
 from joyflash_cli.provenance.identity import library
 from joyflash_cli.provenance.signing import FACTS, QUIET, mime_type
 
@@ -40,7 +40,7 @@ def read_claims(path: Path, anchors: Path | None = None) -> dict[str, Any]:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise _unreadable(path, "it is no file")
-        source_type, comment = read_source_type(path), read_comment(path)
+        source_type, comment = read_marks(path)
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     credentials: dict[str, Any] | str | None
@@ -76,11 +76,13 @@ def _read_credentials(path: Path, anchors: Path | None) -> dict[str, Any] | None
     beside = statement_path(path)
     try:
         with c2pa.Context.from_dict(QUIET | _trust(anchors)) as context, path.open("rb") as file:
-            where, reader = "inside", _inside(c2pa, path, file, context)
+            where, reader, mime = "inside", None, mime_type(path)
+            if mime in c2pa.Reader.get_supported_mime_types():
+                reader = c2pa.Reader.try_create(mime, file, context=context)
             if reader is None and beside.is_file():
                 where, content = "beside", beside.read_bytes()[:MAX_STATEMENT_BYTES]
                 file.seek(0)
-                reader = c2pa.Reader(mime_type(path), file, content, context=context)
+                reader = c2pa.Reader(mime, file, content, context=context)
             if reader is None:
                 return None
             with reader:
@@ -88,14 +90,6 @@ def _read_credentials(path: Path, anchors: Path | None) -> dict[str, Any] | None
     except (c2pa.C2paError, OSError, ValueError) as error:
         raise _unreadable(path, " ".join(str(error).split())[:200]) from error
     return {"where": where, **_told(store, state)}
-
-
-def _inside(c2pa: Any, path: Path, file: Any, context: Any) -> Any:
-    """A reader of the file; ``None`` for one that holds nothing, or is of a kind that cannot."""
-    mime = mime_type(path)
-    if mime not in c2pa.Reader.get_supported_mime_types():
-        return None
-    return c2pa.Reader.try_create(mime, file, context=context)
 
 
 def _trust(anchors: Path | None) -> dict[str, Any]:

@@ -150,7 +150,9 @@ def _sign(
         plain = [one for one in ingredients if one not in files]
         builder = c2pa.Builder(_definition(facts, [*files, *plain], plain), context)
         for ingredient in files:
-            _add(builder, ingredient)
+            assert ingredient.path is not None
+            with ingredient.path.open("rb") as file:
+                builder.add_ingredient(_described(ingredient), mime_type(ingredient.path), file)
         for ingredient in (*files, *plain):
             if ingredient.thumbnail:
                 builder.add_resource(f"{ingredient.title}.jpg", io.BytesIO(ingredient.thumbnail))
@@ -210,13 +212,6 @@ def _has_credentials(ingredient: Ingredient, context: Any) -> bool:
         return file_sha256(path) == ingredient.sha256
     except (OSError, ValueError, c2pa.C2paError):
         return False  # what it claims cannot be taken along
-
-
-def _add(builder: Any, ingredient: Ingredient) -> None:
-    """An ingredient with its own Content Credentials, where it has any."""
-    assert ingredient.path is not None
-    with ingredient.path.open("rb") as file:
-        builder.add_ingredient(_described(ingredient), mime_type(ingredient.path), file)
 
 
 def _verify(path: Path, mime: str, manifest: bytes | None) -> None:

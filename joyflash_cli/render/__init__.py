@@ -1,6 +1,6 @@
 """The whole way: one picture and one voice to a stream of frames, and to a file.
 
-    picture --frame_face--> reference latents --+
+    picture --framing----> reference latents --+
                                                 +--> conditioning --> blocks --> frames --> MP4
     sound --to_model_waveform--> audio rows ----+
 

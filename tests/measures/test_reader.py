@@ -64,9 +64,9 @@ def test_save_and_load_give_the_same_networks(tmp_path):
     readers = fresh()
     reader.save_readers(readers, tmp_path / "readers.safetensors")
     again = reader.load_readers(tmp_path / "readers.safetensors")
-    for name, value in readers.mouth.state_dict().items():
-        torch.testing.assert_close(again.mouth.state_dict()[name], value.half().float())
-    assert not again.identity.training
+    for name, value in readers.mouth_reader.state_dict().items():
+        torch.testing.assert_close(again.mouth_reader.state_dict()[name], value.half().float())
+    assert not again.training
 
 
 def test_missing_or_wrong_weights_say_so(tmp_path):

@@ -10,7 +10,7 @@ from joyflash_cli.media.inputs.faces import Face, find_faces
 from joyflash_cli.media.inputs.framing import (
     FramingRule,
     cut_notes,
-    frame_face,
+    frame_picture,
 )
 from joyflash_cli.media.inputs.picture import Picture
 from joyflash_cli.media.inputs.similarity import (
@@ -64,7 +64,7 @@ def test_tilted_and_sideways_portraits_are_turned_upright(portrait, degrees):
     turned = Similarity(1.0, degrees, 0.0, 0.0)
     corner = np.full(2, len(portrait) / 2) - turned.to_picture(np.full(2, side / 2))
     pixels = cut(portrait, Similarity(1.0, degrees, *corner.tolist()), side)
-    framed = frame_face(Picture(pixels), RULE)
+    framed = frame_picture(Picture(pixels), RULE)
     assert in_place(framed, tolerance=0.02)
     notes = (*framed.warnings, *cut_notes(framed, RULE.size_px))
     assert any("upright" in note for note in notes)
@@ -99,24 +99,24 @@ def test_what_cannot_speak_is_refused_with_the_way_on(monkeypatch, found, words)
     monkeypatch.setattr(framing, "find_faces", lambda pixels: found)
     picture = Picture(checkerboard(400))
     with pytest.raises(ImageError, match=words) as caught:
-        frame_face(picture, RULE, needs_face=True)
+        frame_picture(picture, RULE, needs_face=True)
     assert caught.value.code == "E-IMAGE-FACE"
     assert "--allow-no-face" in caught.value.hint
-    framed = frame_face(picture, RULE)
+    framed = frame_picture(picture, RULE)
     assert framed.face is None
     assert framed.warnings == (f"{words}; the middle of the picture is used",)
 
 
 def test_covered_faces_are_not_counted(monkeypatch):
     monkeypatch.setattr(framing, "find_faces", lambda pixels: [stand_in(mouth_seen=0), stand_in()])
-    framed = frame_face(Picture(checkerboard(400)), RULE, face_index=0)
+    framed = frame_picture(Picture(checkerboard(400)), RULE, face_index=0)
     assert framed.face.mouth_seen == 1.0
     with pytest.raises(ImageError, match="face 1 was asked for and 1 found"):
-        frame_face(Picture(checkerboard(400)), RULE, face_index=1)
+        frame_picture(Picture(checkerboard(400)), RULE, face_index=1)
 
 
 def test_the_face_lands_where_the_rule_says(portrait):
-    framed = frame_face(Picture(portrait, ("kept",)), RULE)
+    framed = frame_picture(Picture(portrait, ("kept",)), RULE)
     assert framed.pixels.shape == (128, 128, 3)
     assert framed.pixels.dtype == np.uint8
     assert framed.warnings == ("kept",)
@@ -124,8 +124,8 @@ def test_the_face_lands_where_the_rule_says(portrait):
 
 
 def test_framing_twice_changes_nothing(portrait):
-    once = frame_face(Picture(portrait), RULE)
-    twice = frame_face(Picture(once.pixels), RULE)
+    once = frame_picture(Picture(portrait), RULE)
+    twice = frame_picture(Picture(once.pixels), RULE)
     np.testing.assert_array_equal(once.pixels, twice.pixels)
 
 
@@ -133,7 +133,7 @@ def test_pixels_are_never_stretched():
     """A disc stays a disc when a wide picture without a face is cut to a square."""
     rows, columns = np.mgrid[0:200, 0:400]
     disc = (rows - 100) ** 2 + (columns - 200) ** 2 < 60**2
-    framed = frame_face(Picture(np.repeat(disc[:, :, None] * np.uint8(255), 3, axis=2)), RULE)
+    framed = frame_picture(Picture(np.repeat(disc[:, :, None] * np.uint8(255), 3, axis=2)), RULE)
     inside = framed.pixels[:, :, 0] > 127
     assert inside.any(axis=0).sum() == pytest.approx(120 * 128 / 200, abs=1)
     assert inside.any(axis=1).sum() == pytest.approx(120 * 128 / 200, abs=1)
@@ -145,13 +145,13 @@ def test_pixels_are_never_stretched():
 def test_downscaling_is_antialiased():
     lines = np.zeros((1280, 1280, 3), np.uint8)
     lines[::2] = 255
-    framed = frame_face(Picture(lines), RULE)
+    framed = frame_picture(Picture(lines), RULE)
     assert np.ptp(framed.pixels[4:-4].astype(int)) < 12
 
 
 def test_crop_beyond_the_picture_continues_its_edge(portrait):
     close = np.ascontiguousarray(portrait[100:400, 110:410])
-    framed = frame_face(Picture(close), RULE)
+    framed = frame_picture(Picture(close), RULE)
     assert any("outside the picture" in note for note in cut_notes(framed, 128))
     left, top, side = framed.box
     assert left < 0
@@ -170,25 +170,25 @@ def test_crop_beyond_the_picture_continues_its_edge(portrait):
 def test_several_faces_and_the_choice(portrait):
     half = np.asarray(Image.fromarray(portrait).resize((256, 256)))
     both = np.concatenate([half, half], axis=1)
-    framed = frame_face(Picture(both), RULE)
+    framed = frame_picture(Picture(both), RULE)
     assert any("2 faces" in warning for warning in framed.warnings)
-    first = frame_face(Picture(both), RULE, face_index=0)
-    second = frame_face(Picture(both), RULE, face_index=1)
+    first = frame_picture(Picture(both), RULE, face_index=0)
+    second = frame_picture(Picture(both), RULE, face_index=1)
     assert not any("faces" in warning for warning in first.warnings)
     assert abs(first.box[0] - second.box[0]) == pytest.approx(256, abs=20)
     with pytest.raises(ImageError) as caught:
-        frame_face(Picture(both), RULE, face_index=2)
+        frame_picture(Picture(both), RULE, face_index=2)
     assert caught.value.code == "E-IMAGE-FACE"
 
 
 def test_enlarging_is_told():
-    framed = frame_face(Picture(checkerboard(64)), RULE)
+    framed = frame_picture(Picture(checkerboard(64)), RULE)
     assert any("soft" in note for note in cut_notes(framed, 128))
     assert not any("soft" in note for note in cut_notes(framed, 64))
 
 
 def test_measured_rule_describes_the_frames(portrait):
-    frames = [frame_face(Picture(portrait), RULE).pixels, np.zeros((128, 128, 3), np.uint8)]
+    frames = [frame_picture(Picture(portrait), RULE).pixels, np.zeros((128, 128, 3), np.uint8)]
     rule = measure_framing(frames)
     assert rule.size_px == 128
     found = (rule.eyes_x, rule.eyes_y, rule.eyes_to_mouth)

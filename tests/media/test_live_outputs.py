@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from joyflash_cli.errors import OutputError
-from joyflash_cli.media.outputs.mp4_boxes import drop_cut_fragment, whole_fragments_bytes
+from joyflash_cli.media.outputs.mp4_boxes import drop_cut_fragment
 from joyflash_cli.media.outputs.tracks import SoundTrack, exact_fps, samples_until
 from joyflash_cli.media.outputs.writer import open_muxer
 from joyflash_cli.types import AudioClip, SoundFormat
@@ -250,10 +250,8 @@ def test_a_cut_fragment_is_dropped(tmp_path):
         muxer.write(noise_frames(100))
         path = tmp_path / "a.mp4"
         path.write_bytes(pipe.data[:-500])
-    whole = whole_fragments_bytes(path)
-    assert 0 < whole < len(pipe.data)
     drop_cut_fragment(path)
-    assert path.stat().st_size == whole
+    assert 0 < path.stat().st_size < len(pipe.data) - 500
     with av.open(str(path)) as container:
         assert sum(1 for _ in container.decode(video=0)) >= 80
     for data in (b"", b"nothing of that kind", pipe.data[:40]):

@@ -1,3 +1,4 @@
+import io
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -9,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joyflash_cli.errors import OutputError
+from joyflash_cli.media.outputs.formats import FORMATS
 from joyflash_cli.media.outputs.names import OutputNames, check_suffix
 from joyflash_cli.media.outputs.probe import probe
-from joyflash_cli.media.outputs.tracks import even_frames, exact_fps, samples_until
+from joyflash_cli.media.outputs.tracks import Film, TrackWriter, exact_fps, samples_until
 from joyflash_cli.media.outputs.writer import open_muxer
 from joyflash_cli.types import exact_rate
 
@@ -120,9 +122,10 @@ def test_odd_sides_grow_by_one_and_are_not_rescaled(tmp_path, suffix, size):
 
 
 def test_frames_of_another_shape_are_a_mistake_of_the_caller():
+    tracks = TrackWriter(io.BytesIO(), FORMATS[".mp4"], Film((64, 48), exact_fps(25)), options={})
     for frames in (np.zeros((1, 48, 66, 3), np.uint8), np.zeros((1, 48, 64, 3), np.float32)):
         with pytest.raises(ValueError, match="expected"):
-            even_frames(frames, (64, 48))
+            tracks.write(frames)
 
 
 @given(

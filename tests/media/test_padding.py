@@ -5,10 +5,10 @@ import subprocess
 
 import numpy as np
 import pytest
+from imageio_ffmpeg import get_ffmpeg_exe
 
 from joyflash_cli.media.inputs.audio import read_audio, write_wav
 from joyflash_cli.media.inputs.sound import LiveSound
-from joyflash_cli.media.outputs.ffmpeg import ffmpeg_program
 from joyflash_cli.types import AudioClip
 
 RATE_HZ = 16_000
@@ -39,7 +39,7 @@ def click(tmp_path_factory):
 
 def converted(source, target, *options):
     subprocess.run(
-        [ffmpeg_program(), "-loglevel", "error", "-i", str(source), *options, str(target)],
+        [get_ffmpeg_exe(), "-loglevel", "error", "-i", str(source), *options, str(target)],
         check=True,
     )
     return target

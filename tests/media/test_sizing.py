@@ -10,7 +10,6 @@ from joyflash_cli.media.inputs.faces import Face
 from joyflash_cli.media.inputs.framing import (
     FramingRule,
     SizeRule,
-    cover,
     frame_picture,
     largest_size,
 )
@@ -67,7 +66,7 @@ def test_an_area_keeps_the_picture_s_shape_in_whole_tokens(picture, expected):
 @pytest.mark.parametrize("size", [(640, 640), (832, 480), (480, 832), (512, 512), (48, 32)])
 @pytest.mark.parametrize("picture", [(300, 200), (200, 300), (1200, 1200)])
 def test_pictures_cover_the_frame_undistorted(size, picture):
-    framed = cover(gradient(*picture), SizeRule(sizes=(size,)))
+    framed = frame_picture(gradient(*picture), SizeRule(sizes=(size,)))
     assert framed.pixels.shape == (size[1], size[0], 3)
     # Colours were drawn by place: equal steps in both directions mean nothing was stretched.
     scale = max(size[0] / picture[0], size[1] / picture[1])
@@ -91,15 +90,15 @@ def face_at(x: float, y: float) -> Face:
 
 def test_the_cut_moves_for_a_face_and_only_as_far_as_needed(monkeypatch):
     picture, rule = gradient(400, 1200), SizeRule(sizes=((400, 400),))
-    assert cover(picture, rule).box[1] == 400
+    assert frame_picture(picture, rule).box[1] == 400
     monkeypatch.setattr(framing, "find_faces", lambda pixels: [face_at(200, 110)])
-    assert cover(picture, rule).box[1] == 10  # the face with its margin begins at row 10
+    assert frame_picture(picture, rule).box[1] == 10  # the face with its margin begins at row 10
     monkeypatch.setattr(framing, "find_faces", lambda pixels: [face_at(200, 600)])
-    assert cover(picture, rule).box[1] == 400
+    assert frame_picture(picture, rule).box[1] == 400
 
 
 def test_notes_for_small_pictures_and_missing_faces():
-    notes = cover(gradient(100, 100), SizeRule(sizes=((512, 512),))).warnings
+    notes = frame_picture(gradient(100, 100), SizeRule(sizes=((512, 512),))).warnings
     assert any("100 x 100 pixels are enlarged" in note for note in notes)
     assert any("no face" in note for note in notes)
 

@@ -11,7 +11,7 @@ from joyflash_cli.errors import OutputError
 from joyflash_cli.media.outputs.formats import FORMATS
 from joyflash_cli.media.outputs.names import OutputNames
 from joyflash_cli.media.outputs.writer import open_muxer
-from joyflash_cli.media.outputs.xmp import SOURCE_TYPE, TRAINED, append_box, read_source_type
+from joyflash_cli.media.outputs.xmp import SOURCE_TYPE, TRAINED, append_box, read_marks
 from joyflash_cli.types import AudioClip
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3), dtype=np.uint8)
@@ -34,19 +34,19 @@ def written(output, tags=TAGS):
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_every_container_says_that_a_model_made_it(tmp_path, suffix):
     name = f"a-%03d{suffix}" if FORMATS[suffix].kind == "pictures" else f"a{suffix}"
-    assert read_source_type(written(tmp_path / name)) == TRAINED
+    assert read_marks(written(tmp_path / name))[0] == TRAINED
 
 
 def test_a_stream_says_it_at_its_beginning(tmp_path):
     with (tmp_path / "a.mp4").open("wb") as stream:
         path = written(stream)
-    assert read_source_type(path) == TRAINED
+    assert read_marks(path)[0] == TRAINED
     content = path.read_bytes()
     assert content.index(TRAINED.encode()) < content.index(b"moof")
 
 
 def test_nothing_is_said_that_was_not_asked_for(tmp_path):
-    assert read_source_type(written(tmp_path / "a.mp4", {})) is None
+    assert read_marks(written(tmp_path / "a.mp4", {}))[0] is None
     assert b"xpacket" not in (tmp_path / "a.mp4").read_bytes()
 
 
@@ -63,7 +63,7 @@ def test_every_way_to_write_it_is_read(tmp_path, said):
 
     path = tmp_path / "a.webp"
     Image.fromarray(FRAMES[0]).save(path, xmp=said.encode())
-    assert read_source_type(path) == TRAINED
+    assert read_marks(path)[0] == TRAINED
 
 
 def test_quicktime_has_it_in_its_index(tmp_path):
@@ -73,14 +73,14 @@ def test_quicktime_has_it_in_its_index(tmp_path):
     said = box(b"XMP_", b'<a DigitalSourceType="' + TRAINED.encode() + b'"/>')
     path = tmp_path / "a.mov"
     path.write_bytes(box(b"ftyp", b"qt  \0\0\0\0") + box(b"moov", box(b"udta", said)))
-    assert read_source_type(path) == TRAINED
+    assert read_marks(path)[0] == TRAINED
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\0\0\0\x18uuid" + bytes(8)])
 def test_other_files_say_nothing(tmp_path, content):
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
-    assert read_source_type(path) is None
+    assert read_marks(path)[0] is None
 
 
 def test_a_box_that_cannot_be_written_leaves_the_file_as_it_was(tmp_path):

@@ -1,6 +1,5 @@
-"""Synthetic sound and frames, decoding back, and a stand-in for the ffmpeg program."""
+"""Synthetic sound and frames, and decoding back."""
 
-import stat
 from fractions import Fraction
 from pathlib import Path
 
@@ -70,10 +69,3 @@ def check_flash_and_click(path: Path, fps: float, rate_hz: int, channels: int) -
     # Within one sample of the coarser of both rates.
     expected_s = samples_until(flash, rate_hz, exact) / rate_hz
     assert abs(click_s - expected_s) <= 1 / min(rate_hz, found_hz) + slack_s
-
-
-def fake_program(folder: Path, script: str) -> str:
-    program = folder / "ffmpeg"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    return str(program)

@@ -63,6 +63,8 @@ def open_sound_track(file: BinaryIO, hearing: Hearing, **options: str) -> Iterat
     Raises:
         AudioError: ``E-AUDIO-FORMAT`` or ``E-AUDIO-STREAM``.
     """
+    from av.stream import Disposition
+
     name, wanted = hearing.name, hearing.choices.track
     with _opened_container(file, name, options) as container:
         num_tracks = len(container.streams.audio)
@@ -74,7 +76,8 @@ def open_sound_track(file: BinaryIO, hearing: Hearing, **options: str) -> Iterat
             )
         if wanted is not None and not 0 <= wanted < num_tracks:
             raise no_such_track(name, num_tracks, wanted)
-        order = _defaults_first(container.streams.audio)
+        usual = [track.disposition & Disposition.default for track in container.streams.audio]
+        order = sorted(range(num_tracks), key=lambda index: not usual[index])
         if num_tracks == 1 or wanted is not None or not file.seekable():
             yield container, container.streams.audio[_chosen(hearing, order, order[0])]
             return
@@ -98,12 +101,6 @@ def _chosen(hearing: Hearing, order: list[int], found: int) -> int:
             "is heard; --audio-track N takes another"
         )
     return hearing.track
-
-
-def _defaults_first(tracks: Any) -> list[int]:
-    from av.stream import Disposition
-
-    return sorted(range(len(tracks)), key=lambda i: not tracks[i].disposition & Disposition.default)
 
 
 def _is_loud(file: BinaryIO, name: str, index: int) -> bool:
@@ -176,7 +173,14 @@ def checked_samples(part: np.ndarray, first: int, rate_hz: int, name: str) -> np
     Raises:
         AudioError: ``E-AUDIO-NAN`` or ``E-AUDIO-LENGTH``.
     """
-    _check_finite(part, first, rate_hz, name)
+    finite = np.isfinite(part).all(axis=1)
+    if not finite.all():
+        at_s = (first + int(np.argmin(finite))) / rate_hz
+        raise AudioError(
+            f"{name} has a sample that is not a number at {at_s:.3f} s",
+            hint="export it again as 16-bit WAV",
+            code="E-AUDIO-NAN",
+        )
     if first + len(part) > MAX_DURATION_S * rate_hz:
         raise too_long(name)
     return np.clip(part, -1.0, 1.0)
@@ -252,7 +256,11 @@ def _decoded_frames(
             continue
         if frames and hole.is_before(frames[0], num_samples):
             if not hearing.choices.skip_damaged:
-                raise _damaged(hearing.name, f"at {num_samples / rate_hz:.2f} s")
+                raise AudioError(
+                    f"{hearing.name} is damaged at {num_samples / rate_hz:.2f} s",
+                    hint="export it again, or give --skip-damaged to make such places silent",
+                    code="E-AUDIO-DAMAGED",
+                )
             lost = hole.close(frames[0], num_samples)
             hearing.skip(num_samples / rate_hz, lost / rate_hz)
             yield lost
@@ -269,18 +277,16 @@ def _decoded_frames(
         )
 
 
-def _damaged(name: str, where: str) -> AudioError:
-    return AudioError(
-        f"{name} is damaged {where}",
-        hint="export it again, or give --skip-damaged to make such places silent",
-        code="E-AUDIO-DAMAGED",
-    )
-
-
 def _as_float(frame: av.AudioFrame) -> np.ndarray:
     """``(n, channels)`` float32 of one decoded frame, integers scaled to -1..1."""
-    array = _as_array(frame)
+    array: np.ndarray
     channels = frame.layout.nb_channels
+    if frame.format.name in ("s64", "s64p"):  # PyAV has no word for them, which WAV may hold
+        count = frame.samples * (1 if frame.format.is_planar else channels)
+        planes = [np.frombuffer(bytes(plane), np.int64, count) for plane in frame.planes]
+        array = np.vstack(planes)
+    else:
+        array = frame.to_ndarray()
     samples = array.T if frame.format.is_planar else array.reshape(-1, channels)
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32) - 128.0) / 128.0
@@ -288,27 +294,6 @@ def _as_float(frame: av.AudioFrame) -> np.ndarray:
         scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
         return (samples / scale).astype(np.float32)
     return samples.astype(np.float32)
-
-
-def _as_array(frame: av.AudioFrame) -> np.ndarray:
-    """The numbers of a frame; PyAV itself has no word for 64-bit integers, which WAV may hold."""
-    if frame.format.name not in ("s64", "s64p"):
-        array: np.ndarray = frame.to_ndarray()
-        return array
-    count = frame.samples * (1 if frame.format.is_planar else frame.layout.nb_channels)
-    return np.vstack([np.frombuffer(bytes(plane), np.int64, count) for plane in frame.planes])
-
-
-def _check_finite(part: np.ndarray, first: int, rate_hz: int, name: str) -> None:
-    finite = np.isfinite(part).all(axis=1)
-    if finite.all():
-        return
-    at_s = (first + int(np.argmin(finite))) / rate_hz
-    raise AudioError(
-        f"{name} has a sample that is not a number at {at_s:.3f} s",
-        hint="export it again as 16-bit WAV",
-        code="E-AUDIO-NAN",
-    )
 
 
 def empty_sound(name: str) -> AudioError:

@@ -1,9 +1,9 @@
 """The two networks behind ``faces``: one finds faces in a picture, one reads a face's points.
 
-Both are small convolutional networks of this project, trained by ``joyflash train points``. Sizes
-below are part of the weights.
+Both are small convolutional networks of this project, trained by ``joyflash train points``.
 """
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,20 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from joyflash_cli.media.inputs.face_points import NUM_POINTS
-from joyflash_cli.small_networks import load_networks, save_networks
-
-FINDER_STRIDE = 8
-"""Pixels between two places at which the finder looks for a face."""
-
-FINDER_REACH_PX = (6.0, 32.0)
-"""Distances from eyes to mouth that the finder sees; larger faces need a smaller picture."""
-
-CROP_PX = 128
-CROP_EYES_TO_MOUTH = 0.27
-"""Side of the crop whose points are read; from eyes to mouth in it, as a fraction of the side."""
-
-ASSET = "assets/points/points.safetensors"
+from joyflash_cli.media.inputs.face_points import ASSET, NUM_POINTS
+from joyflash_cli.small_networks import load_network, save_network
 
 
 class Unit(nn.Module):
@@ -48,8 +36,7 @@ class Unit(nn.Module):
 
 def fold(network: nn.Module) -> nn.Module:
     """The network in evaluation mode with its normalisations folded into its convolutions."""
-    network.eval()
-    for unit in network.modules():
+    for unit in network.eval().modules():
         if isinstance(unit, Unit):
             unit.fold()
     return network
@@ -118,6 +105,7 @@ class PointsNetwork(nn.Module):
         self.coarse_up = Unit(96, 64, kernel=1)
         self.mix = Unit(64, 80)
         self.maps = nn.Conv2d(80, NUM_POINTS, 1)
+        self.twice_as_large = nn.Upsample(scale_factor=2.0, mode="bilinear")
         self.judge = nn.Sequential(nn.Linear(96 + 80, 64), nn.ReLU(), nn.Linear(64, 3))
 
     def forward(self, crops: Tensor) -> Reading:
@@ -125,23 +113,18 @@ class PointsNetwork(nn.Module):
         middle = self.middle(self.fine(crops))
         coarse = self.coarse(middle)
         deep = self.deep(coarse)
-        coarse = coarse + _doubled(self.deep_up(deep))
-        middle = self.mix(middle + _doubled(self.coarse_up(coarse)))
+        coarse = coarse + self.twice_as_large(self.deep_up(deep))
+        middle = self.mix(middle + self.twice_as_large(self.coarse_up(coarse)))
         points, spread = _read_maps(self.maps(middle).float())
         seen = torch.cat([deep.mean((2, 3)), middle.mean((2, 3))], 1)
         return Reading(points, self.judge(seen).float(), spread)
 
 
-def _doubled(x: Tensor) -> Tensor:
-    return functional.interpolate(x, scale_factor=2.0, mode="bilinear")
-
-
 def _read_maps(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Mean place and spread of maps ``(B, P, h, w)`` of logits, as fractions of the side."""
     chances = maps.flatten(2).softmax(-1)
-    height, width = maps.shape[2:]
-    rows = _axis(height, maps.device).repeat_interleave(width)
-    columns = _axis(width, maps.device).repeat(height)
+    axes = [(torch.arange(n, device=maps.device).float() + 0.5) / n for n in maps.shape[2:]]
+    rows, columns = (values.flatten() for values in torch.meshgrid(*axes, indexing="ij"))
     grid = torch.stack([columns, rows, columns**2 + rows**2], -1)
     moments = chances @ grid
     points = moments[..., :2]
@@ -149,43 +132,27 @@ def _read_maps(maps: Tensor) -> tuple[Tensor, Tensor]:
     return points, spread
 
 
-def _axis(length: int, device: torch.device) -> Tensor:
-    return (torch.arange(length, device=device, dtype=torch.float32) + 0.5) / length
+class FaceNetworks(nn.Module):
+    """Both networks: one finds faces, one reads their points."""
+
+    def __init__(self, finder: FaceFinder, points: PointsNetwork) -> None:
+        super().__init__()
+        self.finder, self.points = finder, points
 
 
-@dataclass(frozen=True)
-class FaceNetworks:
-    """Both networks, ready to be asked.
-
-    Attributes:
-        finder: Finds faces.
-        points: Reads points.
-    """
-
-    finder: FaceFinder
-    points: PointsNetwork
-
-
+@functools.cache
 def load_face_networks(path: Path | None = None) -> FaceNetworks:
-    """The networks that ship with the package, or those of another file.
+    """The networks that ship with the package, or those of another file; loaded once.
 
     Raises:
         CheckpointError: If the file is missing or of another layout.
     """
     networks = FaceNetworks(FaceFinder(), PointsNetwork())
-    named = _named(networks)
-    for network in named.values():
-        fold(network)
-    load_networks(named, ASSET, path, what="face networks")
-    for network in named.values():
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    load_network(fold(networks), ASSET, path, what="face networks")
+    networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return networks
 
 
 def save_face_networks(networks: FaceNetworks, path: Path) -> None:
     """Write both networks, folded, as one float16 safetensors file."""
-    save_networks({name: fold(network) for name, network in _named(networks).items()}, path)
-
-
-def _named(networks: FaceNetworks) -> dict[str, nn.Module]:
-    return {"finder": networks.finder, "points": networks.points}
+    save_network(fold(networks), path)

@@ -1,10 +1,22 @@
-"""Names of the points of a face: a subset of the canonical face mesh of 478 points.
+"""What the embedded weights of the face networks fix: their sizes, and the points of a face.
 
-The order is fixed by the embedded weights. Left and right are the person's own: ``RIGHT_LID`` is on
-the left of an unmirrored picture.
+The points are a subset of the canonical face mesh of 478, in a fixed order. Left and right are the
+person's own: ``RIGHT_LID`` is on the left of an unmirrored picture.
 """
 
 import numpy as np
+
+ASSET = "assets/points/points.safetensors"
+
+FINDER_STRIDE = 8
+"""Pixels between two places at which the finder looks for a face."""
+
+FINDER_REACH_PX = (6.0, 32.0)
+"""Distances from eyes to mouth that the finder sees; larger faces need a smaller picture."""
+
+CROP_PX = 128
+CROP_EYES_TO_MOUTH = 0.27
+"""Side of the crop whose points are read; from eyes to mouth in it, as a fraction of the side."""
 
 _LIPS_OUTER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375,
                291, 409, 270, 269, 267, 0, 37, 39, 40, 185)  # fmt: skip

@@ -6,21 +6,26 @@ it found, twice: the second time upright and as large as it was trained for.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from joyflash_cli.media.inputs.face_points import EYE_CORNERS, MIRRORED, MOUTH_CORNERS, NOSE_TIP
+from joyflash_cli.media.inputs.face_points import (
+    CROP_EYES_TO_MOUTH,
+    CROP_PX,
+    EYE_CORNERS,
+    FINDER_STRIDE,
+    MIRRORED,
+    MOUTH_CORNERS,
+    NOSE_TIP,
+)
 from joyflash_cli.media.inputs.similarity import Similarity, cut, similarity_between
 from joyflash_cli.types import to_signed
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from joyflash_cli.media.inputs.face_networks import FaceNetworks
 
 LEVELS_PX = (256, 128, 64)
 """Long sides at which the finder sees a picture: faces from about 1/16 of it to a close-up."""
@@ -157,11 +162,10 @@ def find_faces(pixels: np.ndarray) -> list[Face]:
     Args:
         pixels: ``(H, W, 3)`` uint8 RGB.
     """
-    networks = _networks()
-    faces = _faces_at(pixels, LEVELS_PX, networks)
+    faces = _faces_at(pixels, LEVELS_PX)
     for level_px in FINE_LEVELS_PX:
         if not faces and max(pixels.shape[:2]) > level_px / 2:
-            faces = _faces_at(pixels, (level_px,), networks)
+            faces = _faces_at(pixels, (level_px,))
     return sorted(faces, key=lambda face: -face.size)
 
 
@@ -178,7 +182,6 @@ def read_points(frames: Sequence[np.ndarray], face: Face | None = None) -> list[
     Returns:
         As many faces as frames; an empty list if the first frame shows none.
     """
-    networks = _networks()
     if face is None:
         found = find_faces(frames[0]) if len(frames) else []
         if not found:
@@ -187,26 +190,19 @@ def read_points(frames: Sequence[np.ndarray], face: Face | None = None) -> list[
     track: list[Face] = []
     for start in range(0, len(frames), _BATCH // 2):
         part = frames[start : start + _BATCH // 2]
-        rough = _read(part, [face] * len(part), networks, mirrored=False)
-        track += _read(part, rough, networks, mirrored=True)
+        rough = _read(part, [face] * len(part), mirrored=False)
+        track += _read(part, rough, mirrored=True)
         if track[-1].confidence > MIN_CONFIDENCE:
             face = track[-1]
     return track
 
 
-@functools.cache
-def _networks() -> FaceNetworks:
-    from joyflash_cli.media.inputs.face_networks import load_face_networks
-
-    return load_face_networks()
-
-
-def _faces_at(pixels: np.ndarray, levels: Sequence[int], networks: FaceNetworks) -> list[Face]:
-    places = _apart([place for level in levels for place in _search(pixels, level, networks)])
+def _faces_at(pixels: np.ndarray, levels: Sequence[int]) -> list[Face]:
+    places = _apart([place for level in levels for place in _search(pixels, level)])
     places = places[:_CANDIDATES]
-    rough = _read([pixels] * len(places), places, networks, mirrored=False)
+    rough = _read([pixels] * len(places), places, mirrored=False)
     sure = [face for face in rough if face.confidence > _MIN_ROUGH_CONFIDENCE]
-    faces = _read([pixels] * len(sure), sure, networks, mirrored=True)
+    faces = _read([pixels] * len(sure), sure, mirrored=True)
     faces = [face for face in faces if face.confidence > MIN_CONFIDENCE]
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: (bool(face.flaw), -face.confidence)):
@@ -234,18 +230,18 @@ def _apart(places: list[_Place]) -> list[_Place]:
     return kept
 
 
-def _search(pixels: np.ndarray, level_px: int, networks: FaceNetworks) -> list[_Place]:
+def _search(pixels: np.ndarray, level_px: int) -> list[_Place]:
     """What the finder sees in a picture shrunk to a long side of ``level_px``."""
     import torch
     from torch.nn import functional
 
-    from joyflash_cli.media.inputs.face_networks import FINDER_STRIDE
+    from joyflash_cli.media.inputs.face_networks import load_face_networks
 
     scale = max(pixels.shape[:2]) / level_px
     side = -(-level_px // 16) * 16
     small = _shrunk(pixels, scale, side)
     with torch.inference_mode():
-        seen = networks.finder(_to_tensor([small]))[0]
+        seen = load_face_networks().finder(_to_tensor([small]))[0]
         heat = seen[0].sigmoid()
         peaks = functional.max_pool2d(heat[None], 3, 1, 1)[0]
         rows, columns = torch.nonzero((heat == peaks) & (heat > MIN_HEAT), as_tuple=True)
@@ -273,45 +269,31 @@ def _shrunk(pixels: np.ndarray, scale: float, side: int) -> np.ndarray:
 
 
 def _read(
-    pictures: Sequence[np.ndarray],
-    places: Sequence[Face | _Place],
-    networks: FaceNetworks,
-    *,
-    mirrored: bool,
+    pictures: Sequence[np.ndarray], places: Sequence[Face | _Place], *, mirrored: bool
 ) -> list[Face]:
     """Faces as the points network sees them at the given places, one per picture.
 
     Args:
         pictures: ``(H, W, 3)`` uint8 each.
         places: Where to look, one a picture.
-        networks: Whose points network looks.
         mirrored: Whether the mirror image is asked, too, and must agree; without it this is but a
             rough look.
     """
-    faces: list[Face] = []
-    for start in range(0, len(places), _BATCH):
-        part = slice(start, start + _BATCH)
-        frames = [_upright(place) for place in places[part]]
-        faces += _read_frames(pictures[part], frames, networks, mirrored=mirrored)
-    return faces
-
-
-def _read_frames(
-    pictures: Sequence[np.ndarray],
-    frames: Sequence[Similarity],
-    networks: FaceNetworks,
-    *,
-    mirrored: bool,
-) -> list[Face]:
     import torch
 
-    from joyflash_cli.media.inputs.face_networks import CROP_PX
+    from joyflash_cli.media.inputs.face_networks import load_face_networks
 
+    if len(places) > _BATCH:
+        first, rest = slice(None, _BATCH), slice(_BATCH, None)
+        found = _read(pictures[first], places[first], mirrored=mirrored)
+        return found + _read(pictures[rest], places[rest], mirrored=mirrored)
+    if not places:
+        return []
+    frames = [_upright(place) for place in places]
     crops = [cut(pixels, frame, CROP_PX) for pixels, frame in zip(pictures, frames, strict=True)]
     with torch.inference_mode():
         seen = _to_tensor(crops)
-        looks = torch.cat([seen, seen.flip(3)]) if mirrored else seen
-        reading = networks.points(looks)
+        reading = load_face_networks().points(torch.cat([seen, seen.flip(3)]) if mirrored else seen)
         points = reading.points.unflatten(0, (-1, len(crops))).numpy() * CROP_PX
         spreads = reading.spread.unflatten(0, (-1, len(crops))).mean((0, 2)).tolist()
         chances = reading.logits.unflatten(0, (-1, len(crops))).mean(0).sigmoid().tolist()
@@ -332,8 +314,6 @@ def _read_frames(
 
 def _upright(place: Face | _Place) -> Similarity:
     """The crop in which a face stands upright."""
-    from joyflash_cli.media.inputs.face_networks import CROP_EYES_TO_MOUTH, CROP_PX
-
     middle = np.full(2, CROP_PX / 2)
     angle = np.deg2rad(place.roll_degrees)
     down = np.array([-np.sin(angle), np.cos(angle)]) * max(place.eyes_to_mouth, 1.0)

@@ -104,59 +104,14 @@ class Framed:
         return Square(*self.box, math.radians(self.place.degrees))
 
 
-def frame_face(
-    picture: Picture, rule: FramingRule, *, face_index: int | None = None, needs_face: bool = False
-) -> Framed:
-    """The square of a picture that shows the face as the profile was trained, never stretched.
-
-    Tilted faces are turned upright. A square picture whose face already lies in its place is only
-    resized. Where the square leaves the picture its edge is continued, blurred.
-
-    Args:
-        picture: As :func:`read_picture` gives it; its warnings are carried on.
-        rule: Where the face belongs.
-        face_index: Which face, 0 the largest; by default the largest, with a warning when there
-            are several.
-        needs_face: Whether a picture without a face that can speak is refused; else its middle is
-            used.
-
-    Raises:
-        ImageError: ``E-IMAGE-FACE`` if there is no face, or none of that index.
-    """
-    picture, face, quarters = choose_upright_face(
-        picture, face_index=face_index, needs_face=needs_face
-    )
-    height, width = picture.pixels.shape[:2]
-    if face is None:
-        side = float(min(height, width))
-        place = Similarity(side / rule.size_px, 0.0, (width - side) / 2, (height - side) / 2)
-    elif width == height and is_framed(face, float(width), rule, tolerance=IN_PLACE):
-        place = Similarity(width / rule.size_px, 0.0, 0.0, 0.0)
-    else:
-        # Other numbers of threads add in another order: what is far below a pixel is rounded away,
-        # so that the same picture gives the same frame.
-        found = np.round(np.stack([face.eyes, face.mouth]).astype(float) * 16) / 16
-        place = similarity_between(rule.targets * rule.size_px, found)
-    pixels = cut_frame(picture.pixels, place, rule.size_px)
-    return Framed(pixels, place, face, picture.pixels, quarters, picture.warnings)
-
-
-def choose_upright_face(
-    picture: Picture, *, face_index: int | None = None, needs_face: bool = False
+def _upright_face(
+    picture: Picture, *, face_index: int | None, needs_face: bool
 ) -> tuple[Picture, Face | None, int]:
     """A picture turned upright by quarters, and its face that was asked for or the largest.
-
-    Args:
-        picture: As :func:`read_picture` gives it.
-        face_index: Which of the faces that can speak, 0 the largest.
-        needs_face: Whether ``None`` is refused.
 
     Returns:
         The picture with what the user should know among its warnings; its face, in its pixels;
         the counter-clockwise quarter turns.
-
-    Raises:
-        ImageError: ``E-IMAGE-FACE``, see :func:`frame_face`.
     """
     found = find_faces(picture.pixels)
     faces = [face for face in found if not face.flaw]
@@ -170,7 +125,10 @@ def choose_upright_face(
     if not faces:
         why = found[0].flaw if found else "no face was found"
         if needs_face:
-            raise ImageError(why, hint=_what_to_give(bool(found)), code="E-IMAGE-FACE")
+            what = "portrait from the front, cropped closely if the face is small in it"
+            if found:
+                what = "picture that shows eyes and mouth from the front"
+            raise ImageError(why, hint=f"give a {what}, {WAY_ON}", code="E-IMAGE-FACE")
         notes.append(f"{why}; the middle of the picture is used")
         return replace(picture, warnings=tuple(notes)), None, 0
     if len(faces) > 1 and face_index is None:
@@ -181,24 +139,13 @@ def choose_upright_face(
     if quarters:
         how = "stood on its head" if quarters == 2 else "lay on its side"
         notes.append(f"the picture {how}; it was turned upright")
-        face = _turned(face, pixels.shape[:2], quarters)
+        points, (height, width) = face.points, pixels.shape[:2]
+        for _ in range(quarters):
+            points = np.stack([points[:, 1], width - points[:, 0]], -1)
+            height, width = width, height
+        face = replace(face, points=points)
         pixels = np.ascontiguousarray(np.rot90(pixels, quarters))
     return replace(picture, pixels=pixels, warnings=tuple(notes)), face, quarters
-
-
-def _what_to_give(was_found: bool) -> str:
-    if was_found:
-        return f"give a picture that shows eyes and mouth from the front, {WAY_ON}"
-    return f"give a portrait from the front, cropped closely if the face is small in it, {WAY_ON}"
-
-
-def _turned(face: Face, size: tuple[int, int], quarters: int) -> Face:
-    """A face of a picture ``(height, width)`` in the picture that ``np.rot90`` makes of it."""
-    points, (height, width) = face.points, size
-    for _ in range(quarters):
-        points = np.stack([points[:, 1], width - points[:, 0]], -1)
-        height, width = width, height
-    return replace(face, points=points)
 
 
 def is_framed(face: Face, side: float, rule: FramingRule, *, tolerance: float) -> bool:
@@ -308,37 +255,54 @@ def frame_picture(
     face_index: int | None = None,
     needs_face: bool = False,
 ) -> Framed:
-    """A picture framed as the profile was trained, by face or by size.
+    """A picture framed as the profile was trained, never stretched.
+
+    By a ``FramingRule``: the square that shows the face where it belongs. Tilted faces are turned
+    upright; a square picture whose face already lies in its place is only resized; where the square
+    leaves the picture its edge is continued, blurred.
+
+    By a ``SizeRule``: the picture scaled until it covers the frame, the rest cut away. The cut is
+    in the middle; it moves only as far as the face needs to be whole.
 
     Args:
-        picture: As ``read_picture`` gives it.
+        picture: As ``read_picture`` gives it; its warnings are carried on.
         rule: Of the checkpoint.
-        face_index: Which face, 0 the largest; by default the largest.
-        needs_face: Whether a picture without a face that can speak is refused.
+        face_index: Which face that can speak, 0 the largest; by default the largest, with a warning
+            when there are several.
+        needs_face: Whether a picture without a face that can speak is refused; else its middle is
+            used.
 
     Raises:
         ImageError: ``E-IMAGE-FACE`` if there is no face, or none of that index.
     """
-    if isinstance(rule, FramingRule):
-        return frame_face(picture, rule, face_index=face_index, needs_face=needs_face)
-    return cover(picture, rule, face_index=face_index, needs_face=needs_face)
-
-
-def cover(
-    picture: Picture, rule: SizeRule, *, face_index: int | None = None, needs_face: bool = False
-) -> Framed:
-    """The picture scaled until it covers the frame, the rest cut away, never stretched.
-
-    The cut is in the middle; it moves only as far as the face needs to be whole.
-
-    Raises:
-        ImageError: ``E-IMAGE-FACE`` if there is no face, or none of that index.
-    """
-    picture, face, quarters = choose_upright_face(
-        picture, face_index=face_index, needs_face=needs_face
-    )
+    picture, face, quarters = _upright_face(picture, face_index=face_index, needs_face=needs_face)
     notes = list(picture.warnings)
-    height, width = picture.pixels.shape[:2]
+    if isinstance(rule, FramingRule):
+        place = _face_place(picture.pixels, face, rule)
+        pixels = cut_frame(picture.pixels, place, rule.size_px)
+    else:
+        place, pixels = _covering(picture.pixels, face, rule, notes)
+    return Framed(pixels, place, face, picture.pixels, quarters, tuple(notes))
+
+
+def _face_place(pixels: np.ndarray, face: Face | None, rule: FramingRule) -> Similarity:
+    """From the frame to the picture ``(H, W, 3)``: by its face, or its middle without one."""
+    height, width = pixels.shape[:2]
+    if face is None:
+        side = float(min(height, width))
+        return Similarity(side / rule.size_px, 0.0, (width - side) / 2, (height - side) / 2)
+    if width == height and is_framed(face, float(width), rule, tolerance=IN_PLACE):
+        return Similarity(width / rule.size_px, 0.0, 0.0, 0.0)
+    # Other numbers of threads add in another order: what is far below a pixel is rounded away, so
+    # that the same picture gives the same frame.
+    found = np.round(np.stack([face.eyes, face.mouth]).astype(float) * 16) / 16
+    return similarity_between(rule.targets * rule.size_px, found)
+
+
+def _covering(
+    pixels: np.ndarray, face: Face | None, rule: SizeRule, notes: list[str]
+) -> tuple[Similarity, np.ndarray]:
+    height, width = pixels.shape[:2]
     frame_width, frame_height = rule.frame_size(width, height)
     scale = max(frame_width / width, frame_height / height)
     if scale > _SOFT_UPSCALE:
@@ -349,10 +313,8 @@ def cover(
     size = (frame_width / scale, frame_height / scale)
     left = _cut_start(width, size[0], None if face is None else _extent(face, 0))
     top = _cut_start(height, size[1], None if face is None else _extent(face, 1))
-    pixels = scaled(picture.pixels, (left, top, left + size[0], top + size[1]),
-                     (frame_width, frame_height))  # fmt: skip
-    place = Similarity(1 / scale, 0.0, left, top)
-    return Framed(pixels, place, face, picture.pixels, quarters, tuple(notes))
+    box = (left, top, left + size[0], top + size[1])
+    return Similarity(1 / scale, 0.0, left, top), scaled(pixels, box, (frame_width, frame_height))
 
 
 def _extent(face: Face, axis: int) -> tuple[float, float]:

@@ -145,15 +145,6 @@ class Hearing:
         """Notes a damaged part that became silence."""
         self.skipped.append((round(at_s, 3), round(length_s, 3)))
 
-    def check_only_track(self) -> None:
-        """Refuses a chosen track of a sound that has one.
-
-        Raises:
-            AudioError: ``E-AUDIO-STREAM``.
-        """
-        if self.choices.track:
-            raise no_such_track(self.name, 1, self.choices.track)
-
     def end(self, heard_s: float, declared_s: float | None = None, *, is_cut: bool = False) -> None:
         """Called when the sound has ended.
 

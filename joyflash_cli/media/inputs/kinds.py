@@ -49,22 +49,22 @@ _HEADS = (  # (offset, bytes, name, kind)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
-def name_of_format(head: bytes) -> str:
-    """What the first bytes say, such as ``"HEIC"`` or ``"a sound"``, or nothing."""
-    return _described(head)[0]
+def format_of(head: bytes) -> tuple[str, str]:
+    """What the first bytes say: a name such as ``"HEIC"`` or ``"a sound"`` and a kind, or nothing.
 
-
-def is_sound_header(head: bytes) -> bool:
-    """Whether these bytes begin a sound file, and no samples without a header."""
-    return _described(head)[1] in ("sound", "video")
+    The kind is ``"picture"``, ``"sound"``, ``"video"``, or ``"frames"`` for sound whose two bytes
+    prove little.
+    """
+    for offset, magic, name, kind in _HEADS:
+        if head[offset : offset + len(magic)] == magic:
+            return name, kind
+    return "", ""
 
 
 def are_exchanged(image: Path, audio: Path) -> bool:
     """Whether what is given as a picture is a sound, and the other way round."""
-    picture, sound = _head(image), _head(audio)
-    return (
-        _described(picture)[1] in ("sound", "frames", "video") and _described(sound)[1] == "picture"
-    )
+    picture, sound = (format_of(_head(path))[1] for path in (image, audio))
+    return picture in ("sound", "frames", "video") and sound == "picture"
 
 
 def is_url(name: str) -> bool:
@@ -104,13 +104,6 @@ def opened(
     except OSError as error:
         reason = error.strerror or str(error)
         raise failure(f"{path} cannot be read: {reason}", hint=unreadable, code=code) from error
-
-
-def _described(head: bytes) -> tuple[str, str]:
-    for offset, magic, name, kind in _HEADS:
-        if head[offset : offset + len(magic)] == magic:
-            return name, kind
-    return "", ""
 
 
 def _head(path: Path) -> bytes:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from joyflash_cli.errors import ImageError
-from joyflash_cli.media.inputs.kinds import name_of_format, opened
+from joyflash_cli.media.inputs.kinds import format_of, opened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -107,6 +107,8 @@ def read_picture(source: Path | BinaryIO) -> Picture:
 
 
 def _decode(data: bytes, name: str) -> Picture:
+    from PIL import ImageOps
+
     image = _open(data, name)
     _check_size(
         image.size, name, MAX_WEBP_PIXELS if image.format in _COPYING_FORMATS else MAX_PIXELS
@@ -132,7 +134,10 @@ def _decode(data: bytes, name: str) -> Picture:
             read = f"{image.width} x {image.height}"
             notes.append(f"{name} is {width} x {height}; it is read as {read}")
     try:
-        pixels = _to_rgb(_upright(image), name, notes)
+        with contextlib.suppress(*_BROKEN):  # camera data that cannot be read harms nobody
+            # In place: a copy of a large one is half its memory.
+            ImageOps.exif_transpose(image, in_place=True)
+        pixels = _to_rgb(image, name, notes)
     except _BROKEN as error:
         raise ImageError(
             f"{name} has colours ({image.mode}) that cannot be converted",
@@ -176,7 +181,7 @@ def _open(data: bytes, name: str) -> Image:
 
 def _optional_formats(data: bytes) -> tuple[str, ...]:
     """Decoders for what phones write, where they are installed and needed."""
-    kind = name_of_format(data[:32])
+    kind, _ = format_of(data[:32])
     if kind == "AVIF":
         from PIL import features
 
@@ -194,7 +199,7 @@ def _optional_formats(data: bytes) -> tuple[str, ...]:
 
 def _other_format(data: bytes, name: str) -> ImageError:
     """The error for what is no picture, or one of a format that is not read."""
-    found = name_of_format(data[:32])
+    found, _ = format_of(data[:32])
     hint = "save it as PNG or JPEG with any picture program"
     if found in ("HEIC", "AVIF") and not _optional_formats(data):
         said, hint = (
@@ -222,14 +227,6 @@ def _check_size(size: tuple[int, int], name: str, most: int) -> None:
             hint="give a larger picture of the face",
             code="E-IMAGE-SIZE",
         )
-
-
-def _upright(image: Image) -> Image:
-    from PIL import ImageOps
-
-    with contextlib.suppress(*_BROKEN):  # unreadable camera data: the picture itself is sound
-        ImageOps.exif_transpose(image, in_place=True)  # a copy of a large one is half its memory
-    return image
 
 
 def _to_rgb(image: Image, name: str, notes: list[str]) -> np.ndarray:

@@ -29,8 +29,7 @@ from joyflash_cli.media.inputs.audio_decoding import (
     too_long,
 )
 from joyflash_cli.media.inputs.hearing import Hearing, PcmFormat, SoundChoices
-from joyflash_cli.media.inputs.sound_opening import OpenSound, hear, open_compressed, open_plain
-from joyflash_cli.media.inputs.wav import ByteFeed
+from joyflash_cli.media.inputs.sound_opening import OpenSound, hear
 from joyflash_cli.types import AudioClip, SoundFormat
 
 STANDARD_INPUT_NAME = "standard input"
@@ -212,17 +211,14 @@ def check_sound_file(
     with contextlib.ExitStack() as closing:
         file = closing.enter_context(opened_sound_file(path))
         stamp = _stamp(os.fstat(file.fileno()))
-        feed = ByteFeed(file.read)
-        plain = open_plain(file, feed, hearing, pcm)
-        opened = open_compressed(file, feed, hearing) if plain is None else plain.open()
+        opened = hear(file, file.read, hearing, pcm)
         num_samples, silent = 0, True
         for piece in opened.pieces:
             num_samples += len(piece)
             silent = silent and not np.abs(piece).max(initial=0.0) >= SILENCE_PEAK
-            if not silent and plain is not None and not plain.header.pcm.is_float:
-                break  # integers cannot be wrong: the rest is only counted
-        if plain is not None:
-            num_samples += plain.count_rest()
+            if not silent and opened.cannot_be_wrong:
+                break  # the rest is only counted
+        num_samples += opened.count_rest()
         if num_samples == 0:
             raise empty_sound(path.name)
         if num_samples > MAX_DURATION_S * opened.format.sample_rate_hz:

@@ -19,8 +19,8 @@ from joyflash_cli.media.inputs.audio_decoding import (
     open_sound_track,
 )
 from joyflash_cli.media.inputs.compressed import TAIL_BYTES, read_declared, read_head
-from joyflash_cli.media.inputs.hearing import Hearing, PcmFormat
-from joyflash_cli.media.inputs.kinds import is_sound_header
+from joyflash_cli.media.inputs.hearing import Hearing, PcmFormat, no_such_track
+from joyflash_cli.media.inputs.kinds import format_of
 from joyflash_cli.media.inputs.wav import (
     ByteFeed,
     WavHeader,
@@ -44,11 +44,25 @@ class OpenSound:
         format: Its rate and channels.
         pieces: Its samples in order, ``(n, channels)`` float32 in -1..1, as they arrive; raises
             ``AudioError`` where the sound cannot be used.
+        plain: What they are decoded from, where it is not compressed.
     """
 
     name: str
     format: SoundFormat
     pieces: Iterator[np.ndarray]
+    plain: tuple[PcmFormat, Iterator[bytes]] | None = None
+
+    @property
+    def cannot_be_wrong(self) -> bool:
+        """Whether what was not decoded yet needs no look: integers are numbers, and in range."""
+        return self.plain is not None and not self.plain[0].is_float
+
+    def count_rest(self) -> int:
+        """Samples per channel that were not decoded, and now never will be."""
+        if self.plain is None:
+            return 0
+        pcm, data = self.plain
+        return sum(map(len, data)) // pcm.frame_bytes
 
 
 class _Pipe:
@@ -79,66 +93,6 @@ class _Pipe:
         return self.num_bytes, b"".join(self._last)[-TAIL_BYTES:]
 
 
-class PlainSound:
-    """Plain samples that are heard: decoded, or only counted.
-
-    Args:
-        feed: At the first sample.
-        header: What stood before.
-        hearing: Is told how it ended.
-        is_right: Whether the sizes in the header are to be believed.
-    """
-
-    def __init__(
-        self, feed: ByteFeed, header: WavHeader, hearing: Hearing, *, is_right: bool
-    ) -> None:
-        self.header = header
-        self._hearing = hearing
-        self._num_samples = 0
-        self._missing_bytes = 0
-        self._has_ended = False
-        self._data = wav_data(
-            feed, header, hearing.name, is_right=is_right, on_cut=self._note_missing
-        )
-
-    def open(self) -> OpenSound:
-        """The sound, to be decoded."""
-        pcm = self.header.pcm
-        sound = SoundFormat(pcm.sample_rate_hz, pcm.channels)
-        return OpenSound(self._hearing.name, sound, self._pieces())
-
-    def count_rest(self) -> int:
-        """Samples per channel that were not decoded."""
-        before = self._num_samples
-        for data in self._data:
-            self._num_samples += len(data) // self.header.pcm.frame_bytes
-        self._end()
-        return self._num_samples - before
-
-    def _pieces(self) -> Iterator[np.ndarray]:
-        pcm, name = self.header.pcm, self._hearing.name
-        for piece in self._data:
-            samples, first = pcm.decode(piece), self._num_samples
-            self._num_samples += len(samples)
-            yield checked_samples(samples, first, pcm.sample_rate_hz, name)
-        self._end()
-
-    def _note_missing(self, num_bytes: int) -> None:
-        self._missing_bytes = num_bytes
-
-    def _end(self) -> None:
-        if self._has_ended:
-            return
-        self._has_ended = True
-        pcm = self.header.pcm
-        missing = self._missing_bytes // pcm.frame_bytes
-        self._hearing.end(
-            self._num_samples / pcm.sample_rate_hz,
-            (self._num_samples + missing) / pcm.sample_rate_hz,
-            is_cut=missing > 0,
-        )
-
-
 def hear(
     file: BinaryIO | None,
     read: Callable[[int], bytes],
@@ -152,50 +106,51 @@ def hear(
         read: Gives its bytes.
         hearing: Choices, and is told what is learned.
         pcm: For samples without a header.
+
+    Raises:
+        AudioError: If it is no sound, or has no track as chosen.
+        UsageError: For a format that is given although there is a header.
     """
-    feed = ByteFeed(read)
-    plain = open_plain(file, feed, hearing, pcm)
-    return open_compressed(file, feed, hearing) if plain is None else plain.open()
+    feed, name = ByteFeed(read), hearing.name
+    header = _plain_header(feed, name, pcm)
+    if header is None:
+        return _open_compressed(file, feed, hearing)
+    if hearing.choices.track:
+        raise no_such_track(name, 1, hearing.choices.track)
+    sound = SoundFormat(header.pcm.sample_rate_hz, header.pcm.channels)
+    check_sound_format(sound.sample_rate_hz, sound.channels, name)
+    is_right = file is not None and pcm is None and sizes_are_right(file, header)
+    data = wav_data(feed, header, hearing, is_right=is_right)
+
+    def pieces() -> Iterator[np.ndarray]:
+        num_samples = 0
+        for piece in data:
+            samples = header.pcm.decode(piece)
+            yield checked_samples(samples, num_samples, sound.sample_rate_hz, name)
+            num_samples += len(samples)
+
+    return OpenSound(name, sound, pieces(), (header.pcm, data))
 
 
-def open_plain(
-    file: BinaryIO | None, feed: ByteFeed, hearing: Hearing, pcm: PcmFormat | None
-) -> PlainSound | None:
-    """Plain samples that follow; ``None``, nothing taken, where they are compressed."""
-    name = hearing.name
+def _plain_header(feed: ByteFeed, name: str, pcm: PcmFormat | None) -> WavHeader | None:
+    """What stands before plain samples; ``None``, nothing taken, where they are compressed."""
     head = feed.peek(12)
     if pcm is None:
         if not head:
             raise empty_sound(name)
-        header = read_wav_header(feed, name) if starts_like_wav(head) else None
-        if header is None:
-            return None
-    elif is_sound_header(head):
+        return read_wav_header(feed, name) if starts_like_wav(head) else None
+    if format_of(head)[1] in ("sound", "video"):
         raise UsageError(
             f"{name} is a sound file with a header; --audio-format is for samples without one",
             hint="leave --audio-format out",
             code="E-AUDIO-FORMAT-OPTION",
         )
-    else:
-        # Plain samples have no chunks that could follow: size 0 is "until the end".
-        header = WavHeader(pcm)
-    hearing.check_only_track()
-    check_sound_format(header.pcm.sample_rate_hz, header.pcm.channels, name)
-    is_right = file is not None and pcm is None and sizes_are_right(file, header)
-    return PlainSound(feed, header, hearing, is_right=is_right)
+    # Plain samples have no chunks that could follow: size 0 is "until the end".
+    return WavHeader(pcm)
 
 
-def open_compressed(file: BinaryIO | None, feed: ByteFeed, hearing: Hearing) -> OpenSound:
-    """Sound that libavformat reads.
-
-    Args:
-        file: Seekable; ``None`` for a pipe.
-        feed: The same bytes, nothing of them taken.
-        hearing: Choices, and is told what is learned.
-
-    Raises:
-        AudioError: If it is no sound, or has no track as chosen.
-    """
+def _open_compressed(file: BinaryIO | None, feed: ByteFeed, hearing: Hearing) -> OpenSound:
+    """Sound that libavformat reads; of the feed, which gives the same bytes, nothing was taken."""
     pipe = _Pipe(feed)
     head = read_head(feed.peek)
     if file is not None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from joyflash_cli.errors import AudioError
-from joyflash_cli.media.inputs.hearing import PcmFormat
+from joyflash_cli.media.inputs.hearing import Hearing, PcmFormat
 
 _TAGS = {
     (1, 8): "u8",
@@ -211,12 +211,7 @@ def _chunks_end_at(file: BinaryIO, at: int, end: int) -> bool:
 
 
 def wav_data(
-    feed: ByteFeed,
-    header: WavHeader,
-    name: str,
-    *,
-    is_right: bool = False,
-    on_cut: Callable[[int], None] | None = None,
+    feed: ByteFeed, header: WavHeader, hearing: Hearing, *, is_right: bool
 ) -> Iterator[bytes]:
     """The bytes of the samples, whole sample frames at a time, as they arrive.
 
@@ -224,31 +219,32 @@ def wav_data(
         feed: At the first sample.
         header: What stood before; its size is believed only where something else follows. A
             further header must have the same format.
-        name: For messages.
+        hearing: Is told how it ended.
         is_right: Whether the stated size ends the sound, whatever follows.
-        on_cut: Called with the number of bytes that are missing where fewer came than stated.
 
     Raises:
         AudioError: ``E-AUDIO-FORMAT`` if a further header has another format.
     """
     left = header.data_bytes if is_right else _believable(header.data_bytes)
-    rest = b""
+    rest, num_bytes = b"", 0
     while left != 0 and (
         data := feed.some(_READ_BYTES if left is None else min(left, _READ_BYTES))
     ):
         rest += data
         whole = len(rest) - len(rest) % header.pcm.frame_bytes
         if whole:
+            num_bytes += whole
             yield rest[:whole]
             rest = rest[whole:]
         if left is not None:
             left -= len(data)
             if left == 0 and not is_right:
-                goes_on, left = _what_follows(feed, header, name)
+                goes_on, left = _what_follows(feed, header, hearing.name)
                 if not goes_on:
                     rest = b""  # a new run of samples begins here
-    if left and on_cut is not None:
-        on_cut(left)
+    rate_hz, size = header.pcm.sample_rate_hz, header.pcm.frame_bytes
+    heard, missing = num_bytes // size, (left or 0) // size
+    hearing.end(heard / rate_hz, (heard + missing) / rate_hz, is_cut=missing > 0)
 
 
 def _what_follows(feed: ByteFeed, header: WavHeader, name: str) -> tuple[bool, int | None]:

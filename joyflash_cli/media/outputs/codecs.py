@@ -2,9 +2,11 @@
 
 from typing import Literal
 
-ENCODERS = ("libx264", "h264_nvenc", "h264_videotoolbox", "aac")
+ENCODERS = (
+    "libx264", "h264_nvenc", "h264_videotoolbox", "libvpx-vp9", "aac", "flac", "libopus",
+)  # fmt: skip
 DECODERS = ("pcm_s16le", "mp3", "flac", "vorbis", "opus", "aac", "h264")
-FORMATS = ("mp4", "wav", "mov", "matroska", "hls")
+FORMATS = ("mp4", "wav", "mov", "matroska", "webm", "hls")
 
 NEEDED = (("encoder", "libx264"), ("encoder", "aac"), ("format", "mp4"))
 """Without these no video can be written."""

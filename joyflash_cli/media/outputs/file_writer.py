@@ -1,8 +1,8 @@
 """A video file while it is being written: a hidden name first, the real name only when it is whole.
 
 Whoever watches the target path never sees a half-written file, and an earlier file under that
-name is untouched until the new one has been read back. MP4 is written by PyAV, in one process, and
-plays at any moment while it is written.
+name is untouched until the new one has been read back. MP4, MOV, MKV and WebM play at any moment
+while they are written.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ import functools
 import io
 import os
 import shutil
-from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
 from joyflash_cli.errors import OutputError
-from joyflash_cli.files import flush
+from joyflash_cli.files import flush, is_locked
 from joyflash_cli.media.outputs.formats import BOX_SUFFIXES, FORMATS
-from joyflash_cli.media.outputs.locks import is_locked
 from joyflash_cli.media.outputs.mp4_boxes import drop_cut_fragment, write_fast_start
 from joyflash_cli.media.outputs.names import being_written, statement_path
 from joyflash_cli.media.outputs.probe import MediaInfo, plays, probe
@@ -32,24 +30,33 @@ SOUND_SLACK_S = 0.05
 
 
 class FileWriter(NamedWriter):
-    """Writes one file under a temporary name beside its target, which only this process writes."""
+    """Writes one file under a temporary name beside its target, which only this process writes.
 
-    tracks: TrackWriter | None = None
+    The file is written in short fragments and becomes an ordinary one when it is finished, so that
+    even a killed process leaves a playable ``.<stem>.part.mp4``. In MP4 sound is written at its own
+    rate from 44.1 kHz on, mono or stereo kept, more channels mixed down to stereo; MKV keeps it
+    exactly (FLAC).
+    """
+
     _claim: int | None = None
 
     def _begin(self) -> None:
         super()._begin()
         self.final, self.temporary = self.names.path, self.names.part
+        entry = FORMATS[self.final.suffix.lower()]
+        self._seals_beside = entry.seals == "beside"
         try:
             # Made now, so that an unwritable folder is known before any work is done.
             self._claim = _claimed(self.temporary)
         except BlockingIOError as error:
             raise being_written(self.final) from error
-        self.tracks = self._open()
-
-    @abstractmethod
-    def _open(self) -> TrackWriter:
-        """The tracks of the temporary file."""
+        options = {"flush_packets": "1"}
+        if self.final.suffix.lower() in BOX_SUFFIXES:
+            options |= {"movflags": _movflags(), "frag_duration": str(FRAGMENT_US)}
+        else:
+            options["cluster_time_limit"] = str(FRAGMENT_US // 1000)
+        target = str(self.temporary.absolute())
+        self.tracks = TrackWriter(target, entry, self.film, options=options)
 
     def discard(self) -> None:
         """Removes the temporary file; safe to call at any time."""
@@ -148,14 +155,12 @@ class FileWriter(NamedWriter):
         self.is_sealed = True
         return sealed
 
-    @property
-    def _seals_beside(self) -> bool:
-        return FORMATS[self.final.suffix.lower()].seals == "beside"
-
     def _rescue(self) -> Path | None:
         """Keeps what reached the disk when nothing more can be written."""
         if self.tracks is not None:
             self.tracks.abandon()
+        with contextlib.suppress(OSError):
+            drop_cut_fragment(self.temporary)
         return self._keep()
 
     def _track_problem(self, info: MediaInfo) -> str:
@@ -236,20 +241,14 @@ def _claimed(path: Path) -> int:
         try:
             if is_locked(descriptor):
                 raise BlockingIOError
-            if _lies_at(path, descriptor):
-                os.ftruncate(descriptor, 0)
-                return descriptor
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(path.lstat(), os.fstat(descriptor)):
+                    os.ftruncate(descriptor, 0)
+                    return descriptor
         except OSError:
             os.close(descriptor)
             raise
         os.close(descriptor)  # its writer has just given it its final name
-
-
-def _lies_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.lstat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 FRAGMENT_US = 320_000
@@ -257,52 +256,26 @@ FRAGMENT_US = 320_000
 encoder, all that a killed process loses."""
 
 
-class Mp4Writer(FileWriter):
-    """Writes an MP4 in lock-step: after each frame the sound that belongs to it.
-
-    The file is written in short fragments and becomes an ordinary MP4 when it is finished, so that
-    even a killed process leaves a playable ``.<stem>.part.mp4``. Sound is written at its own rate
-    from 44.1 kHz on, mono or stereo kept, more channels mixed down to stereo.
-    """
-
-    def _open(self) -> TrackWriter:
-        options = {
-            "movflags": _movflags(),
-            "flush_packets": "1",
-            "frag_duration": str(FRAGMENT_US),
-        }
-        return TrackWriter(str(self.temporary.absolute()), "mp4", self.film, options=options)
-
-    def _rescue(self) -> Path | None:
-        if self.tracks is not None:
-            self.tracks.abandon()
-        with contextlib.suppress(OSError):
-            drop_cut_fragment(self.temporary)
-        return super()._rescue()
+_MOVFLAGS = (
+    "hybrid_fragmented+delay_moov", "frag_keyframe+delay_moov", "frag_keyframe+empty_moov",
+)  # fmt: skip
+"""Fragments, the best way first: the first ends as an ordinary file, which FFmpeg before 7.1 does
+not know."""
 
 
 @functools.cache
 def _movflags() -> str:
-    """The fragment flags this libavformat knows.
-
-    ``hybrid_fragmented`` ends as an ordinary MP4; before FFmpeg 7.1 it does not exist and the
-    file stays fragmented.
-    """
-    for flags in ("hybrid_fragmented+delay_moov", "frag_keyframe+delay_moov"):
-        if _accepts(flags):
-            return flags
-    return "frag_keyframe+empty_moov"
-
-
-def _accepts(flags: str) -> bool:
+    """The first of them that this libavformat knows."""
     import av
 
-    try:
-        with av.open(io.BytesIO(), mode="w", format="mp4", options={"movflags": flags}) as probe:
+    for flags in _MOVFLAGS[:-1]:
+        with (
+            contextlib.suppress(av.error.FFmpegError, ValueError, OSError),
+            av.open(io.BytesIO(), mode="w", format="mp4", options={"movflags": flags}) as probe,
+        ):
             stream = probe.add_stream("libx264", rate=1)
             stream.width = stream.height = 16
             stream.pix_fmt = "yuv420p"
             probe.start_encoding()
-    except (av.error.FFmpegError, ValueError, OSError):
-        return False
-    return True
+            return flags
+    return _MOVFLAGS[-1]

@@ -5,19 +5,9 @@ Names, writers, the reading back and the texts that name them all look them up i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
-
-# No macroblock tree: see tracks, the same frames must give the same bytes.
-_H264 = (
-    "-c:v", "libx264", "-pix_fmt", "yuv420p", "-mbtree", "0",
-    "-preset", "{preset}", "-crf", "{crf}",
-)  # fmt: skip
-_VP9 = (
-    "-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p", "-deadline", "realtime", "-cpu-used", "8",
-    "-crf", "{crf}", "-b:v", "0",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,44 +18,43 @@ class OutputFormat:
         writer: ``module:class`` of the ``Writer`` beside this file.
         kind: ``"video"``: one file. ``"playlist"``: a list of segments. ``"pictures"``: a file
             per frame.
-        video: The ffmpeg program's options for the frames, ``{crf}`` and ``{preset}`` to be filled
-            in.
-        audio: Its options for the sound.
+        container: libavformat's name of the container.
+        video: Encoder of the frames.
+        audio: Encoder of the sound.
+        mixes_down: Whether sound of more than two channels becomes stereo.
         seals: Where a signed statement about it lies: ``"inside"`` the file (the first one of
             pictures), ``"beside"`` it, or nowhere.
     """
 
     writer: str
     kind: Literal["video", "playlist", "pictures"] = "video"
-    video: tuple[str, ...] = ()
-    audio: tuple[str, ...] = ()
+    container: str = "mp4"
+    video: Literal["libx264", "libvpx-vp9"] = "libx264"
+    audio: Literal["aac", "flac", "libopus"] = "aac"
+    mixes_down: bool = True
     seals: Literal["inside", "beside", "nowhere"] = "inside"
 
 
-_MP4 = OutputFormat("file_writer:Mp4Writer")
-_FFMPEG = "ffmpeg:FfmpegWriter"
+_MP4 = OutputFormat("file_writer:FileWriter")
 _PICTURES = OutputFormat("pictures:PictureWriter", "pictures")
 
-PIPE = "pipe:PipeWriter"
-"""The writer of a stream without a name."""
+PIPE = OutputFormat("pipe:PipeWriter")
+"""What a stream without a name gets."""
 
 FORMATS = {
     ".mp4": _MP4,
     ".m4v": _MP4,
-    ".mkv": OutputFormat(_FFMPEG, video=_H264, audio=("-c:a", "flac"), seals="beside"),
-    ".mov": OutputFormat(
-        _FFMPEG,
-        # Its index in front, so that a player on a network begins at once.
-        video=(*_H264, "-movflags", "+faststart"),
-        audio=("-c:a", "aac", "-b:a", "192k", "-ar", "48000"),
-    ),
-    ".webm": OutputFormat(
-        _FFMPEG,
-        video=_VP9,
-        audio=("-c:a", "libopus", "-b:a", "128k", "-ar", "48000"),
+    ".mkv": replace(_MP4, container="matroska", audio="flac", mixes_down=False, seals="beside"),
+    ".mov": replace(_MP4, container="mov", mixes_down=False),
+    ".webm": replace(
+        _MP4,
+        container="webm",
+        video="libvpx-vp9",
+        audio="libopus",
+        mixes_down=False,
         seals="beside",
     ),
-    ".m3u8": OutputFormat("hls:HlsWriter", "playlist", seals="nowhere"),
+    ".m3u8": OutputFormat("hls:HlsWriter", "playlist", container="hls", seals="nowhere"),
     ".png": _PICTURES,
     ".jpg": _PICTURES,
     ".jpeg": _PICTURES,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from joyflash_cli.media.outputs.formats import FORMATS
 from joyflash_cli.media.outputs.tracks import TrackWriter
 from joyflash_cli.media.outputs.writer import NamedWriter
 from joyflash_cli.media.outputs.xmp import mp4_box
@@ -38,7 +39,8 @@ class HlsWriter(NamedWriter):
             "hls_segment_filename": f"{playlist.parent}/{self.names.numbered[0]}",
             "hls_fmp4_init_filename": self.names.head.name,
         }
-        self.tracks = TrackWriter(str(playlist), "hls", self.film, kind="live", options=options)
+        entry = FORMATS[".m3u8"]
+        self.tracks = TrackWriter(str(playlist), entry, self.film, is_live=True, options=options)
 
     def _end(self) -> None:
         """Adds the XMP packet to what the segments have in common, whole at any moment."""

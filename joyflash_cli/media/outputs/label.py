@@ -47,7 +47,13 @@ class Label:
 
     def __init__(self, text: str, picture: np.ndarray, face: Box | None = None) -> None:
         height, width = picture.shape[:2]
-        mask = _drawn(_checked(text), width, height)
+        text = " ".join(text.split())
+        if not text:
+            raise _refused("the label is empty", "leave --label out, or give it a text")
+        if len(text) > MAX_CHARS:
+            too_long = f"a label of {len(text)} characters is too long"
+            raise _refused(too_long, f"at most {MAX_CHARS} are")
+        mask = _drawn(text, width, height)
         margin = max(2, mask.shape[0] // 3)
         self.box = _quietest_corner(picture, mask.shape, margin, face)
         left, top, right, bottom = self.box
@@ -62,15 +68,6 @@ class Label:
         left, top, right, bottom = self.box
         for frame in frames[:, top:bottom, left:right]:
             frame[:] = frame * self._kept + self._added
-
-
-def _checked(text: str) -> str:
-    text = " ".join(text.split())
-    if not text:
-        raise _refused("the label is empty", "leave --label out, or give it a text")
-    if len(text) > MAX_CHARS:
-        raise _refused(f"a label of {len(text)} characters is too long", f"at most {MAX_CHARS} are")
-    return text
 
 
 def _drawn(text: str, width: int, height: int) -> np.ndarray:

@@ -56,11 +56,16 @@ def write_fast_start(source: Path, target: Path) -> bool:
         # Places beyond 4 GB take twice the room, and with it the index itself.
         wide = index_start + 2 * index_length > _MAX_32_BIT
         shift = len(_moved(index, 0, wide=wide))
+        file.seek(0)
+        head = file.read(head_end)
         with target.open("wb") as written:
-            file.seek(0)
-            _copy(file, written, head_end)
-            written.write(_moved(index, shift, wide=wide))
-            _copy(file, written, index_start - head_end)
+            written.write(head + _moved(index, shift, wide=wide))
+            left = index_start - head_end
+            while left > 0:
+                piece = file.read(min(left, _PIECE_BYTES))
+                if not piece:
+                    raise OSError("the file ended early")
+                left -= written.write(piece)
             file.seek(index_start + index_length)
             shutil.copyfileobj(file, written, _PIECE_BYTES)
             written.flush()
@@ -76,21 +81,14 @@ def drop_cut_fragment(path: Path) -> None:
     Raises:
         OSError: If the file cannot be read or shortened.
     """
-    whole = whole_fragments_bytes(path)
-    if whole is not None and whole < path.stat().st_size:
-        with path.open("r+b") as file:
-            file.truncate(whole)
-
-
-def whole_fragments_bytes(path: Path) -> int | None:
-    """Bytes up to the end of the last whole fragment; ``None`` where there is none."""
     whole, in_fragment = None, False
     with path.open("rb") as file:
         for kind, start, length in _boxes(file):
             in_fragment = in_fragment or kind == b"moof"
             if kind == b"mdat" and in_fragment:
                 whole, in_fragment = start + length, False
-    return whole
+    if whole is not None and whole < path.stat().st_size:
+        os.truncate(path, whole)
 
 
 def boxes_that_begin(
@@ -212,12 +210,3 @@ def _moved(box: bytes, shift: int, *, wide: bool) -> bytes:
 
 def _box(kind: bytes, content: bytes) -> bytes:
     return (8 + len(content)).to_bytes(4, "big") + kind + content
-
-
-def _copy(source: BinaryIO, target: BinaryIO, length: int) -> None:
-    while length > 0:
-        piece = source.read(min(length, _PIECE_BYTES))
-        if not piece:
-            raise OSError("the file ended early")
-        target.write(piece)
-        length -= len(piece)

@@ -26,9 +26,14 @@ from pathlib import Path
 from typing import Self
 
 from joyflash_cli.errors import OutputError
-from joyflash_cli.files import MAX_NAME_BYTES, cannot_write, name_bytes, part_path
+from joyflash_cli.files import (
+    MAX_NAME_BYTES,
+    cannot_write,
+    is_being_written,
+    name_bytes,
+    part_path,
+)
 from joyflash_cli.media.outputs.formats import FORMATS, format_of
-from joyflash_cli.media.outputs.locks import is_being_written
 
 _PICTURE_NUMBER = re.compile(r"%0?[1-9]?d")
 """Where the number goes in the name of a picture sequence: ``face-%05d.png``."""
@@ -251,7 +256,12 @@ class OutputNames:
         check_suffix(self.path)
         try:
             self._check_place()
-            self._check_part()
+            if os.path.islink(self.part):
+                raise OutputError(
+                    f"{self.part} is a link", hint="choose another --output", code="E-OUTPUT-EXISTS"
+                )
+            if is_being_written(self.part):
+                raise being_written(self.path)
             check_names([*self.taken(), *also], overwrite=overwrite, inputs=inputs)
         except OSError as error:
             raise cannot_write(self.path, error, hint="choose another --output") from error
@@ -269,8 +279,14 @@ class OutputNames:
                 hint="choose another place with --output",
                 code="E-OUTPUT-FOLDER",
             )
-        longest = max((*self.kept, *self.hidden, *self._last_numbered()), key=name_bytes)
-        most = _max_name_bytes(folder)
+        last = [self.path.with_name(pattern % 99_999) for pattern in self.numbered]
+        if self.kind == "pictures":
+            last = [part_path(last[0])]
+        longest = max((*self.kept, *self.hidden, *last), key=name_bytes)
+        try:
+            most = os.pathconf(folder, "PC_NAME_MAX")
+        except (OSError, ValueError):
+            most = MAX_NAME_BYTES
         if name_bytes(longest) > most:
             length = name_bytes(self.path)
             possible = most - name_bytes(longest) + length
@@ -299,19 +315,6 @@ class OutputNames:
                 hint="choose another name or folder, or one ending in .mp4",
                 code="E-OUTPUT-FOLDER",
             ) from None
-
-    def _check_part(self) -> None:
-        if os.path.islink(self.part):
-            raise OutputError(
-                f"{self.part} is a link", hint="choose another --output", code="E-OUTPUT-EXISTS"
-            )
-        if is_being_written(self.part):
-            raise being_written(self.path)
-
-    def _last_numbered(self) -> tuple[Path, ...]:
-        if self.kind == "pictures":
-            return (part_path(self.frame(99_999)),)
-        return tuple(self.path.with_name(pattern % 99_999) for pattern in self.numbered)
 
     def _numbered(self) -> Iterator[Path]:
         """Frames and segments that are there, whatever their number."""
@@ -385,10 +388,3 @@ def _holds_something(path: Path) -> bool:
 
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
-
-
-def _max_name_bytes(folder: Path) -> int:
-    try:
-        return os.pathconf(folder, "PC_NAME_MAX")
-    except (OSError, ValueError):
-        return MAX_NAME_BYTES

@@ -14,10 +14,9 @@ from joyflash_cli.errors import OutputError
 from joyflash_cli.files import whole_file
 from joyflash_cli.media.inputs.audio import WavWriter
 from joyflash_cli.media.outputs.names import OutputNames
-from joyflash_cli.media.outputs.tracks import Film, SoundTrack
+from joyflash_cli.media.outputs.tracks import Film, Tracks
 from joyflash_cli.media.outputs.writer import NamedWriter, write_error
 from joyflash_cli.media.outputs.xmp import jpeg_segment, packet
-from joyflash_cli.types import AudioClip
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _QUALITY: dict[str, dict[str, Any]] = {
@@ -85,43 +84,22 @@ def thumbnail(pixels: np.ndarray, side_px: int = 256) -> bytes:
     return file.getvalue()
 
 
-class _PictureTracks:
+class _PictureTracks(Tracks):
     """A file per frame, and one for the sound.
 
     Raises:
         OutputError: From every method, naming the file that cannot be written.
     """
 
-    is_open = True  # always: there is nothing to finish
-
     def __init__(self, names: OutputNames, film: Film) -> None:
-        self.num_frames = 0
-        self._names, self._film = names, film
-        self._sound, self._wav = None, None
-        if film.audio is not None:
-            self._sound = SoundTrack(film.audio, film.fps)
+        super().__init__(film)
+        self._names, self._wav = names, None
+        if self.sound is not None:
             with _failures(names.sound):
-                self._wav = WavWriter(names.sound, self._sound.format)
-
-    def write(self, frames: np.ndarray, sound: AudioClip | None = None) -> None:
-        """Appends frames and their sound."""
-        if self._sound is not None and sound is not None:
-            self._sound.add(sound)
-        width, height = self._film.size
-        if frames.shape[1:] != (height, width, 3) or frames.dtype != np.uint8:
-            raise ValueError(
-                f"frames are {frames.shape} {frames.dtype}; (F, {height}, {width}, 3) expected"
-            )
-        self._write_sound()  # what belongs to frames that were written before their sound was there
-        for pixels in frames:
-            target = self._names.frame(self.num_frames)
-            with _failures(target):
-                self._save(pixels, target)
-            self.num_frames += 1
-            self._write_sound()
+                self._wav = WavWriter(names.sound, self.sound.format)
 
     def close(self) -> None:
-        """Closes the sound file."""
+        """Closes the sound file; more pictures could always be written."""
         wav, self._wav = self._wav, None
         if wav is not None:
             with _failures(self._names.sound):
@@ -129,16 +107,21 @@ class _PictureTracks:
 
     abandon = close
 
-    def _write_sound(self) -> None:
-        if self._sound is not None and self._wav is not None:
+    def _write_sound(self, samples: np.ndarray, first: int) -> None:
+        if self._wav is not None:
             with _failures(self._names.sound):
-                self._wav.write(self._sound.take(self.num_frames))
+                self._wav.write(samples)
+
+    def _write_frame(self, pixels: np.ndarray) -> None:
+        target = self._names.frame(self.num_frames)
+        with _failures(target):
+            self._save(pixels, target)
 
     def _save(self, pixels: np.ndarray, target: Path) -> None:
         from PIL import Image
         from PIL.PngImagePlugin import PngInfo
 
-        kind, tags = _FORMATS[target.suffix.lower()], self._film.metadata
+        kind, tags = _FORMATS[target.suffix.lower()], self.film.metadata
         comment, xmp = tags.get("comment", ""), packet(tags)
         extra = dict(_QUALITY[kind])
         if kind == "PNG":

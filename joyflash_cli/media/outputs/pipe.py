@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from joyflash_cli.files import cannot_write
+from joyflash_cli.media.outputs.formats import PIPE
 from joyflash_cli.media.outputs.tracks import Film, TrackWriter
 from joyflash_cli.media.outputs.whole_writes import write_all
 from joyflash_cli.media.outputs.writer import Writer
@@ -62,7 +63,7 @@ class PipeWriter(Writer):
             "flush_packets": "1",
         }
         stream = _Unseekable(self._stream, mp4_box(self.film.metadata))
-        self.tracks = TrackWriter(stream, "mp4", self.film, kind="live", options=options)
+        self.tracks = TrackWriter(stream, PIPE, self.film, is_live=True, options=options)
 
     def _keep(self) -> None:
         """The stream ends properly where it is: a pipe has no name to change."""

@@ -65,40 +65,21 @@ def frame_levels(path: Path, *, fps: float, num_frames: int) -> np.ndarray | Non
         with Path(path).open("rb") as file, open_container(file) as container:
             if not container.streams.audio:
                 return None
-            meter = _LevelMeter(fps, num_frames)
-            resampler = av.AudioResampler(format="fltp", layout="mono")
+            peak, power, count = np.zeros((3, num_frames))
+            resampler, num_samples = av.AudioResampler(format="fltp", layout="mono"), 0
             for frame in _decoded(container, container.streams.audio[0]):
                 for piece in resampler.resample(frame):
-                    meter.add(piece.to_ndarray()[0], piece.sample_rate)
-            return meter.levels()
+                    samples = piece.to_ndarray()[0].astype(np.float64)
+                    moments = (num_samples + np.arange(len(samples))) * fps / piece.sample_rate
+                    num_samples += len(samples)
+                    places = moments.astype(np.int64)
+                    places, samples = places[places < num_frames], samples[places < num_frames]
+                    np.maximum.at(peak, places, np.abs(samples))
+                    np.add.at(power, places, samples**2)
+                    np.add.at(count, places, 1.0)
+            return np.stack([peak, power / np.maximum(count, 1.0)], axis=-1)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise _unreadable(path, str(error)) from error
-
-
-class _LevelMeter:
-    """Sums samples into frames as they come."""
-
-    def __init__(self, fps: float, num_frames: int) -> None:
-        self._fps = fps
-        self._peak = np.zeros(num_frames)
-        self._power = np.zeros(num_frames)
-        self._count = np.zeros(num_frames)
-        self._num_samples = 0
-
-    def add(self, samples: np.ndarray, rate_hz: int) -> None:
-        """Counts the next samples ``(n,)`` in."""
-        first = self._num_samples
-        self._num_samples += len(samples)
-        frame = ((first + np.arange(len(samples))) * self._fps / rate_hz).astype(np.int64)
-        inside = frame < len(self._peak)
-        frame, samples = frame[inside], samples[inside].astype(np.float64)
-        np.maximum.at(self._peak, frame, np.abs(samples))
-        np.add.at(self._power, frame, samples**2)
-        np.add.at(self._count, frame, 1.0)
-
-    def levels(self) -> np.ndarray:
-        """``(frames, 2)``: peak and mean square."""
-        return np.stack([self._peak, self._power / np.maximum(self._count, 1.0)], axis=-1)
 
 
 def _decoded(container: Any, stream: Any) -> Iterator[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,31 @@ def probe(path: Path) -> MediaInfo:
         with Path(path).open("rb") as file, open_container(file) as container:
             if not container.streams.video:
                 raise _unreadable(path, "it has no video track")
-            return _media_info(container)
+            video = container.streams.video[0]
+            audio = container.streams.audio[0] if container.streams.audio else None
+            spans = _packet_spans(container, [video] if audio is None else [video, audio])
+            num_frames, first_s, last_s = spans[video.index]
+            info = MediaInfo(
+                width=video.codec_context.width,
+                height=video.codec_context.height,
+                fps=float(video.average_rate or video.guessed_rate or 0),
+                num_frames=num_frames,
+                video_s=last_s - first_s,
+                video_codec=video.codec_context.name,
+                metadata=dict(container.metadata),
+            )
+            if audio is None:
+                return info
+            _, first_s, last_s = spans[audio.index]
+            # The header knows what the decoder will discard (priming, padding); packets do not.
+            known = audio.duration is not None and audio.time_base is not None
+            return replace(
+                info,
+                audio_s=float(audio.duration * audio.time_base) if known else last_s - first_s,
+                audio_rate_hz=audio.codec_context.sample_rate,
+                audio_channels=audio.codec_context.channels,
+                audio_codec=audio.codec_context.name,
+            )
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise _unreadable(path, str(error)) from error
 
@@ -68,33 +92,6 @@ def plays(path: Path) -> bool:
             return next(container.decode(video=0), None) is not None
     except (av.error.FFmpegError, OSError, ValueError, IndexError):
         return False
-
-
-def _media_info(container: Any) -> MediaInfo:
-    video = container.streams.video[0]
-    audio = container.streams.audio[0] if container.streams.audio else None
-    tracks = [video] if audio is None else [video, audio]
-    spans = _packet_spans(container, tracks)
-    num_frames, first_s, last_s = spans[video.index]
-    audio_s = None
-    if audio is not None:
-        _, audio_first_s, audio_last_s = spans[audio.index]
-        # The header knows what the decoder will discard (priming, padding); packets do not.
-        known = audio.duration is not None and audio.time_base is not None
-        audio_s = float(audio.duration * audio.time_base) if known else audio_last_s - audio_first_s
-    return MediaInfo(
-        width=video.codec_context.width,
-        height=video.codec_context.height,
-        fps=float(video.average_rate or video.guessed_rate or 0),
-        num_frames=num_frames,
-        video_s=last_s - first_s,
-        video_codec=video.codec_context.name,
-        audio_s=audio_s,
-        audio_rate_hz=None if audio is None else audio.codec_context.sample_rate,
-        audio_channels=None if audio is None else audio.codec_context.channels,
-        audio_codec=None if audio is None else audio.codec_context.name,
-        metadata=dict(container.metadata),
-    )
 
 
 def _packet_spans(container: Any, tracks: list[Any]) -> dict[int, tuple[int, float, float]]:

@@ -1,32 +1,34 @@
 """Frames and sound into one container by PyAV, in lock-step: after each frame its own sound.
 
-Whatever the container is written to, the tracks are the same: H.264 and AAC for people, or raw
-frames and samples for another program. Picture i lies at i / fps and every cut has both tracks.
+Picture i lies at i / fps, and every cut has both tracks.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from joyflash_cli.errors import OutputError
 from joyflash_cli.media.inputs.audio import CHANNEL_LAYOUTS, sound_frame
+from joyflash_cli.media.outputs.formats import OutputFormat
 from joyflash_cli.types import AudioClip, SoundFormat, exact_rate
 
 AAC_RATE_HZ = 48_000
-"""Rate of the audio track where the original is not 44.1 to 96 kHz: AAC's priming is 64 ms at
-16 kHz but 21 ms at 48 kHz."""
+"""Rate of the audio track where the original is not 44.1 to 96 kHz, and of Opus: AAC's priming is
+64 ms at 16 kHz but 21 ms at 48 kHz."""
 
 _AAC_KEPT_RATES_HZ = (44_100, 48_000, 64_000, 88_200, 96_000)
-_AAC_BITS_PER_CHANNEL = 96_000
+_BITS_PER_CHANNEL = 96_000
+_SAMPLES = {"aac": "fltp", "flac": "s32", "libopus": "flt"}
 _BT709 = 1  # AVCOL_*_BT709 and AVCOL_RANGE_MPEG are all 1
 
 # What x264 holds back must stay small, or a killed process loses it: one thread, 4 frames of
@@ -69,51 +71,23 @@ class Film:
     seal: Callable[[Path, Path], None] | None = None
 
 
-class TrackWriter:
-    """An open container with a video and, if there is sound, an audio track.
+class Tracks(ABC):
+    """Frames and sound while they are written: after each frame the sound that belongs to it.
 
     Args:
-        target: A path, or a binary stream that is only written.
-        container_format: libavformat's name of the container.
         film: What is written.
-        kind: ``"h264"``: H.264 and AAC. ``"live"``: the same without any delay. ``"raw"``: RGB
-            frames and float samples, without tags.
-        options: Of libavformat.
 
-    Raises:
-        OSError: If it cannot be opened; ``av.FFmpegError`` likewise.
+    Attributes:
+        num_frames: Frames that were written.
+        sound: What is still to be written of the sound; ``None`` for a silent film.
+        is_open: Whether more can be written.
     """
 
-    def __init__(
-        self,
-        target: Any,
-        container_format: str,
-        film: Film,
-        *,
-        kind: Literal["h264", "live", "raw"] = "h264",
-        options: Mapping[str, str],
-    ) -> None:
-        import av
+    is_open = True
 
-        self._film, self._kind = film, kind
-        self.num_frames = 0
+    def __init__(self, film: Film) -> None:
+        self.film, self.num_frames = film, 0
         self.sound = None if film.audio is None else SoundTrack(film.audio, film.fps)
-        self._container: Any = av.open(
-            target, mode="w", format=container_format, options=dict(options)
-        )
-        try:
-            if kind != "raw":
-                self._container.metadata.update(film.metadata)
-            self._video = self._add_video()
-            self._audio = None if self.sound is None else self._add_audio(self.sound.format)
-        except BaseException:
-            self.abandon()
-            raise
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it can still be written."""
-        return self._container is not None
 
     def write(self, frames: np.ndarray, sound: AudioClip | None = None) -> None:
         """Appends frames ``(F, H, W, 3)`` uint8 RGB and the sound that belongs to them.
@@ -121,27 +95,112 @@ class TrackWriter:
         Args:
             frames: Of the announced size.
             sound: What follows the sound given before; it may reach beyond these frames.
+
+        Raises:
+            ValueError: If it is closed, or shape or dtype are not as announced: a mistake of the
+                calling code.
         """
-        if self._container is None:
+        if not self.is_open:
             raise ValueError("the file is closed")
+        width, height = self.film.size
+        if frames.ndim != 4 or frames.shape[1:] != (height, width, 3) or frames.dtype != np.uint8:
+            raise ValueError(
+                f"frames are {frames.shape} {frames.dtype}; "
+                f"(F, {height}, {width}, 3) uint8 expected"
+            )
         if self.sound is not None and sound is not None:
             self.sound.add(sound)
-        self._write_sound()  # what belongs to frames that were written before their sound was there
-        for pixels in even_frames(frames, self._film.size):
+        self._catch_up()  # what belongs to frames that were written before their sound was there
+        for pixels in frames:
             self._write_frame(pixels)
-            self._write_sound()
+            self.num_frames += 1
+            self._catch_up()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Completes what was written."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Closes without caring for what is inside; safe to call at any time."""
+
+    @abstractmethod
+    def _write_frame(self, pixels: np.ndarray) -> None:
+        """Writes frame ``num_frames``, ``(H, W, 3)``."""
+
+    @abstractmethod
+    def _write_sound(self, samples: np.ndarray, first: int) -> None:
+        """Writes samples ``(n, channels)``, the first of which is sample ``first``."""
+
+    def _catch_up(self) -> None:
+        """Writes the samples up to the end of the last frame."""
+        if self.sound is not None:
+            first = self.sound.num_taken
+            samples = self.sound.take(self.num_frames)
+            if len(samples):
+                self._write_sound(samples, first)
+
+
+class TrackWriter(Tracks):
+    """An open container with a video and, if there is sound, an audio track.
+
+    4:2:0 colour needs even sides: 129 x 100 becomes 130 x 100 by repeating the last row
+    or column; nothing is rescaled.
+
+    Args:
+        target: A path, or a binary stream that is only written.
+        entry: Its container, and with which encoders.
+        film: What is written.
+        is_live: Whether no frame may wait inside the encoder.
+        options: Of libavformat.
+
+    Raises:
+        OSError: If it cannot be opened; ``av.FFmpegError`` likewise.
+        OutputError: ``E-OUTPUT-SUFFIX`` where the FFmpeg libraries here lack an encoder.
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        entry: OutputFormat,
+        film: Film,
+        *,
+        is_live: bool = False,
+        options: Mapping[str, str],
+    ) -> None:
+        import av
+
+        super().__init__(film)
+        self._container: Any = av.open(
+            target, mode="w", format=entry.container, options=dict(options)
+        )
+        try:
+            self._container.metadata.update(film.metadata)
+            self._video = self._add_video(entry, is_live)
+            sound = self.sound
+            self._audio: Any = None if sound is None else self._add_audio(entry, sound.format)
+        except av.codec.codec.UnknownCodecError as error:
+            self.abandon()
+            raise OutputError(
+                f"the FFmpeg libraries on this machine have no encoder {error}",
+                hint="end the name in .mp4",
+                code="E-OUTPUT-SUFFIX",
+            ) from error
+        except BaseException:
+            self.abandon()
+            raise
 
     def close(self) -> None:
         """Flushes the encoders and completes the container."""
-        self._container.mux(self._video.encode(None))
-        if self._audio is not None:
-            self._container.mux(self._audio.encode(None))
-        container, self._container = self._container, None
+        for track in (self._video, self._audio):
+            if track is not None:
+                self._container.mux(track.encode(None))
+        container, self._container, self.is_open = self._container, None, False
         container.close()
 
     def abandon(self) -> None:
         """Closes without caring for what is inside; safe to call at any time."""
-        container, self._container = self._container, None
+        container, self._container, self.is_open = self._container, None, False
         if container is None:
             return
         try:
@@ -149,84 +208,56 @@ class TrackWriter:
         except Exception as error:  # the first failure is the one worth telling
             logger.debug("closing an abandoned container: %s", error)
 
-    def _add_video(self) -> Any:
-        film, is_raw = self._film, self._kind == "raw"
-        video = self._container.add_stream("rawvideo" if is_raw else "libx264", rate=film.fps)
-        width, height = film.size
+    def _add_video(self, entry: OutputFormat, is_live: bool) -> Any:
+        film, (width, height) = self.film, self.film.size
+        video = self._container.add_stream(entry.video, rate=film.fps)
         video.width, video.height = width + width % 2, height + height % 2
-        video.pix_fmt = "rgb24" if is_raw else "yuv420p"
+        video.pix_fmt = "yuv420p"
         video.time_base = 1 / film.fps
         context = video.codec_context
         context.time_base = 1 / film.fps
-        if is_raw:
-            return video
         # A key frame every second: where players enter, and where segments are cut.
         context.gop_size = max(1, round(film.fps))
-        delay = _NO_FRAME_INSIDE if self._kind == "live" else _FEW_FRAMES_INSIDE
-        preset = film.preset or ("veryfast" if width * height <= _SMALL_PIXELS else "superfast")
-        context.options = {"crf": str(film.crf), "preset": preset, **delay}
+        if entry.video == "libx264":
+            delay = _NO_FRAME_INSIDE if is_live else _FEW_FRAMES_INSIDE
+            preset = film.preset or ("veryfast" if width * height <= _SMALL_PIXELS else "superfast")
+            context.options = {"crf": str(film.crf), "preset": preset, **delay}
+        else:
+            context.bit_rate = 0  # constant quality
+            context.options = {"crf": str(film.crf), "deadline": "realtime", "cpu-used": "8"}
         # Stated, because players guess differently for small pictures.
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _BT709
         return video
 
-    def _add_audio(self, sound: SoundFormat) -> Any:
-        rate_hz = sound.sample_rate_hz
-        if self._kind == "raw":
-            layout = CHANNEL_LAYOUTS[sound.channels]
-            return self._container.add_stream("pcm_f32le", rate=rate_hz, layout=layout)
-        if rate_hz not in _AAC_KEPT_RATES_HZ:
+    def _add_audio(self, entry: OutputFormat, sound: SoundFormat) -> Any:
+        rate_hz, layout = sound.sample_rate_hz, CHANNEL_LAYOUTS[sound.channels]
+        if entry.mixes_down and sound.channels > 2:
+            layout = "stereo"
+        if entry.audio == "libopus" or entry.audio == "aac" and rate_hz not in _AAC_KEPT_RATES_HZ:
             rate_hz = AAC_RATE_HZ
-        layout = "mono" if sound.channels == 1 else "stereo"
-        audio = self._container.add_stream("aac", rate=rate_hz, layout=layout)
-        audio.bit_rate = _AAC_BITS_PER_CHANNEL * (1 if layout == "mono" else 2)
+        audio = self._container.add_stream(entry.audio, rate=rate_hz, layout=layout)
+        audio.codec_context.format = _SAMPLES[entry.audio]
+        if entry.audio != "flac":
+            audio.bit_rate = _BITS_PER_CHANNEL * audio.codec_context.channels
         return audio
 
     def _write_frame(self, pixels: np.ndarray) -> None:
         import av
 
+        height, width = pixels.shape[:2]
+        if height % 2 or width % 2:
+            pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        if self._kind != "raw":
-            frame = frame.reformat(
-                format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
-            )
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
         frame.pts = self.num_frames
-        frame.time_base = 1 / self._film.fps
+        frame.time_base = 1 / self.film.fps
         self._container.mux(self._video.encode(frame))
-        self.num_frames += 1
 
-    def _write_sound(self) -> None:
-        """The samples between the end of the previous frame and the end of this one."""
-        if self.sound is None or self._audio is None:
-            return
-        first = self.sound.num_taken
-        samples = self.sound.take(self.num_frames)
-        if len(samples):
-            rate_hz = self.sound.format.sample_rate_hz
-            frame = sound_frame(samples, rate_hz, first, planar=self._kind != "raw")
-            self._container.mux(self._audio.encode(frame))
-
-
-def even_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Frames with odd sides made even by repeating the last row or column; never rescaled.
-
-    H.264 with 4:2:0 colour needs even sides: 129 x 100 becomes 130 x 100.
-
-    Args:
-        frames: ``(F, H, W, 3)`` uint8.
-        size: Width and height that were announced.
-
-    Raises:
-        ValueError: If shape or dtype are not as announced: a mistake of the calling code.
-    """
-    width, height = size
-    if frames.ndim != 4 or frames.shape[1:] != (height, width, 3) or frames.dtype != np.uint8:
-        raise ValueError(
-            f"frames are {frames.shape} {frames.dtype}; (F, {height}, {width}, 3) uint8 expected"
-        )
-    if width % 2 == 0 and height % 2 == 0:
-        return frames
-    return np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    def _write_sound(self, samples: np.ndarray, first: int) -> None:
+        assert self.sound is not None
+        frame = sound_frame(samples, self.sound.format.sample_rate_hz, first, planar=True)
+        self._container.mux(self._audio.encode(frame))
 
 
 class SoundTrack:

@@ -12,8 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import BinaryIO, Self
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from joyflash_cli.files import cannot_write, is_disk_full, room_hint
 from joyflash_cli.media.outputs.formats import FORMATS, PIPE
 from joyflash_cli.media.outputs.names import OutputNames, check_names
 from joyflash_cli.media.outputs.probe import MediaInfo
-from joyflash_cli.media.outputs.tracks import Film, Retiming, exact_fps
+from joyflash_cli.media.outputs.tracks import Film, Retiming, Tracks, exact_fps
 from joyflash_cli.types import AudioClip, SoundFormat
 
 
@@ -36,36 +35,8 @@ class DiscardedOnExit(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.discard()
-
-
-class Tracks(Protocol):
-    """Frames and sound while they are written."""
-
-    num_frames: int
-
-    @property
-    def is_open(self) -> bool:
-        """Whether more can be written."""
-        ...
-
-    def write(self, frames: np.ndarray, sound: AudioClip | None = None) -> None:
-        """Appends frames ``(F, H, W, 3)`` uint8 RGB and the sound that belongs to them."""
-        ...
-
-    def close(self) -> None:
-        """Completes what was written."""
-        ...
-
-    def abandon(self) -> None:
-        """Closes without caring for what is inside; safe to call at any time."""
-        ...
 
 
 class Writer(DiscardedOnExit):
@@ -119,11 +90,11 @@ class Writer(DiscardedOnExit):
         Raises:
             OutputError: Disk full or another failure; what plays was kept as partial.
         """
-        tracks = self._open_tracks()
-        if self._retiming is not None:
+        assert self.tracks is not None
+        if self._retiming is not None and self.tracks.is_open:
             frames = self._retiming.due(frames, sound)
         with self._failing():
-            tracks.write(frames, sound)
+            self.tracks.write(frames, sound)
 
     def finish(self) -> MediaInfo | None:
         """Completes the file, reads it back and gives it its name.
@@ -180,15 +151,11 @@ class Writer(DiscardedOnExit):
         """The error to raise for one that the system or libavformat raised."""
         return write_error(self.name, error, partial=self._rescue())
 
-    def _open_tracks(self) -> Tracks:
+    def _close(self) -> None:
         if self.tracks is None or not self.tracks.is_open:
             raise ValueError("the file is closed")
-        return self.tracks
-
-    def _close(self) -> None:
-        tracks = self._open_tracks()
         with self._failing():
-            tracks.close()
+            self.tracks.close()
             self._end()
 
     @contextlib.contextmanager
@@ -287,5 +254,5 @@ def open_muxer(
             output, film, overwrite=overwrite
         )
     else:
-        writer = pkgutil.resolve_name(f"{__package__}.{PIPE}")(output, film)
+        writer = pkgutil.resolve_name(f"{__package__}.{PIPE.writer}")(output, film)
     return writer

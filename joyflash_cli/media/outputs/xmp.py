@@ -92,8 +92,10 @@ def append_box(path: Path, metadata: Mapping[str, str]) -> None:
         raise
 
 
-def read_source_type(path: Path) -> str | None:
-    """The digital source type that a file's XMP or tags state, whoever wrote them.
+def read_marks(path: Path) -> tuple[str | None, str | None]:
+    """The digital source type and the comment that a file's own tags state, whoever wrote them.
+
+    A video of ours says in its comment what made it.
 
     Args:
         path: A picture or a video; anything else states none.
@@ -101,52 +103,28 @@ def read_source_type(path: Path) -> str | None:
     Raises:
         OSError: If the file cannot be read.
     """
-    found = _VALUE.search(_picture_xmp(path) or _video_xmp(path))
-    return None if found is None else found[1]
-
-
-def read_comment(path: Path) -> str | None:
-    """A file's comment, where a video of ours says what made it; ``None`` without one.
-
-    Raises:
-        OSError: If the file cannot be read.
-    """
     from PIL import Image
 
     try:
         with Image.open(path) as picture:
-            found = picture.info.get("comment") or picture.info.get("Comment")
-            found = found or picture.getexif().get(0x010E)  # ImageDescription
+            xmp = picture.info.get("xmp") or picture.info.get("XML:com.adobe.xmp")
+            comment = picture.info.get("comment") or picture.info.get("Comment")
+            comment = comment or picture.getexif().get(0x010E)  # ImageDescription
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         with path.open("rb") as file:
-            found = _tags(file).get("comment")
-    return _text(found) if found else None
+            xmp, comment = _video_xmp(file), _tags(file).get("comment")
+    found = _VALUE.search(_text(xmp or ""))
+    return None if found is None else found[1], _text(comment) if comment else None
 
 
-def _picture_xmp(path: Path) -> str:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            for name in ("xmp", "XML:com.adobe.xmp"):
-                content = picture.info.get(name, b"")
-                if content:
-                    return _text(content)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        path.stat()  # no picture; a file that is missing is told
-    return ""
-
-
-def _video_xmp(path: Path) -> str:
-    with path.open("rb") as file:
-        for content in boxes_that_begin(file, b"uuid", _BOX_ID, most_bytes=MOST_BYTES):
-            return _text(content)
-        for index in boxes_that_begin(file, b"moov", b"", most_bytes=_MOST_INDEX_BYTES):
-            found = find_contents(index, b"udta", b"XMP_")  # where QuickTime has it
-            if found:
-                return _text(found)
-        file.seek(0)
-        return f"DigitalSourceType {_tags(file).get(SOURCE_TYPE, '')}"
+def _video_xmp(file: BinaryIO) -> bytes | str:
+    for content in boxes_that_begin(file, b"uuid", _BOX_ID, most_bytes=MOST_BYTES):
+        return content
+    for index in boxes_that_begin(file, b"moov", b"", most_bytes=_MOST_INDEX_BYTES):
+        found = find_contents(index, b"udta", b"XMP_")  # where QuickTime has it
+        if found:
+            return found
+    return f"DigitalSourceType {_tags(file).get(SOURCE_TYPE, '')}"
 
 
 def _tags(file: BinaryIO) -> dict[str, str]:
@@ -155,6 +133,7 @@ def _tags(file: BinaryIO) -> dict[str, str]:
 
     from joyflash_cli.media.inputs.kinds import open_container
 
+    file.seek(0)
     try:
         with open_container(file) as container:
             return {key.lower(): value for key, value in container.metadata.items()}

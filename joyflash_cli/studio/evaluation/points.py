@@ -17,7 +17,7 @@ from joyflash_cli.measures.film import face_shapes
 from joyflash_cli.measures.sync import STILL, correlation
 from joyflash_cli.media.inputs.face_points import EYE_CORNERS, MOUTH_CORNERS
 from joyflash_cli.media.inputs.faces import Face, find_faces
-from joyflash_cli.media.inputs.framing import FramingRule, frame_face
+from joyflash_cli.media.inputs.framing import FramingRule, frame_picture
 from joyflash_cli.media.inputs.picture import Picture, read_picture
 from joyflash_cli.media.inputs.similarity import Similarity, cut
 from joyflash_cli.studio.clips.real_faces import PointedPicture, read_film_frames, read_photos
@@ -172,7 +172,7 @@ def _spread(pictures: Sequence[PointedPicture]) -> dict[str, float]:
     """Standard deviations of the true eyes and mouths in framed pictures, of the side."""
     places = []
     for picture in pictures:
-        framed = frame_face(Picture(picture.pixels), RULE)
+        framed = frame_picture(Picture(picture.pixels), RULE)
         if framed.face is None:
             continue
         if framed.quarters:
@@ -208,7 +208,7 @@ def _accepted(directory: Path) -> dict[str, object]:
             continue
         count += 1
         try:
-            frame_face(picture, RULE, needs_face=True)
+            frame_picture(picture, RULE, needs_face=True)
         except ImageError:
             continue
         passed.append(path.name)

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from joyflash_cli.media.inputs.face_networks import (
+from joyflash_cli.media.inputs.face_points import (
     CROP_EYES_TO_MOUTH,
     CROP_PX,
     FINDER_REACH_PX,
     FINDER_STRIDE,
+    MIRRORED,
 )
-from joyflash_cli.media.inputs.face_points import MIRRORED
 from joyflash_cli.media.inputs.similarity import Similarity, cut, similarity_between
 from joyflash_cli.studio.training.points_changes import (
     as_shown,

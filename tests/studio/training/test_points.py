@@ -9,15 +9,20 @@ from PIL import Image
 
 from joyflash_cli.errors import ConfigError, DataError
 from joyflash_cli.media.inputs.face_networks import (
-    CROP_PX,
-    FINDER_STRIDE,
     FaceFinder,
     FaceNetworks,
     PointsNetwork,
     load_face_networks,
     save_face_networks,
 )
-from joyflash_cli.media.inputs.face_points import CANONICAL, LIPS_INNER, NUM_POINTS, OUTLINE
+from joyflash_cli.media.inputs.face_points import (
+    CANONICAL,
+    CROP_PX,
+    FINDER_STRIDE,
+    LIPS_INNER,
+    NUM_POINTS,
+    OUTLINE,
+)
 from joyflash_cli.studio.clips.clip_file import write_frames
 from joyflash_cli.studio.clips.real_faces import PointedPicture, read_photos
 from joyflash_cli.studio.heads.drawn import sample_drawn
