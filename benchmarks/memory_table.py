@@ -17,11 +17,12 @@ from joyflash_cli.codec.wan import wan_vae_module
 from joyflash_cli.description import parse_description
 from joyflash_cli.encoders.wav2vec2 import wav2vec2_module
 from joyflash_cli.media.inputs.framing import largest_size
+from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.render import memory
 from joyflash_cli.render.memory import PlannedRun, memory_needs
 from joyflash_cli.render.placement import Placement
 from joyflash_cli.weights.convert import read_template
-from joyflash_cli.weights.convert_transformer import module_shapes
+from joyflash_cli.weights.convert_plan import meta_shapes
 from joyflash_cli.weights.manifest import read_manifest
 from joyflash_cli.weights.store import CheckpointFiles
 
@@ -61,7 +62,7 @@ def row_of(name: str, folder: Path) -> list[str]:
     description = parse_description(stated, name=name)
     with torch.device("meta"):
         parts = {"codec": wan_vae_module({}), "front_end": wav2vec2_module({})}
-    write_header(folder, "transformer", module_shapes(description.transformer))
+    write_header(folder, "transformer", meta_shapes(CausalTransformer, description.transformer))
     write_header(folder, "fast_codec", {"all": (TAEHV_NUMBERS,)})
     for part, module in parts.items():
         write_header(folder, part, {n: tuple(t.shape) for n, t in module.state_dict().items()})

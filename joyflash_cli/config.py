@@ -101,6 +101,11 @@ def _convert(value: Any, annotation: Any, path: str) -> Any:
         raise ConfigError(f"{path} is {_shown(value)}", hint=f"use one of {options}")
     if origin is tuple:
         return _convert_tuple(value, get_args(annotation), path)
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path} is {_shown(value)}; a table is needed")
+        kind = get_args(annotation)[1]
+        return {str(key): _convert(item, kind, f"{path}.{key}") for key, item in value.items()}
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         if isinstance(value, annotation):
             return value

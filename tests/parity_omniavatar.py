@@ -31,7 +31,7 @@ from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.sampler.segment_settings import SegmentSettings, even_steps
 from joyflash_cli.sampler.segments import SegmentStream, segment_timesteps
 from joyflash_cli.types import Conditioning
-from joyflash_cli.weights.convert_adapter import Adapter, AdapterRule
+from joyflash_cli.weights.convert_adapter import AdapterRule
 from joyflash_cli.weights.convert_sources import TensorSource
 from joyflash_cli.weights.convert_transformer import plan_transformer
 
@@ -54,7 +54,7 @@ def load_network(directory: Path, case: dict) -> CausalTransformer:
         **{name: sizes[name] for name in names},
     )
     rule = AdapterRule(lora["rank"], lora["alpha"] / lora["rank"], tuple(lora["targets"]))
-    adapter = Adapter(TensorSource((directory / "adapter.safetensors",)), rule)
+    adapter = TensorSource((directory / "adapter.safetensors",)), rule
     brings = ["patch_embedding", "audio_proj"]
     if config.audio_pack_layers:
         brings.append("audio_cond_projs")

@@ -208,14 +208,13 @@ def test_a_checkpoint_may_bring_the_embedding_of_its_default_prompt_alone(
     import shutil
 
     from joyflash_cli.render.prompts import text_states
-    from joyflash_cli.weights.prompt_cache import PROMPT_PART, prompt_key, write_prompt
+    from joyflash_cli.weights.prompt_cache import PROMPT_PART, PromptEmbedding, write_prompt
 
     folder = shutil.copytree(checkpoints[AVATARFORCING], tmp_path / "copy")
     files = resolve_checkpoint(AVATARFORCING, folder)
     config, written = files.description.conditioning, folder / f"{PROMPT_PART}.safetensors"
     states, prompt = text_states(files, "", torch.device("cpu")), config.default_prompt
-    key = prompt_key(config.text_encoder, prompt)
-    write_prompt(states, key, prompt, encoder=config.text_encoder, path=written)
+    write_prompt(PromptEmbedding(states, prompt, config.text_encoder), written)
     for path in folder.glob("text_encoder*"):
         path.unlink()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))

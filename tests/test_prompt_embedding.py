@@ -162,7 +162,7 @@ def test_fetched_before_converting_it_goes_into_the_checkpoint(joyflash, hub, el
     assert joyflash("weights", "convert", NAME, "--source", source, "-q")[0] == 0
     files = resolve_checkpoint(NAME)
     assert files.description.stated["prompt_embedding"]["prompt"].startswith("A realistic video")
-    _, stated = read_embedding(files.directory / "prompt_embedding.safetensors")
+    stated = read_embedding(files.directory / "prompt_embedding.safetensors")
     assert files.description.conditioning.text_encoder == stated.encoder
 
 

@@ -175,7 +175,7 @@ def _evaluate_films(options: EvaluateOptions) -> None:
 
 def _film_text(report: dict[str, Any]) -> str:
     """The figures as a table: everybody, the true films, groups, people, films; then notes."""
-    from joyflash_cli.measures.table import FILM_TEXT
+    from joyflash_cli.studio.evaluation.figure_tables import FILM_TEXT
 
     rows = [("everybody", report), ("true films", report["truth"])]
     rows += [(f"{name} ({part['num_people']})", part) for name, part in report["groups"].items()]
@@ -194,7 +194,7 @@ def _film_text(report: dict[str, Any]) -> str:
 
 
 def _film_line(name: str, cells: list[str], first: int) -> str:
-    from joyflash_cli.measures.table import FILM_TEXT
+    from joyflash_cli.studio.evaluation.figure_tables import FILM_TEXT
 
     pairs = zip(FILM_TEXT, cells, strict=True)
     shown = [f"{cell:>{max(len(measure.head), 5)}}" for measure, cell in pairs]

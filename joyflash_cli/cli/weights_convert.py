@@ -78,9 +78,8 @@ def _convert_start(profile: str, recipe: Path, output: Path | None, how: dict[st
             "--recipe needs --output",
             hint="give the folder that teacher_start of its [weights] names",
         )
-    from joyflash_cli.weights.convert_start import convert_start
-
     with studio():
+        from joyflash_cli.studio.training.base_start import convert_start
         from joyflash_cli.studio.training.run_config import load_run_config
 
         run = load_run_config(recipe)

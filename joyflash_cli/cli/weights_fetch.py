@@ -209,8 +209,7 @@ def _keep_embeddings(paths: Iterable[Path]) -> list[Path]:
 
     kept = []
     for path in paths:
-        states, stated = read_embedding(path)
-        target = write_prompt(states, stated.key, stated.prompt, encoder=stated.encoder)
+        target = write_prompt(read_embedding(path))
         if target is None:
             raise OutputError(
                 "the cache of prompts cannot be written",

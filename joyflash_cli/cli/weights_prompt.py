@@ -10,7 +10,7 @@ from joyflash_cli.cli.options import Debug, Json, Quiet, answer, option, say
 from joyflash_cli.errors import CheckpointError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from joyflash_cli.weights.prompt_encoding import EncodedPrompt
+    from joyflash_cli.weights.prompt_cache import PromptEmbedding
 
 
 def prompt(
@@ -78,7 +78,7 @@ def _keep_negative(
         _written(encoded, None)
 
 
-def _written(encoded: "EncodedPrompt", output: Path | None) -> Path:
+def _written(encoded: "PromptEmbedding", output: Path | None) -> Path:
     """The states, kept in the user's cache and, if asked for, in a file of their own.
 
     Raises:
@@ -86,11 +86,9 @@ def _written(encoded: "EncodedPrompt", output: Path | None) -> Path:
     """
     from joyflash_cli.weights.prompt_cache import write_prompt
 
-    written = write_prompt(encoded.states, encoded.key, encoded.prompt, encoder=encoded.encoder)
+    written = write_prompt(encoded)
     if output is not None:
-        written = write_prompt(
-            encoded.states, encoded.key, encoded.prompt, encoder=encoded.encoder, path=output
-        )
+        written = write_prompt(encoded, output)
     if written is None:
         raise OutputError(
             f"{output or 'the cache of prompts'} cannot be written",
@@ -102,7 +100,7 @@ def _written(encoded: "EncodedPrompt", output: Path | None) -> Path:
 
 def _encoded(
     profile: str, text: str, *, source: Path | None, checkpoint: Path | None, device: str
-) -> "EncodedPrompt":
+) -> "PromptEmbedding":
     """The states, from the checkpoint where it has a text encoder, else from the downloads."""
     from joyflash_cli.weights.manifest import find_profile
     from joyflash_cli.weights.store import is_converted
@@ -130,12 +128,12 @@ def _encoded(
 
 def _from_checkpoint(
     profile: str, text: str, *, checkpoint: Path | None, device: str
-) -> "EncodedPrompt | None":
+) -> "PromptEmbedding | None":
     """The states from a checkpoint; ``None`` when it has no text encoder and none was named."""
     from joyflash_cli.encoders.text import clean_prompt
     from joyflash_cli.render.device import choose_device
     from joyflash_cli.render.prompts import text_states
-    from joyflash_cli.weights.prompt_encoding import EncodedPrompt
+    from joyflash_cli.weights.prompt_cache import PromptEmbedding
     from joyflash_cli.weights.store import resolve_checkpoint
 
     files = resolve_checkpoint(profile, checkpoint)
@@ -150,4 +148,4 @@ def _from_checkpoint(
     config = files.description.conditioning
     states = text_states(files, text, choose_device(device))
     cleaned = clean_prompt(text or config.default_prompt)
-    return EncodedPrompt(states.cpu(), cleaned, config.text_encoder)
+    return PromptEmbedding(states.cpu(), cleaned, config.text_encoder)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from joyflash_cli.encoders.text import clean_prompt
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.weights.prompt_cache import (
+    PromptEmbedding,
     find_unkeyed,
     has_prompt,
     prompt_key,
@@ -69,11 +70,11 @@ def text_states(
     key = _key(files, config, cleaned)
     kept = read_prompt(files.directory, key)
     if kept is not None:
-        return kept[0].to(device)
+        return kept.to(device)
     if not files.has("text_encoder"):
         raise _no_text_encoder(files, cleaned, config)
     states = _encode_text(files, cleaned, text_device or device)
-    write_prompt(states, key, cleaned, encoder=config.text_encoder)
+    write_prompt(PromptEmbedding(states, cleaned, config.text_encoder))
     return states.to(device)
 
 

@@ -147,7 +147,7 @@ def _plan(
     embedding = sources.get("prompt_embedding")
     if embedding:
         # Copied as it is: its own header says which prompt and which encoder it belongs to.
-        _, stated = read_embedding(embedding[0])
+        stated = read_embedding(embedding[0])
         description["prompt_embedding"] = {"prompt": stated.prompt}
         conditioning["default_prompt"] = stated.prompt
         conditioning.setdefault("text_encoder", stated.encoder)

@@ -45,21 +45,8 @@ class AdapterRule:
         return any(linear == name or linear.endswith(f".{name}") for name in self.targets)
 
 
-@dataclass(frozen=True)
-class Adapter:
-    """What was trained on a base.
-
-    Attributes:
-        source: Its tensors.
-        rule: How its factors are merged.
-    """
-
-    source: TensorSource
-    rule: AdapterRule
-
-
-def read_adapter(paths: Sequence[Path]) -> Adapter | None:
-    """The adapter among the files of its role; ``None`` without files.
+def read_adapter(paths: Sequence[Path]) -> tuple[TensorSource, AdapterRule] | None:
+    """The tensors of an adapter and how they are merged; ``None`` without files.
 
     Raises:
         CheckpointError: When its configuration is missing or states what is not merged here.
@@ -75,7 +62,7 @@ def read_adapter(paths: Sequence[Path]) -> Adapter | None:
             hint="put both files of the adapter's repository into one folder, or fetch them",
             code="E-CHECKPOINT-MISSING",
         )
-    return Adapter(TensorSource(weights), adapter_rule(read_config(stated[0]), stated[0].name))
+    return TensorSource(weights), adapter_rule(read_config(stated[0]), stated[0].name)
 
 
 def adapter_rule(stated: Mapping[str, Any], file: str) -> AdapterRule:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.weights.convert_names import (
@@ -24,6 +23,7 @@ from joyflash_cli.weights.convert_plan import (
     Shape,
     check_outputs,
     keep,
+    meta_shapes,
     split_scales,
     take,
     take_scaled,
@@ -86,7 +86,7 @@ def plan_text_encoder(shapes: Mapping[str, Shape], stated: Mapping[str, Any]) ->
         }
     from joyflash_cli.encoders.text import text_encoder_module
 
-    check_outputs(outputs, _meta_shapes(text_encoder_module, config), unexpected=unexpected)
+    check_outputs(outputs, meta_shapes(text_encoder_module, config), unexpected=unexpected)
     return PartPlan({"kind": "umt5", "config": config}, outputs)
 
 
@@ -123,19 +123,22 @@ def plan_image_encoder(shapes: Mapping[str, Shape], stated: Mapping[str, Any]) -
         dim, _, patch, _ = sizes["embeddings.patch_embedding.weight"]
         tokens = sizes["embeddings.position_embedding.weight"][0]
         stated_heads = stated.get("num_attention_heads")
+        usual_heads = dim // PUBLISHED_CLIP_HEAD_WIDTH
+        if dim % PUBLISHED_CLIP_HEAD_WIDTH:
+            usual_heads = next(heads for heads in (4, 2, 1) if dim % heads == 0)
         config = {
             "hidden_size": dim,
             "intermediate_size": sizes["encoder.layers.0.mlp.fc1.weight"][0],
             "num_hidden_layers": 1
             + max(int(n.split(".")[2]) for n in sizes if n.startswith("encoder.layers.")),
-            "num_attention_heads": int(stated_heads or _clip_heads(dim)),
+            "num_attention_heads": int(stated_heads or usual_heads),
             "image_size": patch * round((tokens - 1) ** 0.5),
             "patch_size": patch,
             "hidden_act": str(stated.get("hidden_act", "gelu")),
         }
     from joyflash_cli.encoders.image import image_encoder_module
 
-    check_outputs(outputs, _meta_shapes(image_encoder_module, config), unexpected=unexpected)
+    check_outputs(outputs, meta_shapes(image_encoder_module, config), unexpected=unexpected)
     return PartPlan({"kind": "clip", "config": config}, outputs)
 
 
@@ -166,7 +169,7 @@ def plan_audio_encoder(
         for name, shape in shapes.items()
         if not is_training_only(name)
     ]
-    check_outputs(outputs, _meta_shapes(wav2vec2_module, config))
+    check_outputs(outputs, meta_shapes(wav2vec2_module, config))
     section = {"kind": "wav2vec2", "config": config, "options": dict(options)}
     return PartPlan(section, outputs, in_float32=True)
 
@@ -193,7 +196,7 @@ def plan_codec(shapes: Mapping[str, Shape], stated: Mapping[str, Any]) -> PartPl
     if stated.get("_class_name") != "AutoencoderKLWan":
         stated = {}
     config |= {key: stated[key] for key in VAE_FIELDS if key in stated}
-    check_outputs(outputs, _meta_shapes(wan_vae_module, config))
+    check_outputs(outputs, meta_shapes(wan_vae_module, config))
     return PartPlan({"kind": "wan", **config}, outputs, in_float32=True)
 
 
@@ -221,9 +224,12 @@ def _original_image(name: str, shape: Shape) -> list[OutputTensor] | None:
         third = (shape[0] // 3, *shape[1:])
         return [
             OutputTensor(
-                f"encoder.layers.{layer}.self_attn.{letter}_proj.{leaf}", third, (name,), _third(i)
+                f"encoder.layers.{layer}.self_attn.{letter}_proj.{leaf}",
+                third,
+                (name,),
+                lambda tensor, index=index: tensor.chunk(3)[index],
             )
-            for i, letter in enumerate("qkv")
+            for index, letter in enumerate("qkv")
         ]
     ours = rename(own, IMAGE_ENCODER_NAMES)
     if ours is None:
@@ -235,13 +241,6 @@ def _original_image(name: str, shape: Shape) -> list[OutputTensor] | None:
     return [OutputTensor(ours, shape, (name,), keep)]
 
 
-def _third(index: int) -> Any:
-    def cut(tensor: Tensor) -> Tensor:
-        return tensor.chunk(3)[index]
-
-    return cut
-
-
 def _hub_image(name: str, shape: Shape) -> list[OutputTensor] | None:
     """A tensor of transformers' layout; its text half, where a file has one, is left out."""
     if name.startswith(("text_model.", "text_projection", "visual_projection", "logit_scale")):
@@ -250,18 +249,6 @@ def _hub_image(name: str, shape: Shape) -> list[OutputTensor] | None:
     if own == "embeddings.position_ids":
         return []
     return [take(own, name, shape)]
-
-
-def _clip_heads(dim: int) -> int:
-    fits = dim % PUBLISHED_CLIP_HEAD_WIDTH == 0
-    return dim // PUBLISHED_CLIP_HEAD_WIDTH if fits else next(n for n in (4, 2, 1) if dim % n == 0)
-
-
-def _meta_shapes(build: Any, config: Mapping[str, Any]) -> dict[str, Shape]:
-    """Names and shapes of a module, without memory for its weights."""
-    with torch.device("meta"):
-        module = build(config)
-    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
 @contextmanager

@@ -7,9 +7,10 @@ is the product. Integer and block formats are refused with what to give instead.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from joyflash_cli.errors import CheckpointError
 
@@ -61,6 +62,13 @@ def merged_adapter(weight: Tensor, down: Tensor, up: Tensor, *, scale: float) ->
     dtype = torch.promote_types(weight.dtype, torch.float32)
     update = up.to(dtype) @ down.to(dtype)
     return (weight.to(dtype) + scale * update).to(weight.dtype)
+
+
+def meta_shapes(build: Callable[..., nn.Module], *config: Any) -> dict[str, Shape]:
+    """Names and shapes of a module, without memory for its weights."""
+    with torch.device("meta"):
+        module = build(*config)
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
 def check_outputs(
@@ -124,7 +132,8 @@ def split_scales(shapes: Mapping[str, Shape]) -> tuple[dict[str, Shape], dict[st
     for weight, scale in scales.items():
         if weight not in plain:
             raise _refusal(f"has the scale {scale} of a weight that it lacks")
-        if not _is_scale(shapes[scale], plain[weight]):
+        rows = plain[weight][:1] if len(plain[weight]) == 2 else ()
+        if shapes[scale] not in ((), (1,), rows, (*rows, 1)):
             raise _refusal(f"has a scale {scale} of the shape {shapes[scale]}")
     if MARKER in shapes and not scales:
         raise _refusal("says that it is scaled float8 and has no scales")
@@ -162,10 +171,6 @@ def _refuse_foreign(shapes: Mapping[str, Shape]) -> None:
     for name in shapes:
         if name.endswith(FOREIGN_LEAVES) or any(part in name for part in FOREIGN_PARTS):
             raise _refusal(f"is quantised in a form that is not read ({name})")
-
-
-def _is_scale(scale: Shape, weight: Shape) -> bool:
-    return scale in ((), (1,)) or (len(weight) == 2 and scale in (weight[:1], (weight[0], 1)))
 
 
 def _times_scale(weight: Tensor, scale: Tensor) -> Tensor:

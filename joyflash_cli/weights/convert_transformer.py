@@ -22,7 +22,7 @@ from joyflash_cli.model.config import (
     TransformerConfig,
 )
 from joyflash_cli.model.transformer import CausalTransformer
-from joyflash_cli.weights.convert_adapter import Adapter, check_adapter, check_brought
+from joyflash_cli.weights.convert_adapter import AdapterRule, check_adapter, check_brought
 from joyflash_cli.weights.convert_names import (
     DIFFUSERS_NAMES,
     ONLY_AUDIO_NAMES,
@@ -35,8 +35,8 @@ from joyflash_cli.weights.convert_plan import (
     OutputTensor,
     Shape,
     check_outputs,
-    keep,
     merged_adapter,
+    meta_shapes,
     refuse_quantised,
 )
 from joyflash_cli.weights.convert_sources import (
@@ -67,7 +67,7 @@ def plan_transformer(
     template: Mapping[str, Any],
     generator: Generator = "auto",
     *,
-    adapter: Adapter | None = None,
+    adapter: tuple[TensorSource, AdapterRule] | None = None,
     projector: tuple[Path, ...] = (),
 ) -> tuple[TensorSource, TransformerConfig, list[OutputTensor]]:
     """The transformer in these files: its tensors, the sizes that they show, and the plan.
@@ -76,35 +76,36 @@ def plan_transformer(
         paths: Its shards, or a pickle.
         template: What the profile says of itself.
         generator: Which weights of a training checkpoint.
-        adapter: What was trained on them: its factors are merged, and its whole tensors win.
+        adapter: What was trained on them, from ``read_adapter``: its factors are merged, and its
+            whole tensors win.
         projector: Files of a trained audio projector, which replaces all of the base's.
 
     Raises:
         CheckpointError: When they are damaged, unsafe, quantised or of another layout.
     """
-    source = TensorSource(paths, generator=generator)
+    source, rule = TensorSource(paths, generator=generator), None
     if adapter is not None:
-        source = LayeredSource(source, adapter.source)
+        overlay, rule = adapter
+        source = LayeredSource(source, overlay)
     if projector:
         source = LayeredSource(source, TensorSource(projector), module="audio_proj.")
     refuse_quantised(source.shapes, "transformer")
     names = detect_names(source.shapes)
     base = from_dict(TransformerConfig, template["transformer"], path="transformer")
     stated = read_stated_config(paths[0])
-    scale = ADAPTER_SCALE
-    if adapter is not None:
-        scale = adapter.rule.scale
+    if rule is not None:
         plain, factors = _split_adapters(source.shapes)
         check_brought(plain, template.get("adapter", {}).get("brings", ()))
-        check_adapter(adapter.rule, plain, factors, source.shapes)
+        check_adapter(rule, plain, factors, source.shapes)
     config = detect_config(source.shapes, base, names=names, stated=stated)
-    if adapter is not None and config.image_channels != base.image_channels:
+    if rule is not None and config.image_channels != base.image_channels:
         raise CheckpointError(
             f"the adapter's network takes {config.image_channels} image channels; the profile's "
             f"takes {base.image_channels}",
             hint="the adapter belongs to another profile",
             code="E-CHECKPOINT-LAYOUT",
         )
+    scale = ADAPTER_SCALE if rule is None else rule.scale
     outputs = transformer_outputs(source.shapes, config, names=names, adapter_scale=scale)
     return source, config, outputs
 
@@ -153,9 +154,9 @@ def transformer_outputs(
     inverse = {ours: public for public, ours in names.items()}
     check_outputs(
         outputs,
-        module_shapes(config),
+        meta_shapes(CausalTransformer, config),
         unexpected=unexpected,
-        public_name=functools.partial(_public_name, inverse=inverse),
+        public_name=lambda name: rename(name, inverse) or name,
     )
     return outputs
 
@@ -335,21 +336,10 @@ def _audio_projector(
     )
 
 
-def _public_name(name: str, inverse: Mapping[str, str]) -> str:
-    return rename(name, inverse) or name
-
-
 def _to_our_shape(name: str, tensor: Tensor) -> Tensor:
     if name == "patch_embedding.weight":
         # A convolution with stride = kernel is a linear map of (channel, row, column).
         return tensor.flatten(1)
     if name.endswith("modulation"):
         return tensor.squeeze(0)
-    return keep(tensor)
-
-
-def module_shapes(config: TransformerConfig) -> dict[str, Shape]:
-    """Our names and shapes of a transformer, without memory for its weights."""
-    with torch.device("meta"):
-        model = CausalTransformer(config)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    return tensor

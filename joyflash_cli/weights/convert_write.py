@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 
 from joyflash_cli.errors import CheckpointError, OutputError, UsageError
+from joyflash_cli.files import free_disk_bytes
 from joyflash_cli.weights.convert_encoders import PartPlan
 from joyflash_cli.weights.convert_plan import OutputTensor
 from joyflash_cli.weights.convert_sources import TensorSource
@@ -79,8 +79,7 @@ def check_room(out_dir: Path, parts: Sequence[Part]) -> None:
         OutputError: ``E-OUTPUT-SPACE``.
     """
     needed = sum(part.total_bytes for part in parts)
-    existing = next(parent for parent in (out_dir, *out_dir.parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_disk_bytes(out_dir)
     if needed > free:
         raise OutputError(
             f"{out_dir} needs {needed / 1e9:.1f} GB; {free / 1e9:.1f} GB are free on its disk",

@@ -34,7 +34,10 @@ def embedded_files() -> list[dict[str, Any]]:
         folder = embedded_directory(profile)
         if entry.source != "embedded" or not folder.is_dir():
             continue
-        exported = _exported_hashes(folder)
+        try:
+            exported = {name: entry["sha256"] for name, entry in read_checksums(folder).items()}
+        except CheckpointError:  # a record that cannot be read agrees with nothing
+            exported = {path.name: "" for path in folder.iterdir()}
         for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name != CHECKSUMS):
             digest = file_sha256(path)
             known = (recorded.get(path.resolve()), exported.get(path.name))
@@ -48,15 +51,6 @@ def embedded_files() -> list[dict[str, Any]]:
                 }
             )
     return states
-
-
-def _exported_hashes(folder: Path) -> dict[str, str]:
-    """What the export wrote down about the files of a checkpoint, by name."""
-    try:
-        return {name: entry["sha256"] for name, entry in read_checksums(folder).items()}
-    except CheckpointError:
-        # A record that cannot be read agrees with nothing: every file is reported.
-        return {path.name: "" for path in folder.iterdir()}
 
 
 def _recorded_hashes() -> dict[Path, str]:

@@ -6,7 +6,7 @@ files finds every one complete or absent.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,7 +77,13 @@ def fetch_files(
             # After Ctrl-C the program ends when what is under way has removed its pieces.
             run.stopped = True
             pool.shutdown(wait=False, cancel_futures=True)
-    _raise_first([error for future in futures if (error := future.exception()) is not None], plan)
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    if errors:
+        ours = [isinstance(error, JoyFlashError) for error in errors]
+        first = errors[0] if all(ours) else errors[ours.index(False)]
+        if isinstance(first, JoyFlashError) and len(errors) > 1:
+            first.message += f" (and {len(errors) - 1} more of {len(plan.files)} files failed)"
+        raise first
     return FetchResult(
         files=tuple(future.result() for future in futures),
         warnings=tuple(dict.fromkeys(run.warnings)),
@@ -101,12 +107,12 @@ class _Run:
     def bring(self, index: int) -> PlannedFile:
         """One file of the plan, here and proved."""
         try:
-            return self._bring(index, self._plan.files[index])
+            return self._brought(index, self._plan.files[index])
         except BaseException:
             self._on_progress(FetchProgress(index, "failed"))
             raise
 
-    def _bring(self, index: int, planned: PlannedFile) -> PlannedFile:
+    def _brought(self, index: int, planned: PlannedFile) -> PlannedFile:
         hub = self._plan.hub
         if planned.state == "ready":
             return planned
@@ -155,16 +161,6 @@ class _Run:
         if self.stopped:
             raise _Stopped
         self._on_progress(FetchProgress(index, stage, num_bytes))
-
-
-def _raise_first(errors: Sequence[BaseException], plan: FetchPlan) -> None:
-    """Raises the first failure, if there is any, and says how many others there were."""
-    if not errors:
-        return
-    first = next((error for error in errors if not isinstance(error, JoyFlashError)), errors[0])
-    if isinstance(first, JoyFlashError) and len(errors) > 1:
-        first.message += f" (and {len(errors) - 1} more of {len(plan.files)} files failed)"
-    raise first
 
 
 def _discard(local: Path, cache: Path) -> None:

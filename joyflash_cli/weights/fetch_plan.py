@@ -4,13 +4,13 @@ A size or hash that contradicts ``weights.toml`` or the lock file is refused bef
 downloaded, and so is a plan that does not fit on the disk.
 """
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from joyflash_cli.errors import CheckpointError
+from joyflash_cli.files import free_disk_bytes
 from joyflash_cli.weights import places
 from joyflash_cli.weights.hub import (
     Hub,
@@ -127,13 +127,6 @@ def check_room(plan: FetchPlan) -> None:
             hint="make room, or set HF_HOME to a larger disk",
             code="E-WEIGHTS-DISK",
         )
-
-
-def free_disk_bytes(folder: Path) -> int:
-    """Room on the disk where a folder is, or will be once it is made."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def check_copy(planned: PlannedFile, local: Path, on_bytes: Callable[[int], None]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.weights import places
-from joyflash_cli.weights.hub_errors import hub_error, passing_wait_s, refuse_bad_token, scrub
+from joyflash_cli.weights.hub_errors import hub_error, passing_wait_s, scrub
 from joyflash_cli.weights.manifest import WeightFile
 
 RETRY_WAITS_S = (1.0, 3.0)
@@ -226,7 +226,14 @@ def _library(hub: Hub, file: WeightFile, revision: str) -> Iterator[Any]:
             hint="leave --offline out, and unset HF_HUB_OFFLINE",
             code="E-HUB-OFFLINE",
         )
-    token = refuse_bad_token(huggingface_hub.get_token())
+    token = huggingface_hub.get_token()
+    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+        # The HTTP library would print it in its complaint.
+        raise CheckpointError(
+            "the Hub token holds characters that no token has",
+            hint="set HF_TOKEN again, or run `hf auth login`",
+            code="E-HUB-TOKEN",
+        )
     try:
         yield huggingface_hub
     except CheckpointError:

@@ -83,21 +83,6 @@ def passing_wait_s(error: Exception) -> float | None:
     return 0.0 if is_quick else None
 
 
-def refuse_bad_token(token: str | None) -> str | None:
-    """The token, unless it cannot be sent: the HTTP library would print it in its complaint.
-
-    Raises:
-        CheckpointError: ``E-HUB-TOKEN``.
-    """
-    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
-        raise CheckpointError(
-            "the Hub token holds characters that no token has",
-            hint="set HF_TOKEN again, or run `hf auth login`",
-            code="E-HUB-TOKEN",
-        )
-    return token
-
-
 def scrub(error: BaseException | None, token: str | None) -> None:
     """Removes the token from the texts of an error and of those that caused it.
 

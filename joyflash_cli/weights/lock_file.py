@@ -9,9 +9,8 @@ import contextlib
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import CheckpointError, ConfigError
@@ -93,10 +92,8 @@ def read_lock(path: Path) -> Lock:
     if not isinstance(values, dict) or values.get("format") != LOCK_FORMAT:
         raise _damaged(path, f"is not a lock file of format {LOCK_FORMAT}")
     try:
-        files, revisions, accepted = (
-            values.get(name, {}) for name in ("files", "revisions", "accepted")
-        )
-        return Lock(_files(files), _texts(revisions), _texts(accepted))
+        known = {field.name: values.get(field.name, {}) for field in fields(Lock)}
+        return from_dict(Lock, known, path=path.name)
     except ConfigError as error:
         raise _damaged(path, f"has a wrong entry: {error.message}") from error
 
@@ -218,18 +215,6 @@ def _exclusive(path: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _files(values: Any) -> dict[str, LockedFile]:
-    if not isinstance(values, dict):
-        raise ConfigError("a table is needed")
-    return {name: from_dict(LockedFile, entry, path=name) for name, entry in values.items()}
-
-
-def _texts(values: Any) -> dict[str, str]:
-    if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
-        raise ConfigError("a table of texts is needed")
-    return values
 
 
 def _key(file: WeightFile, revision: str) -> str:

@@ -63,8 +63,8 @@ def is_offline() -> bool:
 
 def lock_path() -> Path:
     """The lock file: what was recorded at first downloads, and which terms were accepted."""
-    state = _environment("XDG_STATE_HOME")
-    return (_directory(state) if state else _home() / ".local/state") / "joyflash/weights.lock.json"
+    state = _directory(_environment("XDG_STATE_HOME") or "~/.local/state")
+    return state / "joyflash/weights.lock.json"
 
 
 def converted_directory(profile: str) -> Path:
@@ -85,10 +85,5 @@ def _directory(text: str) -> Path:
     return Path(os.path.expandvars(os.path.expanduser(text))).absolute()
 
 
-def _home() -> Path:
-    return Path(os.path.expanduser("~")).absolute()
-
-
 def _cache_home() -> Path:
-    cache = _environment("XDG_CACHE_HOME")
-    return _directory(cache) if cache else _home() / ".cache"
+    return _directory(_environment("XDG_CACHE_HOME") or "~/.cache")

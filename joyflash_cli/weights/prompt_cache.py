@@ -10,7 +10,7 @@ import hashlib
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.files import whole_file
@@ -29,15 +29,22 @@ _TENSOR = "states"
 
 
 @dataclass(frozen=True)
-class StatedPrompt:
-    """What the header of an embedding says.
+class PromptEmbedding:
+    """The states of a prompt.
 
     Attributes:
-        key: Hash of encoder and prompt.
+        states: ``(1, L, D)``.
         prompt: Cleaned.
-        encoder: Fingerprint.
-        width: Of a state.
+        encoder: Fingerprint of the text encoder, as the checkpoint states it.
     """
+
+    states: "Tensor"
+    prompt: str
+    encoder: str
+
+
+class _Header(NamedTuple):
+    """What the file of an embedding says of it; ``width`` is that of a state."""
 
     key: str
     prompt: str
@@ -46,58 +53,50 @@ class StatedPrompt:
 
 
 def prompt_key(encoder: str, prompt: str) -> str:
-    """Hash of a cleaned prompt for one encoder.
-
-    Args:
-        encoder: The encoder's fingerprint, as the checkpoint states it.
-        prompt: Cleaned.
-    """
+    """Hash of a cleaned prompt for the encoder of this fingerprint."""
     return hashlib.sha256(f"{encoder}\n{prompt}".encode()).hexdigest()
 
 
-def read_prompt(
-    directory: Path, key: str, *, cache: Path | None = None
-) -> "tuple[Tensor, Path] | None":
-    """An embedding ``(1, L, D)`` and its file, or ``None`` where nobody has encoded the prompt.
+def read_prompt(directory: Path, key: str) -> "Tensor | None":
+    """States ``(1, L, D)``, or ``None`` where nobody has encoded the prompt.
 
     Args:
-        directory: Of the checkpoint.
+        directory: Of the checkpoint, whose own embedding comes first.
         key: From ``prompt_key``.
-        cache: Another cache than the user's.
     """
-    for path in _candidates(directory, key, cache):
-        tensors = _read(path, key)
-        if _TENSOR in tensors:
-            return tensors[_TENSOR], path
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    for path in _files_of(directory, key):
+        try:
+            return load_file(path)[_TENSOR]
+        except (SafetensorError, OSError):
+            continue
     return None
 
 
-def has_prompt(directory: Path, key: str, *, cache: Path | None = None) -> bool:
+def has_prompt(directory: Path, key: str) -> bool:
     """Whether ``read_prompt`` would find it; cheap, and without torch."""
-    return any(_stated_key(path) == key for path in _candidates(directory, key, cache))
+    return bool(_files_of(directory, key))
 
 
-def find_unkeyed(
-    directory: Path, prompt: str, *, width: int, cache: Path | None = None
-) -> str | None:
+def find_unkeyed(directory: Path, prompt: str, *, width: int) -> str | None:
     """The key of an embedding of this prompt, made by whichever encoder; the newest if several.
 
     Args:
         directory: Of the checkpoint, which does not know its text encoder.
         prompt: Cleaned.
         width: Of a state.
-        cache: Another cache than the user's.
     """
-    kept = (cache or prompts_directory()).glob("*.safetensors")
-    paths = [directory / f"{PROMPT_PART}.safetensors", *sorted(kept, key=_age)]
-    for path in paths:
-        stated = _stated(path)
-        if stated is not None and (stated.prompt, stated.width) == (prompt, width):
-            return stated.key
+    kept = sorted(prompts_directory().glob("*.safetensors"), key=_age)
+    for path in (directory / f"{PROMPT_PART}.safetensors", *kept):
+        header = _header(path)
+        if header is not None and (header.prompt, header.width) == (prompt, width):
+            return header.key
     return None
 
 
-def read_embedding(path: Path) -> "tuple[Tensor, StatedPrompt]":
+def read_embedding(path: Path) -> PromptEmbedding:
     """An embedding that somebody made elsewhere, checked as it stands.
 
     Raises:
@@ -105,70 +104,59 @@ def read_embedding(path: Path) -> "tuple[Tensor, StatedPrompt]":
             is no embedding of a prompt.
     """
     import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
     if not path.is_file():
         raise CheckpointError(
             f"{path} does not exist", hint="check the path", code="E-CHECKPOINT-MISSING"
         )
     check_safetensors(path)
-    stated = _stated(path) if path.stat().st_size <= MAX_EMBEDDING_BYTES else None
-    states = _read(path, stated.key).get(_TENSOR) if stated is not None else None
-    is_whole = states is not None and states.ndim == 3 and len(states) == 1 and states.numel() > 0
-    if stated is None or not is_whole or stated.key != prompt_key(stated.encoder, stated.prompt):
-        raise _no_embedding(path)
-    assert states is not None
-    if not states.is_floating_point() or not torch.isfinite(states).all():
-        raise _no_embedding(path)
-    return states, stated
+    header = _header(path) if path.stat().st_size <= MAX_EMBEDDING_BYTES else None
+    if header is not None and header.key == prompt_key(header.encoder, header.prompt):
+        try:
+            states = load_file(path)[_TENSOR]
+        except (SafetensorError, OSError):
+            states = torch.zeros(0)
+        is_whole = states.ndim == 3 and len(states) == 1 and states.numel() > 0
+        if is_whole and states.is_floating_point() and torch.isfinite(states).all():
+            return PromptEmbedding(states, header.prompt, header.encoder)
+    raise CheckpointError(
+        f"{path} is no prompt embedding",
+        hint="make one where the text encoder is: joyflash weights prompt PROFILE --output FILE",
+        code="E-CHECKPOINT-DAMAGED",
+    )
 
 
-def write_prompt(
-    states: "Tensor",
-    key: str,
-    prompt: str,
-    *,
-    encoder: str,
-    path: Path | None = None,
-    cache: Path | None = None,
-) -> Path | None:
-    """Keep an embedding; ``None`` when the cache cannot be written, which is no reason to stop.
+def write_prompt(embedding: PromptEmbedding, path: Path | None = None) -> Path | None:
+    """Keeps an embedding; ``None`` where it cannot be written, which is no reason to stop.
 
     Args:
-        states: ``(1, L, D)``.
-        key: From ``prompt_key``.
-        prompt: Cleaned; stored beside the states, as is the encoder.
-        encoder: The encoder's fingerprint.
-        path: A file to write instead of the cache's own.
-        cache: Another cache than the user's.
+        embedding: Prompt and encoder are stored beside the states.
+        path: A file to write instead of the user's cache.
     """
-    path = path or _cached(key, cache)
-    metadata = {"key": key, "prompt": prompt, "encoder": encoder}
+    key = prompt_key(embedding.encoder, embedding.prompt)
+    path = path or prompts_directory() / f"{key}.safetensors"
+    metadata = {"key": key, "prompt": embedding.prompt, "encoder": embedding.encoder}
+    states = embedding.states.detach().cpu().contiguous()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Two runs may encode the same prompt at once: each writes its own file, the last one stays.
         with whole_file(path, mark=uuid.uuid4().hex) as part:
-            save_tensors({_TENSOR: states.detach().cpu().contiguous()}, part, metadata=metadata)
+            save_tensors({_TENSOR: states}, part, metadata=metadata)
     except OSError:
         return None
     return path
 
 
-def _candidates(directory: Path, key: str, cache: Path | None) -> list[Path]:
-    paths = (directory / f"{PROMPT_PART}.safetensors", _cached(key, cache))
-    return [path for path in paths if path.is_file()]
+def _files_of(directory: Path, key: str) -> list[Path]:
+    """The files whose own header has this key."""
+    kept = prompts_directory() / f"{key}.safetensors"
+    found = ((path, _header(path)) for path in (directory / f"{PROMPT_PART}.safetensors", kept))
+    return [path for path, header in found if header is not None and header.key == key]
 
 
-def _cached(key: str, cache: Path | None) -> Path:
-    return (cache or prompts_directory()) / f"{key}.safetensors"
-
-
-def _stated_key(path: Path) -> str:
-    """The key in a file's own header; empty where it cannot be read."""
-    stated = _stated(path)
-    return "" if stated is None else stated.key
-
-
-def _stated(path: Path) -> StatedPrompt | None:
+def _header(path: Path) -> _Header | None:
     """A file's own header; ``None`` where it cannot be read or is another one."""
     from safetensors import SafetensorError, safe_open
 
@@ -176,7 +164,7 @@ def _stated(path: Path) -> StatedPrompt | None:
         with safe_open(path, framework="np") as file:
             said = file.metadata() or {}
             width = int(file.get_slice(_TENSOR).get_shape()[-1])
-        return StatedPrompt(said["key"], said["prompt"], said["encoder"], width)
+        return _Header(said["key"], said["prompt"], said["encoder"], width)
     except (SafetensorError, OSError, KeyError, IndexError):
         return None
 
@@ -186,24 +174,3 @@ def _age(path: Path) -> float:
         return -path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _no_embedding(path: Path) -> CheckpointError:
-    return CheckpointError(
-        f"{path} is no prompt embedding",
-        hint="make one where the text encoder is: joyflash weights prompt PROFILE --output FILE",
-        code="E-CHECKPOINT-DAMAGED",
-    )
-
-
-def _read(path: Path, key: str) -> "dict[str, Tensor]":
-    """The tensors of a file with this key; none of a damaged or another one."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if _stated_key(path) != key:
-        return {}
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError):
-        return {}

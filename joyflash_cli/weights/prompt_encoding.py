@@ -4,42 +4,17 @@ The encoder's tensors are taken one after the other from the file, which stays m
 its pages can be given back to the system at any time, and everything is let go at the end.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from joyflash_cli.errors import CheckpointError
-from joyflash_cli.weights.prompt_cache import prompt_key
-
-if TYPE_CHECKING:
-    import torch
+from joyflash_cli.weights.prompt_cache import PromptEmbedding
 
 TOKENIZER_FILE = "tokenizer.json"
 
 
-@dataclass(frozen=True)
-class EncodedPrompt:
-    """The states of a prompt.
-
-    Attributes:
-        states: ``(1, L, D)``.
-        prompt: Cleaned.
-        encoder: Fingerprint of the text encoder.
-    """
-
-    states: "torch.Tensor"
-    prompt: str
-    encoder: str
-
-    @property
-    def key(self) -> str:
-        """Under which it is kept."""
-        return prompt_key(self.encoder, self.prompt)
-
-
 def encode_prompt(
     profile_name: str, prompt: str, *, source: Path | None = None, device: str = "cpu"
-) -> EncodedPrompt:
+) -> PromptEmbedding:
     """States of a prompt, by the text encoder as it was downloaded.
 
     Args:
@@ -75,7 +50,7 @@ def encode_prompt(
         encoder = TextEncoder(module, _tokenizer(profile_name, found.get("tokenizer")))
         states = encoder.encode(prompt).cpu()
         del encoder, module
-    return EncodedPrompt(states, clean_prompt(prompt), fingerprint(weights, plan.outputs))
+    return PromptEmbedding(states, clean_prompt(prompt), fingerprint(weights, plan.outputs))
 
 
 def _tokenizer(profile_name: str, paths: tuple[Path, ...]) -> Path:

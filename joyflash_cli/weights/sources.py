@@ -208,14 +208,9 @@ def _given(source: Path | None, file: WeightFile, profile: WeightProfile) -> Pat
     """The file among those of the user."""
     if source is None:
         return None
-    if source.is_dir():
-        return _in_directory(source, file, profile)
-    if file.role == "transformer" and file.format in WEIGHT_FORMATS:
+    if source.is_file() and file.role == "transformer" and file.format in WEIGHT_FORMATS:
         return source
-    return _in_directory(source.parent, file, profile)
-
-
-def _in_directory(directory: Path, file: WeightFile, profile: WeightProfile) -> Path | None:
+    directory = source if source.is_dir() else source.parent
     candidates = [
         directory / file.repo / file.path,
         directory / file.repo.partition("/")[2] / file.path,

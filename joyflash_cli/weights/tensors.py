@@ -85,26 +85,21 @@ def _wrong_index(index: Path, what: str) -> CheckpointError:
     )
 
 
-MAX_HEADER_BYTES = 100 << 20
-"""The format's own limit."""
-
-
 def tensor_shapes(paths: Iterable[Path]) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor of a part, whether it is one file or several; no weights are read.
 
     Raises:
         CheckpointError: ``E-CHECKPOINT-DAMAGED`` when a header cannot be read.
     """
+    from safetensors import SafetensorError, safe_open
+
     shapes: dict[str, tuple[int, ...]] = {}
     for path in paths:
-        header = _read_header(path)
         try:
-            shapes |= {
-                name: tuple(int(size) for size in entry["shape"])
-                for name, entry in header.items()
-                if name != "__metadata__"
-            }
-        except (TypeError, KeyError, ValueError) as error:
+            with safe_open(path, framework="np") as file:
+                names = list(file.keys())
+                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
+        except (SafetensorError, OSError) as error:
             raise _damaged(path) from error
     return shapes
 
@@ -160,20 +155,6 @@ def as_os_error(error: Exception, path: Path | None = None) -> OSError:
     return OSError(number, os.strerror(number), None if path is None else str(path))
 
 
-def _read_header(path: Path) -> dict:
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > MAX_HEADER_BYTES:
-                raise _damaged(path)
-            header = json.loads(file.read(length))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path) from error
-    if not isinstance(header, dict):
-        raise _damaged(path)
-    return header
-
-
 def _damaged(path: Path) -> CheckpointError:
     return CheckpointError(
         f"{path} is no readable safetensors file",
@@ -216,14 +197,6 @@ def from_eight_bit(value: "torch.Tensor", scale: "torch.Tensor") -> "torch.Tenso
     return value.float() * scale.float().reshape(-1, *[1] * (value.ndim - 1))
 
 
-def without_scales(
-    names: Iterable[str], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, tuple[int, ...]]:
-    """The shapes of a file without the scales of these weights."""
-    scales = {name + SCALE_SUFFIX for name in names}
-    return {name: shape for name, shape in shapes.items() if name not in scales}
-
-
 NUM_NAMED = 5
 """How many differing tensors an error names."""
 
@@ -255,14 +228,9 @@ def load_state_dict(
         name: (tuple(tensor.shape), tensor.is_meta, tensor.dtype)
         for name, tensor in module.state_dict().items()
     }
+    _check_layout(paths, {name: shape for name, (shape, _, _) in expected.items()})
     current = paths[0]
     try:
-        shapes: dict[str, tuple[int, ...]] = {}
-        for current in paths:
-            with safe_open(current, framework="pt") as file:
-                names = list(file.keys())
-                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
-        _check_layout(paths, {name: shape for name, (shape, _, _) in expected.items()}, shapes)
         for current in paths:
             # A file is closed before the next is opened, so that its pages can be given back.
             with safe_open(current, framework="pt") as file:
@@ -301,13 +269,12 @@ def check_state_dict(module: "nn.Module", path: Path | Sequence[Path]) -> None:
     """
     paths = [path] if isinstance(path, Path) else list(path)
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    _check_layout(paths, expected, tensor_shapes(paths))
+    _check_layout(paths, expected)
 
 
-def _check_layout(
-    paths: list[Path], expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]
-) -> None:
-    found = without_scales(expected, found)
+def _check_layout(paths: list[Path], expected: dict[str, tuple[int, ...]]) -> None:
+    scales = {name + SCALE_SUFFIX for name in expected}
+    found = {name: shape for name, shape in tensor_shapes(paths).items() if name not in scales}
     problems = [f"{name} is missing" for name in expected if name not in found]
     problems += [
         f"{name} is {str(found[name])[:80]} instead of {shape}"

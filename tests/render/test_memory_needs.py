@@ -191,7 +191,7 @@ def test_a_text_encoder_counts_before_the_stream_and_can_stay_outside(files, fre
 
 
 def test_a_prompt_whose_states_are_kept_needs_no_text_encoder(files, free):
-    from joyflash_cli.weights.prompt_cache import prompt_key, write_prompt
+    from joyflash_cli.weights.prompt_cache import PromptEmbedding, write_prompt
 
     def needed(prompt: str) -> int:
         return memory_needs(PlannedRun(files, SIZE, prompt), on_gpu())[0].total
@@ -201,7 +201,7 @@ def test_a_prompt_whose_states_are_kept_needs_no_text_encoder(files, free):
     assert needed("") > without
     encoder = files.description.conditioning.text_encoder
     default = files.description.conditioning.default_prompt
-    write_prompt(torch.zeros(1, 2, 4), prompt_key(encoder, default), default, encoder=encoder)
+    write_prompt(PromptEmbedding(torch.zeros(1, 2, 4), default, encoder))
     assert needed("") == needed(default) == without
     assert needed("another") > without
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -16,7 +17,7 @@ from joyflash_cli.codec.config import WanCodecConfig
 from joyflash_cli.config import from_dict
 from joyflash_cli.errors import CheckpointError, OutputError, UsageError
 from joyflash_cli.model.config import TransformerConfig
-from joyflash_cli.weights import convert, convert_write
+from joyflash_cli.weights import convert_write
 from joyflash_cli.weights.convert import convert_weights, read_template
 from joyflash_cli.weights.convert_transformer import plan_transformer
 from joyflash_cli.weights.manifest import read_manifest
@@ -318,8 +319,8 @@ def test_an_existing_checkpoint_is_left_alone(published, tmp_path):
 
 
 def test_a_full_disk_is_told_before_anything_is_written(published, tmp_path, monkeypatch):
-    usage = convert.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(convert.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(OutputError, match="free on its disk"):
         convert_weights(LIVETALK, source=published[LIVETALK], out_dir=tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -19,10 +19,10 @@ from joyflash_cli.model.config import (
     TransformerConfig,
 )
 from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.studio.training.base_start import convert_start
 from joyflash_cli.studio.training.sharding import load_weights
 from joyflash_cli.types import Conditioning
 from joyflash_cli.weights import convert_write
-from joyflash_cli.weights.convert_start import convert_start
 from joyflash_cli.weights.tensors import part_files
 
 NAME = "wan2.1-t2v-14b"

@@ -23,8 +23,8 @@ from joyflash_cli.model.transformer import CausalTransformer
 from joyflash_cli.weights.convert import read_template
 from joyflash_cli.weights.convert_adapter import read_adapter
 from joyflash_cli.weights.convert_encoders import PartPlan
-from joyflash_cli.weights.convert_plan import OutputTensor, check_outputs
-from joyflash_cli.weights.convert_transformer import module_shapes, plan_transformer
+from joyflash_cli.weights.convert_plan import OutputTensor, check_outputs, meta_shapes
+from joyflash_cli.weights.convert_transformer import plan_transformer
 from joyflash_cli.weights.convert_write import (
     Part,
     Progress,
@@ -136,7 +136,7 @@ def _widened(
     outputs: list[OutputTensor], base: TransformerConfig, network: TransformerConfig, seed: int
 ) -> list[OutputTensor]:
     """The base's tensors at the network's shapes, and fresh ones for what it lacks."""
-    expected = module_shapes(network)
+    expected = meta_shapes(CausalTransformer, network)
     extra_columns = (network.in_channels - base.in_channels) * base.patch_area
     widened = [
         replace(
