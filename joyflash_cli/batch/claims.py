@@ -16,7 +16,6 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,8 @@ class Claims:
 
     def __init__(self, folder: Path, *, lease_s: float = LEASE_S) -> None:
         self.host = socket.gethostname()
-        self.owner = f"{_safe(self.host)}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        host = re.sub(r"[^A-Za-z0-9.-]", "-", self.host)[:64] or "host"
+        self.owner = f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._claims = folder / "claims"
         self._owners = folder / "owners"
         self._lease_s = lease_s
@@ -223,9 +223,13 @@ class Claims:
     def _owner_is_gone(self, owner: str, trace: Path) -> bool:
         """By its process on this machine, else by the age of its heartbeat (or of ``trace``)."""
         path = self._owners / f"{owner}.json" if owner else trace
-        who = _read_json(path) if owner else {}
-        if who.get("machine") and who["machine"] == _machine() and not _runs(who):
-            return True
+        who: Any = {}
+        with contextlib.suppress(OSError, ValueError):
+            who = json.loads(path.read_text(encoding="utf-8")) if owner else {}
+        if isinstance(who, dict) and who.get("machine") and who["machine"] == _machine():
+            pid = who.get("pid")
+            if not (isinstance(pid, int) and _start_of(pid) == who.get("started")):
+                return True
         for sign_of_life in (path, trace):
             try:
                 return self._now() - sign_of_life.stat().st_mtime > self._lease_s
@@ -261,33 +265,9 @@ def _start_of(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-def _runs(who: dict[str, Any]) -> bool:
-    """Whether the process of an owner on this machine is still the same one."""
-    pid = who.get("pid")
-    return isinstance(pid, int) and _start_of(pid) == who.get("started")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def _safe(host: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.-]", "-", host)[:64] or "host"
-
-
 def _cannot_claim(path: Path, error: OSError) -> OutputError:
     return OutputError(
         f"{path} cannot be written: {error.strerror or error}",
         hint="choose another --out-dir",
         code="E-OUTPUT-FOLDER",
     )
-
-
-def owners_in(folder: Path) -> Iterator[Path]:
-    """Sub-folders that runs have left, each named after its owner."""
-    if folder.is_dir():
-        yield from sorted(path for path in folder.iterdir() if path.is_dir())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,14 +40,13 @@ class FileDigest(NamedTuple):
 class FileDigests:
     """SHA-256 of files, each read once while it does not change.
 
-    Args:
-        on_piece: Called about every 4 MB, so that a lease can be renewed while a long file is
-            read.
+    Attributes:
+        on_piece: Called about every 4 MB, so that a lease can be renewed while a long file is read.
     """
 
-    def __init__(self, on_piece: Callable[[], None] | None = None) -> None:
-        self.on_piece = on_piece or _nothing
-        self._known: OrderedDict[Path, FileDigest] = OrderedDict()
+    def __init__(self) -> None:
+        self.on_piece: Callable[[], None] = lambda: None
+        self._read = lru_cache(_MAX_REMEMBERED)(self._digest)
 
     def digest(self, path: Path, known: Any = None) -> FileDigest:
         """The digest of a file.
@@ -61,39 +60,15 @@ class FileDigests:
         """
         status = path.stat()
         stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-        for found in (self._known.get(path), known):
-            if isinstance(found, list | tuple) and tuple(found[1:]) == stamp:
-                sha256 = found[0]
-                if isinstance(sha256, str):
-                    return self._remember(path, FileDigest(sha256, *stamp))
-        sha256 = file_sha256(path, on_bytes=lambda _: self.on_piece())
-        return self._remember(path, FileDigest(sha256, *stamp))
+        is_known = isinstance(known, list | tuple) and tuple(known[1:]) == stamp
+        if is_known and isinstance(known[0], str):
+            return FileDigest(known[0], *stamp)
+        return self._read(path, stamp)
 
-    def _remember(self, path: Path, digest: FileDigest) -> FileDigest:
-        self._known[path] = digest
-        self._known.move_to_end(path)
-        if len(self._known) > _MAX_REMEMBERED:
-            self._known.popitem(last=False)
-        return digest
+    def _digest(self, path: Path, stamp: tuple[int, int, int, int]) -> FileDigest:
+        return FileDigest(file_sha256(path, on_bytes=lambda _: self.on_piece()), *stamp)
 
 
-def row_key(image_sha256: str, audio_sha256: str, parameters: Mapping[str, Any]) -> str:
-    """One SHA-256 for everything that decides a row's video.
-
-    Args:
-        image_sha256: Of the picture's bytes.
-        audio_sha256: Of the sound's bytes.
-        parameters: Seed, prompt, kind of file, and what ``settings_key`` gives.
-    """
-    values = {"format": KEY_FORMAT, "image": image_sha256, "audio": audio_sha256, **parameters}
+def key_of(values: Mapping[str, Any]) -> str:
+    """One SHA-256 for all of these."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def settings_key(weights_sha256: str, parameters: Mapping[str, Any]) -> str:
-    """One SHA-256 for what all rows of a run have in common."""
-    values = {"weights": weights_sha256, **parameters}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def _nothing() -> None:
-    pass

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from joyflash_cli.batch.checks import RowRules, check_row
-from joyflash_cli.batch.digests import FileDigests, row_key, settings_key
+from joyflash_cli.batch.digests import KEY_FORMAT, FileDigests, key_of
 from joyflash_cli.batch.ledger import Ledger
 from joyflash_cli.batch.manifest import read_rows
 from joyflash_cli.batch.places import InputFiles, shared_places, target_problem
@@ -101,19 +101,21 @@ class BatchPlan:
         known = self.ledger.last(row.output) or {}
         image = self.digests.digest(row.image_path, known.get("image"))
         audio = self.digests.digest(row.audio_path, known.get("audio"))
-        parameters = {
+        values = {
+            "format": KEY_FORMAT,
+            "image": image.sha256,
+            "audio": audio.sha256,
             "seed": row.seed,
             "prompt": row.prompt,
             "suffix": Path(row.output).suffix.lower(),
             "settings": self.settings,
         }
-        key = row_key(image.sha256, audio.sha256, parameters)
-        return {"key": key, "settings": self.settings, "image": image, "audio": audio}
+        return {"key": key_of(values), "settings": self.settings, "image": image, "audio": audio}
 
     @property
     def settings(self) -> str:
         """SHA-256 of weights and parameters."""
-        return settings_key(self.choices.weights_sha256, self.choices.parameters)
+        return key_of({"weights": self.choices.weights_sha256, **self.choices.parameters})
 
     def known_videos(self, row: Row) -> list[list[str]]:
         """Videos that earlier runs made at the row's place, each ``[settings, sha256]``.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from joyflash_cli.batch.arrivals import Arrivals
-from joyflash_cli.batch.claims import LEASE_S, Claim, Claims, owners_in
+from joyflash_cli.batch.claims import LEASE_S, Claim, Claims
 from joyflash_cli.batch.engines.engine import Engine
 from joyflash_cli.batch.jobs import Failure, Job, Outcome
 from joyflash_cli.batch.places import real_place
@@ -106,8 +106,8 @@ class BatchRunner:
         self._engine = engine
         self._arrivals = arrivals
         self._claims = Claims(self._choices.state_dir, lease_s=lease_s)
-        self._report = report or _nothing
-        self._should_stop = should_stop or _never
+        self._report = report or (lambda _: None)
+        self._should_stop = should_stop or (lambda: False)
         self._open = deque(plan.rows.mine("open"))
         self._lost: deque[Job] = deque()
         self._running: dict[int, Job] = {}
@@ -365,7 +365,7 @@ class BatchRunner:
 
     def _clean_up_after_others(self) -> None:
         """Removes what runs that are gone have left."""
-        for folder in owners_in(self._choices.state_dir / "work"):
+        for folder in (self._choices.state_dir / "work").glob("*/"):
             if self._claims.is_dead(folder.name, folder):
                 discard(folder)
         with contextlib.suppress(OSError):
@@ -388,11 +388,3 @@ class BatchRunner:
 
 def _claim_name(output: str) -> str:
     return hashlib.sha256(output.encode()).hexdigest()[:32]
-
-
-def _nothing(_status: BatchStatus) -> None:
-    pass
-
-
-def _never() -> bool:
-    return False

@@ -16,7 +16,7 @@ from mutations import mutate_bytes, mutate_tree
 from oracle import Oracle, Violation, line_problem
 
 from joyflash_cli.batch.checks import RowRules
-from joyflash_cli.batch.digests import row_key, settings_key
+from joyflash_cli.batch.digests import KEY_FORMAT, key_of
 from joyflash_cli.batch.plan import BatchChoices, BatchProblems, prepare_batch
 from joyflash_cli.batch.rows import COLUMNS
 from joyflash_cli.errors import UsageError
@@ -47,9 +47,14 @@ _CELLS = (
     b"", b'"', b"-1", b"9" * 30, b"\xff", b"../a.mp4", b"/a.mp4", b".joyflash/a.mp4", b"con.mp4",
     b"a" * 300 + b".mp4", b"a\x00b", b"\xc2\x85",
 )  # fmt: skip
-_SETTINGS = settings_key("w", {})
+_SETTINGS = key_of({"weights": "w"})
 _ABC = hashlib.sha256(b"abc").hexdigest()
-_KEY = row_key(_ABC, _ABC, {"seed": 0, "prompt": "", "suffix": ".mp4", "settings": _SETTINGS})
+_KEY = key_of(
+    {
+        "format": KEY_FORMAT, "image": _ABC, "audio": _ABC, "seed": 0, "prompt": "",
+        "suffix": ".mp4", "settings": _SETTINGS,
+    }
+)  # fmt: skip
 _TOKENS = (
     b'"', b'""', b",", b";", b"\t", b"\r", b"\n", b"\r\n", b"\x00", b"sep=;\n", b"\xef\xbb\xbf",
     b"\xff\xfe", b"\xe2\x80\xa8", b"\x1b[31m", b"[" * 20_000, b'{"id":', b"\\ud800", b"..", b"/",

@@ -99,13 +99,9 @@ def local_engine(
         ready,
         max_workers=len(devices),
         max_loading_deaths=MAX_LOADING_DEATHS,
-        cannot_load=_cannot_load,
-    )
-
-
-def _cannot_load(_death: WorkerGoneError) -> DeviceError:
-    return DeviceError(
-        "no worker could load the model: each process was killed",
-        hint="free some memory or give a smaller --workers",
-        code="E-DEVICE-WORKER",
+        cannot_load=lambda _: DeviceError(
+            "no worker could load the model: each process was killed",
+            hint="free some memory or give a smaller --workers",
+            code="E-DEVICE-WORKER",
+        ),
     )

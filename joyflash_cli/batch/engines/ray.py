@@ -133,7 +133,11 @@ def ray_engine(
         ready,
         max_workers=num_workers or max(1, room),
         max_loading_deaths=MAX_LOADING_DEATHS,
-        cannot_load=_cannot_load,
+        cannot_load=lambda death: DeviceError(
+            f"no worker could load the model ({type(death.__cause__).__name__})",
+            hint="check memory, and that joyflash is installed on every node",
+            code="E-DEVICE-WORKER",
+        ),
         close=ray.shutdown if starts_ray else lambda: None,
     )
 
@@ -153,14 +157,6 @@ def _connect(ray: Any, address: str) -> None:
             hint="start one with `ray start --head`, or leave --ray-address out",
             code="E-DEVICE-RAY",
         ) from error
-
-
-def _cannot_load(death: WorkerGoneError) -> DeviceError:
-    return DeviceError(
-        f"no worker could load the model ({type(death.__cause__).__name__})",
-        hint="check memory, and that joyflash is installed on every node",
-        code="E-DEVICE-WORKER",
-    )
 
 
 def _import_ray() -> Any:
