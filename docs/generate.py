@@ -197,7 +197,8 @@ def profile_table() -> str:
 
 def measure_tables() -> str:
     """The table of measures, one part a command."""
-    from joyflash_cli.measures.table import DRIFT, FILM, HELD_OUT, PAGE
+    from joyflash_cli.measures.table import PAGE
+    from joyflash_cli.studio.evaluation.figure_tables import DRIFT, FILM, HELD_OUT
 
     commands = {
         "`joyflash report`": PAGE,

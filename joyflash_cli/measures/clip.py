@@ -12,7 +12,6 @@ from joyflash_cli.errors import DataError
 from joyflash_cli.measures.film import FilmReading, read_film
 from joyflash_cli.measures.film_figures import Figures, figures_of
 from joyflash_cli.measures.reader import Readers
-from joyflash_cli.media.inputs.faces import Face
 from joyflash_cli.media.inputs.picture import read_picture
 from joyflash_cli.media.inputs.talking_video import (
     VideoFacts,
@@ -127,11 +126,6 @@ class Clip:
     def figures(self) -> Figures:
         """What its frames say without a truth, and of lips and sound where it has sound."""
         return figures_of(self.film, self.waveform)
-
-    @property
-    def faces(self) -> tuple[Face, ...]:
-        """The face of every frame of ``frames()``; a low ``confidence`` says it was lost there."""
-        return self.film.faces
 
     @cached_property
     def truth(self) -> "Clip | None":

@@ -213,7 +213,7 @@ def _write(out: Path, pairs: Sequence[SetPair], *, seed: int, copy: bool) -> dic
 
     try:
         out.mkdir(parents=True, exist_ok=True)
-        entries = [
+        entries: list[dict[str, Any]] = [
             {
                 "id": pair.id,
                 "category": pair.picture.kind,
@@ -226,7 +226,13 @@ def _write(out: Path, pairs: Sequence[SetPair], *, seed: int, copy: bool) -> dic
             for pair in pairs
         ]
         described = _summary(pairs, seed) | {"pairs": entries}
-        write_whole(out / MANIFEST_FILE, _manifest(entries))
+        manifest = io.StringIO()
+        writer = csv.writer(manifest, lineterminator="\n")
+        writer.writerow(["id", "image", "audio", "seed"])
+        for entry in entries:
+            image, audio = entry["image"]["path"], entry["audio"]["path"]
+            writer.writerow([entry["id"], image, audio, entry["seed"]])
+        write_whole(out / MANIFEST_FILE, manifest.getvalue())
         text = json.dumps(described, ensure_ascii=False, indent=1) + "\n"
         write_whole(out / SET_FILE, text.encode(errors="backslashreplace"))
     except OSError as error:
@@ -251,13 +257,3 @@ def _summary(pairs: Sequence[SetPair], seed: int) -> dict[str, Any]:
 
 def _counts(known: Mapping[str, Any], found: list[str]) -> dict[str, int]:
     return {kind: found.count(kind) for kind in known}
-
-
-def _manifest(entries: Sequence[Mapping[str, Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "image", "audio", "seed"])
-    for entry in entries:
-        row = [entry["id"], entry["image"]["path"], entry["audio"]["path"], entry["seed"]]
-        writer.writerow(row)
-    return text.getvalue().encode()

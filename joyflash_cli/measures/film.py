@@ -58,7 +58,6 @@ class FilmReading:
         sharpness: Mean gradient in the face, ``(F,)``.
         changes: Mean absolute difference to the frame before, ``(F - 1,)``.
         identity: Embeddings of the face with its mouth hidden, ``(F, D)``.
-        faces: What was read of each frame; empty in readings that were put together otherwise.
     """
 
     fps: float
@@ -74,7 +73,6 @@ class FilmReading:
     sharpness: np.ndarray
     changes: np.ndarray
     identity: np.ndarray
-    faces: tuple[Face, ...] = ()
 
     @property
     def open_frames(self) -> np.ndarray:
@@ -94,16 +92,14 @@ def read_film(frames: Iterable[np.ndarray], *, fps: float, readers: Readers) -> 
         DataError: If the first frame shows no face, or too few of the others do.
     """
     parts: dict[str, list[np.ndarray]] = {}
-    track: list[Face] = []
     face: Face | None = None
     last: np.ndarray | None = None
-    for batch in _batches(frames):
+    for batch in batches(frames, _BATCH):
         faces = read_points(batch, face)
         if not faces:
             break
         sure = [found for found in faces if found.confidence > MIN_CONFIDENCE]
         face = sure[-1] if sure else face or faces[0]
-        track += faces
         for name, values in _look(batch, faces, last, readers).items():
             parts.setdefault(name, []).append(values)
         last = batch[-1]
@@ -117,9 +113,11 @@ def read_film(frames: Iterable[np.ndarray], *, fps: float, readers: Readers) -> 
             hint="give films of one face from the front",
         )
     for name in ("opening", "width", "lids"):
-        found[name] = _bridged(found[name], found["seen"])
+        # Straight lines over frames on which it was not seen.
+        frames = np.arange(len(found[name]))
+        found[name] = np.interp(frames, frames[found["seen"]], found[name][found["seen"]])
     found["skin_colour"] = found["skin_colour"][0]
-    return FilmReading(fps=fps, faces=tuple(track), **found)
+    return FilmReading(fps=fps, **found)
 
 
 def embed_face(picture: np.ndarray, readers: Readers) -> np.ndarray:
@@ -135,9 +133,10 @@ def embed_face(picture: np.ndarray, readers: Readers) -> np.ndarray:
     return readers.embed(upright, MOUTH_BOX * FRAME_PX, EYES_BOX * FRAME_PX)[0]
 
 
-def _batches(frames: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+def batches(frames: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    """The frames of a film, so many at a time."""
     remaining = iter(frames)
-    while batch := list(islice(remaining, _BATCH)):
+    while batch := list(islice(remaining, size)):
         yield batch
 
 
@@ -253,12 +252,6 @@ def _face_sharpness(frame: np.ndarray, face: Face) -> float:
 def _box(frame: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     x0, y0, x1, y1 = np.concatenate([low, high]).round().astype(int).tolist()
     return crop(frame, (x0, y0, x1, y1))
-
-
-def _bridged(track: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """The track with straight lines over frames that were not seen."""
-    frames = np.arange(len(track))
-    return np.interp(frames, frames[seen], track[seen])
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Figures of a film of a speaking face, alone, with its sound, and beside the true film.
 
-All work at any size and frame rate; ``measures.table.FILM`` says what they mean. One that does not
+All work at any size and frame rate; docs/measurements.md says what they mean. One that does not
 apply is ``None``, never 0.
 """
 
@@ -98,7 +98,7 @@ def figures_of(film: FilmReading, waveform: np.ndarray | None = None) -> Figures
         waveform: Its sound, 16 kHz from frame 0; ``None`` leaves the figures of sound out.
 
     Returns:
-        Figures that ``measures.table.FILM`` explains; those of sound with ``waveform`` only.
+        Figures that docs/measurements.md explains; those of sound with ``waveform`` only.
 
     Raises:
         DataError: If the film is too short.
@@ -141,7 +141,7 @@ def compare(made: FilmReading, true: FilmReading) -> Figures:
     of the made one's frames; what only one of them has at the end does not count.
 
     Returns:
-        Figures of lips, width and open mouths that ``measures.table.FILM`` explains.
+        Figures of lips, width and open mouths that docs/measurements.md explains.
 
     Raises:
         DataError: If they have less than a second in common.
@@ -188,7 +188,7 @@ def compare_open_mouths(made: FilmReading, true: FilmReading) -> dict[str, Value
     timing does not count. A mouth that opens further than the true one ever does finds no equal.
 
     Returns:
-        ``open_mouth_psnr_db``, ``teeth`` and ``open_mouths``, see ``measures.table.FILM``.
+        ``open_mouth_psnr_db``, ``teeth`` and ``open_mouths``, see docs/measurements.md.
     """
     open_frames = made.open_frames
     candidates = np.flatnonzero(true.seen)

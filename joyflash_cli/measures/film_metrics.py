@@ -1,7 +1,6 @@
 """Metrics that need no download: lips, drift and speed of any video of one speaking face."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from joyflash_cli.measures import film_figures, reader, sync, tracks
@@ -9,10 +8,10 @@ from joyflash_cli.measures.clip import Clip
 from joyflash_cli.measures.film import OPEN_MOUTH, embed_face
 from joyflash_cli.measures.film_figures import Figures, compare
 from joyflash_cli.measures.identity import similarity_to_reference
-from joyflash_cli.measures.metric import Measured
+from joyflash_cli.measures.metric import Measured, Metric
 from joyflash_cli.measures.origin import blocks_are_known
 from joyflash_cli.measures.table import Measure, fixed, signed
-from joyflash_cli.media.inputs import face_networks
+from joyflash_cli.media.inputs import face_points
 from joyflash_cli.small_networks import asset_sha256
 
 MIN_FOR_LAG = {"lip": 0.3, "sound": 0.5}
@@ -129,23 +128,17 @@ SPEED = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Lips:
+class Lips(Metric):
     """What mouth and eyes do: beside the true film, beside the sound, and alone."""
 
-    name: str = "lips"
-    measures: tuple[Measure, ...] = (*TO_TRUTH, *TO_SOUND, *ALONE)
-    needs_download: bool = False
-
-    def missing(self) -> str:
-        """Nothing: the points network is shipped."""
-        return ""
+    name = "lips"
+    measures = (*TO_TRUTH, *TO_SOUND, *ALONE)
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """Thresholds, and the network that reads the face."""
         return {
-            "points_sha256": asset_sha256(face_networks.ASSET),
+            "points_sha256": asset_sha256(face_points.ASSET),
             "smoothing_s": film_figures.SMOOTHING_S,
             "max_lag_s": film_figures.MAX_LAG_S,
             "min_for_lag": MIN_FOR_LAG,
@@ -186,23 +179,17 @@ class Lips:
         return Measured(values, why | reasons)
 
 
-@dataclass(frozen=True)
-class Drift:
+class Drift(Metric):
     """Whether the person and the look of the picture stay as they were."""
 
-    name: str = "drift"
-    measures: tuple[Measure, ...] = DRIFT
-    needs_download: bool = False
-
-    def missing(self) -> str:
-        """Nothing: the embedding is shipped."""
-        return ""
+    name = "drift"
+    measures = DRIFT
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """How long beginning and end are, and the networks that read face and person."""
         return {
-            "points_sha256": asset_sha256(face_networks.ASSET),
+            "points_sha256": asset_sha256(face_points.ASSET),
             "readers_sha256": asset_sha256(reader.ASSET),
             "window_s": tracks.WINDOW_S,
         }
@@ -229,22 +216,11 @@ class Drift:
         return Measured(values, {"border_flicker": "nothing in the video moves"} | reasons)
 
 
-@dataclass(frozen=True)
-class Speed:
+class Speed(Metric):
     """How fast the video was made, by the record beside it."""
 
-    name: str = "speed"
-    measures: tuple[Measure, ...] = SPEED
-    needs_download: bool = False
-
-    def missing(self) -> str:
-        """Nothing."""
-        return ""
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """None."""
-        return {}
+    name = "speed"
+    measures = SPEED
 
     def compute(self, clip: Clip) -> Measured:
         """Its figures, from the record that JoyFlash writes beside a video."""

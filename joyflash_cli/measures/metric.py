@@ -1,12 +1,13 @@
 """What a metric of videos is: a name, the keys of its figures, and how they are computed.
 
-A metric is any object with these four; ``measures.metrics.METRICS`` lists those that there are. A
-figure that cannot be computed is ``None`` with a reason beside it, never 0.
+``measures.metrics.METRICS`` lists those that there are. A figure that cannot be computed is
+``None`` with a reason beside it, never 0.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from joyflash_cli.measures.clip import Clip
 from joyflash_cli.measures.table import Measure
@@ -25,20 +26,19 @@ class Measured:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-class Metric(Protocol):
-    """Some figures that are computed together."""
+class Metric(ABC):
+    """Some figures that are computed together.
 
-    @property
-    def name(self) -> str:
-        """As ``--metrics`` takes it: one lower-case word."""
+    Attributes:
+        name: As ``--metrics`` takes it: one lower-case word.
+        measures: Its figures in the order of the table; ``Measure.name`` is the key in JSON.
+        needs_download: Whether it needs weights that are not shipped; such metrics run when they
+            are named.
+    """
 
-    @property
-    def measures(self) -> tuple[Measure, ...]:
-        """Its figures in the order of the table; ``Measure.name`` is the key in JSON."""
-
-    @property
-    def needs_download(self) -> bool:
-        """Whether it needs weights that are not shipped; such metrics run when they are named."""
+    name: str
+    measures: tuple[Measure, ...]
+    needs_download = False
 
     def missing(self) -> str:
         """Why it cannot be computed here for any clip, with the way to mend it; empty if it can.
@@ -46,6 +46,7 @@ class Metric(Protocol):
         Called once before any video is read, and cheap: it looks whether weights and packages are
         there and loads nothing.
         """
+        return ""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -54,7 +55,9 @@ class Metric(Protocol):
         What was kept of a video under other settings is measured again. Never asked for while
         ``missing()`` says something.
         """
+        return {}
 
+    @abstractmethod
     def compute(self, clip: Clip) -> Measured:
         """Its figures of one clip; never called while ``missing()`` says something.
 

@@ -8,7 +8,6 @@ import numpy as np
 
 SAMPLE_RATE_HZ = 16_000
 NUM_COEFFICIENTS = 13
-STEPS_PER_S = 100
 
 _WINDOW, _STEP, _FFT = 400, 160, 512
 _NUM_FILTERS = 26
@@ -25,21 +24,17 @@ def mfcc(waveform: np.ndarray) -> np.ndarray:
     """
     samples = np.clip(np.round(np.asarray(waveform, np.float64) * 32768), -32768, 32767)
     sharpened = np.append(samples[:1], samples[1:] - _PREEMPHASIS * samples[:-1])
-    power = np.abs(np.fft.rfft(_windows(sharpened), _FFT)) ** 2 / _FFT
+    num_steps = 1 + max(0, -(-(len(sharpened) - _WINDOW) // _STEP))
+    filled = np.zeros((num_steps - 1) * _STEP + _WINDOW)  # the last window ends in silence
+    filled[: len(sharpened)] = sharpened
+    windows = np.lib.stride_tricks.sliding_window_view(filled, _WINDOW)[::_STEP]
+    power = np.abs(np.fft.rfft(windows, _FFT)) ** 2 / _FFT
     energy = _above_zero(power.sum(1))
     bands = np.log(_above_zero(power @ _mel_filters().T))
     order = np.arange(NUM_COEFFICIENTS)
     coefficients = bands @ _cosines().T * (1 + _LIFTER / 2 * np.sin(np.pi * order / _LIFTER))
     coefficients[:, 0] = np.log(energy)
     return coefficients
-
-
-def _windows(samples: np.ndarray) -> np.ndarray:
-    """Overlapping stretches ``(steps, 400)``, the last filled up with zeros."""
-    num_steps = 1 + max(0, -(-(len(samples) - _WINDOW) // _STEP))
-    filled = np.zeros((num_steps - 1) * _STEP + _WINDOW)
-    filled[: len(samples)] = samples
-    return np.lib.stride_tricks.sliding_window_view(filled, _WINDOW)[::_STEP]
 
 
 def _mel_filters() -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from joyflash_cli.measures.boxes import apart
+from joyflash_cli.measures.sync_crops import overlap_of
 
 SHRINK = 4
 MIN_SCORE = 0.9
@@ -142,18 +142,20 @@ def find_boxes(network: S3FD, frame: np.ndarray) -> np.ndarray:
     # Boxes are fractions of the small picture, whose sides may be rounded.
     found = found[order] * np.tile(np.divide(frame.shape[1::-1], small.shape[1::-1]), 2)
     for overlap in OVERLAPS:
-        found = apart(found, overlap)
+        kept: list[np.ndarray] = []
+        for box in found:
+            if all(overlap_of(box, surer) <= overlap for surer in kept):
+                kept.append(box)
+        found = np.array(kept).reshape(-1, 4)
     return found
 
 
 def quartered(frame: np.ndarray) -> np.ndarray:
     """A frame ``(H, W, 3)`` uint8 at a quarter of its size, bilinear without antialiasing."""
-    rows, columns = (_pairs(length) for length in frame.shape[:2])
+    # The two rows or columns between which the middle of each group of four lies.
+    rows, columns = (
+        (SHRINK * np.arange(max(1, round(length / SHRINK)))[:, None] + [1, 2]).clip(max=length - 1)
+        for length in frame.shape[:2]
+    )
     total = frame[rows][:, :, columns].astype(np.uint16).sum((1, 3))
     return ((total + 2) // SHRINK).astype(np.uint8)
-
-
-def _pairs(length: int) -> np.ndarray:
-    """The two rows or columns between which the middle of each group of four lies, ``(n, 2)``."""
-    starts = SHRINK * np.arange(max(1, round(length / SHRINK)))[:, None] + 1
-    return (starts + [0, 1]).clip(max=length - 1)

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,17 @@ import numpy as np
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.files import file_sha256
 from joyflash_cli.measures.clip import Clip
-from joyflash_cli.measures.metric import Measured
-from joyflash_cli.measures.picture_look import FACE_PX, clarity, noise_levels
+from joyflash_cli.measures.film import batches
+from joyflash_cli.measures.metric import Measured, Metric
+from joyflash_cli.measures.picture_look import (
+    FACE_MARGIN,
+    FACE_PX,
+    clarity,
+    face_crop,
+    noise_levels,
+)
 from joyflash_cli.measures.table import Measure, fixed
-from joyflash_cli.media.inputs import face_networks
+from joyflash_cli.media.inputs import face_points
 from joyflash_cli.small_networks import asset_sha256
 
 if TYPE_CHECKING:
@@ -28,7 +34,7 @@ _BATCH = 16
 
 
 @dataclass(frozen=True, eq=False)
-class IdentityConsistency:
+class IdentityConsistency(Metric):
     """How alike the frames are to the picture for DINOv2.
 
     Attributes:
@@ -70,11 +76,8 @@ class IdentityConsistency:
         from joyflash_cli.measures.scores import class_tokens, consistency, similarity_to
 
         reference = class_tokens(self._network, [clip.reference])[0]
-        frames = clip.frames()
-        tokens = []
-        while batch := list(islice(frames, _BATCH)):
-            tokens.append(class_tokens(self._network, batch))
-        film = torch.cat(tokens)
+        parts = batches(clip.frames(), _BATCH)
+        film = torch.cat([class_tokens(self._network, part) for part in parts])
         return Measured(
             {"idc": similarity_to(film, reference), "idc_consecutive": consistency(film)},
             {"idc_consecutive": "one frame has none before it"},
@@ -88,7 +91,7 @@ class IdentityConsistency:
 
 
 @dataclass(frozen=True, eq=False)
-class QAlignScores:
+class QAlignScores(Metric):
     """How good the frames and the faces look to Q-Align.
 
     Attributes:
@@ -134,13 +137,7 @@ class QAlignScores:
     @property
     def settings(self) -> Mapping[str, Any]:
         """Which code and weights, and where faces are cut."""
-        from joyflash_cli.measures.scores import FACE_MARGIN
-
-        return {
-            "q_align": self.remote_code,
-            "face_margin": FACE_MARGIN,
-            "points_sha256": asset_sha256(face_networks.ASSET),
-        }
+        return {"q_align": self.remote_code, **_cut_faces()}
 
     def compute(self, clip: Clip) -> Measured:
         """One frame a second, and its face.
@@ -150,7 +147,7 @@ class QAlignScores:
         """
         from joyflash_cli.measures.scores import quality_score
 
-        faces = [face for face in _faces(clip) if face is not None]
+        faces = _faces(clip)
         values = {
             "q_score": quality_score(self._judge, each_second(clip)),
             "q_face": quality_score(self._judge, faces),
@@ -174,7 +171,7 @@ class QAlignScores:
 
 
 @dataclass(frozen=True, eq=False)
-class ClipIqa:
+class ClipIqa(Metric):
     """How good the frames and the faces look to CLIP, asked for good and bad photos.
 
     Attributes:
@@ -202,13 +199,8 @@ class ClipIqa:
     @property
     def settings(self) -> Mapping[str, Any]:
         """Which CLIP, and where faces are cut."""
-        from joyflash_cli.measures.scores import FACE_MARGIN
-
-        return {
-            "clip_sha256": file_sha256(_place("clip", self.directory) / "model.safetensors"),
-            "face_margin": FACE_MARGIN,
-            "points_sha256": asset_sha256(face_networks.ASSET),
-        }
+        weights = _place("clip", self.directory) / "model.safetensors"
+        return {"clip_sha256": file_sha256(weights), **_cut_faces()}
 
     def compute(self, clip: Clip) -> Measured:
         """One frame a second, and its face.
@@ -218,7 +210,7 @@ class ClipIqa:
         """
         from joyflash_cli.measures.scores import antonym_score
 
-        faces = [face for face in _faces(clip) if face is not None]
+        faces = _faces(clip)
         values = {
             "clip_iqa": antonym_score(*self._network, each_second(clip)),
             "clip_iqa_face": antonym_score(*self._network, faces),
@@ -232,8 +224,7 @@ class ClipIqa:
         return load_clip(_place("clip", self.directory))
 
 
-@dataclass(frozen=True)
-class PictureLook:
+class PictureLook(Metric):
     """What pixels alone say of the picture; no network judges it, and it is not Q_score."""
 
     name = "picture"
@@ -245,22 +236,11 @@ class PictureLook:
                 "1996), one frame a second", "fine texture counts as noise; it is not Q_score",
                 fixed(2), "low"),
     )  # fmt: skip
-    needs_download = False
-
-    def missing(self) -> str:
-        """Nothing."""
-        return ""
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """Where faces are cut, and how large they are made."""
-        from joyflash_cli.measures.scores import FACE_MARGIN
-
-        return {
-            "face_px": FACE_PX,
-            "face_margin": FACE_MARGIN,
-            "points_sha256": asset_sha256(face_networks.ASSET),
-        }
+        return {"face_px": FACE_PX, **_cut_faces()}
 
     def compute(self, clip: Clip) -> Measured:
         """One frame a second, and its face.
@@ -269,7 +249,7 @@ class PictureLook:
             JoyFlashError: If the video cannot be read.
         """
         noise = [noise_levels(frame) for frame in each_second(clip)]
-        clear = [clarity(face) for face in _faces(clip) if face is not None]
+        clear = [clarity(face) for face in _faces(clip)]
         values = {
             "face_clarity": float(np.mean(clear)) if clear else None,
             "noise_levels": float(np.mean(noise)),
@@ -289,10 +269,15 @@ def each_second(clip: Clip) -> Iterator[np.ndarray]:
         frame, following = following, next(frames, None)
 
 
-def _faces(clip: Clip) -> Iterator[np.ndarray | None]:
-    from joyflash_cli.measures.scores import face_crop
+def _cut_faces() -> dict[str, Any]:
+    """Settings of all that look at cut faces."""
+    return {"face_margin": FACE_MARGIN, "points_sha256": asset_sha256(face_points.ASSET)}
 
-    return (face_crop(frame) for frame in each_second(clip))
+
+def _faces(clip: Clip) -> list[np.ndarray]:
+    """The face on each of them that shows one."""
+    faces = (face_crop(frame) for frame in each_second(clip))
+    return [face for face in faces if face is not None]
 
 
 def _place(role: str, directory: Path | None) -> Path:

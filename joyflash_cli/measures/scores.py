@@ -29,9 +29,6 @@ Q_ALIGN_REVISION = "dcc603b95aa0ebd82afa696d4a1e20d11fc80ddb"
 ANTONYMS = ("Good photo.", "Bad photo.")
 """What CLIP-IQA asks, the good one first."""
 
-FACE_MARGIN = 1.3
-"""A face crop's side over the longer side of the outline of the face."""
-
 _IMAGE, _IMAGE_TOKEN = "<|image|>", -200
 _RESIZED_PX, _SEEN_PX = 256, 224
 _MEAN, _SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -100,24 +97,6 @@ def antonym_score(network: Any, tokenizer: Any, pictures: Iterable[np.ndarray]) 
         logits = network(pixel_values=seen, **words).logits_per_image
         scores.append(float(logits.softmax(-1)[0, 0]))
     return float(np.mean(scores)) if scores else None
-
-
-def face_crop(frame: np.ndarray) -> np.ndarray | None:
-    """The square around the largest face of a frame ``(H, W, 3)``; ``None`` without a face."""
-    from joyflash_cli.media.inputs.face_points import OUTLINE
-    from joyflash_cli.media.inputs.faces import find_faces
-
-    faces = find_faces(frame)
-    if not faces:
-        return None
-    outline = faces[0].points[OUTLINE]
-    low, high = outline.min(0), outline.max(0)
-    half = FACE_MARGIN * float((high - low).max()) / 2
-    x, y = ((low + high) / 2).tolist()
-    height, width = frame.shape[:2]
-    rows = slice(max(0, round(y - half)), min(height, round(y + half)))
-    columns = slice(max(0, round(x - half)), min(width, round(x + half)))
-    return frame[rows, columns]
 
 
 class QAlign:

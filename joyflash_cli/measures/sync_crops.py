@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from joyflash_cli.errors import DataError
-from joyflash_cli.measures.boxes import overlap_of
+from joyflash_cli.measures.film import batches
 from joyflash_cli.measures.syncnet import FACE_PX, FPS
 from joyflash_cli.media.inputs.face_points import OUTLINE
 from joyflash_cli.media.inputs.faces import MIN_CONFIDENCE, Face, read_points
@@ -51,6 +51,14 @@ class Track:
         return self.start + len(self.boxes)
 
 
+def overlap_of(one: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two boxes ``(4,)``: left, top, right, bottom."""
+    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
+    shared = float((high - low).clip(0).prod())
+    areas = float((one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod())
+    return shared / max(areas - shared, 1e-9)
+
+
 def face_boxes(frames: Iterable[np.ndarray]) -> np.ndarray:
     """The box of the face on every frame ``(F, 4)``, NaN where none is made out.
 
@@ -59,7 +67,7 @@ def face_boxes(frames: Iterable[np.ndarray]) -> np.ndarray:
     """
     boxes: list[np.ndarray] = []
     face: Face | None = None
-    for batch in _batches(frames):
+    for batch in batches(frames, _BATCH):
         while batch:
             found = read_points(batch, face)
             if not found:  # none on the first frame: look again a little later
@@ -163,17 +171,6 @@ def _box(face: Face) -> np.ndarray:
         return np.full(4, np.nan)
     outline = face.points[OUTLINE].astype(np.float64)
     return np.concatenate([outline.min(0), outline.max(0)])
-
-
-def _batches(frames: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    batch: list[np.ndarray] = []
-    for frame in frames:
-        batch.append(frame)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _tracks(boxes: np.ndarray) -> Iterator[Track]:

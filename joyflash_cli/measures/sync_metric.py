@@ -12,10 +12,10 @@ import numpy as np
 from joyflash_cli.errors import DataError
 from joyflash_cli.files import file_sha256
 from joyflash_cli.measures.clip import Clip
-from joyflash_cli.measures.metric import Measured
+from joyflash_cli.measures.metric import Measured, Metric
 from joyflash_cli.measures.network_weights import fetch_command, load_network, weights_path
 from joyflash_cli.measures.table import Measure, fixed
-from joyflash_cli.media.inputs import face_networks
+from joyflash_cli.media.inputs import face_points
 from joyflash_cli.small_networks import asset_sha256
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ MEASURES = (
 
 
 @dataclass(frozen=True, eq=False)
-class SyncMetric:
+class SyncMetric(Metric):
     """How well lips and sound agree for SyncNet.
 
     Attributes:
@@ -66,7 +66,7 @@ class SyncMetric:
         if s3fd.is_file():
             detector, sha256 = "S3FD", file_sha256(s3fd)
         else:
-            sha256 = asset_sha256(face_networks.ASSET)
+            sha256 = asset_sha256(face_points.ASSET)
         return {
             "syncnet_sha256": file_sha256(weights),
             "detector": detector,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from joyflash_cli.errors import DataError
-from joyflash_cli.measures.mfcc import NUM_COEFFICIENTS, SAMPLE_RATE_HZ, mfcc
+from joyflash_cli.measures.mfcc import SAMPLE_RATE_HZ, mfcc
 
 FPS = 25
 FACE_PX = 224
@@ -120,6 +120,7 @@ class SyncScore:
     offset_frames: int
 
 
+@torch.inference_mode()
 def sync_score(network: SyncNet, faces: Iterable[np.ndarray], waveform: np.ndarray) -> SyncScore:
     """Sync-C and Sync-D of a clip that is cut out already.
 
@@ -131,7 +132,8 @@ def sync_score(network: SyncNet, faces: Iterable[np.ndarray], waveform: np.ndarr
     Raises:
         DataError: When the clip is too short for one window.
     """
-    lips = _lip_features(network, faces)
+    runs = [network.lips(run) for run in _runs(faces)]
+    lips = torch.cat(runs) if runs else torch.zeros(0, FEATURES)
     num_frames = min(len(lips) + WINDOW_FRAMES - 1, len(waveform) // SAMPLES_PER_FRAME)
     # The published protocol leaves the last full window out.
     num_windows = num_frames - WINDOW_FRAMES
@@ -139,7 +141,10 @@ def sync_score(network: SyncNet, faces: Iterable[np.ndarray], waveform: np.ndarr
         raise DataError(
             f"{max(num_frames, 0)} frames with sound are too short for lips to be compared with it"
         )
-    sound = _sound_features(network, waveform, num_windows)
+    coefficients = torch.from_numpy(mfcc(waveform)).float().T
+    windows = coefficients.unfold(1, _WINDOW_STEPS, _STEPS_PER_FRAME).transpose(0, 1)
+    parts = windows[:num_windows].split(8 * _BATCH)
+    sound = torch.cat([network.sound(part) for part in parts])
     return score_of(shifted_distances(lips[:num_windows], sound).mean(0))
 
 
@@ -162,13 +167,6 @@ def score_of(mean_distances: Tensor) -> SyncScore:
     return SyncScore(float(confidence), float(least), MAX_SHIFT - int(place))
 
 
-@torch.inference_mode()
-def _lip_features(network: SyncNet, faces: Iterable[np.ndarray]) -> Tensor:
-    """Features ``(F - 4, 1024)``; none of fewer than 5 frames."""
-    found = [network.lips(run) for run in _runs(faces)]
-    return torch.cat(found) if found else torch.zeros(0, FEATURES)
-
-
 def _runs(faces: Iterable[np.ndarray]) -> Iterator[Tensor]:
     """Runs ``(n, 3, 224, 224)`` that share 4 frames, so that every window is in just one."""
     held: list[np.ndarray] = []
@@ -183,12 +181,3 @@ def _runs(faces: Iterable[np.ndarray]) -> Iterator[Tensor]:
 
 def _blue_first(faces: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(faces)[..., ::-1].copy()).permute(0, 3, 1, 2).float()
-
-
-@torch.inference_mode()
-def _sound_features(network: SyncNet, waveform: np.ndarray, num_windows: int) -> Tensor:
-    coefficients = torch.from_numpy(mfcc(waveform)).float().T
-    assert coefficients.shape[0] == NUM_COEFFICIENTS
-    windows = coefficients.unfold(1, _WINDOW_STEPS, _STEPS_PER_FRAME).transpose(0, 1)
-    parts = windows[:num_windows].split(8 * _BATCH)
-    return torch.cat([network.sound(part) for part in parts])

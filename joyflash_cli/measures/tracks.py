@@ -1,7 +1,7 @@
 """A few numbers for every frame of a video, and what changes slowly over them."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,27 +9,8 @@ from joyflash_cli.measures.identity import cosine
 from joyflash_cli.measures.quality import Box, frame_changes, mean_colour, sharpness
 
 if TYPE_CHECKING:
+    from joyflash_cli.measures.film import FilmReading
     from joyflash_cli.measures.reader import Readers
-
-
-class Drifting(Protocol):
-    """What drift is read from: one number or vector per frame."""
-
-    @property
-    def colour(self) -> np.ndarray:
-        """Mean colour in 0..255, ``(F, 3)``."""
-
-    @property
-    def sharpness(self) -> np.ndarray:
-        """Mean gradient magnitude in the face, ``(F,)``."""
-
-    @property
-    def identity(self) -> np.ndarray:
-        """Identity embeddings, ``(F, D)``."""
-
-    @property
-    def fps(self) -> float:
-        """Frames per second."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,11 +100,11 @@ def window_frames(horizon_s: float, fps: float) -> int:
     return max(1, round(min(WINDOW_S, horizon_s / 2) * fps))
 
 
-def drift_at(tracks: Drifting, horizon_s: float) -> dict[str, float]:
+def drift_at(tracks: "FrameTracks | FilmReading", horizon_s: float) -> dict[str, float]:
     """Drift of the ten seconds that end at ``horizon_s`` relative to the first ten.
 
     Returns:
-        ``colour``, ``sharpness`` and ``identity`` as ``measures.table.DRIFT`` says.
+        ``colour``, ``sharpness`` and ``identity`` as docs/measurements.md says.
 
     Raises:
         ValueError: If the stream ends before the horizon.

@@ -90,24 +90,22 @@ def tables(summary: Mapping[str, Any], measures: Sequence[Measure]) -> list[tupl
 
 def _grid(groups: Mapping[str, Group], measures: Sequence[Measure]) -> Cells:
     """A row a figure that any group has, a column a group."""
-    heads = [["", *groups], ["clips", *(_count(group) for group in groups.values())]]
+    heads = [["", *groups], ["clips"]]
+    for group in groups.values():
+        failed = f" ({group['failed']} failed)" if group["failed"] else ""
+        heads[1].append(f"{group['clips']}{failed}")
     shown = [
         measure
         for measure in measures
         if any(group["metrics"][measure.name]["clips"] for group in groups.values())
     ]
     return heads + [
-        [_named(measure), *(_cell(measure, group) for group in groups.values())]
+        [
+            f"{measure.head} ({measure.unit})" if measure.unit else measure.head,
+            *(_cell(measure, group) for group in groups.values()),
+        ]
         for measure in shown
     ]
-
-
-def _count(group: Group) -> str:
-    return f"{group['clips']}" + (f" ({group['failed']} failed)" if group["failed"] else "")
-
-
-def _named(measure: Measure) -> str:
-    return f"{measure.head} ({measure.unit})" if measure.unit else measure.head
 
 
 def _cell(measure: Measure, group: Group) -> str:
@@ -170,9 +168,6 @@ def _aligned(cells: Cells) -> str:
 
 
 def _piped(cells: Cells) -> str:
-    head, *rows = ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in cells]
+    escaped = [[cell.replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in cells]
+    head, *rows = ["| " + " | ".join(row) + " |" for row in escaped]
     return "\n".join([head, "|---" * len(cells[0]) + "|", *rows])
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("<", "&lt;")

@@ -182,7 +182,12 @@ class KeptClip:
             OutputError: If it cannot be written.
         """
         names = {measure.name for measure in metric.measures}
-        values = {name: _rounded(found.values.get(name)) for name in names}
+        values = {}
+        for name in names:
+            value = found.values.get(name)
+            if value is not None and not abs(value) < float("inf"):
+                value = None  # what is not finite is not a figure
+            values[name] = float(f"{value:.6g}") if isinstance(value, float) else value
         reasons = {name: why for name, why in found.reasons.items() if values.get(name) is None}
         self.measured[metric.name] = Measured(values, reasons)
         settings = self._settings[metric.name]
@@ -211,13 +216,6 @@ def write_text(path: Path, text: str) -> None:
         write_whole(path, text)
     except OSError as error:
         raise cannot_write(path, error, hint=OTHER_FOLDER) from error
-
-
-def _rounded(value: float | int | None) -> float | int | None:
-    """Six digits; what is not finite is not a figure."""
-    if value is None or not abs(value) < float("inf"):
-        return None
-    return value if isinstance(value, int) else float(f"{value:.6g}")
 
 
 def write_results(folder: Path, summary: Mapping[str, Any], page: str) -> None:

@@ -220,7 +220,7 @@ def plot(*layers: str, label: str) -> str:
 def line(values: np.ndarray, scale: Range, *, style: str) -> str:
     """A curve over the whole width."""
     drawn = shortened(values)
-    return _path(_points(_times(len(drawn)), scale.y(drawn)), style)
+    return f'<path class="{style}" d="M{_points(_times(len(drawn)), scale.y(drawn))}"/>'
 
 
 def area(low: np.ndarray, high: np.ndarray, scale: Range, *, style: str) -> str:
@@ -282,7 +282,3 @@ def _times(count: int) -> np.ndarray:
 
 def _points(x: np.ndarray, y: np.ndarray) -> str:
     return "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, y, strict=True))
-
-
-def _path(points: str, style: str) -> str:
-    return f'<path class="{style}" d="M{points}"/>'

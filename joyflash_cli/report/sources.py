@@ -1,7 +1,7 @@
 """Which clips a folder holds: videos, the records beside them, and the rows of a batch."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -82,14 +82,21 @@ def find_clips(folder: Path) -> tuple[ClipSource, ...]:
         raise DataError(
             f"{folder} is not a folder", hint="give a folder of videos", code="E-REPORT"
         )
-    videos = {path.resolve(): path for path in _videos(folder)}
+    videos = {}
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+            videos[path.resolve()] = path
     clips = []
     for name, row in _rows(folder / RESULTS_FILE).items():
-        path = _row_video(folder, row)
-        known = videos.pop(path.resolve(), None) if path is not None else None
+        output = _row_video(folder, row)
+        known = None if output is None else videos.pop(output.resolve(), None)
         clip = _clip(name, known, row)
         clips.append(replace(clip, traces=_traces(folder, row)) if clip.failed else clip)
-    clips += [_clip(_name(path, folder), path, {}) for path in sorted(videos.values())]
+    clips += [
+        _clip(str(path.relative_to(folder).with_suffix("")), path, {})
+        for path in sorted(videos.values())
+    ]
     if not clips:
         raise DataError(
             f"{folder} holds no video ({', '.join(VIDEO_SUFFIXES)}) and no {RESULTS_FILE}",
@@ -118,17 +125,6 @@ def _traces(folder: Path, row: Mapping[str, Any]) -> tuple[tuple[str, Path], ...
         for text, path in found
         if path.resolve().is_relative_to(home) and path.is_file() and path.stat().st_size
     )
-
-
-def _videos(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
-            yield path
-
-
-def _name(path: Path, folder: Path) -> str:
-    return str(path.relative_to(folder).with_suffix(""))
 
 
 def _clip(name: str, video: Path | None, row: Mapping[str, Any]) -> ClipSource:

@@ -94,15 +94,20 @@ def clip_view(reading: ClipReading, *, anchor: str, page: Path, detailed: bool) 
         problem=reading.problem or source.error_text,
         code=source.error_code or ("E-VIDEO" if reading.problem and source.video else ""),
         cells=tuple(
-            {"text": column.text(figures), "order": _order(figures.get(column.name))}
+            {"text": column.text(figures), "order": "" if value is None else f"{value:.9g}"}
             for column in PAGE
+            for value in [figures.get(column.name)]
         ),
         figures=figures,
         record=record,
         video=video,
         links=_links(reading, page),
         detailed=detailed,
-        moments=_moments(reading) if detailed else (),
+        moments=tuple(
+            {"data": _jpeg(picture), "text": seconds(at_s)}
+            for picture, at_s in zip(reading.moments, reading.moment_s, strict=False)
+            if detailed
+        ),
         crops=_crops(reading) if detailed else (),
         charts=tuple(clip_charts(reading, figures)) if detailed else (),
         missing=tuple((reading.not_measured or {}).items()),
@@ -129,10 +134,6 @@ def data_address(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _order(value: Any) -> str:
-    return "" if value is None else f"{value:.9g}"
-
-
 def _address(path: Path, page: Path) -> str:
     """Where a file lies seen from the page, as an address: no name can become markup or script."""
     relative = os.path.relpath(path.resolve(), page.resolve().parent)
@@ -140,26 +141,14 @@ def _address(path: Path, page: Path) -> str:
     return "./" + quote(Path(relative).as_posix())
 
 
-def _link(text: str, path: Path, page: Path) -> Entry:
-    return {"text": text, "address": _address(path, page)}
-
-
 def _links(reading: ClipReading, page: Path) -> tuple[Entry, ...]:
-    video = reading.source.video
-    links = []
+    video, found = reading.source.video, []
     if video is not None:
-        links.append(_link("video", video, page))
+        found.append(("video", video))
         if sidecar_path(video).is_file():
-            links.append(_link("record", sidecar_path(video), page))
-    links += [_link(text, path, page) for text, path in reading.source.traces]
-    return tuple(links)
-
-
-def _moments(reading: ClipReading) -> tuple[Entry, ...]:
-    return tuple(
-        {"data": _jpeg(picture), "text": seconds(at_s)}
-        for picture, at_s in zip(reading.moments, reading.moment_s, strict=False)
-    )
+            found.append(("record", sidecar_path(video)))
+    found += reading.source.traces
+    return tuple({"text": text, "address": _address(path, page)} for text, path in found)
 
 
 def _crops(reading: ClipReading) -> tuple[Entry, ...]:
@@ -195,13 +184,9 @@ def summarise(clips: Sequence[ClipView]) -> dict[str, Any]:
     """Counts and medians of a folder as JSON; ``None`` where nothing was measured."""
     states = Counter(clip.status for clip in clips)
     codes = Counter(clip.code for clip in clips if clip.status == "failed")
-    work = _known(clips, "wall_s")
-    gpu = [
-        clip.record["wall_s"]
-        for clip in clips
-        if str(clip.record.get("device", "")).startswith("cuda")
-        and isinstance(clip.record.get("wall_s"), int | float)
-    ]
+    timed = [clip.record for clip in clips if isinstance(clip.record.get("wall_s"), int | float)]
+    work = [float(record["wall_s"]) for record in timed]
+    gpu = [r["wall_s"] for r in timed if str(r.get("device", "")).startswith("cuda")]
     return {
         "clips": len(clips),
         "states": dict(states),
@@ -259,11 +244,6 @@ def cards(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
         value = f"{number(summary['colour_change_most'])} ΔE"
         found.append(("Colour drift", value, "most of all clips"))
     return found
-
-
-def _known(clips: Sequence[ClipView], name: str) -> list[float]:
-    values = [clip.record.get(name) for clip in clips]
-    return [float(value) for value in values if isinstance(value, int | float)]
 
 
 def _figures(clips: Sequence[ClipView], name: str) -> list[float]:

@@ -52,7 +52,9 @@ def write_report(
         OutputError: If the page cannot be written, or another file has its name.
     """
     judged = read_judged(folder)
-    sources = find_clips(folder) if judged is None or not _is_results(folder) else ()
+    # A folder that holds the results of a judging: the videos may lie anywhere.
+    is_results = judged is not None and (folder / RESULTS_FILE).is_file()
+    sources = () if is_results else find_clips(folder)
     page = output if output is not None else folder / PAGE_NAME
     check_page(page, overwrite=overwrite)
     clips = _view_clips(sources, page, details=details, progress=progress)
@@ -68,11 +70,6 @@ def write_report(
     _write(page, "report.html", context)
     written = {"page": str(page), "summary": summary, "clips": _as_json(clips)}
     return written if judged is None else written | {"judged": judged.summary}
-
-
-def _is_results(folder: Path) -> bool:
-    """Whether a folder holds the results of a judging; the videos may lie anywhere."""
-    return (folder / RESULTS_FILE).is_file()
 
 
 def write_comparison(
@@ -211,14 +208,6 @@ def _comparison_table(pairs: Sequence[tuple[ClipView, ClipView]]) -> list[dict[s
 
 def _write(page: Path, template: str, context: Mapping[str, Any]) -> None:
     """Renders a template and gives it its name when it is whole."""
-    text = _render(template, context)
-    try:
-        write_whole(page, text)
-    except OSError as error:
-        raise cannot_write(page, error, hint=f"{room_hint(error)}; -o chooses the place") from error
-
-
-def _render(template: str, context: Mapping[str, Any]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -231,7 +220,7 @@ def _render(template: str, context: Mapping[str, Any]) -> str:
     environment.globals["gain"] = gain
     script = (TEMPLATES / "table.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    return environment.get_template(template).render(
+    text = environment.get_template(template).render(
         **context,
         columns=PAGE,
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
@@ -241,3 +230,7 @@ def _render(template: str, context: Mapping[str, Any]) -> str:
         version=__version__,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+    try:
+        write_whole(page, text)
+    except OSError as error:
+        raise cannot_write(page, error, hint=f"{room_hint(error)}; -o chooses the place") from error

@@ -14,7 +14,7 @@ from joyflash_cli.measures.film_figures import (
     figures_of,
     mismatched_curve,
 )
-from joyflash_cli.measures.table import FILM
+from joyflash_cli.studio.evaluation.figure_tables import FILM
 
 
 def reading(seed: int = 0, *, num_frames: int = 75, fps: float = 25.0) -> FilmReading:

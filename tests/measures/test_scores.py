@@ -9,7 +9,7 @@ from PIL import Image
 
 from joyflash_cli.encoders.judges import load_clip, load_dinov2
 from joyflash_cli.measures.clip import Clip, VideoRow
-from joyflash_cli.measures.picture_look import clarity, noise_levels
+from joyflash_cli.measures.picture_look import clarity, face_crop, noise_levels
 from joyflash_cli.measures.reader import IdentityNet, MouthReader, Readers
 from joyflash_cli.measures.score_metrics import (
     ClipIqa,
@@ -26,7 +26,6 @@ from joyflash_cli.measures.scores import (
     antonym_score,
     class_tokens,
     consistency,
-    face_crop,
     quality_score,
     similarity_to,
     word_scores,

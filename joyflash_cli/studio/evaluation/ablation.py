@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from joyflash_cli.errors import UsageError
-from joyflash_cli.measures.table import DRIFT, HELD_OUT, Measure
+from joyflash_cli.measures.table import Measure
+from joyflash_cli.studio.evaluation.figure_tables import DRIFT, HELD_OUT
 
 TABLES = (2, 3, 4)
 FULL = "Our full"

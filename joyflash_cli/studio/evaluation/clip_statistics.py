@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from joyflash_cli.measures import identity, sync
-from joyflash_cli.measures.tracks import Drifting, drift_at
+from joyflash_cli.measures.tracks import FrameTracks, drift_at
 
 
 def other_people_similarity(references: np.ndarray) -> float:
@@ -104,7 +104,7 @@ def still_background(frames: np.ndarray, *, tolerance: float = 1.0) -> np.ndarra
     return frames.astype(np.float32).std(0).max(-1) <= tolerance
 
 
-def drift_table(tracks: Drifting, horizons_s: Sequence[float]) -> dict[str, dict[str, float]]:
+def drift_table(tracks: FrameTracks, horizons_s: Sequence[float]) -> dict[str, dict[str, float]]:
     """``drift_at`` of every horizon that the stream reaches, keyed by whole seconds."""
     reached = len(tracks.sharpness) / tracks.fps
     return {
