@@ -234,12 +234,12 @@ def test_a_checkpoint_may_bring_the_embedding_of_its_default_prompt_alone(
 def convert_with_embedding(source, embedding, folder, monkeypatch):
     """A conversion whose sources hold a prompt embedding and no text encoder."""
     from joyflash_cli.weights import convert
-    from joyflash_cli.weights.sources import ProfileSources, find_sources
+    from joyflash_cli.weights.sources import find_sources
 
-    found = dict(find_sources(AVATARFORCING, source).files)
+    found = find_sources(AVATARFORCING, source)
     del found["text_encoder"]
     found["prompt_embedding"] = (embedding,)
-    monkeypatch.setattr(convert, "find_sources", lambda *_: ProfileSources(found))
+    monkeypatch.setattr(convert, "find_sources", lambda *_: found)
     return convert_weights(AVATARFORCING, source=source, out_dir=folder / "again")
 
 

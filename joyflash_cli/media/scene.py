@@ -59,7 +59,13 @@ class FrameOptions:
         if frame not in (PICTURE, FACE):
             raise _refused(f"the frame {frame!r:.80} is not known", f"use {PICTURE} or {FACE}")
         if frame == FACE:
-            return self._as_face()
+            if self.max_size_px is not None:
+                raise _refused("--max-size is for --frame picture", "use --size 256 or 512")
+            side = FACE_SIZES_PX[0] if self.size_px is None else self.size_px
+            if side not in FACE_SIZES_PX:
+                known = " or ".join(str(known) for known in FACE_SIZES_PX)
+                raise _refused(f"a face of {side} px is not possible", f"use --size {known}")
+            return FrameOptions(FACE, side, None)
         if self.size_px is not None:
             raise _refused("--size is for --frame face", "use --max-size N, or add --frame face")
         longest = MAX_SIZE_PX if self.max_size_px is None else self.max_size_px
@@ -69,15 +75,6 @@ class FrameOptions:
                 f"{MIN_MAX_SIZE_PX} to {MAX_MAX_SIZE_PX} are",
             )
         return FrameOptions(PICTURE, None, longest)
-
-    def _as_face(self) -> FrameOptions:
-        if self.max_size_px is not None:
-            raise _refused("--max-size is for --frame picture", "use --size 256 or 512")
-        side = FACE_SIZES_PX[0] if self.size_px is None else self.size_px
-        if side not in FACE_SIZES_PX:
-            known = " or ".join(str(known) for known in FACE_SIZES_PX)
-            raise _refused(f"a face of {side} px is not possible", f"use --size {known}")
-        return FrameOptions(FACE, side, None)
 
     def to_dict(self) -> dict[str, Any]:
         """What was chosen, for a record."""

@@ -44,7 +44,7 @@ from joyflash_cli.weights.convert_write import (
 from joyflash_cli.weights.manifest import find_profile
 from joyflash_cli.weights.prompt_cache import read_embedding
 from joyflash_cli.weights.publishing import published_directory
-from joyflash_cli.weights.sources import ProfileSources, find_sources
+from joyflash_cli.weights.sources import find_sources, weight_files
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -90,10 +90,10 @@ def convert_weights(
     check_room(out_dir, parts)
     with published_directory(out_dir, overwrite=overwrite) as staging:
         write_parts(staging, parts, on_progress)
-        for path in sources.get("tokenizer"):
+        for path in sources.get("tokenizer", ()):
             if path.name == TOKENIZER_FILE:
                 shutil.copyfile(path, staging / TOKENIZER_FILE)
-        for path in sources.get("prompt_embedding"):
+        for path in sources.get("prompt_embedding", ()):
             shutil.copyfile(path, staging / "prompt_embedding.safetensors")
         (staging / "checkpoint.json").write_text(json.dumps(description, indent=1) + "\n")
     return out_dir
@@ -118,15 +118,15 @@ def read_template(profile_name: str) -> dict[str, Any]:
 def _plan(
     profile_name: str,
     template: Mapping[str, Any],
-    sources: ProfileSources,
+    sources: Mapping[str, tuple[Path, ...]],
     dtype: torch.dtype,
     generator: Generator,
 ) -> tuple[list[Part], dict[str, Any]]:
     """Every part that the sources give, and the description of the result."""
-    paths = sources.weights("transformer")
-    adapter = read_adapter(sources.get("adapter"))
+    paths = weight_files(sources, "transformer")
+    adapter = read_adapter(sources.get("adapter", ()))
     source, config, outputs = plan_transformer(
-        paths, template, generator, adapter=adapter, projector=sources.weights("projector")
+        paths, template, generator, adapter=adapter, projector=weight_files(sources, "projector")
     )
     parts = [Part("transformer", source, PartPlan(to_dict(config), outputs), dtype)]
     parts += _plan_encoders(template, sources, dtype)
@@ -144,7 +144,7 @@ def _plan(
     for section in ("sampler", "framing"):
         if section in template:
             description[section] = template[section]
-    embedding = sources.get("prompt_embedding")
+    embedding = sources.get("prompt_embedding", ())
     if embedding:
         # Copied as it is: its own header says which prompt and which encoder it belongs to.
         stated = read_embedding(embedding[0])
@@ -158,7 +158,7 @@ def _plan(
 
 
 def _plan_encoders(
-    template: Mapping[str, Any], sources: ProfileSources, dtype: torch.dtype
+    template: Mapping[str, Any], sources: Mapping[str, tuple[Path, ...]], dtype: torch.dtype
 ) -> Iterator[Part]:
     """The parts beside the transformer that the profile has and the sources give."""
     options = template.get("front_end", {}).get("options", {})
@@ -176,9 +176,9 @@ def _plan_encoders(
         "fast_codec": ("fast_codec", lambda s, _: _plan_fast_codec(s, is_usual)),
     }
     for role, (part, planner) in planners.items():
-        if not sources.has(role):
+        paths = weight_files(sources, role)
+        if not paths:
             continue
-        paths = sources.weights(role)
         source = TensorSource(paths)
         if role != "text_encoder":
             refuse_quantised(source.shapes, role.replace("_", " "))

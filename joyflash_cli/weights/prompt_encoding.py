@@ -33,11 +33,11 @@ def encode_prompt(
     from joyflash_cli.encoders.text import TextEncoder, clean_prompt, text_encoder_module
     from joyflash_cli.weights.convert_encoders import fingerprint, plan_text_encoder
     from joyflash_cli.weights.convert_sources import TensorSource, read_stated_config
-    from joyflash_cli.weights.sources import find_sources
+    from joyflash_cli.weights.sources import find_sources, weight_files
 
     roles = ("text_encoder", "tokenizer")
     found = find_sources(profile_name, source, roles=roles, needed=("text_encoder",))
-    paths = found.weights("text_encoder")
+    paths = weight_files(found, "text_encoder")
     weights = TensorSource(paths)
     plan = plan_text_encoder(weights.shapes, read_stated_config(paths[0]))
     with torch.device("meta"):
@@ -47,7 +47,7 @@ def encode_prompt(
             value = output.build(*(read(name) for name in output.sources))
             value = value.to(torch.device(device), torch.bfloat16)
             module.load_state_dict({output.name: value}, strict=False, assign=True)
-        encoder = TextEncoder(module, _tokenizer(profile_name, found.get("tokenizer")))
+        encoder = TextEncoder(module, _tokenizer(profile_name, found.get("tokenizer", ())))
         states = encoder.encode(prompt).cpu()
         del encoder, module
     return PromptEmbedding(states, clean_prompt(prompt), fingerprint(weights, plan.outputs))

@@ -4,7 +4,6 @@ They were downloaded, or a conversion is given a directory of them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from joyflash_cli.errors import CheckpointError, UsageError
@@ -82,27 +81,9 @@ def local_sources(name: str, roles: Sequence[str]) -> dict[str, tuple[Path, ...]
     return found
 
 
-@dataclass(frozen=True)
-class ProfileSources:
-    """Files of a profile by role.
-
-    Attributes:
-        files: Role to files, in the order of the manifest.
-    """
-
-    files: Mapping[str, tuple[Path, ...]]
-
-    def get(self, role: str) -> tuple[Path, ...]:
-        """All files of a role; empty when it has none."""
-        return self.files.get(role, ())
-
-    def has(self, role: str) -> bool:
-        """Whether there are weights for the role."""
-        return bool(self.weights(role))
-
-    def weights(self, role: str) -> tuple[Path, ...]:
-        """The weight files of a role: its shards, without configurations."""
-        return tuple(path for path in self.get(role) if path.suffix != ".json")
+def weight_files(sources: Mapping[str, tuple[Path, ...]], role: str) -> tuple[Path, ...]:
+    """The shards of a role, without configurations; empty where it has none."""
+    return tuple(path for path in sources.get(role, ()) if path.suffix != ".json")
 
 
 def find_sources(
@@ -111,8 +92,8 @@ def find_sources(
     *,
     roles: Sequence[str] = (),
     needed: Sequence[str] = NEEDED_ROLES,
-) -> ProfileSources:
-    """Every file that is there, with an error for what a checkpoint cannot do without.
+) -> dict[str, tuple[Path, ...]]:
+    """Every file that is there by role, with an error for what cannot be done without.
 
     In a directory of the user a file is looked for under its path in the repository, with and
     without the repository's own name in front, and under its bare name. A folder named as a role
@@ -164,7 +145,7 @@ def find_sources(
             hint=fetch_command(profile_name, profile, roles=roles or absent),
             code="E-CHECKPOINT-MISSING",
         )
-    return ProfileSources(found)
+    return found
 
 
 def fetch_command(name: str, profile: WeightProfile, *, roles: Sequence[str] = ()) -> str:

@@ -60,7 +60,14 @@ class Declared:
             return True
         if self.num_bytes is not None and num_bytes < self.num_bytes:
             return True
-        return self.marks_end and not _ogg_has_ended(tail)
+        if not self.marks_end:
+            return False
+        # Whether the last page is whole, and marked as the last of its stream.
+        at = tail.rfind(b"OggS")
+        page = tail[at:] if at >= 0 else b""
+        if len(page) < 27 or len(page) < 27 + page[26] or not page[5] & _OGG_LAST_PAGE:
+            return True
+        return len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
 def read_declared(container: Any, stream: Any, head: bytes) -> Declared:
@@ -160,17 +167,6 @@ def _stated_bytes(head: bytes) -> int | None:
     return None
 
 
-def _ogg_has_ended(tail: bytes) -> bool:
-    """Whether the last page is whole, and marked as the last of its stream."""
-    at = tail.rfind(b"OggS")
-    page = tail[at:] if at >= 0 else b""
-    if len(page) < 27 or len(page) < 27 + page[26]:
-        return False
-    return bool(page[5] & _OGG_LAST_PAGE) and len(page) >= 27 + page[26] + sum(
-        page[27 : 27 + page[26]]
-    )
-
-
 _PADDED_CODECS = {
     "mov,mp4,m4a,3gp,3g2,mj2": ("aac", "mp3", "mp3float", "opus", "libopus"),
     "matroska,webm": ("aac",),
@@ -227,7 +223,10 @@ class SoundPadding:
                 return part[:0]
         self._held.append(part)
         self._num_held += len(part)
-        surplus = self._num_passed + self._num_held - self._num_declared()
+        end_s = self._end_s if self._declared_s is None else min(self._end_s, self._declared_s)
+        start_s = max(self._first_s or Fraction(0), Fraction(0))
+        num_declared = round((end_s - start_s) * self._rate_hz) - len(self._before)
+        surplus = self._num_passed + self._num_held - num_declared
         if surplus > _MAX_PADDING_S * self._rate_hz:
             self._applies, surplus = False, 0
         return self._take(self._num_held - max(0, surplus))
@@ -243,13 +242,6 @@ class SoundPadding:
         # Times are rounded to ticks; what is less than one is no padding.
         rounded = self._num_held <= self._tick * self._rate_hz and not self._is_mp4
         return self._take(self._num_held) if rounded else None
-
-    def _num_declared(self) -> int:
-        """Samples up to the end of the last packet."""
-        end_s = self._end_s if self._declared_s is None else min(self._end_s, self._declared_s)
-        start_s = max(self._first_s or Fraction(0), Fraction(0))
-        before = 0 if self._before is None else len(self._before)
-        return round((end_s - start_s) * self._rate_hz) - before
 
     def _take(self, count: int) -> np.ndarray:
         held = np.concatenate(self._held)

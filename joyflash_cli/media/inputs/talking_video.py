@@ -43,11 +43,7 @@ def read_facts(video: Path) -> VideoFacts:
 
     try:
         with _opened(video) as container:
-            if not container.streams.video:
-                raise DataError(
-                    f"{video.name} holds no pictures.", hint="take it out of the folder"
-                )
-            track = container.streams.video[0]
+            track = _pictures(container, video.name)
             rate = track.average_rate or track.guessed_rate
             if not rate:
                 raise DataError(f"{video.name} does not say how many frames a second has")
@@ -100,7 +96,13 @@ def read_talking_video(
     name = name or (str(video) if isinstance(video, Path) else "a clip")
     try:
         with _opened(video) as container:
-            start_s, delay_s = _start_times(container, name, has_sound=sound is not None)
+            start_s = _start_s(_pictures(container, name))
+            delay_s = 0.0
+            if sound is None:
+                if not container.streams.audio:
+                    hint = "put a sound file of the same name beside it"
+                    raise DataError(f"{name} holds no sound.", hint=hint)
+                delay_s = _start_s(container.streams.audio[0]) - start_s
         if not isinstance(video, Path):
             video.seek(0)
         waveform = to_model_waveform(read_audio(video if sound is None else sound))
@@ -121,18 +123,11 @@ def _opened(video: Path | BinaryIO) -> Any:
     return open_container(source, also=_FILM_CONTAINERS)
 
 
-def _start_times(container: Any, name: str, *, has_sound: bool) -> tuple[float, float]:
-    """Seconds at which the picture begins, and by how much later the sound does."""
+def _pictures(container: Any, name: str) -> Any:
+    """The track of pictures."""
     if not container.streams.video:
         raise DataError(f"{name} holds no pictures.", hint="take it out of the folder")
-    picture_s = _start_s(container.streams.video[0])
-    if has_sound:
-        return picture_s, 0.0
-    if not container.streams.audio:
-        raise DataError(
-            f"{name} holds no sound.", hint="put a sound file of the same name beside it"
-        )
-    return picture_s, _start_s(container.streams.audio[0]) - picture_s
+    return container.streams.video[0]
 
 
 def _start_s(stream: Any) -> float:
@@ -168,11 +163,10 @@ def steady_frames(
     num_given = 0
     try:
         with _opened(video) as container:
-            if not container.streams.video:
-                raise DataError(f"{name} holds no pictures.", hint="take it out of the folder")
+            track = _pictures(container, name)
             if start_s is None:
-                start_s = _start_s(container.streams.video[0])
-            for frame in container.decode(video=0):
+                start_s = _start_s(track)
+            for frame in container.decode(track):
                 due_s = 0.0 if frame.pts is None else float(frame.pts * frame.time_base) - start_s
                 while shown is not None and num_given / fps < due_s - tolerance_s:
                     fitted = fit(_upright(shown)) if fitted is None else fitted

@@ -186,15 +186,10 @@ def sizes_are_right(file: BinaryIO, header: WavHeader) -> bool:
     # Some programs forget the byte that fills up an odd size.
     right = end in (length, length + 1) or (end < length and is_tagged)
     right = right and any(
-        _chunks_end_at(file, behind + pad, end) for pad in (0, _pad(header.data_bytes))
+        _chunks_end_at(file, behind + pad, end) for pad in (0, header.data_bytes % 2)
     )
     file.seek(here)
     return right
-
-
-def _pad(size: int) -> int:
-    """Bytes that fill up a chunk to an even size."""
-    return size % 2
 
 
 def _chunks_end_at(file: BinaryIO, at: int, end: int) -> bool:
@@ -206,7 +201,7 @@ def _chunks_end_at(file: BinaryIO, at: int, end: int) -> bool:
         if len(head) < 8:
             return False
         size = int.from_bytes(head[4:], "little")
-        at += 8 + size + _pad(size)
+        at += 8 + size + size % 2
     return False
 
 
@@ -269,7 +264,7 @@ def _what_follows(feed: ByteFeed, header: WavHeader, name: str) -> tuple[bool, i
         size = int.from_bytes(head[4:8], "little")
         if head[:4] == b"data":
             return False, _believable(size)
-        feed.skip(size + _pad(size))
+        feed.skip(size + size % 2)
     return False, None
 
 

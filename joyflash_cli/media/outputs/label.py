@@ -103,21 +103,15 @@ def _quietest_corner(
     def cost(place: tuple[int, int]) -> float:
         top, left = place
         cut = picture[top : top + shape[0], left : left + shape[1]]
-        unrest = float(cut.mean(axis=-1).std()) / 255
-        return round(unrest, 1) + _covered((left, top, left + shape[1], top + shape[0]), face)
+        unrest, covered = float(cut.mean(axis=-1).std()) / 255, 0.0
+        if face is not None:
+            shared_width = min(left + shape[1], face[2]) - max(left, face[0])
+            shared_height = min(top + shape[0], face[3]) - max(top, face[1])
+            covered = max(shared_width, 0.0) * max(shared_height, 0.0) / (shape[0] * shape[1])
+        return round(unrest, 1) + round(covered, 1)
 
     top, left = min(itertools.product(rows, columns), key=cost)
     return left, top, left + shape[1], top + shape[0]
-
-
-def _covered(box: Box, face: Box | None) -> float:
-    """Which share of a box is the face's."""
-    if face is None:
-        return 0.0
-    width = min(box[2], face[2]) - max(box[0], face[0])
-    height = min(box[3], face[3]) - max(box[1], face[1])
-    area = (box[2] - box[0]) * (box[3] - box[1])
-    return round(max(width, 0.0) * max(height, 0.0) / area, 1)
 
 
 def _font_for(text: str) -> str:

@@ -34,7 +34,7 @@ from joyflash_cli.weights.convert_write import (
 )
 from joyflash_cli.weights.manifest import find_profile
 from joyflash_cli.weights.publishing import published_directory
-from joyflash_cli.weights.sources import find_sources
+from joyflash_cli.weights.sources import find_sources, weight_files
 
 DESCRIPTION = "transformer.json"
 """What the weights are: sizes, base, licence and the seed of what is fresh."""
@@ -85,9 +85,9 @@ def convert_start(
     present = find_profile(profile_name).roles
     roles = tuple(role for role in ("transformer", "adapter") if role in present)
     sources = find_sources(profile_name, source, roles=roles)
-    adapter = read_adapter(sources.get("adapter"))
+    adapter = read_adapter(sources.get("adapter", ()))
     weights, base, outputs = plan_transformer(
-        sources.weights("transformer"), template, adapter=adapter
+        weight_files(sources, "transformer"), template, adapter=adapter
     )
     network = _network_of_size(profile_name, base, networks)
     plan = PartPlan(to_dict(network), _widened(outputs, base, network, seed))
