@@ -141,10 +141,7 @@ def sync_score(network: SyncNet, faces: Iterable[np.ndarray], waveform: np.ndarr
         raise DataError(
             f"{max(num_frames, 0)} frames with sound are too short for lips to be compared with it"
         )
-    coefficients = torch.from_numpy(mfcc(waveform)).float().T
-    windows = coefficients.unfold(1, _WINDOW_STEPS, _STEPS_PER_FRAME).transpose(0, 1)
-    parts = windows[:num_windows].split(8 * _BATCH)
-    sound = torch.cat([network.sound(part) for part in parts])
+    sound = _sound_features(network, waveform, num_windows)
     return score_of(shifted_distances(lips[:num_windows], sound).mean(0))
 
 
@@ -181,3 +178,10 @@ def _runs(faces: Iterable[np.ndarray]) -> Iterator[Tensor]:
 
 def _blue_first(faces: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(faces)[..., ::-1].copy()).permute(0, 3, 1, 2).float()
+
+
+def _sound_features(network: SyncNet, waveform: np.ndarray, num_windows: int) -> Tensor:
+    coefficients = torch.from_numpy(mfcc(waveform)).float().T
+    windows = coefficients.unfold(1, _WINDOW_STEPS, _STEPS_PER_FRAME).transpose(0, 1)
+    parts = windows[:num_windows].split(8 * _BATCH)
+    return torch.cat([network.sound(part) for part in parts])
