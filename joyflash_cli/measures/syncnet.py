@@ -180,6 +180,7 @@ def _blue_first(faces: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(faces)[..., ::-1].copy()).permute(0, 3, 1, 2).float()
 
 
+@torch.inference_mode()
 def _sound_features(network: SyncNet, waveform: np.ndarray, num_windows: int) -> Tensor:
     coefficients = torch.from_numpy(mfcc(waveform)).float().T
     windows = coefficients.unfold(1, _WINDOW_STEPS, _STEPS_PER_FRAME).transpose(0, 1)
