@@ -11,8 +11,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# Two workers, each with whole files: what a file's tests share is built once.
-PYTEST_ARGS ?= --numprocesses 2 --dist loadfile
+# Two workers, each with whole files: what a file's tests share is built once. In the order of their
+# names: else the files of one long test come last, and one worker waits for the other.
+PYTEST_ARGS ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Stamps: a second call installs again only when what it depends on has changed. An editable
 # development install always runs the sources as they are, so `demo` uses it where there is one.

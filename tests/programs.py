@@ -169,7 +169,8 @@ def _serve(channel: socket.socket) -> None:
 
 def _import_everything() -> None:
     import av  # noqa: F401
-    import torch.distributed.tensor  # noqa: F401
+    import torch._dynamo  # noqa: F401 - by the first step of an optimiser
+    import torch.distributed.fsdp  # noqa: F401
 
     import joyflash_cli
 

@@ -11,7 +11,7 @@ from joyflash_cli.studio.evaluation.film_folder import list_films
 from joyflash_cli.weights.store import resolve_checkpoint
 from tests.report.clips import held_out, write_video
 
-NUM_FRAMES = 40
+NUM_FRAMES = 30
 PEOPLE = {"ann/one.mp4": "clip-00", "ann/two.mp4": "clip-01", "bob.mp4": "clip-05"}
 
 

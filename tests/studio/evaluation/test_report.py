@@ -54,8 +54,19 @@ def readers():
     return DarkMouthReaders(MouthReader().eval(), IdentityNet().eval())
 
 
-def test_a_listening_mouth_scores_high_and_a_mismatched_one_low(pack, readers):
-    found = report.evaluate(ListeningRenderer(), pack, readers, horizon_s=8.0)
+@pytest.fixture(scope="module")
+def heard(pack, readers, tmp_path_factory):
+    """The report of a mouth that listens, its sheets, and what was told meanwhile."""
+    folder, told = tmp_path_factory.mktemp("sheets"), []
+    found = report.evaluate(
+        ListeningRenderer(), pack, readers, horizon_s=6.0, sheets_dir=folder,
+        progress=lambda *step: told.append(step),
+    )  # fmt: skip
+    return found, folder, told
+
+
+def test_a_listening_mouth_scores_high_and_a_mismatched_one_low(heard):
+    found, *_ = heard
     assert found["lip_correlation"] > 0.9
     assert found["lip_lag_frames"] == 0
     assert found["lip_correlation_mismatched"] < 0.6
@@ -68,22 +79,13 @@ def test_a_listening_mouth_scores_high_and_a_mismatched_one_low(pack, readers):
 
 
 def test_a_deaf_mouth_scores_low(pack, readers):
-    found = report.evaluate(ListeningRenderer(deaf=True), pack, readers, horizon_s=8.0)
+    found = report.evaluate(ListeningRenderer(deaf=True), pack, readers, horizon_s=6.0)
     assert abs(found["lip_correlation"]) < 0.4
     assert found["silence_ratio"] > 0.5
 
 
-def test_the_report_is_json_with_the_promised_keys(pack, readers, tmp_path):
-    told = []
-    found = report.evaluate(
-        ListeningRenderer(),
-        pack,
-        readers,
-        horizon_s=6.0,
-        num_clips=3,
-        sheets_dir=tmp_path,
-        progress=lambda *step: told.append(step),
-    )
+def test_the_report_is_json_with_the_promised_keys(heard):
+    found, folder, told = heard
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert {
         "lip_correlation",
@@ -103,13 +105,13 @@ def test_the_report_is_json_with_the_promised_keys(pack, readers, tmp_path):
     } <= set(found)
     assert set(found["drift"]) == {"5", "6"}
     assert set(found["drift"]["5"]) == {"colour", "sharpness", "identity"}
-    assert len(found["clips"]) == 3
+    assert len(found["clips"]) == 6
     assert {"psnr_db", "mouth_psnr_db", "identity_similarity"} <= set(found["ceiling"])
     assert told[-1] == ("long", 150, 150)
-    sheets = sorted(path.name for path in tmp_path.iterdir())
-    names = [f"{stage}-{i:02d}.png" for stage in ("clips", "mismatched") for i in range(3)]
+    sheets = sorted(path.name for path in folder.iterdir())
+    names = [f"{stage}-{i:02d}.png" for stage in ("clips", "mismatched") for i in range(6)]
     assert sheets == sorted([*names, "long.png"])
-    assert read_picture(tmp_path / "long.png").pixels.shape[1] > 1000
+    assert read_picture(folder / "long.png").pixels.shape[1] > 1000
 
 
 def test_one_clip_is_too_few(pack, readers):

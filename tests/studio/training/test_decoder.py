@@ -1,5 +1,6 @@
 """Training of the codec's networks: on clips that a moving square makes."""
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -80,12 +81,22 @@ def clips(tmp_path_factory):
     return directory
 
 
+@pytest.fixture(scope="module")
+def fitted(clips):
+    return fit_codec(CodecTrainingConfig(codec=CODEC), clips_dir=clips)
+
+
+@pytest.fixture
+def codec(fitted):
+    """A codec that a test may train."""
+    return copy.deepcopy(fitted)
+
+
 @pytest.mark.parametrize("learns_latents", [False, True])
-def test_training_draws_better_than_the_start(clips, tmp_path, learns_latents):
-    codec = fit_codec(CodecTrainingConfig(codec=CODEC), clips_dir=clips)
+def test_training_draws_better_than_the_start(clips, codec, tmp_path, learns_latents):
     before = measure_codec(codec, ClipStore(clips), num_clips=3)["psnr_db"]
     config = DecoderTrainingConfig(
-        optimiser=OptimiserConfig(steps=60, learning_rate=3e-3, warmup_steps=5, ema_decay=0.9),
+        optimiser=OptimiserConfig(steps=30, learning_rate=3e-3, warmup_steps=5, ema_decay=0.9),
         batch=2,
         noise=0.0,
         learns_latents=learns_latents,
@@ -94,7 +105,7 @@ def test_training_draws_better_than_the_start(clips, tmp_path, learns_latents):
     batch = read_decoder_batch(ClipStore(clips), config, np.random.default_rng(0))
     latents = encoded_latents(codec, batch)
     trained = train_decoder(
-        codec, config, clips_dir=clips, held_out_dir=clips, out_dir=tmp_path, log_every=60
+        codec, config, clips_dir=clips, held_out_dir=clips, out_dir=tmp_path, log_every=30
     )
     after = measure_codec(trained, ClipStore(clips), num_clips=3)["psnr_db"]
     assert after > before + 0.5
@@ -128,8 +139,7 @@ def test_latents_learn_from_films_whose_visemes_nobody_knows(clips, tmp_path):
     assert not torch.equal(before, after)
 
 
-def test_a_fitted_codec_keeps_most_of_a_change(clips):
-    codec = fit_codec(CodecTrainingConfig(codec=CODEC), clips_dir=clips)
+def test_a_fitted_codec_keeps_most_of_a_change(clips, codec):
     config = DecoderTrainingConfig(batch=6)
     batch = read_decoder_batch(ClipStore(clips), config, np.random.default_rng(0))
     latents = encoded_latents(codec, batch).detach()
@@ -140,16 +150,14 @@ def test_a_fitted_codec_keeps_most_of_a_change(clips):
     assert (drawing.coarse - frames).square().mean() < 0.5 * (still - frames).square().mean()
 
 
-def test_a_critic_trains_beside_the_decoder_and_resumes_with_it(clips, tmp_path):
+def test_a_critic_trains_beside_the_decoder_and_resumes_with_it(clips, fitted, tmp_path):
     config = DecoderTrainingConfig(
         optimiser=OptimiserConfig(steps=4, learning_rate=1e-3, schedule="constant"),
         batch=2,
         critic=CriticConfig(crop_px=24, dim=8, share=0.5, warmup_steps=1),
     )
     places = {"clips_dir": clips, "held_out_dir": clips, "log_every": 4}
-    halves, alone, plain = [
-        fit_codec(CodecTrainingConfig(codec=CODEC), clips_dir=clips) for _ in range(3)
-    ]
+    halves, alone, plain = (copy.deepcopy(fitted) for _ in range(3))
     first = dataclasses.replace(config, optimiser=dataclasses.replace(config.optimiser, steps=2))
     train_decoder(halves, first, out_dir=tmp_path / "halves", **places)
     train_decoder(

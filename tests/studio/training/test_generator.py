@@ -94,7 +94,7 @@ def test_resuming_gives_the_same_weights_as_one_run(tmp_path):
 
 def test_a_short_training_hears_the_sound(tmp_path):
     clips = _clips(16)
-    config = dataclasses.replace(_config(250, learning_rate=4e-3, ema_decay=0.9))
+    config = dataclasses.replace(_config(150, learning_rate=4e-3, ema_decay=0.9))
     model = train_generator(config, clips=clips, held_out=clips, out_dir=tmp_path)
     figures = measure_denoising(model, clips, num_clips=8)
     assert figures["mouth_1.0"] < 0.6

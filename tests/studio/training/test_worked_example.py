@@ -11,6 +11,13 @@ from joyflash_cli.cli.app import run
 from joyflash_cli.media.inputs.picture import read_picture
 
 pytest.importorskip("numba", reason="the extra train is not installed")
+SIZES = {
+    r"\bsteps = (40|20)\b": "steps = 2",
+    r"every = 20": "every = 2",
+    r"num_blocks = 4": "num_blocks = 2",
+    r"\[dmd\]\n": "[dmd]\nrollout = { num_blocks = [2, 2] }\n",
+    r"num_pairs = 8": "num_pairs = 2\nnum_blocks = 2",
+}
 STAGES = ("dataset", "teacher", "ode-pairs", "ode", "dmd", "export")
 
 
@@ -19,8 +26,8 @@ def config(repository, tmp_path):
     """The example's own file, in another folder and with fewer steps and clips."""
     text = (repository / "runs" / "own-clips.toml").read_text()
     text = text.replace('"out/', f'"{tmp_path}/out/').replace("threads = 2", "threads = 1")
-    text = re.sub(r"steps = (40|20)\b", "steps = 2", text)
-    text = text.replace("num_pairs = 8", "num_pairs = 2").replace("every = 20", "every = 2")
+    for large, small in SIZES.items():
+        text = re.sub(large, small, text)
     path = tmp_path / "own-clips.toml"
     path.write_text(text)
     return path
