@@ -12,11 +12,11 @@ import numpy as np
 
 from joyflash_cli.media.inputs.audio import read_audio, to_model_waveform
 from joyflash_cli.media.sheet import picture_bytes
-from joyflash_cli.studio.heads.assets import load_makehuman
 from joyflash_cli.studio.heads.drawn import sample_drawn
 from joyflash_cli.studio.heads.face_state import FaceState, Head
 from joyflash_cli.studio.heads.ict import load_wardrobe, sample_ict
 from joyflash_cli.studio.heads.makehuman import sample_makehuman
+from joyflash_cli.studio.heads.makehuman_pack import load_makehuman
 from joyflash_cli.studio.speech.synthesis import speak_flite
 from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ
 

@@ -12,11 +12,10 @@ import numpy as np
 from joyflash_cli.media.sheet import write_picture
 from joyflash_cli.studio.clips.photo_background import sample_photo_background
 from joyflash_cli.studio.clips.photo_look import PhotoLook, apply_photo_look
-from joyflash_cli.studio.heads.assets import load_makehuman
 from joyflash_cli.studio.heads.face_state import FaceState
 from joyflash_cli.studio.heads.ict import load_wardrobe, sample_ict
-from joyflash_cli.studio.heads.makehuman_look import sample_lighting
-from joyflash_cli.studio.heads.mesh_head import Surroundings
+from joyflash_cli.studio.heads.makehuman_pack import load_makehuman
+from joyflash_cli.studio.heads.surroundings import Surroundings, sample_lighting
 from joyflash_cli.studio.speech.synthesis import speak_hibari
 
 FACE_SEED = 118
