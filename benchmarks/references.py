@@ -62,7 +62,10 @@ def main() -> None:
     options = read_options()
     import torch
 
+    from joyflash_cli.render.device import keep_freed_memory
+
     torch.set_num_threads(1)
+    keep_freed_memory()  # for everybody, as in every command of the product
     report = of_ourselves(options) if options.self else beside(options)
     if options.json:
         print(json.dumps(report))
@@ -95,10 +98,14 @@ class Product:
         size: Key of ``SIZES``.
         dtype: Of weights and cache.
         clean_kv: The sampler's; the default's if ``None``.
+        is_packed: Whether weights are laid out for the CPU, as they are unless compiled.
     """
 
-    def __init__(self, size: str, dtype: Any, clean_kv: str | None = None) -> None:
+    def __init__(
+        self, size: str, dtype: Any, clean_kv: str | None = None, *, is_packed: bool = True
+    ) -> None:
         from joyflash_cli.model.config import TransformerConfig
+        from joyflash_cli.model.packing import pack_linear_maps
         from joyflash_cli.render.steady import random_transformer, steady_stream
         from joyflash_cli.sampler.settings import PAPER
 
@@ -114,6 +121,8 @@ class Product:
         )
         self.settings = PAPER if clean_kv is None else replace(PAPER, clean_kv=clean_kv)
         self.transformer = random_transformer(self.config, dtype)
+        if is_packed:
+            pack_linear_maps(self.transformer.layers)
         stream = steady_stream(self.transformer, self.settings, self.grid)
         self._blocks = (block for block in stream.iterate() if block is not None)
 
@@ -313,7 +322,7 @@ def of_ourselves(options: argparse.Namespace) -> dict[str, Any]:
         "gflop_per_s": round(speed, 1),
         "peak_gflop_per_s": round(peak, 1),
         "share_of_peak": round(speed / peak, 3),
-        **compiled_graphs(Product(options.size, dtype, options.clean_kv)),
+        **compiled_graphs(Product(options.size, dtype, options.clean_kv, is_packed=False)),
     }
 
 

@@ -1,10 +1,9 @@
-"""Kernels: which one computes softmax attention, one written out, and a faster GELU for CPUs.
+"""Attention kernels: which one computes softmax attention, and one that is written out.
 
 PyTorch carries the fast kernels itself, so none has to be built. ``auto`` is right nearly always;
 a named kernel is for measuring, and for machines where the automatic choice is a bad one.
 """
 
-import math
 import warnings
 from typing import Literal, get_args
 
@@ -23,11 +22,8 @@ BACKENDS: tuple[str, ...] = get_args(AttentionBackend)
 
 FUSED = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 
-MAX_SCORES = 1 << 22
-"""Scores that ``math`` holds at once: 8 MiB in bfloat16, which a cache holds beside the keys."""
-
-GELU_ELEMENTS = 1 << 15
-"""Numbers that ``gelu_tanh`` computes at once on a CPU; its intermediate results stay in cache."""
+MAX_SCORES = 1 << 20
+"""Scores that ``math`` holds at once: 2 MiB in bfloat16, which a cache holds beside the keys."""
 
 PROBE_TOKENS = 128
 
@@ -67,10 +63,14 @@ def attend(
 def resolve_backend(
     backend: AttentionBackend, device: torch.device, dtype: torch.dtype
 ) -> AttentionBackend:
-    """The kernel that ``auto`` stands for on this device; any other name as it is."""
+    """The kernel that ``auto`` stands for on this device; any other name as it is.
+
+    Compiled, pieces would make another graph for every number of them.
+    """
     if backend != "auto":
         return backend
-    return "math" if device.type == "cpu" and dtype == torch.bfloat16 else "sdpa"
+    is_written_out = device.type == "cpu" and dtype == torch.bfloat16
+    return "math" if is_written_out and not torch.compiler.is_compiling() else "sdpa"
 
 
 def attend_by_matmul(
@@ -81,26 +81,33 @@ def attend_by_matmul(
     *,
     max_scores: int = MAX_SCORES,
 ) -> Float[Tensor, "B N L K"]:
-    """Attention written out, for as many queries at once as ``max_scores`` allows.
+    """Attention written out, for as many heads and queries at once as ``max_scores`` allows.
 
+    Head by head first: many queries against the keys of one head are faster than few against all.
     The softmax kernel computes in float32 inside and rounds its result; handing it a float32 copy
     of the scores would change no bit and take eight times as long.
     """
-    num_queries = q_BNLK.shape[-2]
-    scores_per_query = k_BNSK.shape[0] * k_BNSK.shape[1] * k_BNSK.shape[2]
-    step = max(max_scores // max(scores_per_query, 1), 1)
-    if step >= num_queries:
-        return _attend_queries(q_BNLK, k_BNSK, v_BNSK, mask)
-    pieces = [
-        _attend_queries(
-            q_BNLK[:, :, start : start + step],
-            k_BNSK,
-            v_BNSK,
-            mask if mask is None or mask.shape[-2] == 1 else mask[..., start : start + step, :],
-        )
-        for start in range(0, num_queries, step)
-    ]
-    return torch.cat(pieces, dim=2)
+    batch, num_heads, num_queries = q_BNLK.shape[:3]
+    num_keys = k_BNSK.shape[2]
+    if mask is not None:
+        mask = mask.expand(batch, num_heads, num_queries, num_keys)
+    heads = min(num_heads, max(max_scores // max(batch * num_queries * num_keys, 1), 1))
+    queries = max(max_scores // max(batch * heads * num_keys, 1), 1)
+    by_head = []
+    for head in range(0, num_heads, heads):
+        q, k, v = (x[:, head : head + heads] for x in (q_BNLK, k_BNSK, v_BNSK))
+        seen = None if mask is None else mask[:, head : head + heads]
+        pieces = [
+            _attend_queries(
+                q[:, :, start : start + queries],
+                k,
+                v,
+                None if seen is None else seen[:, :, start : start + queries],
+            )
+            for start in range(0, num_queries, queries)
+        ]
+        by_head.append(torch.cat(pieces, dim=2))
+    return torch.cat(by_head, dim=1)
 
 
 def _attend_queries(
@@ -113,28 +120,6 @@ def _attend_queries(
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return scores.softmax(dim=-1) @ v_BNSK
-
-
-def gelu_tanh(x: Float[Tensor, "*rest D"]) -> Float[Tensor, "*rest D"]:
-    """GELU in its tanh approximation, computed in float32.
-
-    PyTorch's kernel spends most of its time in ``tanh`` on a CPU. There, and where no gradient is
-    wanted, the same function is ``x * sigmoid(2u)`` for ``0.5 * x * (1 + tanh(u))``. A compiler
-    fuses PyTorch's own, and would make another graph for every number of pieces.
-    """
-    is_wanted = not (x.requires_grad and torch.is_grad_enabled())
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or not is_wanted:
-        return F.gelu(x, approximate="tanh")
-    scale = 2 * (2 / math.pi) ** 0.5
-    result = torch.empty_like(x, memory_format=torch.contiguous_format)
-    pieces = zip(
-        x.flatten().split(GELU_ELEMENTS), result.view(-1).split(GELU_ELEMENTS), strict=True
-    )
-    for piece, target in pieces:
-        exact = piece.float()
-        inner = (exact * exact).mul_(0.044715 * scale).add_(scale).mul_(exact)
-        target.copy_(inner.sigmoid_().mul_(exact))
-    return result
 
 
 def check_backend(

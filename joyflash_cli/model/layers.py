@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from joyflash_cli.model.config import TransformerConfig
-from joyflash_cli.model.kernels import gelu_tanh
 
 
 class RMSNorm(nn.Module):
@@ -41,17 +40,25 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x.float(), x.shape[-1:], weight, bias, self.eps)
 
 
+class GeluLinear(nn.Linear):
+    """A linear map with a GELU behind it, in its tanh approximation."""
+
+    def forward(self, input: Float[Tensor, "*rest D"]) -> Float[Tensor, "*rest D2"]:  # noqa: A002
+        """The mapped and activated input."""
+        return F.gelu(super().forward(input), approximate="tanh")
+
+
 class FeedForward(nn.Module):
     """Two linear maps with a tanh-GELU between."""
 
     def __init__(self, dim: int, hidden_dim: int, out_dim: int | None = None) -> None:
         super().__init__()
-        self.input = nn.Linear(dim, hidden_dim)
+        self.input = GeluLinear(dim, hidden_dim)
         self.output = nn.Linear(hidden_dim, out_dim or dim)
 
     def forward(self, x: Float[Tensor, "*rest D"]) -> Float[Tensor, "*rest D2"]:
         """The mapped ``x``."""
-        return self.output(gelu_tanh(self.input(x)))
+        return self.output(self.input(x))
 
 
 class SiluProjection(nn.Module):

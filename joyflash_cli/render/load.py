@@ -165,9 +165,10 @@ def _filled(module: Any, paths: tuple[Path, ...], device: "torch.device | None")
 
 
 def place_transformer(transformer: "CausalTransformer", placement: Placement) -> None:
-    """Quantize, move or offload, and choose kernels, in place."""
+    """Quantize, move or offload, choose kernels, and pack for a CPU, in place."""
     from joyflash_cli.model.attention import use_backend
     from joyflash_cli.model.offloading import offload_linear_maps
+    from joyflash_cli.model.packing import pack_linear_maps
 
     use_backend(transformer, placement.options.attention)  # type: ignore[arg-type]
     if placement.options.quantize != "none":
@@ -185,6 +186,8 @@ def place_transformer(transformer: "CausalTransformer", placement: Placement) ->
             transformer.register_buffer(name, buffer.to(placement.device))
     else:
         transformer.to(placement.device)
+    if placement.packs_layers:
+        pack_linear_maps(transformer.layers)
     if placement.options.compile:
         compile_layers(transformer)
 

@@ -98,6 +98,12 @@ class Placement:
         return self.options.offload == "all" and self.device.type != "cpu"
 
     @property
+    def packs_layers(self) -> bool:
+        """Whether the layers' weights are laid out for the kernels of a CPU."""
+        is_plain = self.options.quantize == "none" and not self.options.compile
+        return self.device.type == "cpu" and is_plain
+
+    @property
     def text_device(self) -> "torch.device":
         """Where the text encoder computes."""
         import torch
