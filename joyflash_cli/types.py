@@ -207,6 +207,29 @@ class Conditioning:
         """The same conditioning with some kinds replaced."""
         return replace(self, **changes)
 
+    def followed_by(self, later: "Conditioning") -> "Conditioning":
+        """Of these latent frames and ``later`` ones behind them, with ``later``'s static kinds."""
+        import torch
+
+        pairs: dict[str, tuple[Any, Any]] = {
+            "image": (self.image, later.image),
+            "audio": (self.audio, later.audio),
+        }
+        changes = {
+            kind: torch.cat(pair, dim=1) for kind, pair in pairs.items() if pair[1] is not None
+        }
+        masks = [part.audio_mask for part in (self, later)]
+        if any(mask is not None for mask in masks):
+            changes["audio_mask"] = torch.cat(
+                [
+                    part.audio.new_ones(part.audio.shape[1:3], dtype=torch.bool)
+                    if part.audio_mask is None and part.audio is not None
+                    else part.audio_mask
+                    for part in (self, later)
+                ]
+            )
+        return replace(later, **changes)
+
 
 @runtime_checkable  # so that tests may check annotations
 class ConditioningSource(Protocol):

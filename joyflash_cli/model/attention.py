@@ -20,6 +20,12 @@ KeysValues = tuple[Tensor, Tensor]
 """Keys and values of one layer, both ``(B, S, N, K)``."""
 
 
+def joined(older: KeysValues, newer: KeysValues) -> KeysValues:
+    """Those of the same layer, one behind the other."""
+    keys, values = (torch.cat(pair, dim=1) for pair in zip(older, newer, strict=True))
+    return keys, values
+
+
 def block_causal_mask(
     num_frames: int,
     block_frames: int,
@@ -41,6 +47,21 @@ def block_causal_mask(
     block = (frames - prefix_frames).div(block_frames, rounding_mode="floor").clamp(min=-1)
     block = block.repeat_interleave(tokens_per_frame)
     return block[:, None] >= block[None, :]
+
+
+@dataclass(frozen=True)
+class LeadAttention:
+    """What the tokens at the head of a pass attend beside themselves, in one layer.
+
+    Attributes:
+        num_tokens: How many they are.
+        context: Of earlier frames.
+        context_rope: Rotations of its keys.
+    """
+
+    num_tokens: int
+    context: KeysValues | None
+    context_rope: Complex[Tensor, "S K2"] | None
 
 
 class SelfAttention(nn.Module):
@@ -66,30 +87,59 @@ class SelfAttention(nn.Module):
         context_rope: Complex[Tensor, "S2 K2"] | None,
         mask: Bool[Tensor, "L2 S"] | None,
         shared: SharedPass | None = None,
+        lead: LeadAttention | None = None,
     ) -> tuple[Float[Tensor, "B L D"], KeysValues]:
         """The attended sequence, and its own keys (not rotated) and values.
 
         The key order is context, then own. In a shared pass L are the rank's tokens, and rope,
         context, keys and values are those of all tokens L2, for the rank's heads.
+
+        The tokens of a lead attend themselves and its context; to the others they are the newest
+        of theirs, whose rotations ``context_rope`` holds, too. Keys and values are then the lead's.
         """
         value = self.value(x_BLD)
-        # Under autocast the norms give float32; attention runs in the dtype of the values.
-        query = self.query_norm(self.query(x_BLD)).to(value.dtype)
-        key = self.key_norm(self.key(x_BLD)).to(value.dtype)
+        dtype = value.dtype  # attention runs in it; the norms give float32
+        query, key = self.query_norm(self.query(x_BLD)), self.key_norm(self.key(x_BLD))
         q_BLNK, k_BLNK, v_BLNK = (
             x.unflatten(-1, (self.num_heads, -1)) for x in (query, key, value)
         )
         if shared is not None:
-            q_BLNK, k_BLNK, v_BLNK = shared.to_heads(q_BLNK, k_BLNK, v_BLNK)
-        keys, values = rotate(k_BLNK, rope), v_BLNK
-        if context is not None and context_rope is not None:
-            context_keys, context_values = (x.to(value.dtype) for x in context)
-            keys = _joined(rotate(context_keys, context_rope), keys)
-            values = _joined(context_values, values)
-        attended = attend(rotate(q_BLNK, rope), keys, values, mask, backend=self.backend)
+            q_BLNK, k_BLNK, v_BLNK = shared.to_heads(q_BLNK.to(dtype), k_BLNK.to(dtype), v_BLNK)
+        own = [rotate(q_BLNK, rope).to(dtype), rotate(k_BLNK, rope).to(dtype), v_BLNK]
+        kept = k_BLNK.to(dtype), v_BLNK
+        if lead is None:
+            attended = self._attend(*own, context, context_rope, mask)
+        else:
+            sizes = lead.num_tokens, own[0].shape[1] - lead.num_tokens
+            first, rest = zip(*(x.split(sizes, dim=1) for x in own), strict=True)
+            kept = tuple(x[:, : lead.num_tokens].clone() for x in kept)
+            before = kept if context is None else joined(context, kept)
+            attended = torch.cat(
+                (
+                    self._attend(*first, lead.context, lead.context_rope, None),
+                    self._attend(*rest, before, context_rope, mask),
+                ),
+                dim=1,
+            )
         if shared is not None:
             attended = shared.to_tokens(attended)
-        return self.output(attended.flatten(2)), (k_BLNK, v_BLNK)
+        return self.output(attended.flatten(2)), kept
+
+    def _attend(
+        self,
+        q_BLNK: Float[Tensor, "B L N K"],
+        k_BLNK: Float[Tensor, "B L N K"],
+        v_BLNK: Float[Tensor, "B L N K"],
+        context: KeysValues | None,
+        context_rope: Complex[Tensor, "S K2"] | None,
+        mask: Bool[Tensor, "L S2"] | None,
+    ) -> Float[Tensor, "B L N K"]:
+        """Attention of rotated queries to a context and to rotated keys of their own."""
+        if context is not None and context_rope is not None:
+            keys, values = (x.to(v_BLNK.dtype) for x in context)
+            k_BLNK = _joined(rotate(keys, context_rope), k_BLNK)
+            v_BLNK = _joined(values, v_BLNK)
+        return attend(q_BLNK, k_BLNK, v_BLNK, mask, backend=self.backend)
 
 
 def _joined(

@@ -89,10 +89,12 @@ def attend_by_matmul(
     """
     batch, num_heads, num_queries = q_BNLK.shape[:3]
     num_keys = k_BNSK.shape[2]
+    if batch * num_heads * num_queries * num_keys <= max_scores:
+        return _attend_queries(q_BNLK, k_BNSK, v_BNSK, mask)
     if mask is not None:
         mask = mask.expand(batch, num_heads, num_queries, num_keys)
-    heads = min(num_heads, max(max_scores // max(batch * num_queries * num_keys, 1), 1))
-    queries = max(max_scores // max(batch * heads * num_keys, 1), 1)
+    heads = max(max_scores // (batch * num_queries * num_keys), 1)
+    queries = max(max_scores // (batch * heads * num_keys), 1)
     by_head = []
     for head in range(0, num_heads, heads):
         q, k, v = (x[:, head : head + heads] for x in (q_BNLK, k_BNSK, v_BNSK))

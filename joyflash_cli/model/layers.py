@@ -20,8 +20,13 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Float[Tensor, "*rest D"]) -> Float[Tensor, "*rest D"]:
-        """The normalised ``x`` in its own dtype."""
-        return F.rms_norm(x.float(), x.shape[-1:], self.weight.float(), self.eps).to(x.dtype)
+        """The normalised ``x`` in float32."""
+        exact, weight = x.float(), self.weight.float()
+        if x.device.type != "cpu":
+            return F.rms_norm(exact, x.shape[-1:], weight, self.eps)
+        # PyTorch has no kernel of its own there and passes through memory twice as often.
+        norm = torch.linalg.vector_norm(exact, dim=-1, keepdim=True)
+        return (exact * (norm.square() / x.shape[-1] + self.eps).rsqrt()).mul_(weight)
 
 
 class LayerNorm(nn.Module):

@@ -5,7 +5,8 @@ ODE initialisation; with context from the sampler's cache it is the streaming ge
 and writes no cache: keys and values of a pass are returned, before rotation.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,8 +18,10 @@ from joyflash_cli.model.attention import (
     AudioAttention,
     CrossAttention,
     KeysValues,
+    LeadAttention,
     SelfAttention,
     StaticKeysValues,
+    joined,
 )
 from joyflash_cli.model.audio import AudioModulation, AudioPack, AudioProjection, AudioProjector
 from joyflash_cli.model.config import TransformerConfig
@@ -57,6 +60,33 @@ class Context:
     keys_values: tuple[KeysValues, ...]
     positions: Tensor
 
+    def followed_by(self, newest: tuple[KeysValues, ...]) -> "Context":
+        """The same with frames behind them, which the positions count already."""
+        pairs = zip(self.keys_values, newest, strict=True)
+        return replace(self, keys_values=tuple(joined(old, new) for old, new in pairs))
+
+
+@dataclass(frozen=True)
+class Lead:
+    """Frames in front of a pass, of which only keys and values are wanted.
+
+    They attend themselves and a context of their own. To the pass they are the newest frames of its
+    context, as if a pass before had given their keys and values.
+
+    Attributes:
+        latents: ``(B, F, C, H, W)``.
+        timesteps: ``(B, F)``.
+        conditioning: Of exactly these frames.
+        positions: Temporal index of each as they see themselves, ``(F,)``.
+        context: What they attend.
+    """
+
+    latents: Tensor
+    timesteps: Tensor
+    conditioning: Conditioning
+    positions: Tensor
+    context: Context | None
+
 
 @dataclass(frozen=True)
 class TransformerOutput:
@@ -65,7 +95,8 @@ class TransformerOutput:
     Attributes:
         prediction: Flow or clean latents as ``config.prediction`` says, ``(B, T, C, H, W)``, or
             ``(B, T, P, patch * C)`` as tokens.
-        keys_values: Per layer, the pass's own keys before rotation and values, ``(B, L, N, K)``.
+        keys_values: Per layer, the pass's own keys before rotation and values, ``(B, L, N, K)``; of
+            a pass with a lead those of the lead.
     """
 
     prediction: Tensor
@@ -110,14 +141,16 @@ class TransformerLayer(nn.Module):
         mask: Bool[Tensor, "L2 S"] | None,
         audio_mask: Bool[Tensor, "T A"] | None = None,
         shared: SharedPass | None = None,
+        lead: LeadAttention | None = None,
     ) -> tuple[Float[Tensor, "B L D"], KeysValues]:
         """The sequence after the layer, and the layer's own keys and values."""
         vectors = (self.modulation.float() + time_BT6D.float()).unbind(dim=2)
         shift_self, scale_self, gate_self, shift_ffn, scale_ffn, gate_ffn = vectors
         normed = modulate(self.self_norm(x_BLD), shift_self, scale_self).to(x_BLD.dtype)
         update, keys_values = self.self_attention(
-            normed, rope=rope, context=context, context_rope=context_rope, mask=mask, shared=shared
-        )
+            normed, rope=rope, context=context, context_rope=context_rope, mask=mask,
+            shared=shared, lead=lead,
+        )  # fmt: skip
         x_BLD = add_gated(x_BLD, update, gate_self)
         if self.cross_attention is not None:
             normed = self.cross_norm(x_BLD).to(x_BLD.dtype)
@@ -188,6 +221,7 @@ class CausalTransformer(nn.Module):
         keep_keys_values: bool = True,
         as_tokens: bool = False,
         token_subset: Int[Tensor, " P2"] | None = None,
+        lead: Lead | None = None,
     ) -> TransformerOutput:
         """Prediction for every latent frame, and the pass's keys and values.
 
@@ -196,7 +230,8 @@ class CausalTransformer(nn.Module):
             timesteps: In 0..1000, one per latent frame.
             conditioning: Of exactly these frames.
             positions: Temporal index of each latent frame, for the rotary embedding.
-            context: Earlier frames to attend, in front of the pass's own.
+            context: Earlier frames to attend, in front of the pass's own; behind a lead its
+                positions end with those at which the pass sees the lead.
             mask: True where a query token may see a key token (context first, then own).
             static: From ``project_static``, to save its work in a stream.
             keep_keys_values: Whether the result holds them; without, each layer's are freed.
@@ -204,10 +239,18 @@ class CausalTransformer(nn.Module):
                 order row, column, channel.
             token_subset: Tokens of a frame that are computed, in every frame (token drop in
                 training); a context must hold the same. Only as tokens.
+            lead: Frames that are computed along and whose keys and values are returned instead.
 
         Raises:
             ConfigError: If a size or a kind of conditioning does not fit the configuration.
         """
+        num_lead = 0
+        if lead is not None:
+            num_lead = len(lead.positions)
+            latents = torch.cat((lead.latents, latents), dim=1)
+            timesteps = torch.cat((lead.timesteps, timesteps), dim=1)
+            conditioning = lead.conditioning.followed_by(conditioning)
+            positions = torch.cat((lead.positions, positions))
         check_kinds(self.config, conditioning)
         tokens = self._embed_latents(latents, conditioning.image, token_subset)
         shared = None if self.ranks is None else self.ranks.of_pass(*tokens.shape[1:3])
@@ -220,6 +263,7 @@ class CausalTransformer(nn.Module):
             context,
             self.project_static(conditioning) if static is None else static,
             keep_keys_values=keep_keys_values,
+            leads=self._leads(lead),
             rope=self._rope(positions, latents, token_subset),
             context_rope=self._rope(context.positions, latents, token_subset) if context else None,
             mask=mask,
@@ -231,6 +275,7 @@ class CausalTransformer(nn.Module):
         prediction = patches.unflatten(1, (latents.shape[1], -1))
         if shared is not None:
             prediction = shared.gather(prediction)
+        prediction = prediction[:, num_lead:]
         if not as_tokens:
             prediction = unpatchify(prediction, self._grid(latents), self.config.patch_size[1:])
         return TransformerOutput(prediction, keys_values)
@@ -244,6 +289,7 @@ class CausalTransformer(nn.Module):
         static: tuple[StaticKeysValues, ...],
         *,
         keep_keys_values: bool,
+        leads: Sequence[LeadAttention | None],
         **of_every_layer: Any,
     ) -> tuple[Float[Tensor, "B L D"], tuple[KeysValues, ...]]:
         """The sequence after the last layer, and the keys and values of all, if they are kept."""
@@ -262,6 +308,7 @@ class CausalTransformer(nn.Module):
                 static=static[index],
                 audio=audio,
                 audio_mask=conditioning.audio_mask,
+                lead=leads[index],
                 **of_every_layer,
             )
             if keep_keys_values:
@@ -363,6 +410,17 @@ class CausalTransformer(nn.Module):
         if token_subset is not None:
             rotations = rotations[:, token_subset]
         return rotations.flatten(0, 1)
+
+    def _leads(self, lead: Lead | None) -> Sequence[LeadAttention | None]:
+        """What a lead attends in each layer."""
+        if lead is None:
+            return [None] * len(self.layers)
+        num_frames, *size = lead.latents.shape[1], *lead.latents.shape[-2:]
+        num_tokens = num_frames * self.config.tokens_per_frame(*size)
+        if lead.context is None:
+            return [LeadAttention(num_tokens, None, None)] * len(self.layers)
+        rope = self._rope(lead.context.positions, lead.latents, None)
+        return [LeadAttention(num_tokens, pair, rope) for pair in lead.context.keys_values]
 
     def _audio_additions(self, conditioning: Conditioning) -> dict[int, Float[Tensor, "B T D"]]:
         """Layer index to what is added to the layer's input, per latent frame."""

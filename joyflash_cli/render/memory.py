@@ -212,7 +212,11 @@ def activation_bytes(
         passes = [(settings.segment_frames, 0)]
     else:
         window, block = settings.window_frames + int(settings.mci), settings.block_frames
-        passes = [(window, window if settings.clean_kv == "last-pass" else 0), (block, block)]
+        passes = {
+            "extra-pass": [(window, 0), (block, block)],
+            "next-pass": [(block + window, block)],
+            "last-pass": [(window, window)],
+        }[settings.clean_kv]
     alive = max(
         max(FEED_FORWARD_NUMBERS * own, ATTENTION_NUMBERS * (own + settings.cached_frames))
         + 2 * config.num_layers * handed_out

@@ -155,7 +155,7 @@ def _attended(settings: SamplerSettings, kind: PassKind, num_own: int) -> int:
 def block_passes(settings: AnySettings) -> list[tuple[int, PassShape]]:
     """Of one block in the steady state: its share of window passes, and its clean pass."""
     passes = [(settings.passes_per_block, window_shape(settings))]
-    if isinstance(settings, SamplerSettings) and settings.clean_kv == "extra-pass":
+    if isinstance(settings, SamplerSettings) and settings.clean_kv != "last-pass":
         passes.append((1, clean_shape(settings)))
     return passes
 

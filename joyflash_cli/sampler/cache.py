@@ -6,6 +6,7 @@ written is NaN, so a wrong read is loud.
 """
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -81,19 +82,24 @@ class KeyValueCache:
             raise ConfigError(
                 f"{num_tokens} tokens are not whole frames of {self.tokens_per_frame}"
             )
-        frames = list(range(first_frame, first_frame + num_frames))
-        to_sink = min(num_frames, self.sink_capacity - len(self.sink))
+        sink, context = self.frames_with(range(first_frame, first_frame + num_frames))
+        to_sink = len(sink) - len(self.sink)
         to_context = min(num_frames - to_sink, self.context_capacity)
-        kept = min(len(self.context), self.context_capacity - to_context)
+        kept = len(context) - to_context
         for (keys, values), new in zip(self._layers, keys_values, strict=True):
             for stored, tokens in zip((keys, values), new, strict=True):
                 self._write(stored, len(self.sink), tokens, 0, to_sink)
                 self._keep_newest(stored, kept)
                 newest = num_frames - to_context
                 self._write(stored, self.sink_capacity + kept, tokens, newest, to_context)
-        self.sink += frames[:to_sink]
-        held = self.context[len(self.context) - kept :]
-        self.context = held + frames[num_frames - to_context :] if to_context else held
+        self.sink, self.context = sink, context
+
+    def frames_with(self, frames: Sequence[int]) -> tuple[list[int], list[int]]:
+        """The sink and context frames that are held once these have been appended."""
+        to_sink = min(len(frames), self.sink_capacity - len(self.sink))
+        sink = [*self.sink, *frames[:to_sink]]
+        context = [*self.context, *frames[to_sink:]]
+        return sink, context[max(len(context) - self.context_capacity, 0) :]
 
     def snapshot(self) -> "KeyValueCache":
         """A copy that later writes do not change.

@@ -41,8 +41,9 @@ class SamplerSettings:
         first_frame_rule: ``replace``: latent frame 0 is the reference in every input and in the
             result (LiveTalk). ``prefix``: the reference is frame 0, before the first block
             (AvatarForcing).
-        clean_kv: Keys and values of a clean block: from an ``extra-pass`` at timestep 0 (K1, D3)
-            or from its ``last-pass`` in the window (K2).
+        clean_kv: Keys and values of a clean block: from an ``extra-pass`` at timestep 0 (K1, D3),
+            from its ``last-pass`` in the window (K2), or from the ``next-pass``, which has the
+            block in front and attends it: what the extra pass gives, by one pass (K3).
         timestep_dtype: Precision of the timesteps the network is fed. LiveTalk was sampled with
             bfloat16-rounded timesteps and exact sigmas.
         audio_guidance: Weight of the audio in window passes; 1 is none. A distilled generator
@@ -67,7 +68,7 @@ class SamplerSettings:
     reset_threshold: int | None = None
     reset_rule: Literal["pinned", "periodic"] = "pinned"
     first_frame_rule: Literal["none", "replace", "prefix"] = "none"
-    clean_kv: Literal["extra-pass", "last-pass"] = "extra-pass"
+    clean_kv: Literal["extra-pass", "last-pass", "next-pass"] = "extra-pass"
     timestep_dtype: Literal["float32", "bfloat16"] = "float32"
     audio_guidance: float = 1.0
     audio_free_weight: float = 1.0
@@ -125,6 +126,14 @@ class SamplerSettings:
                 f"attention_span_frames is {span}; at least {least} is needed for the sink "
                 f"({self.sink_frames}) and the window ({self.window_frames})"
             )
+        if self.clean_kv == "next-pass":
+            room = min(self.context_frames, span - self.window_frames - self.sink_frames)
+            if room < self.block_frames:
+                raise ConfigError(
+                    f"clean_kv 'next-pass' needs {self.block_frames} context frames that a window "
+                    f"pass sees; it sees {room}",
+                    hint="use 'extra-pass'",
+                )
         # The passes over one block see most: the clean one may leave out the sink.
         most = span - self.block_frames
         if self.clean_kv == "last-pass":

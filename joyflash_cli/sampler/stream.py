@@ -7,6 +7,7 @@
         bring every block from its clean prediction to its next noise level
         if the first block is clean
             one pass over it alone, whose keys and values enter the cache       K1
+                or the next joint pass has it in front and computes the same    K3
             hand it out
 
 Training rolls out with the same methods; gradients flow through a pass where the caller allows it.
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.attention import KeysValues, StaticKeysValues
-from joyflash_cli.model.transformer import CausalTransformer, Context
+from joyflash_cli.model.transformer import CausalTransformer, Context, Lead
 from joyflash_cli.sampler.cache import KeyValueCache
 from joyflash_cli.sampler.finite import FiniteCheck
 from joyflash_cli.sampler.mci import condition_frame
@@ -46,7 +47,8 @@ class PassResult:
     Attributes:
         clean: Clean latents the model expects, ``(B, T, C, H, W)`` float32.
         prediction: What the head gave, flow or clean, same shape.
-        keys_values: Of the same frames; empty where nobody keeps them.
+        keys_values: Of the same frames, or of the clean block in front of them (K3); empty where
+            nobody keeps them.
         positions: The indices that were used.
     """
 
@@ -72,6 +74,7 @@ class Stream:
         window: Blocks being denoised, oldest first.
         clean_block: The newest clean block, ``None`` until there is one.
         base: Index base of the newest window pass (URCR).
+        unstored: The newest clean block while its keys and values are left to the next pass (K3).
         num_emitted: Clean blocks so far.
         next_block: Index of the next block to enter.
         iteration: Iterations so far.
@@ -88,6 +91,7 @@ class Stream:
     static: tuple[StaticKeysValues, ...] | None = None
     window: list[WindowBlock] = field(default_factory=list)
     clean_block: Tensor | None = None
+    unstored: WindowBlock | None = None
     base: int = 0
     num_emitted: int = 0
     next_block: int = 0
@@ -211,6 +215,10 @@ class Stream:
         """
         self.iteration += 1
         self.check_finite(result.clean)
+        if self.unstored is not None:
+            first_frame = self.settings.block_start(self.unstored.index)
+            self.cache.append(result.keys_values, first_frame)
+            self.unstored = None
         self.base = result.positions.base
         self._advance_window(result.clean)
         if self.window[0].level < self.settings.clean_level:
@@ -231,13 +239,13 @@ class Stream:
         """Write a block that has left the window to the cache; ``result`` is of its last pass."""
         start = self.settings.block_start(block.index)
         if self.settings.clean_kv == "extra-pass":
-            keys_values = self.clean_pass(block.latents, start)
+            self.cache.append(self.clean_pass(block.latents, start), start)
+        elif self.settings.clean_kv == "next-pass":
+            self.unstored = block
         else:
             num_tokens = block.latents.shape[1] * self.cache.tokens_per_frame
-            keys_values = tuple(
-                (k[:, :num_tokens], v[:, :num_tokens]) for k, v in result.keys_values
-            )
-        self.cache.append(keys_values, start)
+            kept = tuple((k[:, :num_tokens], v[:, :num_tokens]) for k, v in result.keys_values)
+            self.cache.append(kept, start)
         self.clean_block = block.latents
         self.num_emitted += 1
 
@@ -282,57 +290,86 @@ class Stream:
     ) -> PassResult:
         """One pass over ``latents``, which begin at ``start - num_condition``, behind the cache."""
         frames = range(start - num_condition, start - num_condition + latents.shape[1])
-        context, positions = self._context(frames, start, kind, cache)
+        unstored = self.unstored if kind == "window" else None
+        lead = None if unstored is None else self._lead(unstored, cache)
+        context, positions = self._context(frames, start, kind, cache, unstored)
         conditioning = self.source.frames(frames.start, frames.stop)
         predict = functools.partial(
             self.transformer,
             latents,
             _per_frame([level.timestep for level in noise_of_frames], latents),
             positions=torch.tensor(positions.own),
-            context=context,
             static=self._static_keys_values(conditioning),
-            keep_keys_values=kind == "clean" or self.settings.clean_kv == "last-pass",
         )
-        output = predict(conditioning)
+        is_kept = kind == "clean" or self.settings.clean_kv != "extra-pass"
+        output = predict(conditioning, context=context, lead=lead, keep_keys_values=is_kept)
         prediction = output.prediction.to(latents.dtype)
         is_guided = kind == "window" and self.settings.needs_audio_free_pass
         if is_guided and conditioning.audio is not None:
             silent = conditioning.with_frames(audio=torch.zeros_like(conditioning.audio))
-            deaf = predict(silent).prediction.to(latents.dtype)
+            if lead is not None and context is not None:
+                context = context.followed_by(output.keys_values)
+            deaf = predict(silent, context=context, keep_keys_values=False)
+            deaf_prediction = deaf.prediction.to(latents.dtype)
             guidance, rest = self.settings.audio_guidance, self.settings.audio_free_weight
-            prediction = rest * deaf + guidance * (prediction - deaf)
+            prediction = rest * deaf_prediction + guidance * (prediction - deaf_prediction)
         clean = prediction
         if self.transformer.config.prediction == "flow":
             sigmas = _per_frame([level.sigma for level in noise_of_frames], latents)
             clean = clean_from_flow(latents, prediction, sigmas[..., None, None, None])
-        dropped = num_condition * cache.tokens_per_frame
+        dropped = num_condition * cache.tokens_per_frame if lead is None else 0
         keys_values = tuple((k[:, dropped:], v[:, dropped:]) for k, v in output.keys_values)
         clean, prediction = clean[:, num_condition:], prediction[:, num_condition:]
         return PassResult(clean, prediction, keys_values, positions)
 
+    def _lead(self, block: WindowBlock, cache: KeyValueCache) -> Lead:
+        """A clean block as the pass behind it computes it: as :meth:`clean_pass` does (K3)."""
+        start = self.settings.block_start(block.index)
+        frames = range(start, start + block.latents.shape[1])
+        context, positions = self._context(frames, start, "clean", cache)
+        timesteps = _per_frame([CLEAN.timestep] * len(frames), block.latents)
+        conditioning = self.source.frames(frames.start, frames.stop)
+        return Lead(block.latents, timesteps, conditioning, torch.tensor(positions.own), context)
+
     def _context(
-        self, frames: range, start: int, kind: PassKind, cache: KeyValueCache
+        self,
+        frames: range,
+        start: int,
+        kind: PassKind,
+        cache: KeyValueCache,
+        unstored: WindowBlock | None = None,
     ) -> tuple[Context | None, PassPositions]:
-        """What a pass over ``frames`` attends of the cache, and at which indices (URCR)."""
+        """What a pass over ``frames`` attends of the cache, and at which indices (URCR).
+
+        With a block that is not stored yet, both are as if it were, but for its keys and values.
+        """
+        newest = range(0)
+        if unstored is not None:
+            first = self.settings.block_start(unstored.index)
+            newest = range(first, first + unstored.latents.shape[1])
+        sink, recent = cache.frames_with(newest)
         num_sink, num_context = attended_frames(
             self.settings,
             kind,
             num_own=frames.stop - start,
-            num_sink=len(cache.sink),
-            num_context=len(cache.context),
+            num_sink=len(sink),
+            num_context=len(recent),
         )
         positions = pass_positions(
             self.settings,
             kind,
-            sink=cache.sink[len(cache.sink) - num_sink :],
-            context=cache.context[len(cache.context) - num_context :],
+            sink=sink[len(sink) - num_sink :],
+            context=recent[len(recent) - num_context :],
             own=frames,
             start=start,
             base=self.base,
         )
         if not num_sink + num_context:
             return None, positions
-        keys_values = cache.read(num_sink=num_sink, num_context=num_context)
+        keys_values = cache.read(
+            num_sink=num_sink - sum(frame in newest for frame in sink),
+            num_context=num_context - sum(frame in newest for frame in recent),
+        )
         return Context(keys_values, torch.tensor(positions.context)), positions
 
     def _static_keys_values(self, conditioning: Conditioning) -> tuple[StaticKeysValues, ...]:

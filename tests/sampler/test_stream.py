@@ -183,6 +183,44 @@ def test_clean_keys_by_extra_pass_or_from_the_last_pass():
     assert not torch.allclose(extra[:, 3:], last[:, 3:], atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"audio_guidance": 2.0, "first_frame_rule": "prefix"},
+        {"sink_frames": 4, "context_frames": 3, "attention_span_frames": 19},
+        {"sink_frames": 0, "mci": False, "reset_threshold": 24, "reset_rule": "periodic"},
+        {"position_policy": "absolute", "window_blocks": 2, "first_frame_rule": "replace"},
+        {"position_policy": "absolute-update", "block_frames": 2, "psb": False},
+    ],
+)
+def test_the_next_pass_gives_what_an_extra_pass_gives(changes):
+    """But for the order of sums: the same queries and keys, of one pass or of two."""
+    found, streams = {}, {}
+    for rule in ("extra-pass", "next-pass"):
+        settings = dataclasses.replace(PAPER, clean_kv=rule, **changes)
+        reference = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(9))
+        source = ToySource(9)
+        streams[rule] = Stream.start(
+            make_transformer(), settings, source=source, noise=SeededNoise(0, SHAPE),
+            latent_shape=SHAPE, reference_latent=reference,
+        )  # fmt: skip
+        found[rule] = torch.cat([block.latents for block in streams[rule].blocks()], dim=1)
+    assert torch.allclose(found["next-pass"], found["extra-pass"], atol=1e-5)
+    last = settings.block_start(8)
+    assert streams["next-pass"].unstored.index == 8  # nobody sees the last block
+    assert streams["next-pass"].cache.context[-1] == last - 1
+    assert streams["extra-pass"].cache.context[-1] == last + settings.block_frames - 1
+
+
+def test_the_next_pass_is_the_only_one_of_its_block():
+    count = []
+    model = make_transformer()
+    model.register_forward_hook(lambda *_: count.append(1))
+    list(stream(dataclasses.replace(PAPER, clean_kv="next-pass"), 5, transformer=model))
+    assert len(count) == 12
+
+
 def advanced(stream, num_iterations):
     list(itertools.islice(stream.iterate(), num_iterations))
     return stream

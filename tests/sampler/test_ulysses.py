@@ -41,7 +41,7 @@ STREAMS = {
     "pack": (
         PACK,
         dataclasses.replace(
-            ROLLING, clean_kv="last-pass", first_frame_rule="prefix", audio_guidance=2.0, **RESET
+            ROLLING, clean_kv="next-pass", first_frame_rule="prefix", audio_guidance=2.0, **RESET
         ),
         8,
     ),

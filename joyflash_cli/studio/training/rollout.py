@@ -149,6 +149,9 @@ def roll_out(
     """
     if not stream.source.has_block(plan.num_blocks - 1):
         raise ConfigError(f"The conditioning has fewer than {plan.num_blocks} blocks")
+    if stream.settings.clean_kv == "next-pass":
+        # The same numbers, there as soon as a block is clean.
+        stream.settings = replace(stream.settings, clean_kv="extra-pass")
     branch = _roll_main if plan.branch == "main" else _roll_auxiliary
     blocks = branch(stream, plan, lambda: rng.random() < mci_noise_share)
     if stream.finite is not None:
