@@ -120,6 +120,8 @@ class Day:
         fast = self._dtypes()[0]
         for name, changes in self._choices(fast):
             self._step("speed", name, lambda c=changes: self.speed(**c))
+        if self.report["num_devices"] < 2:
+            self.report["left_out"].append("shared: there is one GPU")
         for ranks in (2, 3, 4, 6, 8):
             if ranks <= self.report["num_devices"] and self.config.num_heads % ranks == 0:
                 self._step("shared", str(ranks), lambda n=ranks: self.shared(n))
@@ -169,7 +171,11 @@ class Day:
         return [
             ("as it comes", {}),
             *((f"attention {name}", {"attention": name}) for name in named),
-            ("clean pass left out", {"clean_kv": "last-pass"}),
+            *(
+                (f"clean_kv {name}", {"clean_kv": name})
+                for name in ("extra-pass", "next-pass", "last-pass")
+                if name != self.settings.clean_kv
+            ),
             ("quantize int8", {"quantize": "int8"}),
             ("quantize fp8", {"quantize": "fp8"}),
             *(() if self.is_rehearsal else compiled),

@@ -16,7 +16,8 @@ machine does meets all of them alike; the ratio is the median over rounds of the
 one is measured with PyTorch's attention and with the product's.
 
 `--self` needs no checkouts: what a steady block of the product costs in operations, kernels and
-waits for the device, and how many graphs `--compile` makes.
+waits for the device, and how many graphs `--compile` makes. `--length 2000 --size small` runs that
+many blocks and tells how the last compare with the first, in time and memory.
 """
 
 import argparse
@@ -48,6 +49,10 @@ GOALS = {
     ("bfloat16", "1536"): (1.8, 1.6, 1.3),
     **{("float32", size): (1.2, 1.1, 1.0) for size in ("384", "256", "1536")},
 }
+CLEAN_KV = ("next-pass", "extra-pass", "last-pass")
+EARLY = range(20, 71)
+"""Blocks whose time and memory the last ones are compared with."""
+
 SYSTEMS = ("RollingForcing", "Self-Forcing", "LongLive")
 HEAD_DIM, FEED_FORWARD = 128, 35 / 6
 TEXT_TOKENS, TEXT_DIM = 512, 256
@@ -66,10 +71,13 @@ def main() -> None:
 
     torch.set_num_threads(1)
     keep_freed_memory()  # for everybody, as in every command of the product
-    report = of_ourselves(options) if options.self else beside(options)
+    if options.length:
+        report = over_length(options)
+    else:
+        report = of_ourselves(options) if options.self else beside(options)
     if options.json:
         print(json.dumps(report))
-    elif options.self:
+    elif options.self or options.length:
         print("\n".join(f"{name:28} {value}" for name, value in report.items()))
     else:
         print(as_table(report))
@@ -80,13 +88,18 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkouts", type=Path, nargs="?", metavar="DIR")
     parser.add_argument("--self", action="store_true", help="the product alone, no checkouts")
+    parser.add_argument("--length", type=int, default=0, help="blocks of one long stream")
     parser.add_argument("--size", default="256", choices=SIZES)
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--rounds", type=int, default=12, help="blocks of each")
-    parser.add_argument("--clean-kv", default=None, choices=("extra-pass", "last-pass"))
+    parser.add_argument("--clean-kv", default=None, choices=CLEAN_KV)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    if not options.self and (options.checkouts is None or not options.checkouts.is_dir()):
+    if options.length and options.length < 2 * (EARLY.stop + 1):
+        parser.error(f"--length {options.length} is too short to compare")
+    if not (options.self or options.length) and (
+        options.checkouts is None or not options.checkouts.is_dir()
+    ):
         parser.error("give the folder of the checkouts, or --self")
     return options
 
@@ -326,6 +339,38 @@ def of_ourselves(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def over_length(options: argparse.Namespace) -> dict[str, Any]:
+    """How a long stream of the product ends, beside how it began."""
+    import torch
+
+    product = Product(options.size, getattr(torch, options.dtype), options.clean_kv)
+    seconds, resident = [], []
+    with torch.inference_mode():
+        for _ in range(options.length):
+            started = time.process_time()
+            product.block()
+            seconds.append(time.process_time() - started)
+            resident.append(resident_bytes())
+    early, late = (statistics.median(x) for x in (seconds[EARLY.start : EARLY.stop], seconds[-50:]))
+    return {
+        "size": options.size,
+        "dtype": options.dtype,
+        "blocks": options.length,
+        "early_ms_per_block": round(1000 * early, 2),
+        "late_ms_per_block": round(1000 * late, 2),
+        "late_over_early": round(late / early, 3),
+        "memory_growth_mb": round((max(resident[-50:]) - max(resident[: EARLY.stop])) / 1e6, 2),
+    }
+
+
+def resident_bytes() -> int:
+    """Memory of this process."""
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
 def linear_gflops(width: int, hidden: int, dtype: Any, tokens: int = 2080) -> float:
     """GFLOP/s of a linear map of the feed-forward's shape: the best of ten."""
     import torch
@@ -350,8 +395,9 @@ def compiled_graphs(product: Product, num_blocks: int = 4) -> dict[str, int]:
     from joyflash_cli.render.load import compile_layers
 
     counter = CompileCounter()
-    compile_layers(product.transformer, backend=counter)
     with torch.inference_mode():
+        product.block()  # before it nothing is clean that the next pass could have in front
+        compile_layers(product.transformer, backend=counter)
         product.block()
         first = counter.frame_count
         for _ in range(num_blocks):

@@ -5,6 +5,8 @@ numbers handed in here, not other code. Angles are computed from the positions, 
 table that ends.
 """
 
+import functools
+
 import torch
 from jaxtyping import Complex, Float, Num
 from torch import Tensor
@@ -12,6 +14,9 @@ from torch import Tensor
 from joyflash_cli.types import in_float64, on_device
 
 ROPE_THETA = 10_000.0
+
+Positions = Num[Tensor, " T"] | tuple[int, ...]
+"""Temporal index of each latent frame."""
 
 
 def rope_pair_split(head_dim: int) -> tuple[int, int, int]:
@@ -22,7 +27,7 @@ def rope_pair_split(head_dim: int) -> tuple[int, int, int]:
 
 
 def rope_rotations(
-    positions: Num[Tensor, " T"],
+    positions: Positions,
     grid: tuple[int, int],
     *,
     head_dim: int,
@@ -32,7 +37,8 @@ def rope_rotations(
 
     Args:
         positions: Temporal index of each latent frame; may be any number. On the CPU nothing waits
-            for the device.
+            for the device. Rotations of the last few tuples are kept: in a stream whose indices
+            stay (URCR) they are always the same.
         grid: Token rows and columns of a frame.
         head_dim: Width of one head.
         device: Where they are put; where the positions are by default.
@@ -40,7 +46,27 @@ def rope_rotations(
     Returns:
         complex64, ``(T, P, head_dim / 2)``, tokens of a frame in row-major order.
     """
-    device = positions.device if device is None else device
+    if isinstance(positions, tuple):
+        # What is made in inference mode is of no use outside it.
+        is_inference = torch.is_inference_mode_enabled()
+        return _kept(positions, grid, head_dim, device or torch.device("cpu"), is_inference)
+    return _computed(positions, grid, head_dim, device or positions.device)
+
+
+@functools.lru_cache(maxsize=4)
+def _kept(
+    positions: tuple[int, ...],
+    grid: tuple[int, int],
+    head_dim: int,
+    device: torch.device,
+    _is_inference: bool,
+) -> Complex[Tensor, "T P K2"]:
+    return _computed(torch.tensor(positions), grid, head_dim, device)
+
+
+def _computed(
+    positions: Num[Tensor, " T"], grid: tuple[int, int], head_dim: int, device: torch.device
+) -> Complex[Tensor, "T P K2"]:
     num_rows, num_columns = grid
     exact = in_float64(positions)
     axes = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Complex, Float, Int, Num
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor, nn
 
 from joyflash_cli.errors import ConfigError
@@ -43,7 +43,7 @@ from joyflash_cli.model.layers import (
     add_per_frame,
     modulate,
 )
-from joyflash_cli.model.rope import rope_rotations
+from joyflash_cli.model.rope import Positions, rope_rotations
 from joyflash_cli.model.ulysses import Ranks, SharedPass
 from joyflash_cli.types import Conditioning
 
@@ -58,7 +58,7 @@ class Context:
     """
 
     keys_values: tuple[KeysValues, ...]
-    positions: Tensor
+    positions: Positions
 
     def followed_by(self, newest: tuple[KeysValues, ...]) -> "Context":
         """The same with frames behind them, which the positions count already."""
@@ -84,7 +84,7 @@ class Lead:
     latents: Tensor
     timesteps: Tensor
     conditioning: Conditioning
-    positions: Tensor
+    positions: tuple[int, ...]
     context: Context | None
 
 
@@ -214,7 +214,7 @@ class CausalTransformer(nn.Module):
         timesteps: Float[Tensor, "B T"],
         conditioning: Conditioning,
         *,
-        positions: Num[Tensor, " T"],
+        positions: Positions,
         context: Context | None = None,
         mask: Bool[Tensor, "L S"] | None = None,
         static: tuple[StaticKeysValues, ...] | None = None,
@@ -250,7 +250,7 @@ class CausalTransformer(nn.Module):
             latents = torch.cat((lead.latents, latents), dim=1)
             timesteps = torch.cat((lead.timesteps, timesteps), dim=1)
             conditioning = lead.conditioning.followed_by(conditioning)
-            positions = torch.cat((lead.positions, positions))
+            positions = (*lead.positions, *positions)
         check_kinds(self.config, conditioning)
         tokens = self._embed_latents(latents, conditioning.image, token_subset)
         shared = None if self.ranks is None else self.ranks.of_pass(*tokens.shape[1:3])
@@ -401,7 +401,7 @@ class CausalTransformer(nn.Module):
         return latents.shape[-2] // rows, latents.shape[-1] // columns
 
     def _rope(
-        self, positions: Tensor, latents: Tensor, token_subset: Tensor | None
+        self, positions: Positions, latents: Tensor, token_subset: Tensor | None
     ) -> Complex[Tensor, "L K2"]:
         """Rotations of all tokens of the frames at ``positions``."""
         rotations = rope_rotations(

@@ -212,11 +212,12 @@ def activation_bytes(
         passes = [(settings.segment_frames, 0)]
     else:
         window, block = settings.window_frames + int(settings.mci), settings.block_frames
-        passes = {
-            "extra-pass": [(window, 0), (block, block)],
-            "next-pass": [(block + window, block)],
-            "last-pass": [(window, window)],
-        }[settings.clean_kv]
+        if settings.leads_next_pass:
+            passes = [(block + window, block)]
+        elif settings.clean_kv == "last-pass":
+            passes = [(window, window)]
+        else:
+            passes = [(window, 0), (block, block)]
     alive = max(
         max(FEED_FORWARD_NUMBERS * own, ATTENTION_NUMBERS * (own + settings.cached_frames))
         + 2 * config.num_layers * handed_out

@@ -43,7 +43,8 @@ class SamplerSettings:
             (AvatarForcing).
         clean_kv: Keys and values of a clean block: from an ``extra-pass`` at timestep 0 (K1, D3),
             from its ``last-pass`` in the window (K2), or from the ``next-pass``, which has the
-            block in front and attends it: what the extra pass gives, by one pass (K3).
+            block in front and attends it: what the extra pass gives, by one pass (K3). Where a
+            window pass would not see all of the block, it takes an extra pass after all.
         timestep_dtype: Precision of the timesteps the network is fed. LiveTalk was sampled with
             bfloat16-rounded timesteps and exact sigmas.
         audio_guidance: Weight of the audio in window passes; 1 is none. A distilled generator
@@ -126,14 +127,6 @@ class SamplerSettings:
                 f"attention_span_frames is {span}; at least {least} is needed for the sink "
                 f"({self.sink_frames}) and the window ({self.window_frames})"
             )
-        if self.clean_kv == "next-pass":
-            room = min(self.context_frames, span - self.window_frames - self.sink_frames)
-            if room < self.block_frames:
-                raise ConfigError(
-                    f"clean_kv 'next-pass' needs {self.block_frames} context frames that a window "
-                    f"pass sees; it sees {room}",
-                    hint="use 'extra-pass'",
-                )
         # The passes over one block see most: the clean one may leave out the sink.
         most = span - self.block_frames
         if self.clean_kv == "last-pass":
@@ -171,6 +164,13 @@ class SamplerSettings:
     def needs_audio_free_pass(self) -> bool:
         """Whether window passes run a second time without audio."""
         return (self.audio_guidance, self.audio_free_weight) != (1.0, 1.0)
+
+    @property
+    def leads_next_pass(self) -> bool:
+        """Whether a clean block is computed along with the next window pass."""
+        in_window = self.attention_span_frames - self.window_frames - self.sink_frames
+        is_seen = min(self.context_frames, in_window) >= self.block_frames
+        return self.clean_kv == "next-pass" and is_seen
 
     @property
     def passes_per_block(self) -> int:
@@ -261,8 +261,8 @@ class SamplerSettings:
         return strict.from_dict(cls, values)
 
 
-PAPER = SamplerSettings()
-"""JoyAvatar-Flash as read from the paper."""
+PAPER = SamplerSettings(clean_kv="next-pass")
+"""JoyAvatar-Flash as read from the paper; the next pass gives what an extra one would."""
 
 TINY = SamplerSettings(fps=25, first_frame_rule="replace", audio_guidance=2.0)
 """The embedded model: the paper's sampler at 25 frames per second, from the picture itself.

@@ -238,14 +238,14 @@ class Stream:
     def store_clean_block(self, block: WindowBlock, result: PassResult) -> None:
         """Write a block that has left the window to the cache; ``result`` is of its last pass."""
         start = self.settings.block_start(block.index)
-        if self.settings.clean_kv == "extra-pass":
-            self.cache.append(self.clean_pass(block.latents, start), start)
-        elif self.settings.clean_kv == "next-pass":
+        if self.settings.leads_next_pass:
             self.unstored = block
-        else:
+        elif self.settings.clean_kv == "last-pass":
             num_tokens = block.latents.shape[1] * self.cache.tokens_per_frame
             kept = tuple((k[:, :num_tokens], v[:, :num_tokens]) for k, v in result.keys_values)
             self.cache.append(kept, start)
+        else:
+            self.cache.append(self.clean_pass(block.latents, start), start)
         self.clean_block = block.latents
         self.num_emitted += 1
 
@@ -298,10 +298,10 @@ class Stream:
             self.transformer,
             latents,
             _per_frame([level.timestep for level in noise_of_frames], latents),
-            positions=torch.tensor(positions.own),
+            positions=positions.own,
             static=self._static_keys_values(conditioning),
         )
-        is_kept = kind == "clean" or self.settings.clean_kv != "extra-pass"
+        is_kept = kind == "clean" or lead is not None or self.settings.clean_kv == "last-pass"
         output = predict(conditioning, context=context, lead=lead, keep_keys_values=is_kept)
         prediction = output.prediction.to(latents.dtype)
         is_guided = kind == "window" and self.settings.needs_audio_free_pass
@@ -329,7 +329,7 @@ class Stream:
         context, positions = self._context(frames, start, "clean", cache)
         timesteps = _per_frame([CLEAN.timestep] * len(frames), block.latents)
         conditioning = self.source.frames(frames.start, frames.stop)
-        return Lead(block.latents, timesteps, conditioning, torch.tensor(positions.own), context)
+        return Lead(block.latents, timesteps, conditioning, positions.own, context)
 
     def _context(
         self,
@@ -370,7 +370,7 @@ class Stream:
             num_sink=num_sink - sum(frame in newest for frame in sink),
             num_context=num_context - sum(frame in newest for frame in recent),
         )
-        return Context(keys_values, torch.tensor(positions.context)), positions
+        return Context(keys_values, positions.context), positions
 
     def _static_keys_values(self, conditioning: Conditioning) -> tuple[StaticKeysValues, ...]:
         """Keys and values of what does not change along the stream, from the first pass on."""

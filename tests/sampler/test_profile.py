@@ -31,7 +31,6 @@ def test_round_trip(profile):
         ({"sink_frames": 12}, "at least 24 is needed for the sink"),
         ({"context_frames": 19}, "context_frames is 19; .* no pass sees more than 18"),
         ({"context_frames": 16, "clean_kv": "last-pass"}, "no pass sees more than 15"),
-        ({"context_frames": 2, "clean_kv": "next-pass"}, "a window pass sees; it sees 2"),
         ({"window_blocks": 0}, "window_blocks"),
         ({"window_blocks": 3}, "window_blocks is 3; with 4 main steps, windows of 1, 2, 4 blocks"),
         ({"window_blocks": 5}, "window_blocks is 5"),
