@@ -274,6 +274,10 @@ def beside(options: argparse.Namespace) -> dict[str, Any]:
     runners: dict[str, Product | Reference] = {
         "ours": Product(options.size, dtype, options.clean_kv)
     }
+    used = runners["ours"].settings.clean_kv  # type: ignore[union-attr]
+    for other in CLEAN_KV:
+        if other != used:
+            runners[f"ours, {other}"] = Product(options.size, dtype, other)
     for name in SYSTEMS:
         checkout = options.checkouts / name
         if not (checkout / "wan/modules/causal_model.py").is_file():

@@ -211,23 +211,19 @@ class Conditioning:
         """Of these latent frames and ``later`` ones behind them, with ``later``'s static kinds."""
         import torch
 
-        pairs: dict[str, tuple[Any, Any]] = {
-            "image": (self.image, later.image),
-            "audio": (self.audio, later.audio),
-        }
-        changes = {
-            kind: torch.cat(pair, dim=1) for kind, pair in pairs.items() if pair[1] is not None
-        }
-        masks = [part.audio_mask for part in (self, later)]
-        if any(mask is not None for mask in masks):
-            changes["audio_mask"] = torch.cat(
-                [
-                    part.audio.new_ones(part.audio.shape[1:3], dtype=torch.bool)
-                    if part.audio_mask is None and part.audio is not None
-                    else part.audio_mask
-                    for part in (self, later)
+        changes = {}
+        if self.image is not None and later.image is not None:
+            changes["image"] = torch.cat((self.image, later.image), dim=1)
+        if self.audio is not None and later.audio is not None:
+            changes["audio"] = torch.cat((self.audio, later.audio), dim=1)
+            if self.audio_mask is not None or later.audio_mask is not None:
+                everything = [
+                    torch.ones(audio.shape[1:3], dtype=torch.bool, device=audio.device)
+                    for audio in (self.audio, later.audio)
                 ]
-            )
+                masks = (self.audio_mask, later.audio_mask)
+                pairs = zip(masks, everything, strict=True)
+                changes["audio_mask"] = torch.cat([a if b is None else b for b, a in pairs])
         return replace(later, **changes)
 
 

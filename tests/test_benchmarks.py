@@ -10,7 +10,6 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 
 
-
 def test_a_steady_block_waits_for_nothing_and_is_compiled_once():
     """Not in this process: the checks of shapes that tests install stand in a compiler's way."""
     command = [sys.executable, str(REPOSITORY / "benchmarks/references.py"), "--self", "--json"]

@@ -105,22 +105,22 @@ class SelfAttention(nn.Module):
         )
         if shared is not None:
             q_BLNK, k_BLNK, v_BLNK = shared.to_heads(q_BLNK.to(dtype), k_BLNK.to(dtype), v_BLNK)
-        own = [rotate(q_BLNK, rope).to(dtype), rotate(k_BLNK, rope).to(dtype), v_BLNK]
+        queries, keys = rotate(q_BLNK, rope).to(dtype), rotate(k_BLNK, rope).to(dtype)
         kept = k_BLNK.to(dtype), v_BLNK
         if lead is None:
-            attended = self._attend(*own, context, context_rope, mask)
+            attended = self._attend(queries, keys, v_BLNK, context, context_rope, mask)
         else:
-            sizes = lead.num_tokens, own[0].shape[1] - lead.num_tokens
-            first, rest = zip(*(x.split(sizes, dim=1) for x in own), strict=True)
-            kept = tuple(x[:, : lead.num_tokens].clone() for x in kept)
+            num = lead.num_tokens
+            kept = kept[0][:, :num].clone(), kept[1][:, :num].clone()
+            first = self._attend(
+                queries[:, :num], keys[:, :num], v_BLNK[:, :num],
+                lead.context, lead.context_rope, None,
+            )  # fmt: skip
             before = kept if context is None else joined(context, kept)
-            attended = torch.cat(
-                (
-                    self._attend(*first, lead.context, lead.context_rope, None),
-                    self._attend(*rest, before, context_rope, mask),
-                ),
-                dim=1,
+            others = self._attend(
+                queries[:, num:], keys[:, num:], v_BLNK[:, num:], before, context_rope, mask
             )
+            attended = torch.cat((first, others), dim=1)
         if shared is not None:
             attended = shared.to_tokens(attended)
         return self.output(attended.flatten(2)), kept
