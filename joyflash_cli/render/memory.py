@@ -208,18 +208,23 @@ def activation_bytes(
     In the last layer all keys and values that a pass hands out are there, too: those of a finished
     block, or of the whole window where the last pass over a block gives them.
     """
+    freed = 0
     if isinstance(settings, SegmentSettings):
         passes = [(settings.segment_frames, 0)]
     else:
         window, block = settings.window_frames + int(settings.mci), settings.block_frames
         if settings.leads_next_pass:
-            passes = [(block + window, block)]
+            # A layer gives up the window's keys and values before its feed-forward part runs.
+            passes, freed = [(block + window, block)], 2 * window
         elif settings.clean_kv == "last-pass":
             passes = [(window, window)]
         else:
             passes = [(window, 0), (block, block)]
     alive = max(
-        max(FEED_FORWARD_NUMBERS * own, ATTENTION_NUMBERS * (own + settings.cached_frames))
+        max(
+            FEED_FORWARD_NUMBERS * own - freed,
+            ATTENTION_NUMBERS * (own + settings.cached_frames),
+        )
         + 2 * config.num_layers * handed_out
         for own, handed_out in passes
     )

@@ -11,7 +11,7 @@ from presets import AVATAR_1_3B, AVATARFORCING, LIVETALK
 
 from joyflash_cli.model.attention import use_backend
 from joyflash_cli.model.config import AudioPackConfig, TransformerConfig
-from joyflash_cli.model.transformer import CausalTransformer, Context
+from joyflash_cli.model.transformer import CausalTransformer, Context, Lead
 from joyflash_cli.render.memory import (
     activation_bytes,
     heap_holes_bytes,
@@ -150,22 +150,32 @@ def test_keys_of_the_window_do_not_outlive_their_layer():
 @torch.inference_mode()
 def test_the_true_width_too(settings, monkeypatch):
     """One layer of the real 1.3B geometry at 480 x 832, on the device without memory."""
+    is_led = settings.leads_next_pass
     config, grid = dataclasses.replace(AVATAR_1_3B, num_layers=1), (60, 104)
     monkeypatch.setattr(torch, "autocast", lambda *a, **k: contextlib.nullcontext())
     frames, cached = settings.window_frames + int(settings.mci), cached_frames(settings)
+    block = settings.block_frames
     with torch.device("meta"):
         transformer = CausalTransformer(config).to(torch.bfloat16).eval().requires_grad_(False)
         num_tokens = cached * config.tokens_per_frame(*grid)
         tokens = (1, num_tokens, config.num_heads, config.head_dim)
         keys = torch.empty(tokens, dtype=torch.bfloat16)
+        source = Source(config, grid, "meta")
         with LiveMemory() as memory:
             transformer(
-                torch.empty(1, frames, config.out_channels, *grid),
-                torch.empty(1, frames),
-                Source(config, grid, "meta").frames(0, frames),
-                positions=torch.empty(frames),
-                context=Context(((keys, keys),), torch.empty(cached)),
-                keep_keys_values=False,
+                *(torch.empty(1, frames, config.out_channels, *grid), torch.empty(1, frames)),
+                source.frames(0, frames),
+                positions=tuple(range(frames)),
+                context=Context(((keys, keys),), tuple(range(cached + block * is_led))),
+                lead=None
+                if not is_led
+                else Lead(
+                    *(torch.empty(1, block, config.out_channels, *grid), torch.empty(1, block)),
+                    source.frames(0, block),
+                    positions=tuple(range(block)),
+                    context=Context(((keys, keys),), tuple(range(cached))),
+                ),
+                keep_keys_values=is_led,
             )
     predicted = predicted_bytes(config, settings, grid, torch.bfloat16)
     predicted -= cache_bytes(config, settings, grid, torch.bfloat16)
