@@ -214,8 +214,9 @@ def activation_bytes(
     else:
         window, block = settings.window_frames + int(settings.mci), settings.block_frames
         if settings.leads_next_pass:
-            # A layer gives up the window's keys and values before its feed-forward part runs.
-            passes, freed = [(block + window, block)], 2 * window
+            # A layer gives up the window's keys and values before its feed-forward part runs; less
+            # is seen of it in small models.
+            passes, freed = [(block + window, block)], window
         elif settings.clean_kv == "last-pass":
             passes = [(window, window)]
         else:
