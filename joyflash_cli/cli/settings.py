@@ -49,7 +49,7 @@ class Setting:
     Attributes:
         verb: ``("render",)``, or ``("weights", "list")`` for a verb of a group.
         name: The option without dashes in front, ``_`` for ``-``.
-        parameter: What Click calls it.
+        option: As Click knows it.
         kind: ``bool``, ``int``, ``float``, ``str`` or ``Path``.
         choices: The only texts allowed; empty for any.
         limits: Least and largest number allowed, if any.
@@ -59,7 +59,7 @@ class Setting:
 
     verb: tuple[str, ...]
     name: str
-    parameter: str
+    option: Any
     kind: type
     choices: tuple[str, ...]
     limits: tuple[float | None, float | None]
@@ -95,7 +95,7 @@ def known_settings(command: Any, verb: tuple[str, ...] = ()) -> tuple[Setting, .
         if kind is not None:
             limits = (declared.min, declared.max)
             default = getattr(option.default, "value", option.default)
-            found.append(Setting(verb, name, option.name, kind, choices, limits, default))
+            found.append(Setting(verb, name, option, kind, choices, limits, default))
     return tuple(found)
 
 
@@ -141,7 +141,7 @@ def default_map(settings: Iterable[Setting]) -> dict[str, Any]:
             branch = tree
             for part in setting.verb:
                 branch = branch.setdefault(part, {})
-            branch[setting.parameter] = setting.value
+            branch[setting.option.name] = setting.value
     return tree
 
 
