@@ -96,7 +96,9 @@ def score_curve(curve: np.ndarray) -> SyncScore:
 def quiet_frames(
     level_db: np.ndarray, *, threshold_db: float = -40.0, margin_frames: int = 6
 ) -> np.ndarray:
-    """The rule of ``silence_mask`` for levels that are known already, ``(F,)`` bool.
+    """Frames well inside silence, ``(F,)`` bool.
+
+    The margin leaves the mouth time to close after the last sound and to open before the next.
 
     Args:
         level_db: Level of each frame relative to the clip's 95th percentile, ``(F,)``.

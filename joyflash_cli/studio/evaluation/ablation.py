@@ -151,7 +151,7 @@ def figures_of(report: Mapping) -> dict[str, float | None]:
 
 def shown_figures() -> dict[str, Measure]:
     """Everything that a table may show, by name, in order."""
-    from joyflash_cli.studio.evaluation.as_videos import video_measures
+    from joyflash_cli.studio.evaluation.variant import video_measures
 
     videos = {f"{VIDEO}{name}": measure for name, measure in video_measures().items()}
     return FIGURES | {name: replace(one, head=f"film: {one.head}") for name, one in videos.items()}
@@ -170,29 +170,15 @@ NEGLIGIBLE = 0.01
 alone makes steady differences."""
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A figure of a row against the full method, seed by seed.
-
-    Attributes:
-        figure: A key of ``FIGURES``.
-        difference: Row minus full, mean over seeds.
-        noise: Sample standard deviation of the difference over seeds; NaN for one seed.
-        verdict: ``worse``, ``better``, ``no difference`` (within the noise, or negligible) or
-            ``undecided`` (one seed).
-    """
-
-    figure: str
-    difference: float
-    noise: float
-    verdict: str
-
-
 def compare(
     row: Sequence[Mapping[str, float | None]], full: Sequence[Mapping[str, float | None]]
-) -> list[Comparison]:
-    """Every figure of a row against the full method; runs of one seed are pairs."""
-    comparisons = []
+) -> dict[str, str]:
+    """How every figure of a row differs from the full method; runs of one seed are pairs.
+
+    ``worse``, ``better``, ``no difference`` (within the sample standard deviation over seeds, or
+    negligible) or ``undecided`` (one seed).
+    """
+    verdicts = {}
     for figure, measure in FIGURES.items():
         pairs = [
             (ours, theirs)
@@ -214,22 +200,21 @@ def compare(
             verdict = "no difference"
         else:
             verdict = "better" if gain > 0 else "worse"
-        comparisons.append(Comparison(figure, difference, noise, verdict))
-    return comparisons
+        verdicts[figure] = verdict
+    return verdicts
 
 
-def verdict_sentence(row: AblationRow, comparisons: Sequence[Comparison], place: str) -> str:
+def verdict_sentence(row: AblationRow, found: Mapping[str, str], place: str) -> str:
     """Whether the paper's ordering holds here, in one sentence."""
-    found = {one.figure: one.verdict for one in comparisons}
     # What a shorter study saw of a claim about five minutes is what it saw after one.
     claimed = [name if name in found else name.replace("_300", "_60") for name in row.claims]
     measured = [name for name in claimed if name in found]
     told = ", ".join(f"{FIGURES[name].head} {found[name]}" for name in measured)
     where = f"{row.name} ({place})"
     if not row.claims:
-        differing = [one for one in comparisons if one.verdict != "no difference"]
-        named = ", ".join(f"{FIGURES[one.figure].head} {one.verdict}" for one in differing)
-        if any(one.verdict == "undecided" for one in differing):
+        differing = {name: said for name, said in found.items() if said != "no difference"}
+        named = ", ".join(f"{FIGURES[name].head} {said}" for name, said in differing.items())
+        if "undecided" in differing.values():
             return f"{where}: the paper finds no difference; here one seed decides nothing."
         if differing:
             return f"{where}: the paper finds no difference; here {named}: it does not hold."

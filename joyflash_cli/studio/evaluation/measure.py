@@ -9,18 +9,14 @@ from joyflash_cli.measures import sync
 from joyflash_cli.measures.identity import cosine, similarity_to_reference
 from joyflash_cli.measures.quality import border_flicker, psnr_db, speckle
 from joyflash_cli.measures.reader import Readers, face_box
-from joyflash_cli.measures.tracks import FrameMeter, FrameTracks
-from joyflash_cli.studio.evaluation.clip_statistics import (
-    drift_table,
-    permutation_p_value,
-    silence_mask,
-    still_background,
-)
+from joyflash_cli.measures.tracks import FrameMeter, FrameTracks, drift_at
 from joyflash_cli.studio.evaluation.pack import HeldOutClip, LongSound
 from joyflash_cli.studio.heads.face_state import VISEMES
 
 JAW = VISEMES.index("jaw")
 FPS = 25.0
+STILL_LEVELS = 1.0
+"""Largest standard deviation in time of a true pixel that counts as still, in 0..255."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +65,14 @@ def read_clip(frames: np.ndarray, clip: HeldOutClip, readers: Readers) -> ClipRe
     if frames.shape != clip.frames.shape:
         raise ValueError(f"frames of shape {frames.shape} do not fit {clip.frames.shape}")
     left, top, right, bottom = (int(edge) for edge in clip.mouth_box)
+    # What hardly changes in time in the true clip stands still.
+    still = clip.frames.astype(np.float32).std(0).max(-1) <= STILL_LEVELS
     return ClipReading(
         tracks=read_tracks(frames, clip, readers),
         first_frame_psnr_db=psnr_db(frames[0], clip.reference),
         psnr_db=psnr_db(frames, clip.frames),
         mouth_psnr_db=psnr_db(frames, clip.frames, box=(left, top, right, bottom)),
-        speckle=speckle(frames, still_background(clip.frames)),
+        speckle=speckle(frames, still),
     )
 
 
@@ -168,6 +166,55 @@ def reference_embedding(clip: HeldOutClip, readers: Readers) -> np.ndarray:
     return readers.embed(clip.reference[None], clip.mouth_box, clip.eyes_box)[0]
 
 
+def other_people_similarity(references: np.ndarray) -> float:
+    """Mean cosine between different people's references ``(n, D)``: the measure's floor.
+
+    Raises:
+        ValueError: With fewer than two people.
+    """
+    if len(references) < 2:
+        raise ValueError("a floor needs at least two people")
+    pairs = cosine(references[:, None], references[None])
+    return float(pairs[~np.eye(len(references), dtype=bool)].mean())
+
+
+def recognition_rate(embeddings: list[np.ndarray], references: np.ndarray) -> float:
+    """Share of frames whose nearest reference is their own.
+
+    Args:
+        embeddings: Of each clip's frames, ``(F, D)``; clip i belongs to reference i.
+        references: ``(n, D)``.
+    """
+    hits = [
+        (cosine(frames[:, None], references[None]).argmax(1) == index).mean()
+        for index, frames in enumerate(embeddings)
+    ]
+    return float(np.mean(hits))
+
+
+def permutation_p_value(
+    generated: np.ndarray, targets: np.ndarray, *, num_permutations: int = 2000, seed: int = 0
+) -> float:
+    """Chance that shuffled pairs of clip and track agree as well as the true pairs.
+
+    The statistic is the one reported: the best over lags of the mean over clips.
+
+    Args:
+        generated: Read tracks, ``(n, F)``.
+        targets: Known tracks, ``(n, F)``; row i belongs to row i.
+        num_permutations: Shuffles drawn.
+        seed: Of the shuffles.
+    """
+    curves = np.array([[sync.lag_curve(ours, known) for known in targets] for ours in generated])
+    rows, rng = np.arange(len(curves)), np.random.default_rng(seed)
+    observed = curves[rows, rows].mean(0).max()
+    reached = sum(
+        bool(curves[rows, rng.permutation(len(rows))].mean(0).max() >= observed)
+        for _ in range(num_permutations)
+    )
+    return (1 + reached) / (1 + num_permutations)
+
+
 def summarise_stream(
     tracks: FrameTracks,
     clip: HeldOutClip,
@@ -179,7 +226,7 @@ def summarise_stream(
     """Drift, stillness in silence and lip agreement over a long stream, as JSON."""
     jaw = tracks.jaw
     known = sound.visemes[: len(jaw), JAW]
-    silent = silence_mask(sound.waveform, len(jaw))
+    silent = sync.quiet_frames(sync.speech_level_db(sound.waveform, len(jaw)))
     movement = sync.movement_ratio(jaw, silent)
     score = sync.score_curve(sync.lag_curve(jaw, known))
     third = len(jaw) // 3
@@ -198,6 +245,12 @@ def summarise_stream(
         **flicker_figures([tracks.changes]),
         "timeline": _timeline(tracks, reference_embedding(clip, readers)),
     }
+
+
+def drift_table(tracks: FrameTracks, horizons_s: Sequence[float]) -> dict[str, dict[str, float]]:
+    """``drift_at`` of every horizon that the stream reaches, keyed by whole seconds."""
+    reached = len(tracks.sharpness) / tracks.fps
+    return {str(round(s)): drift_at(tracks, s) for s in horizons_s if s <= reached}
 
 
 def _timeline(

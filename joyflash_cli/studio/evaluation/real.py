@@ -100,11 +100,7 @@ def evaluate_real(
     renderer = CheckpointRenderer(checkpoint, device=device, dtype=dtype)
     framing = renderer.files.description.framing
     report = measure_films(films, renderer, framing, load_readers(), seed=seed, progress=progress)
-    return report | {
-        "checkpoint": {"name": renderer.files.name, "version": renderer.files.description.version},
-        "device": str(renderer.device),
-        "dtype": str(renderer.dtype).removeprefix("torch."),
-    }
+    return report | renderer.about()
 
 
 def measure_films(

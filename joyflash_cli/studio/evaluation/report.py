@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,6 @@ from joyflash_cli.measures import sync
 from joyflash_cli.measures.reader import Readers, load_readers
 from joyflash_cli.measures.tracks import FrameTracks, drift_at
 from joyflash_cli.media.sheet import write_picture
-from joyflash_cli.studio.evaluation.clip_statistics import other_people_similarity, recognition_rate
 from joyflash_cli.studio.evaluation.generation import CheckpointRenderer, Renderer
 from joyflash_cli.studio.evaluation.measure import (
     FPS,
@@ -21,7 +21,9 @@ from joyflash_cli.studio.evaluation.measure import (
     flicker_figures,
     mean_score,
     meter_of,
+    other_people_similarity,
     read_clip,
+    recognition_rate,
     reference_embedding,
     summarise,
     summarise_stream,
@@ -53,29 +55,21 @@ def evaluate_tiny(
     *,
     checkpoint: Path | None = None,
     assets_dir: Path | None = None,
-    horizon_s: float = 60.0,
-    seed: int = 0,
-    num_clips: int | None = None,
     device: str = "auto",
     dtype: str = "auto",
-    sheets_dir: Path | None = None,
-    progress: Progress | None = None,
+    **options: Any,
 ) -> dict:
     """Measure a tiny checkpoint on the recorded held-out pack.
 
     Args:
         checkpoint: A checkpoint directory; the embedded one if ``None``.
         assets_dir: Folder of a pack written by ``build_pack``; the recorded one if ``None``.
-        horizon_s: Length of the long stream; its sound repeats when it is longer than a minute.
-        seed: Of the noise.
-        num_clips: Use only the first clips, at least 2; all if ``None``.
         device: As for ``joyflash render``.
         dtype: As for ``joyflash render``.
-        sheets_dir: Folder for picture sheets; none are written if ``None``.
-        progress: Told where the run is.
+        options: See ``evaluate``.
 
     Returns:
-        A JSON-able object; the keys are listed in ``evaluate``.
+        As ``evaluate``, with the checkpoint and the device.
 
     Raises:
         CheckpointError: If checkpoint or readers are missing or damaged.
@@ -83,23 +77,7 @@ def evaluate_tiny(
     """
     pack, readers = load_pack(assets_dir), load_readers()
     renderer = CheckpointRenderer(checkpoint, device=device, dtype=dtype)
-    report = evaluate(
-        renderer,
-        pack,
-        readers,
-        horizon_s=horizon_s,
-        seed=seed,
-        num_clips=num_clips,
-        sheets_dir=sheets_dir,
-        progress=progress,
-    )
-    report["checkpoint"] = {
-        "name": renderer.files.name,
-        "version": renderer.files.description.version,
-    }
-    report["device"] = str(renderer.device)
-    report["dtype"] = str(renderer.dtype).removeprefix("torch.")
-    return report
+    return evaluate(renderer, pack, readers, **options) | renderer.about()
 
 
 def evaluate(
@@ -114,6 +92,16 @@ def evaluate(
     progress: Progress | None = None,
 ) -> dict:
     """Measure any renderer on any pack.
+
+    Args:
+        renderer: Makes the frames.
+        pack: Held-out clips and a long sound.
+        readers: The two networks.
+        horizon_s: Length of the long stream; its sound repeats when it is longer than a minute.
+        seed: Of the noise.
+        num_clips: Use only the first clips, at least 2; all if ``None``.
+        sheets_dir: Folder for picture sheets; none are written if ``None``.
+        progress: Told where the run is.
 
     Returns:
         Top level: the generated clips' figures and ``lip_correlation_mismatched``,
@@ -130,7 +118,7 @@ def evaluate(
             f"{num_clips} clips cannot be measured: mismatched sound and the floor need two.",
             hint="take at least 2 clips",
         )
-    run = _Run(renderer, readers, seed, sheets_dir, progress if progress is not None else _silent)
+    run = _Run(renderer, readers, seed, sheets_dir, progress or (lambda stage, done, of: None))
     clips = pack.clips[:num_clips]
     truth = [read_clip(clip.frames, clip, readers) for clip in clips]
     generated = _read_generated(run, clips, clips, "clips")
@@ -199,10 +187,6 @@ def rounded(value):
     if isinstance(value, list):
         return [rounded(part) for part in value]
     return float(f"{value:.5g}") if isinstance(value, float) else value
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    pass
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,8 @@ def clip_sheet(generated: np.ndarray, clip: HeldOutClip, *, columns: int = 9) ->
         columns: Moments shown, evenly spaced.
     """
     moments = np.linspace(0, len(clip.frames) - 1, columns).round().astype(int)
-    rows = [[frames[i] for i in moments] for frames in (generated, clip.frames)]
-    rows += [
-        [mouth(frames[i], clip.mouth_box) for i in moments] for frames in (generated, clip.frames)
-    ]
-    return tile(rows)
+    rows = [list(frames[moments]) for frames in (generated, clip.frames)]
+    return tile(rows + [[mouth(frame, clip.mouth_box) for frame in row] for row in rows])
 
 
 def stream_sheet(
@@ -36,13 +33,9 @@ def stream_sheet(
         rows: Rows of frames.
     """
     count = min(len(frames), columns * rows)
-    moments = np.linspace(0, len(frames) - 1, count).round().astype(int)
-    lines: list[list[np.ndarray]] = []
-    for start in range(0, count, columns):
-        part = moments[start : start + columns]
-        lines.append([frames[i] for i in part])
-        lines.append([mouth(frames[i], clip.mouth_box) for i in part])
-    return tile(lines)
+    shown = frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]
+    lines = [list(shown[start : start + columns]) for start in range(0, count, columns)]
+    return tile([row for line in lines for row in (line, [mouth(f, clip.mouth_box) for f in line])])
 
 
 def mouth(frame: np.ndarray, box: np.ndarray) -> np.ndarray:

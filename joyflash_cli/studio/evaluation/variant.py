@@ -5,17 +5,28 @@ that are compared. The figures are those of ``studio.evaluation.report``, with i
 readers.
 """
 
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
 import numpy as np
 
+from joyflash_cli.errors import JoyFlashError
+from joyflash_cli.measures.clip import Clip, VideoRow
+from joyflash_cli.measures.metrics import METRICS
 from joyflash_cli.measures.quality import border_flicker, frame_changes
 from joyflash_cli.measures.reader import Readers
+from joyflash_cli.measures.table import Measure
 from joyflash_cli.measures.tracks import drift_at, window_frames
+from joyflash_cli.media.outputs.writer import open_muxer
+from joyflash_cli.media.sheet import write_picture
 from joyflash_cli.studio.evaluation.ablation import DRIFT_HORIZONS_S
-from joyflash_cli.studio.evaluation.as_videos import judge_as_videos
 from joyflash_cli.studio.evaluation.generation import CheckpointRenderer
 from joyflash_cli.studio.evaluation.measure import FPS, read_clip, read_tracks, summarise
-from joyflash_cli.studio.evaluation.pack import HeldOutPack
+from joyflash_cli.studio.evaluation.pack import HeldOutClip, HeldOutPack
 from joyflash_cli.studio.evaluation.report import repeat_sound
+from joyflash_cli.types import MODEL_SAMPLE_RATE_HZ, AudioClip
 
 
 def measure_variant(
@@ -39,7 +50,7 @@ def measure_variant(
 
     Returns:
         ``summarise`` of the clips, with ``border_flicker`` pooled with the long stream's start,
-        ``drift`` by whole seconds, and ``videos``, see ``as_videos``.
+        ``drift`` by whole seconds, and ``videos``, see ``judge_as_videos``.
     """
     clips = pack.clips[:num_clips]
     made = [
@@ -73,3 +84,58 @@ def measure_variant(
             for stop, end in zip(stops, ends, strict=True)
         },
     }
+
+
+@cache
+def video_measures() -> Mapping[str, Measure]:
+    """The figures that are averaged, by name: those of which more, or less, is better."""
+    return {
+        measure.name: measure
+        for metric in METRICS
+        for measure in metric.measures
+        if measure.better in ("high", "low") and metric.name != "speed"
+    }
+
+
+def judge_as_videos(
+    made: Sequence[np.ndarray], clips: Sequence[HeldOutClip], readers: Readers
+) -> dict[str, float | None]:
+    """Clips judged as ``joyflash evaluate videos`` judges anybody's: means by name of the figure.
+
+    ``None`` for what is known of no clip.
+
+    Args:
+        made: Frames ``(F, H, W, 3)`` uint8 of each clip.
+        clips: Their pictures, sounds and true films.
+        readers: Embed the person.
+    """
+    metrics = [metric for metric in METRICS if metric.name != "speed" and not metric.missing()]
+    found: dict[str, list[float]] = {name: [] for name in video_measures()}
+    with tempfile.TemporaryDirectory() as folder:
+        for frames, clip in zip(made, clips, strict=True):
+            row = VideoRow(
+                clip.name,
+                _written(Path(folder) / f"{clip.name}.mp4", frames, clip.waveform),
+                reference=Path(folder) / f"{clip.name}.png",
+                truth=_written(Path(folder) / f"{clip.name}-true.mp4", clip.frames, clip.waveform),
+            )
+            write_picture(Path(folder) / f"{clip.name}.png", clip.reference)
+            judged = Clip(row, readers)
+            for metric in metrics:
+                try:
+                    values = metric.compute(judged).values
+                except JoyFlashError:
+                    continue  # no face to be read: the others' mean stands
+                for name, value in values.items():
+                    if name in found and value is not None:
+                        found[name].append(value)
+    return {name: float(np.mean(values)) if values else None for name, values in found.items()}
+
+
+def _written(path: Path, frames: np.ndarray, waveform: np.ndarray) -> Path:
+    sound = AudioClip(waveform.astype(np.float32)[:, None], MODEL_SAMPLE_RATE_HZ)
+    size = frames.shape[2], frames.shape[1]
+    with open_muxer(path, size=size, fps=FPS, audio=sound) as muxer:
+        muxer.write(frames)
+        muxer.finish()
+    return path
