@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from joyflash_cli.studio.evaluation.pack import HeldOutPack
     from joyflash_cli.studio.training.study import Study
 
-PLACES = ("every-frame", "first-frame")
-
 
 @dataclass(frozen=True)
 class AblationRequest:
@@ -73,7 +71,7 @@ def run_ablation(
         UsageError: For an unknown table or a missing configuration.
     """
     from joyflash_cli.studio.evaluation.ablation import ablation_rows
-    from joyflash_cli.studio.evaluation.ablation_table import table_report, write_table
+    from joyflash_cli.studio.evaluation.ablation_table import PLACES, table_report, write_table
     from joyflash_cli.studio.training.run_config import load_run_config
     from joyflash_cli.studio.training.session import Session, TrainingStopped
     from joyflash_cli.studio.training.study import Study, StudyBudget

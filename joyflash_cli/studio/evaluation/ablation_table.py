@@ -38,14 +38,17 @@ def table_report(
         entries = {}
         for row in rows:
             runs = list(found[row.name])
-            summary = {name: mean_and_spread([run.get(name) for run in runs]) for name in known}
+            summary = {
+                name: mean_and_spread([run.get(name) for run in runs]) or (None, None)
+                for name in known
+            }
             entries[row.name] = {
                 "paper": dict(zip(PAPER_COLUMNS, row.paper, strict=True)),
                 "seeds": [dict(run) for run in runs],
-                "mean": {name: None if x is None else x[0] for name, x in summary.items()},
+                "mean": {name: mean for name, (mean, _) in summary.items()},
                 "spread": {
-                    name: None if x is None or math.isnan(x[1]) else x[1]
-                    for name, x in summary.items()
+                    name: None if spread is None or math.isnan(spread) else spread
+                    for name, (_, spread) in summary.items()
                 },
             }
         places[place] = {"rows": entries, "verdicts": verdicts(rows, found, place)}

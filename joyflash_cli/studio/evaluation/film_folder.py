@@ -51,27 +51,19 @@ def list_films(folders: Sequence[Path], *, limit: int | None = None) -> list[Fil
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder", hint="give a folder of films")
-        about = _read_about(folder.resolve())
+        around = (folder.resolve(), *folder.resolve().parents[:LEVELS_ABOVE])
+        lists = [place / ABOUT_FILE for place in around if (place / ABOUT_FILE).is_file()]
+        about = _entries(lists[0]) if lists else {}
         for clip in list_clips(folder):
             entry = about.get(clip.video.path.resolve(), {})
             groups = tuple(str(word) for word in entry.get("groups", ()))
             films.append(Film(clip, str(entry.get("person", clip.key)), groups))
     if limit is None:
         return films
-    place: dict[str, int] = {}
-    turns = []
-    for film in films:
-        turns.append(place.setdefault(film.person, 0))
-        place[film.person] += 1
-    order = sorted(range(len(films)), key=turns.__getitem__)[:limit]
-    return [films[index] for index in sorted(order)]
-
-
-def _read_about(folder: Path) -> dict[Path, dict[str, Any]]:
-    for place in (folder, *folder.parents[:LEVELS_ABOVE]):
-        if (place / ABOUT_FILE).is_file():
-            return _entries(place / ABOUT_FILE)
-    return {}
+    persons = [film.person for film in films]
+    turns = [persons[:index].count(person) for index, person in enumerate(persons)]
+    chosen = sorted(range(len(films)), key=turns.__getitem__)[:limit]
+    return [films[index] for index in sorted(chosen)]
 
 
 def _entries(path: Path) -> dict[Path, dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from joyflash_cli.studio.clips.clips import ClipsConfig, load_heads, sample_head
-from joyflash_cli.studio.evaluation.pack import HeldOutPack, load_pack
+from joyflash_cli.studio.evaluation.pack import load_pack
 from joyflash_cli.studio.heads.face_points import LIP_MEASURES, cheeks, measures
 from joyflash_cli.studio.heads.face_state import FaceState, Head
 
@@ -69,7 +69,8 @@ def measure_heads(
     Raises:
         DataError: A pack is missing or damaged.
     """
-    spoken = _spoken(load_pack())
+    pack = load_pack()
+    spoken = np.concatenate([pack.long.visemes, *(clip.visemes for clip in pack.clips)])
     assets = load_heads(ClipsConfig(ict_share=1.0), assets_dir)
     report = {}
     for kind, (drawn, ict) in SHARES.items():
@@ -90,10 +91,6 @@ def measure_heads(
     return report
 
 
-def _spoken(pack: HeldOutPack) -> np.ndarray:
-    return np.concatenate([pack.long.visemes, *(clip.visemes for clip in pack.clips)])
-
-
 def _look(head: Head, state: FaceState) -> tuple[np.ndarray, tuple[float, float] | None, float]:
     points = head.points(state)
     shape = measures(points)
@@ -110,15 +107,12 @@ def _figures(shapes: np.ndarray, light: np.ndarray, skin: np.ndarray) -> dict[st
         "gap_p95": float(np.percentile(gap, 95)),
         "width_p50": float(np.median(width)),
         "lids_p50": float(np.median(lids)),
-        "open_mouths": len(light),
-        "lightness_p95": float(np.median(light[:, 0])),
-        "lightness_mean": float(np.median(light[:, 1])),
+        **_medians(light),
     }
     dark = skin < DARK
-    if dark.any():
-        figures["dark"] = {
-            "open_mouths": int(dark.sum()),
-            "lightness_p95": float(np.median(light[dark, 0])),
-            "lightness_mean": float(np.median(light[dark, 1])),
-        }
-    return figures
+    return figures | ({"dark": _medians(light[dark])} if dark.any() else {})
+
+
+def _medians(light: np.ndarray) -> dict[str, Any]:
+    brightest, mean = np.median(light, axis=0).tolist()
+    return {"open_mouths": len(light), "lightness_p95": brightest, "lightness_mean": mean}

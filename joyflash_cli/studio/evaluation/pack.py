@@ -5,6 +5,7 @@ clip is a reference picture (PNG), the sound (FLAC), the true frames (H.264 4:4:
 and its tracks; one longer sound with stretches of silence serves drift and stillness.
 """
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -136,16 +137,19 @@ def load_pack(directory: Path | None = None) -> HeldOutPack:
 
 def _load_clip(directory: Path, entry: dict, tracks: dict[str, np.ndarray]) -> HeldOutClip:
     name = entry["name"]
-    visemes = tracks[f"{name}.visemes"].astype(np.float32)
+    kinds = {
+        "visemes": np.float32,
+        "blink": np.float32,
+        "mouth_box": np.int32,
+        "eyes_box": np.int32,
+    }
+    known = {track: tracks[f"{name}.{track}"].astype(kind) for track, kind in kinds.items()}
     return HeldOutClip(
         **entry,
+        **known,
         reference=read_picture(directory / f"{name}.png").pixels,
         frames=read_frames(directory / f"{name}.mp4"),
         waveform=_waveform(directory / f"{name}.flac", len(visemes)),
-        visemes=visemes,
-        blink=tracks[f"{name}.blink"].astype(np.float32),
-        mouth_box=tracks[f"{name}.mouth_box"],
-        eyes_box=tracks[f"{name}.eyes_box"],
     )
 
 
@@ -268,10 +272,9 @@ def _write_clip(
     margin = MARGIN_FRAMES * SAMPLES_PER_FRAME
     sound = store.waveform(index)[margin : margin + len(frames) * SAMPLES_PER_FRAME]
     write_sound(stem.with_suffix(".flac"), sound)
-    tracks[f"{stem.name}.visemes"] = store.visemes(index).astype(np.float16)
-    tracks[f"{stem.name}.blink"] = store.track("blink", index).astype(np.float16)
-    for name in ("mouth_box", "eyes_box"):
-        tracks[f"{stem.name}.{name}"] = store.track(name, index).astype(np.int32)
+    for name in ("visemes", "blink", "mouth_box", "eyes_box"):
+        kind = np.int32 if name.endswith("box") else np.float16
+        tracks[f"{stem.name}.{name}"] = store.track(name, index).astype(kind)
     return psnr_db(read_frames(stem.with_suffix(".mp4")), frames)
 
 
@@ -292,17 +295,16 @@ def long_speech(
     num_frames = round(long_s * 25)
     parts: list[np.ndarray] = []
     tracks: list[np.ndarray] = []
-    done, silences, position = 0, [s * 25 for s in LONG_SILENCES_S], 0
-    while done < num_frames:
-        utterance = spoken[position % len(spoken)]
+    done, silences = 0, [s * 25 for s in LONG_SILENCES_S]
+    for utterance in itertools.cycle(spoken):
+        if done >= num_frames:
+            break
         due = bool(silences) and done + len(utterance.visemes) >= silences[0]
         pause = round((LONG_SILENCE_S if due else LONG_PAUSE_S) * 25)
-        if due:
-            silences.pop(0)
-        rest = np.repeat(utterance.visemes[-1:] * 0, pause, axis=0)
+        silences = silences[due:]
+        rest = np.zeros((pause, utterance.visemes.shape[1]), np.float32)
         parts += [utterance.waveform, np.zeros(pause * SAMPLES_PER_FRAME, np.float32)]
         tracks += [utterance.visemes, rest]
         done += len(utterance.visemes) + pause
-        position += 1
     waveform = np.concatenate(parts)[: num_frames * SAMPLES_PER_FRAME]
     return waveform, np.concatenate(tracks)[:num_frames], voice

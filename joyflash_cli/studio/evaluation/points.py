@@ -5,8 +5,8 @@ Pictures without a face come from a folder of their own.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,9 @@ def evaluate_points(
         DataError: If a folder lacks its lists or holds no picture.
     """
     tell = progress if progress is not None else lambda stage, done, of: None
-    pictures = list(_held_out(real_dir))
+    photos = (photo for photo in read_photos(real_dir) if photo.held_out)
+    frames = read_film_frames(real_dir, frames_per_clip=FRAMES_PER_CLIP, only_held_out=True)
+    pictures = [*photos, *frames]
     upright = _read_all(pictures, "upright", tell)
     frontal = [read for read in upright if read.is_frontal]
     rolled = _read_all([_rolled(read.truth, index) for index, read in enumerate(frontal)],
@@ -92,13 +94,6 @@ def evaluate_points(
     if faceless_dir is not None:
         report["faceless"] = _accepted(faceless_dir)
     return report
-
-
-def _held_out(real_dir: Path) -> Iterator[PointedPicture]:
-    for picture in read_photos(real_dir):
-        if picture.held_out:
-            yield picture
-    yield from read_film_frames(real_dir, frames_per_clip=FRAMES_PER_CLIP, only_held_out=True)
 
 
 def _read_all(
@@ -125,13 +120,8 @@ def _rolled(picture: PointedPicture, index: int) -> PointedPicture:
     turned = Similarity(1.0, degrees, 0.0, 0.0)
     corner = np.array([width / 2, height / 2]) - turned.to_picture(np.full(2, side / 2))
     place = Similarity(1.0, degrees, *corner.tolist())
-    return PointedPicture(
-        cut(picture.pixels, place, side),
-        place.to_frame(picture.points),
-        picture.turned,
-        picture.held_out,
-        picture.kind,
-    )
+    pixels, points = cut(picture.pixels, place, side), place.to_frame(picture.points)
+    return replace(picture, pixels=pixels, points=points)
 
 
 def _errors(reads: Sequence[_Read]) -> dict[str, Any]:
@@ -173,10 +163,8 @@ def _spread(pictures: Sequence[PointedPicture]) -> dict[str, float]:
     places = []
     for picture in pictures:
         framed = frame_picture(Picture(picture.pixels), RULE)
-        if framed.face is None:
+        if framed.face is None or framed.quarters:  # the latter are counted among the errors
             continue
-        if framed.quarters:
-            continue  # its points are counted among the errors
         truth = framed.place.to_frame(picture.points) / RULE.size_px
         places.append(np.concatenate([truth[EYE_CORNERS].mean(0), truth[MOUTH_CORNERS].mean(0)]))
     names = ("eyes_x", "eyes_y", "mouth_x", "mouth_y")

@@ -1,6 +1,7 @@
 """The report of ``joyflash evaluate tiny --real``: films of people against what is made of them."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -201,9 +202,9 @@ def _read_pair(
 
 
 def _by_person(pairs: Sequence[_Pair], figures: Sequence[Figures]) -> dict[str, Figures]:
-    spoken: dict[str, list[Figures]] = {}
+    spoken: dict[str, list[Figures]] = defaultdict(list)
     for pair, found in zip(pairs, figures, strict=True):
-        spoken.setdefault(pair.film.person, []).append(found)
+        spoken[pair.film.person].append(found)
     return {person: combined(spoken[person]) for person in sorted(spoken)}
 
 
@@ -224,15 +225,13 @@ def _groups(
     pairs: Sequence[_Pair], people: Mapping[str, Figures], everybody: Figures
 ) -> dict[str, Any]:
     """Figures of dark-skinned and other people, and of the groups that are named."""
-    members: dict[str, set[str]] = {}
+    members: dict[str, set[str]] = defaultdict(set)
     for person, found in people.items():
         lightness = found.values["skin_lightness"]
-        members.setdefault(
-            DARK if lightness is not None and lightness < DARK_SKIN else OTHERS, set()
-        ).add(person)
+        members[DARK if lightness is not None and lightness < DARK_SKIN else OTHERS].add(person)
     for pair in pairs:
         for group in pair.film.groups:
-            members.setdefault(group, set()).add(pair.film.person)
+            members[group].add(pair.film.person)
     report = {}
     for group, persons in sorted(members.items()):
         found = combined([people[person] for person in sorted(persons)])
@@ -250,9 +249,8 @@ def _ratio(value: float | None, of: float | None) -> float | None:
 
 def _nested(figures: Figures) -> dict[str, Any]:
     """A table whose ``truth.`` entries stand in one of their own."""
-    table = figures.table()
-    truth = {
-        name.removeprefix(_TRUTH): value for name, value in table.items() if name.startswith(_TRUTH)
-    }
-    own = {name: value for name, value in table.items() if not name.startswith(_TRUTH)}
+    own, truth = {}, {}
+    for name, value in figures.table().items():
+        part = truth if name.startswith(_TRUTH) else own
+        part[name.removeprefix(_TRUTH)] = value
     return own | {"truth": truth, "num_films": figures.num_films}

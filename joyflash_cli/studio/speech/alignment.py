@@ -53,9 +53,8 @@ def align_phonemes(waveform: np.ndarray, text: str) -> list[Phoneme]:
     phonemes = []
     for word in alignment:
         for phone in word:
-            start = min(max(phone.start * _FRAME_S - _PAD_S, 0.0), duration)
-            end = (phone.start + phone.duration) * _FRAME_S - _PAD_S
-            end = min(max(end, 0.0), duration)
+            edges = (phone.start, phone.start + phone.duration)
+            start, end = (min(max(at * _FRAME_S - _PAD_S, 0.0), duration) for at in edges)
             if end > start:
                 phonemes.append(Phoneme("arpabet", phone.name, start, end))
     return phonemes

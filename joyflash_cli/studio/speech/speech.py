@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,9 +82,7 @@ def make_utterance(
     gain = rms / level if rms is not None and level > 0 else 1.0
     padded[lead : lead + len(waveform)] = np.clip(gain * waveform, -1, 1)
     shift = lead / MODEL_SAMPLE_RATE_HZ
-    moved = tuple(
-        Phoneme(p.symbol_set, p.symbol, p.start_s + shift, p.end_s + shift) for p in phonemes
-    )
+    moved = tuple(replace(p, start_s=p.start_s + shift, end_s=p.end_s + shift) for p in phonemes)
     track = viseme_track(moved, num_frames, fps=TRACK_FPS, energy=local_energy(padded))
     return Utterance(padded, moved, voice, text, split, track)
 
@@ -149,16 +147,10 @@ def load_speech(path: Path | str, *, split: Split | None = None) -> list[Utteran
         if split is not None and item["split"] != split:
             continue
         samples = slice(int(start) * SAMPLES_PER_FRAME, int(end) * SAMPLES_PER_FRAME)
-        utterances.append(
-            Utterance(
-                waveform=(pcm[samples] / _PCM_SCALE).astype(np.float32),
-                phonemes=tuple(Phoneme(*p) for p in item["phonemes"]),
-                voice=item["voice"],
-                text=item["text"],
-                split=item["split"],
-                visemes=tracks[start:end].astype(np.float32),
-            )
-        )
+        about = item | {"phonemes": tuple(Phoneme(*p) for p in item["phonemes"])}
+        waveform = (pcm[samples] / _PCM_SCALE).astype(np.float32)
+        visemes = tracks[start:end].astype(np.float32)
+        utterances.append(Utterance(waveform=waveform, visemes=visemes, **about))
     if split is not None and not utterances:
         raise DataError(f"{path} has no utterance of split {split}.")
     return utterances

@@ -29,13 +29,15 @@ TRAIN_MIX: dict[Engine, float] = {"hibari": 0.25, "flite": 0.25, "espeak": 0.20,
 """Shares of the engines; one recording in ten cannot be aligned and falls out."""
 HELD_OUT_COUNTS: dict[Engine, int] = {"flite": 20, "kathleen": 34, "espeak": 10}
 
-FLITE_VOICES = ("slt", "awb", "kal16")
-FLITE_HELD_OUT = ("rms",)
-ESPEAK_VOICES = (
-    "en-us", "en-us+f2", "en-us+m3", "en-us+f4", "en-gb-x-rp", "en-us+m7", "en-gb-x-rp+f3",
-    "en-us+klatt2",
-)  # fmt: skip
-ESPEAK_HELD_OUT = ("en-gb-scotland+m5",)
+VOICES: dict[Split, dict[Engine, tuple[str, ...]]] = {
+    "train": {
+        "flite": ("slt", "awb", "kal16"),
+        "espeak": ("en-us", "en-us+f2", "en-us+m3", "en-us+f4", "en-gb-x-rp", "en-us+m7",
+                   "en-gb-x-rp+f3", "en-us+klatt2"),
+        "hibari": ("heart",),
+    },
+    "held-out": {"flite": ("rms",), "espeak": ("en-gb-scotland+m5",)},
+}  # fmt: skip
 KATHLEEN_HELD_OUT = 100
 """The last 100 recordings, and every text they speak, are never trained on."""
 
@@ -115,11 +117,7 @@ def _jobs(
 ) -> list[SpeechJob]:
     """Jobs of one split in mixed order."""
     texts = sorted({text for _, text in rows})
-    flite: tuple[str, ...] = FLITE_VOICES
-    espeak: tuple[str, ...] = ESPEAK_VOICES
-    if split == "held-out":
-        flite, espeak = FLITE_HELD_OUT, ESPEAK_HELD_OUT
-    voices: dict[Engine, tuple[str, ...]] = {"flite": flite, "espeak": espeak, "hibari": ("heart",)}
+    voices = VOICES[split]
     jobs = []
     for engine, count in counts.items():
         if engine == "kathleen":

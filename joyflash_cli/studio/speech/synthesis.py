@@ -4,8 +4,7 @@ import ctypes
 import shutil
 import subprocess
 import tempfile
-import wave
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from math import gcd
 from pathlib import Path
@@ -33,6 +32,8 @@ def speak_flite(text: str, voice: str, *, stretch: float = 1.0) -> Speech:
     Raises:
         DataError: flite is missing or fails.
     """
+    import soundfile
+
     program = shutil.which("flite")
     if program is None:
         raise DataError("flite is not installed", hint="install the package flite")
@@ -43,15 +44,13 @@ def speak_flite(text: str, voice: str, *, stretch: float = 1.0) -> Speech:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0 or not sound.exists():
             raise DataError(f"flite failed on {text!r}", hint=result.stderr.strip()[:200])
-        with wave.open(str(sound)) as reader:
-            rate = reader.getframerate()
-            pcm = np.frombuffer(reader.readframes(reader.getnframes()), "<i2")
+        samples, rate = soundfile.read(sound, dtype="float32")
     phonemes, start = [], 0.0
     for token in result.stdout.split():
         symbol, end_text = token.rsplit(":", 1)
         phonemes.append(Phoneme("arpabet", symbol, start, float(end_text)))
         start = float(end_text)
-    return resample(pcm.astype(np.float32) / 32768, rate, MODEL_SAMPLE_RATE_HZ), phonemes
+    return resample(samples, rate, MODEL_SAMPLE_RATE_HZ), phonemes
 
 
 def speak_hibari(
@@ -144,7 +143,7 @@ def scale_frequencies(waveform: np.ndarray, phonemes: list[Phoneme], size: float
     if hundredths == 100:
         return waveform, phonemes
     moved = [
-        Phoneme(p.symbol_set, p.symbol, p.start_s * 100 / hundredths, p.end_s * 100 / hundredths)
+        replace(p, start_s=p.start_s * 100 / hundredths, end_s=p.end_s * 100 / hundredths)
         for p in phonemes
     ]
     return resample(waveform, hundredths, 100), moved
@@ -163,21 +162,13 @@ _EVENT_END, _EVENT_PHONEME = 0, 7
 
 
 class _EventId(ctypes.Union):
-    _fields_ = [
-        ("number", ctypes.c_int),
-        ("name", ctypes.c_char_p),
-        ("string", ctypes.c_char * 8),
-    ]
+    _fields_ = [("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
 
 
 class _Event(ctypes.Structure):
+    _numbers = ("type", "identifier", "text_position", "length", "audio_position_ms", "sample")
     _fields_ = [
-        ("type", ctypes.c_int),
-        ("unique_identifier", ctypes.c_uint),
-        ("text_position", ctypes.c_int),
-        ("length", ctypes.c_int),
-        ("audio_position_ms", ctypes.c_int),
-        ("sample", ctypes.c_int),
+        *((name, ctypes.c_int) for name in _numbers),
         ("user_data", ctypes.c_void_p),
         ("id", _EventId),
     ]
@@ -188,10 +179,22 @@ class _Espeak:
     """The loaded library with what its callback has collected."""
 
     library: Any
-    sample_rate_hz: int
-    parts: list[np.ndarray]
-    events: list[tuple[str, float]]
-    callback: Any
+    sample_rate_hz: int = 0
+    callback: Any = None
+    parts: list[np.ndarray] = field(default_factory=list)
+    events: list[tuple[str, float]] = field(default_factory=list)
+
+    def collect(self, samples: Any, count: int, event: Any) -> int:
+        """Keeps a piece of sound and the starts of its phonemes; 0 lets the library go on."""
+        if count > 0 and samples:
+            self.parts.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        index = 0
+        while event[index].type != _EVENT_END:
+            if event[index].type == _EVENT_PHONEME:
+                symbol = event[index].id.string.decode("utf8", "ignore")
+                self.events.append((symbol, event[index].audio_position_ms / 1000))
+            index += 1
+        return 0
 
 
 @cache
@@ -200,26 +203,15 @@ def _espeak() -> _Espeak:
         library = ctypes.CDLL("libespeak-ng.so.1")
     except OSError as error:
         raise DataError("libespeak-ng is not installed", hint="install libespeak-ng1") from error
-    parts: list[np.ndarray] = []
-    events: list[tuple[str, float]] = []
-
-    def collect(samples: Any, count: int, event: Any) -> int:
-        if count > 0 and samples:
-            parts.append(np.ctypeslib.as_array(samples, (count,)).copy())
-        index = 0
-        while event[index].type != _EVENT_END:
-            if event[index].type == _EVENT_PHONEME:
-                symbol = event[index].id.string.decode("utf8", "ignore")
-                events.append((symbol, event[index].audio_position_ms / 1000))
-            index += 1
-        return 0
-
+    engine = _Espeak(library)
     kind = ctypes.CFUNCTYPE(
         ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
     )
-    callback = kind(collect)
-    rate = library.espeak_Initialize(_ESPEAK_SYNCHRONOUS, 500, None, _ESPEAK_PHONEME_EVENTS)
-    if rate <= 0:
+    engine.callback = kind(engine.collect)
+    engine.sample_rate_hz = library.espeak_Initialize(
+        _ESPEAK_SYNCHRONOUS, 500, None, _ESPEAK_PHONEME_EVENTS
+    )
+    if engine.sample_rate_hz <= 0:
         raise DataError("espeak-ng has no voice data", hint="install espeak-ng-data")
-    library.espeak_SetSynthCallback(callback)
-    return _Espeak(library, rate, parts, events, callback)
+    library.espeak_SetSynthCallback(engine.callback)
+    return engine
