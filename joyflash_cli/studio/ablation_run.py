@@ -70,8 +70,12 @@ def run_ablation(
     Raises:
         UsageError: For an unknown table or a missing configuration.
     """
-    from joyflash_cli.studio.evaluation.ablation import ablation_rows
-    from joyflash_cli.studio.evaluation.ablation_table import PLACES, table_report, write_table
+    from joyflash_cli.studio.evaluation.ablation import (
+        PLACES,
+        ablation_rows,
+        table_report,
+        write_table,
+    )
     from joyflash_cli.studio.training.run_config import load_run_config
     from joyflash_cli.studio.training.session import Session, TrainingStopped
     from joyflash_cli.studio.training.study import Study, StudyBudget

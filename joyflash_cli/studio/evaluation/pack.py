@@ -137,19 +137,16 @@ def load_pack(directory: Path | None = None) -> HeldOutPack:
 
 def _load_clip(directory: Path, entry: dict, tracks: dict[str, np.ndarray]) -> HeldOutClip:
     name = entry["name"]
-    kinds = {
-        "visemes": np.float32,
-        "blink": np.float32,
-        "mouth_box": np.int32,
-        "eyes_box": np.int32,
-    }
-    known = {track: tracks[f"{name}.{track}"].astype(kind) for track, kind in kinds.items()}
+    visemes = tracks[f"{name}.visemes"].astype(np.float32)
     return HeldOutClip(
         **entry,
-        **known,
         reference=read_picture(directory / f"{name}.png").pixels,
         frames=read_frames(directory / f"{name}.mp4"),
         waveform=_waveform(directory / f"{name}.flac", len(visemes)),
+        visemes=visemes,
+        blink=tracks[f"{name}.blink"].astype(np.float32),
+        mouth_box=tracks[f"{name}.mouth_box"],
+        eyes_box=tracks[f"{name}.eyes_box"],
     )
 
 

@@ -147,10 +147,10 @@ def draw_brows(pen: Pen, identity: Identity, state: FaceState) -> None:
     y = brow_height(identity) - state.brow * (2.2 + 1.9 * inner)
     y = y - arch * (1.0 - (t - 0.05) ** 2) + arch * 0.5 - identity.brow_tilt * (inner - 0.5)
     x = identity.eye_x + 0.3 + t * identity.brow_half_width
-    profile = 1.0 - 0.55 * (0.5 * (1.0 + t)) ** 2
+    taper = 1.0 - 0.55 * (0.5 * (1.0 + t)) ** 2
     for side in (-1.0, 1.0):
         points = np.stack([side * x, y], axis=1)
-        pen.at(1.5).brush(points, identity.brow_thickness, profile, identity.palette.brow)
+        pen.at(1.5).brush(points, identity.brow_thickness, taper, identity.palette.brow)
 
 
 def draw_glasses(pen: Pen, identity: Identity) -> None:

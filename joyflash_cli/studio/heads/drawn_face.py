@@ -218,8 +218,8 @@ def draw_moustache(pen: Pen, identity: Identity, mouth: MouthShape) -> None:
             [[side * 0.6, top], [side * reach * 0.5, top - 0.5], [side * reach, corner - 1.2]]
         )
         along = np.linspace(0.0, 1.0, len(curve))
-        profile = 0.85 + 0.3 * along - 0.95 * along**3
-        pen.at(3.0).brush(curve, thick, profile, identity.palette.brow)
+        taper = 0.85 + 0.3 * along - 0.95 * along**3
+        pen.at(3.0).brush(curve, thick, taper, identity.palette.brow)
 
 
 def draw_back_hair(pen: Pen, identity: Identity, hair: HairShape) -> None:

@@ -149,9 +149,9 @@ class Pen:
         radii = 0.5 * width * self.pose.scale * (1.0 - taper * along * along)
         self._stroke(self._pixels(points), radii, colour, opacity=opacity)
 
-    def brush(self, points: np.ndarray, width: float, profile: np.ndarray, colour: Colour) -> None:
-        """Draw a polyline whose half width is ``width`` times ``profile (N,)``."""
-        self._stroke(self._pixels(points), width * self.pose.scale * profile, colour)
+    def brush(self, points: np.ndarray, width: float, taper: np.ndarray, colour: Colour) -> None:
+        """Draw a polyline whose half width is ``width`` times ``taper (N,)``."""
+        self._stroke(self._pixels(points), width * self.pose.scale * taper, colour)
 
     def spot(
         self,

@@ -16,8 +16,14 @@ from joyflash_cli.studio.heads.ict_pack import IctAssets, triangles_of_island
 from joyflash_cli.studio.heads.ict_paint import solid
 from joyflash_cli.studio.heads.mesh_head import FULLY_OPEN, ROUNDED, head_turn
 from joyflash_cli.studio.heads.mouth_light import mouth_openness
-from joyflash_cli.studio.heads.photo_fit import Photo, fit_photo
-from joyflash_cli.studio.heads.photo_mouth import colour_of, light_of, lip_vertices, lips_apart
+from joyflash_cli.studio.heads.photo_fit import (
+    Photo,
+    colour_of,
+    fit_photo,
+    light_of,
+    lip_vertices,
+    lips_apart,
+)
 from joyflash_cli.studio.heads.rasteriser import NO_CLOTH, Lens, Material, Part, Scene, Surface
 from joyflash_cli.studio.heads.rasteriser_kernels import vertex_normals
 from joyflash_cli.studio.heads.rig import Units

@@ -10,10 +10,10 @@ import numpy as np
 
 from joyflash_cli.errors import DataError
 from joyflash_cli.studio.heads.face_state import Split
-from joyflash_cli.studio.speech.alignment import align_phonemes
 from joyflash_cli.studio.speech.speech import Utterance, make_utterance, save_speech
 from joyflash_cli.studio.speech.synthesis import (
     Speech,
+    align_phonemes,
     scale_frequencies,
     speak_espeak,
     speak_flite,

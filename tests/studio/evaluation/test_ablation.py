@@ -10,12 +10,14 @@ from joyflash_cli.studio.evaluation.ablation import (
     FIGURES,
     FULL,
     ablation_rows,
+    as_markdown,
     compare,
     figures_of,
     mean_and_spread,
+    table_report,
     verdict_sentence,
+    write_table,
 )
-from joyflash_cli.studio.evaluation.ablation_table import as_markdown, table_report, write_table
 
 
 def figures(**changes):

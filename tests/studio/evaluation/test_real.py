@@ -7,7 +7,7 @@ from joyflash_cli.errors import DataError
 from joyflash_cli.measures.reader import load_readers
 from joyflash_cli.studio.clips.clip_framing import ClipFraming
 from joyflash_cli.studio.evaluation import real
-from joyflash_cli.studio.evaluation.film_folder import list_films
+from joyflash_cli.studio.evaluation.real import list_films
 from joyflash_cli.weights.store import resolve_checkpoint
 from tests.report.clips import held_out, write_video
 

@@ -11,9 +11,16 @@ from joyflash_cli.studio.heads.face_state import FaceState
 from joyflash_cli.studio.heads.ict_pack import load_ict
 from joyflash_cli.studio.heads.mesh_head import head_turn
 from joyflash_cli.studio.heads.mouth_light import FaceRows
-from joyflash_cli.studio.heads.photo_fit import FITTED_UNITS, NUM_MODES, Photo, fit_photo
+from joyflash_cli.studio.heads.photo_fit import (
+    FITTED_UNITS,
+    NUM_MODES,
+    Photo,
+    colour_of,
+    fit_photo,
+    light_of,
+    lips_apart,
+)
 from joyflash_cli.studio.heads.photo_head import PhotoHead
-from joyflash_cli.studio.heads.photo_mouth import colour_of, light_of, lips_apart
 from joyflash_cli.studio.heads.rig import units_in_use
 
 SIZE_PX = 48
