@@ -317,7 +317,8 @@ def _ratio(value: float | None, of: float | None) -> float | None:
 
 def _nested(figures: Figures) -> dict[str, Any]:
     """A table whose ``truth.`` entries stand in one of their own."""
-    own, truth = {}, {}
+    own: dict[str, Any] = {}
+    truth: dict[str, Any] = {}
     for name, value in figures.table().items():
         part = truth if name.startswith(_TRUTH) else own
         part[name.removeprefix(_TRUTH)] = value
