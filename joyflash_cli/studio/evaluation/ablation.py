@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from joyflash_cli.errors import UsageError
@@ -160,10 +161,21 @@ def figures_of(report: Mapping) -> dict[str, float | None]:
     return figures | {f"{VIDEO}{name}": value for name, value in report.get("videos", {}).items()}
 
 
+@cache
+def video_measures() -> Mapping[str, Measure]:
+    """The figures that are averaged, by name: those of which more, or less, is better."""
+    from joyflash_cli.measures.metrics import METRICS
+
+    return {
+        measure.name: measure
+        for metric in METRICS
+        for measure in metric.measures
+        if measure.better in ("high", "low") and metric.name != "speed"
+    }
+
+
 def shown_figures() -> dict[str, Measure]:
     """Everything that a table may show, by name, in order."""
-    from joyflash_cli.studio.evaluation.variant import video_measures
-
     videos = {f"{VIDEO}{name}": measure for name, measure in video_measures().items()}
     return FIGURES | {name: replace(one, head=f"film: {one.head}") for name, one in videos.items()}
 

@@ -6,8 +6,7 @@ readers.
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,10 @@ from joyflash_cli.measures.clip import Clip, VideoRow
 from joyflash_cli.measures.metrics import METRICS
 from joyflash_cli.measures.quality import border_flicker, frame_changes
 from joyflash_cli.measures.reader import Readers
-from joyflash_cli.measures.table import Measure
 from joyflash_cli.measures.tracks import drift_at, window_frames
 from joyflash_cli.media.outputs.writer import open_muxer
 from joyflash_cli.media.sheet import write_picture
-from joyflash_cli.studio.evaluation.ablation import DRIFT_HORIZONS_S
+from joyflash_cli.studio.evaluation.ablation import DRIFT_HORIZONS_S, video_measures
 from joyflash_cli.studio.evaluation.generation import CheckpointRenderer
 from joyflash_cli.studio.evaluation.measure import FPS, read_clip, read_tracks, summarise
 from joyflash_cli.studio.evaluation.pack import HeldOutClip, HeldOutPack
@@ -83,17 +81,6 @@ def measure_variant(
             )
             for stop, end in zip(stops, ends, strict=True)
         },
-    }
-
-
-@cache
-def video_measures() -> Mapping[str, Measure]:
-    """The figures that are averaged, by name: those of which more, or less, is better."""
-    return {
-        measure.name: measure
-        for metric in METRICS
-        for measure in metric.measures
-        if measure.better in ("high", "low") and metric.name != "speed"
     }
 
 

@@ -10,9 +10,10 @@ from synthetic import make_speech, make_store
 
 from joyflash_cli.measures.reader import IdentityNet, MouthReader, Readers, load_readers
 from joyflash_cli.studio.evaluation import report
+from joyflash_cli.studio.evaluation.ablation import video_measures
 from joyflash_cli.studio.evaluation.generation import WARM_UP_LATENTS, CheckpointRenderer
 from joyflash_cli.studio.evaluation.pack import build_pack, load_pack
-from joyflash_cli.studio.evaluation.variant import judge_as_videos, measure_variant, video_measures
+from joyflash_cli.studio.evaluation.variant import judge_as_videos, measure_variant
 
 
 @pytest.fixture(scope="module")
