@@ -70,17 +70,12 @@ def run_ablation(
     Raises:
         UsageError: For an unknown table or a missing configuration.
     """
-    from joyflash_cli.studio.evaluation.ablation import (
-        PLACES,
-        ablation_rows,
-        table_report,
-        write_table,
-    )
+    from joyflash_cli.studio.evaluation import ablation
     from joyflash_cli.studio.training.run_config import load_run_config
     from joyflash_cli.studio.training.session import Session, TrainingStopped
     from joyflash_cli.studio.training.study import Study, StudyBudget
 
-    rows = ablation_rows(request.table)
+    rows, places = ablation.ablation_rows(request.table), ablation.PLACES
     if not request.config.is_file():
         raise UsageError(f"{request.config} does not exist", hint="give --config FILE")
     run = load_run_config(request.config)
@@ -91,7 +86,7 @@ def run_ablation(
         ode_steps=request.start_steps or run.ode.optimiser.steps,
         checkpoint=request.checkpoint,
     )
-    measured: dict[str, dict[str, list]] = {place: {} for place in PLACES}
+    measured: dict[str, dict[str, list]] = {place: {} for place in places}
     session = Session(
         should_stop=should_stop,
         on_log=lambda line: tell(json.dumps(line)),
@@ -100,7 +95,7 @@ def run_ablation(
     )
     study = Study(run, budget, session)
     try:
-        for place, row in itertools.product(PLACES, rows):
+        for place, row in itertools.product(places, rows):
             measured[place][row.name] = []
             for seed in range(request.seeds):
                 figures = _measure(study, request, place, row, seed, tell)
@@ -114,7 +109,8 @@ def run_ablation(
     shown = asdict(budget) | {
         "seeds": request.seeds, "horizon_s": request.horizon_s, "clips": request.clips or "all",
     }  # fmt: skip
-    return write_table(table_report(request.table, rows, measured, budget=shown), request.output)
+    report = ablation.table_report(request.table, rows, measured, budget=shown)
+    return ablation.write_table(report, request.output)
 
 
 @cache

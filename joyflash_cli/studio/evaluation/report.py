@@ -104,26 +104,22 @@ def evaluate(
         progress: Told where the run is.
 
     Returns:
-        Top level: the generated clips' figures and ``lip_correlation_mismatched``,
-        ``silence_ratio``, ``drift``, ``ceiling``, ``truth``, ``floor``, ``mismatched``, ``long``,
-        ``clips``, ``wall_s`` and ``notes``. Border flicker at the top level pools all generated
-        frames, because a few short clips have too few borders.
+        The generated clips' figures, ``ceiling``, ``truth``, ``floor``, ``mismatched``, ``long``,
+        ``clips`` and more; border flicker pools all frames, as clips have too few borders.
 
     Raises:
         UsageError: With fewer than two clips.
     """
     started = time.perf_counter()
     if num_clips is not None and num_clips < 2:
-        raise UsageError(
-            f"{num_clips} clips cannot be measured: mismatched sound and the floor need two.",
-            hint="take at least 2 clips",
-        )
+        message = f"{num_clips} clips cannot be measured: mismatched sound and the floor need two."
+        raise UsageError(message, hint="take at least 2 clips")
     run = _Run(renderer, readers, seed, sheets_dir, progress or (lambda stage, done, of: None))
     clips = pack.clips[:num_clips]
     truth = [read_clip(clip.frames, clip, readers) for clip in clips]
     generated = _read_generated(run, clips, clips, "clips")
     shift = mismatch_shift(clips)
-    wrong = [clips[(i + shift) % len(clips)] for i in range(len(clips))]
+    wrong = (*clips[shift:], *clips[:shift])
     mismatched = _read_generated(run, clips, wrong, "mismatched")
     stream, long = _measure_long(run, clips[0], repeat_sound(pack.long, horizon_s))
     tracks = [*(reading.tracks for reading in (*generated, *mismatched)), stream]
@@ -131,8 +127,7 @@ def evaluate(
     report = summarise(generated, clips, readers, truth=truth) | {
         **flicker_figures([each.changes for each in tracks]),
         "lip_correlation_mismatched": mismatch["lip_correlation_with_own_track"],
-        "silence_ratio": long["silence_ratio"],
-        "drift": long["drift"],
+        **{name: long[name] for name in ("silence_ratio", "drift")},
         "ceiling": summarise(_read_ceiling(run, clips), clips, readers, truth=truth),
         "truth": _summarise_truth(truth, clips, readers),
         "floor": _floor(clips, readers),
