@@ -15,11 +15,9 @@ from torch import Tensor, nn
 
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.attention import (
-    AudioAttention,
     CrossAttention,
     KeysValues,
     LeadAttention,
-    SelfAttention,
     StaticKeysValues,
     joined,
 )
@@ -37,13 +35,11 @@ from joyflash_cli.model.embeddings import (
 from joyflash_cli.model.layers import (
     FeedForward,
     Head,
-    LayerNorm,
     SiluProjection,
-    add_gated,
     add_per_frame,
-    modulate,
 )
 from joyflash_cli.model.rope import Positions, rope_rotations
+from joyflash_cli.model.transformer_layer import TransformerLayer
 from joyflash_cli.model.ulysses import Ranks, SharedPass
 from joyflash_cli.types import Conditioning
 
@@ -87,6 +83,17 @@ class Lead:
     positions: tuple[int, ...]
     context: Context | None
 
+    def followed_by(
+        self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, positions: Positions
+    ) -> tuple[Tensor, Tensor, Conditioning, Positions]:
+        """Lead and pass in one sequence, in the order of the arguments."""
+        return (
+            torch.cat((self.latents, latents), dim=1),
+            torch.cat((self.timesteps, timesteps), dim=1),
+            self.conditioning.followed_by(conditioning),
+            (*self.positions, *positions),
+        )
+
 
 @dataclass(frozen=True)
 class TransformerOutput:
@@ -101,69 +108,6 @@ class TransformerOutput:
 
     prediction: Tensor
     keys_values: tuple[KeysValues, ...]
-
-
-class TransformerLayer(nn.Module):
-    """Self-attention, cross-attention and feed-forward, modulated per latent frame."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.modulation = nn.Parameter(torch.zeros(6, config.dim))
-        self.self_norm = LayerNorm(config.dim, config.eps, affine=False)
-        self.self_attention = SelfAttention(config)
-        if config.has_cross_attention:
-            self.cross_norm = (
-                LayerNorm(config.dim, config.eps, affine=True)
-                if config.cross_attn_norm
-                else nn.Identity()
-            )
-            self.cross_attention: CrossAttention | None = CrossAttention(config)
-        else:
-            self.cross_attention = None
-        projector = config.audio_projector
-        self.audio_attention: AudioAttention | None = None
-        if projector is not None and projector.own_attention:
-            self.audio_norm = LayerNorm(config.dim, config.eps, affine=True)
-            self.audio_attention = AudioAttention(config, projector.output_dim)
-        self.feed_forward_norm = LayerNorm(config.dim, config.eps, affine=False)
-        self.feed_forward = FeedForward(config.dim, config.ffn_dim)
-
-    def forward(
-        self,
-        x_BLD: Float[Tensor, "B L D"],
-        time_BT6D: Float[Tensor, "B T 6 D"],
-        *,
-        rope: Complex[Tensor, "L2 K2"],
-        context: KeysValues | None,
-        context_rope: Complex[Tensor, "S2 K2"] | None,
-        static: StaticKeysValues | None,
-        audio: Float[Tensor, "B T A D2"] | None,
-        mask: Bool[Tensor, "L2 S"] | None,
-        audio_mask: Bool[Tensor, "T A"] | None = None,
-        shared: SharedPass | None = None,
-        lead: LeadAttention | None = None,
-    ) -> tuple[Float[Tensor, "B L D"], KeysValues]:
-        """The sequence after the layer, and the layer's own keys and values."""
-        vectors = (self.modulation.float() + time_BT6D.float()).unbind(dim=2)
-        shift_self, scale_self, gate_self, shift_ffn, scale_ffn, gate_ffn = vectors
-        normed = modulate(self.self_norm(x_BLD), shift_self, scale_self).to(x_BLD.dtype)
-        update, keys_values = self.self_attention(
-            normed, rope=rope, context=context, context_rope=context_rope, mask=mask,
-            shared=shared, lead=lead,
-        )  # fmt: skip
-        x_BLD = add_gated(x_BLD, update, gate_self)
-        if self.cross_attention is not None:
-            normed = self.cross_norm(x_BLD).to(x_BLD.dtype)
-            shared_audio = audio if self.audio_attention is None else None
-            update = self.cross_attention(
-                normed, static=static, audio=shared_audio, audio_mask=audio_mask
-            )
-            x_BLD = x_BLD + update.to(x_BLD.dtype)
-        if self.audio_attention is not None:
-            update = self.audio_attention(self.audio_norm(x_BLD).to(x_BLD.dtype), audio)
-            x_BLD = x_BLD + update.to(x_BLD.dtype)
-        normed = modulate(self.feed_forward_norm(x_BLD), shift_ffn, scale_ffn).to(x_BLD.dtype)
-        return add_gated(x_BLD, self.feed_forward(normed), gate_ffn), keys_values
 
 
 class CausalTransformer(nn.Module):
@@ -235,8 +179,7 @@ class CausalTransformer(nn.Module):
             mask: True where a query token may see a key token (context first, then own).
             static: From ``project_static``, to save its work in a stream.
             keep_keys_values: Whether the result holds them; without, each layer's are freed.
-            as_tokens: Whether the prediction stays in tokens, ``(B, T, P, patch * C)`` in the
-                order row, column, channel.
+            as_tokens: Whether the prediction stays in tokens ``(B, T, P, patch * C)``.
             token_subset: Tokens of a frame that are computed, in every frame (token drop in
                 training); a context must hold the same. Only as tokens.
             lead: Frames that are computed along and whose keys and values are returned instead.
@@ -244,20 +187,16 @@ class CausalTransformer(nn.Module):
         Raises:
             ConfigError: If a size or a kind of conditioning does not fit the configuration.
         """
-        num_lead = 0
+        num_lead = 0 if lead is None else len(lead.positions)
         if lead is not None:
-            num_lead = len(lead.positions)
-            latents = torch.cat((lead.latents, latents), dim=1)
-            timesteps = torch.cat((lead.timesteps, timesteps), dim=1)
-            conditioning = lead.conditioning.followed_by(conditioning)
-            positions = (*lead.positions, *positions)
-        check_kinds(self.config, conditioning)
-        tokens = self._embed_latents(latents, conditioning.image, token_subset)
+            latents, timesteps, conditioning, positions = lead.followed_by(
+                latents, timesteps, conditioning, positions
+            )
+        tokens = self._embed_latents(latents, conditioning, token_subset)
         shared = None if self.ranks is None else self.ranks.of_pass(*tokens.shape[1:3])
-        tokens = tokens if shared is None else shared.own(tokens)
         time_BTD, time_BT6D = self._embed_timesteps(timesteps, conditioning)
         x_BLD, keys_values = self._run_layers(
-            tokens.flatten(1, 2),
+            (tokens if shared is None else shared.own(tokens)).flatten(1, 2),
             time_BT6D,
             conditioning,
             context,
@@ -269,16 +208,18 @@ class CausalTransformer(nn.Module):
             mask=mask,
             shared=shared,
         )
-        patches = self.head(x_BLD, time_BTD)
-        if self.config.prediction == "clean":
-            patches = patches * self.output_scale
-        prediction = patches.unflatten(1, (latents.shape[1], -1))
-        if shared is not None:
-            prediction = shared.gather(prediction)
-        prediction = prediction[:, num_lead:]
+        prediction = self._predict(x_BLD, time_BTD, shared)[:, num_lead:]
         if not as_tokens:
             prediction = unpatchify(prediction, self._grid(latents), self.config.patch_size[1:])
         return TransformerOutput(prediction, keys_values)
+
+    def _predict(self, x_BLD: Tensor, time_BTD: Tensor, shared: SharedPass | None) -> Tensor:
+        """Tokens of the prediction ``(B, T, P, patch * C)``, of all frames and all ranks."""
+        patches = self.head(x_BLD, time_BTD)
+        if self.config.prediction == "clean":
+            patches = patches * self.output_scale
+        prediction = patches.unflatten(1, (time_BTD.shape[1], -1))
+        return prediction if shared is None else shared.gather(prediction)
 
     def _run_layers(
         self,
@@ -356,10 +297,11 @@ class CausalTransformer(nn.Module):
         return tuple(static)
 
     def _embed_latents(
-        self, latents: Tensor, image: Tensor | None, token_subset: Tensor | None
+        self, latents: Tensor, conditioning: Conditioning, token_subset: Tensor | None
     ) -> Float[Tensor, "B T P D"]:
-        if image is not None:
-            latents = torch.cat((latents, image.to(latents.dtype)), dim=2)
+        check_kinds(self.config, conditioning)
+        if conditioning.image is not None:
+            latents = torch.cat((latents, conditioning.image.to(latents.dtype)), dim=2)
         if latents.shape[2] != self.config.in_channels:
             raise ConfigError(
                 f"Latents and image conditioning have {latents.shape[2]} channels; the "

@@ -35,8 +35,7 @@ WAN_DECODING, WAN_PICTURE, WAN_CLIP = 6878.1, 984.3, 3557.6
 """Numbers per pixel of a frame that the Wan 2.1 VAE holds at most: decoding, with its state;
 encoding a picture; and encoding the padded clip of image-to-video, four frames at once."""
 
-TAEHV_DECODING = 744.0
-TAEHV_ENCODING = 1250.0
+TAEHV_DECODING, TAEHV_ENCODING = 744.0, 1250.0
 TINY_DECODING, TINY_PICTURE = 179.0, 160.0
 """The same of the tiny decoder, and of the embedded model's codec on the square that it sees."""
 
@@ -51,12 +50,10 @@ FLOAT32_BYTES = 4
 ENCODER_BYTES = 2
 """Text and picture encoder are loaded in half precision."""
 
-GPU_ALLOWANCE_BYTES = 256 << 20
-GPU_ALLOWANCE = 0.05
+GPU_ALLOWANCE_BYTES, GPU_ALLOWANCE = 256 << 20, 0.05
 """Workspaces of libraries and holes between tensors on a GPU, fixed and as a share: a guess."""
 
-HEAP_HOLES = 2.0
-HEAP_HOLES_BYTES = 480 << 20
+HEAP_HOLES, HEAP_HOLES_BYTES = 2.0, 480 << 20
 """On a CPU: what the C library's heap keeps of freed activations, and where that ends, because
 larger tensors are given back at once. The same run keeps 0.3 GB once and 0.7 GB another time."""
 

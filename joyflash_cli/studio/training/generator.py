@@ -16,7 +16,8 @@ from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.config import TransformerConfig
 from joyflash_cli.model.embeddings import head_patches
 from joyflash_cli.model.initialisation import initialise
-from joyflash_cli.model.transformer import CausalTransformer, TransformerLayer
+from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.model.transformer_layer import TransformerLayer
 from joyflash_cli.sampler.settings import SamplerSettings
 from joyflash_cli.studio.training.generator_batches import (
     Batch,

@@ -18,7 +18,8 @@ from torch.utils.checkpoint import checkpoint
 from joyflash_cli.errors import CheckpointError
 from joyflash_cli.model.attention import CrossAttention, StaticKeysValues
 from joyflash_cli.model.config import TransformerConfig
-from joyflash_cli.model.transformer import CausalTransformer, TransformerLayer, TransformerOutput
+from joyflash_cli.model.transformer import CausalTransformer, TransformerOutput
+from joyflash_cli.model.transformer_layer import TransformerLayer
 from joyflash_cli.studio.training.session import Processes
 
 

@@ -11,7 +11,8 @@ from toy_distillation import CLEAN_CONFIG, NO_RULE, PLAIN, SHAPE, toy_model, toy
 
 from joyflash_cli.errors import ConfigError
 from joyflash_cli.model.attention import block_causal_mask
-from joyflash_cli.model.transformer import Context, TransformerLayer
+from joyflash_cli.model.transformer import Context
+from joyflash_cli.model.transformer_layer import TransformerLayer
 from joyflash_cli.sampler.psb import noise_levels, scheduled_iterations
 from joyflash_cli.sampler.settings import PAPER, TINY
 from joyflash_cli.sampler.solver import add_noise, clean_from_flow
