@@ -163,14 +163,10 @@ def settings_table() -> str:
     from joyflash_cli.cli.app import app
     from joyflash_cli.cli.settings import known_settings
 
-    rows, program = [], get_command(app)
-    for setting in known_settings(program):
-        command = program
-        for word in setting.verb:
-            command = command.commands[word]
-        option = next(one for one in command.params if one.name == setting.parameter)
+    rows = []
+    for setting in known_settings(get_command(app)):
         default = "" if setting.value in (None, "") else f"`{_shown(setting.value)}`"
-        text = option.help.rstrip(".").replace("|", "\\|")
+        text = setting.option.help.rstrip(".").replace("|", "\\|")
         rows.append(f"| `{setting.key}` | `{setting.variables[1]}` | {default} | {text} |")
     return SETTINGS + "\n".join(rows) + "\n"
 
