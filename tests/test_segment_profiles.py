@@ -111,7 +111,7 @@ def test_picture_sound_and_seed_reach_the_frames_where_they_should(
 
 def test_leaptalk_uses_its_small_codec_unless_told_otherwise(checkpoints, toy_picture, toy_voice):
     usual, large = load(checkpoints, LEAPTALK), load(checkpoints, LEAPTALK, fast_decode=False)
-    assert type(usual._parts.codec).__name__ == "TaehvCodec"
+    assert type(usual._parts.codec).__name__ == "FastDecodeCodec"
     assert type(large._parts.codec).__name__ == "WanCodec"
     one, other = (chunks_of(joyflash, toy_picture, toy_voice) for joyflash in (usual, large))
     assert one[0].frames.shape == other[0].frames.shape

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import wave
 from dataclasses import dataclass, field, replace
 from functools import cache
 from math import gcd
@@ -36,8 +37,6 @@ def speak_flite(text: str, voice: str, *, stretch: float = 1.0) -> Speech:
     Raises:
         DataError: flite is missing or fails.
     """
-    import soundfile
-
     program = shutil.which("flite")
     if program is None:
         raise DataError("flite is not installed", hint="install the package flite")
@@ -48,7 +47,10 @@ def speak_flite(text: str, voice: str, *, stretch: float = 1.0) -> Speech:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0 or not sound.exists():
             raise DataError(f"flite failed on {text!r}", hint=result.stderr.strip()[:200])
-        samples, rate = soundfile.read(sound, dtype="float32")
+        with wave.open(str(sound)) as file:
+            rate = file.getframerate()
+            levels = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    samples = levels.astype(np.float32) / 32768
     phonemes, start = [], 0.0
     for token in result.stdout.split():
         symbol, end_text = token.rsplit(":", 1)
