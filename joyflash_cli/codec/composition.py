@@ -302,12 +302,16 @@ def smooth_seam(
 
 EDGE = 0.04
 """Height over which drawing sets in, as a share of the picture's."""
+DRAWN_REACH, DRAWN_FADE = 0.22, 0.08
+"""Drawing ends so far to the left and right of a framed picture's middle, over so much of its
+width: mouth, chin and neck are within. What a generator says of shoulders and background adds up to
+specks in long streams."""
 LIDS = 0.25
-"""How far lids are closed when all is drawn above the line too."""
+"""How far lids are closed when all is drawn above the line."""
 
 
 def draw_below(drawing: Drawing, line: float, lids: Float[Tensor, "BT 4"]) -> Drawing:
-    """The drawing with nothing drawn above a line, but for frames whose lids are closing.
+    """The drawing kept to the mouth's surroundings, and above a line to frames whose lids close.
 
     Args:
         drawing: Of pictures of height H.
@@ -316,10 +320,13 @@ def draw_below(drawing: Drawing, line: float, lids: Float[Tensor, "BT 4"]) -> Dr
     """
     if not line:
         return drawing
-    height = drawing.copied.shape[2]
-    rows = (torch.arange(height, device=lids.device, dtype=torch.float32) + 0.5) / height
+    rows, columns = (
+        (torch.arange(count, device=lids.device, dtype=torch.float32) + 0.5) / count
+        for count in drawing.copied.shape[2:]
+    )
     below = ((rows - line) / EDGE + 0.5).clamp(0, 1)
+    beside = ((DRAWN_REACH - (columns - 0.5).abs()) / DRAWN_FADE + 1).clamp(0, 1)
     lidded = (lids.float() / LIDS).clamp(max=1)
-    drawn = torch.maximum(below[:, None], lidded[:, :, None, None])
+    drawn = torch.lerp(lidded[:, :, None, None], beside, below[:, None])
     frames = torch.lerp(drawing.moved, drawing.frames, drawn.repeat_interleave(3, 1))
     return replace(drawing, frames=frames, copied=1 - drawn * (1 - drawing.copied))
