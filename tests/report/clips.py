@@ -16,7 +16,7 @@ HOSTILE = '<script>document.title="taken"</script>\n"&\U0001f600'
 
 
 def held_out(name: str = "clip-00") -> tuple[np.ndarray, AudioClip]:
-    """True frames ``(81, 128, 128, 3)`` of a rendered head, and what it says."""
+    """True frames ``(73, 128, 128, 3)`` of a rendered head, and what it says."""
     folder = default_directory()
     frames = read_frames(folder / f"{name}.mp4")
     sound = read_audio(folder / f"{name}.flac")

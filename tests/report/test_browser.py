@@ -33,7 +33,7 @@ def test_the_page_is_whole(batch_folder, tmp_path, width, phone):
         up, down = page.evaluate(SORTED)
         assert up[:2] == ["wide 'quoted\"", "row-a"]  # 2.4 s before 3.2 s, the rest last
         assert down[:2] == ["row-a", "wide 'quoted\""]
-        assert page.evaluate(PLAYED) == [81, None]
+        assert page.evaluate(PLAYED) == [73, None]
         assert page.complaints() == []
         page.screenshot(tmp_path / "page.png")
     with Image.open(tmp_path / "page.png") as shot:

@@ -87,7 +87,7 @@ def test_the_verb_prints_figures_and_replaces_only_reports(batch_folder, tmp_pat
     figures = json.loads(shown.out)
     assert figures["summary"]["states"] == {"complete": 1, "failed": 1, "open": 1, "found": 1}
     assert figures["summary"]["failures"] == {"E-AUDIO-EMPTY": 1}
-    assert figures["clips"][0]["realtime_factor"] == pytest.approx(81 / 25 / 2.0)
+    assert figures["clips"][0]["realtime_factor"] == pytest.approx(73 / 25 / 2.0)
     other = tmp_path / "mine.html"
     other.write_text("<p>mine</p>")
     assert run(["report", str(batch_folder), "-o", str(other), "--quiet"]) == 6
