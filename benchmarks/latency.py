@@ -130,8 +130,8 @@ def measure_delay(look_ahead: int, options: argparse.Namespace) -> dict[str, Any
         "delay_max_s": round(steady[-1], 3),
         "falls_behind": delays[-1] - delays[len(delays) // 2] > 1.0,
         "video_s": round(result.video_s, 2),
-        "device": str(joyflash.device),
-        "dtype": str(joyflash.dtype).removeprefix("torch."),
+        "device": str(joyflash.placement.device),
+        "dtype": str(joyflash.placement.dtype).removeprefix("torch."),
         "profile": files.name,
         "version": files.version,
     }

@@ -118,7 +118,7 @@ def render_once(options: argparse.Namespace) -> dict:
         # Linux counts kilobytes.
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "threads": torch.get_num_threads(),
-        "dtype": str(joyflash.dtype).removeprefix("torch."),
+        "dtype": str(joyflash.placement.dtype).removeprefix("torch."),
         "profile": result.profile,
         "version": __version__,
     }
