@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from joyflash_cli.model.transformer import CausalTransformer
+from joyflash_cli.studio.training.dmd import student_profile
 from joyflash_cli.studio.training.generator import (
     measure_held_out_lips,
     noised,
@@ -108,7 +109,6 @@ def train_guidance(
         )
 
     def measure(network: CausalTransformer) -> dict[str, float]:
-        sampler = replace(batches.sampler, audio_guidance=1.0, audio_free_weight=1.0)
-        return measure_held_out_lips(network, held_out, reader, sampler)
+        return measure_held_out_lips(network, held_out, reader, student_profile(batches.sampler))
 
     return train_network(run, loss, config, measure=measure)
